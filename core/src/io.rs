@@ -1,0 +1,153 @@
+//! The world, as core sees it: one trait that each adapter implements once.
+
+use std::{future::Future, time::Duration};
+
+use futures_util::{Stream, StreamExt};
+use http::HeaderMap;
+use time::OffsetDateTime;
+
+/// The world. A cheap clone, taken by value where an answer streams on after
+/// the handler has returned.
+pub trait Io: Clone + 'static {
+    /// An answer's body, as it arrives.
+    type Body: Stream<Item = Result<Vec<u8>, NetError>> + Unpin + 'static;
+
+    /// Sends one request and returns as soon as the answer's headers are in.
+    ///
+    /// The adapter never follows a redirect and never sends a write twice. It
+    /// ends the connection when the future or the body is dropped, and fails
+    /// with [`Failure::Timeout`] when `deadline` passes, in the body too.
+    /// The request's extensions hold a [`Way`].
+    fn open(
+        &self,
+        request: http::Request<Vec<u8>>,
+        deadline: OffsetDateTime,
+    ) -> impl Future<Output = Result<Answer<Self::Body>, NetError>>;
+
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// What time it is.
+    fn now(&self) -> OffsetDateTime;
+}
+
+/// Which way a request goes: an adapter may have more than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the PVE API: the private-network binding of a Worker when there is
+    /// one, and without certificate checks when `PVE_VERIFY_TLS=false`.
+    Pve,
+    /// To an address inside the cluster's network: the binding, when there is one.
+    Guest,
+    /// By a public name.
+    Public,
+}
+
+/// The head of an answer, and its body as it arrives.
+#[derive(Debug)]
+pub struct Answer<B> {
+    /// Any number: PVE answers 595-599 too.
+    pub status: u16,
+    /// HTTP/1.1 reason phrase, empty when it was lost on the way.
+    pub reason: String,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: B,
+}
+
+/// No answer, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{failure:?}: {detail}")]
+pub struct NetError {
+    /// Whether the request can have been executed.
+    pub sent: Sent,
+    /// What went wrong, as far as the platform tells.
+    pub failure: Failure,
+    /// The platform's own words; never a secret.
+    pub detail: String,
+}
+
+/// Whether a request that was not answered can have been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Proved not to have reached the server: safe to repeat.
+    Never,
+    /// It may have been executed, may be executing, may be executed later.
+    Maybe,
+}
+
+/// What went wrong on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name does not resolve.
+    Dns,
+    /// Nobody listens there, or no route.
+    Connect,
+    /// The certificate is not trusted, or TLS failed otherwise.
+    Tls,
+    /// The deadline passed.
+    Timeout,
+    /// The connection broke.
+    Cut,
+    /// More bytes than the cap allows.
+    TooLarge,
+    /// The platform does not say.
+    Unknown,
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// As in [`Answer`].
+    pub status: u16,
+    /// As in [`Answer`].
+    pub reason: String,
+    /// As in [`Answer`].
+    pub headers: HeaderMap,
+    /// All of the body.
+    pub body: Vec<u8>,
+}
+
+/// [`Io::open`], read to its end; more than `cap` bytes are an error.
+pub async fn fetch<I: Io>(
+    io: &I,
+    request: http::Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+    cap: usize,
+) -> Result<Whole, NetError> {
+    let mut answer = io.open(request, deadline).await?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.body.next().await {
+        body.extend_from_slice(&chunk?);
+        if body.len() > cap {
+            return Err(NetError {
+                sent: Sent::Maybe,
+                failure: Failure::TooLarge,
+                detail: format!("the answer is larger than {cap} bytes"),
+            });
+        }
+    }
+    Ok(Whole { status: answer.status, reason: answer.reason, headers: answer.headers, body })
+}
+
+/// What the platform allows one invocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform {
+    /// Name in logs and messages: `workers`, `lambda`, `local`.
+    pub name: &'static str,
+    /// The longest a request may wait for PVE.
+    pub max_wait: Duration,
+    /// Outgoing requests per invocation.
+    pub requests: u32,
+    /// Outgoing requests at one time.
+    pub parallel: usize,
+    /// Bytes kept of each output stream of a command in a JSON answer.
+    pub answer_bytes: usize,
+    /// Whether an answer may stream (SSE).
+    pub streams: bool,
+    /// Whether private addresses can be reached (a Worker needs a binding).
+    pub private_network: bool,
+    /// Whether certificate checks of the PVE API can be switched off.
+    pub unverified_tls: bool,
+}
