@@ -5,5 +5,30 @@
 //! settings, implements [`io::Io`], and hands each HTTP request to
 //! [`service::handle`].
 
+pub mod address;
+pub mod auth;
+pub mod change;
+pub mod commit;
+pub mod config;
+pub mod create;
+pub mod edge;
+pub mod error;
+pub mod exec;
+pub mod execd;
+pub mod health;
+pub mod inventory;
 pub mod io;
+pub mod marks;
+pub mod nonce;
+pub mod place;
+pub mod preset;
+pub mod pve;
+pub mod reach;
+pub mod read;
+pub mod remove;
+pub mod request;
+pub mod sandbox;
+pub mod secret;
 pub mod service;
+pub mod settings;
+pub mod vmid;

@@ -1,62 +1,109 @@
 //! HTTP in, HTTP out: what both adapters call.
 
-use futures_util::{Stream, stream};
+mod answer;
+mod routes;
 
-use crate::io::{Io, NetError, Platform};
+use futures_util::Stream;
+use http::{Request, Response};
+use tracing::Instrument;
+
+pub use self::answer::{Body, too_large};
+use self::{answer::problem, routes::Route};
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    io::{Io, NetError, Platform},
+    nonce::base32,
+    pve::Pve,
+    settings::Settings,
+};
 
 /// Largest request body that is read; an adapter that has seen more stops
 /// reading and answers [`too_large`].
 pub const MAX_BODY: usize = 1 << 20;
 
-/// The body of an answer: whole, or a stream of server-sent events.
-#[derive(Debug)]
-pub enum Body<S> {
-    /// All of it.
-    Whole(Vec<u8>),
-    /// As it comes; an error means that it was cut.
-    Stream(S),
-}
-
-/// Settings, as text pairs, all of them: nothing that is set is taken as unset.
-pub type Pairs = Vec<(String, String)>;
-
 /// What a deployment keeps between requests: settings, or why there are none.
 #[derive(Clone, Debug)]
-pub struct Service {
-    _todo: (),
+pub struct Service(Result<Ready, Vec<String>>);
+
+#[derive(Clone, Debug)]
+struct Ready {
+    settings: Settings,
+    pve: Pve,
 }
 
 impl Service {
     /// Reads the settings. It never fails: neither platform can refuse to
     /// start, so while settings are wrong every request is answered with 503
     /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
-    pub fn new(_settings: &[(String, String)], _platform: Platform) -> Self {
-        Self { _todo: () }
+    pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
+        Self(Settings::read(settings, &platform).and_then(|settings| {
+            let pve =
+                settings.pve().ok_or_else(|| vec!["PVE_API_URL and PVE_API_TOKEN are needed".into()])?;
+            Ok(Ready { settings, pve })
+        }))
     }
 
     /// What is wrong with the settings, a line each, never their values.
     pub fn misconfigured(&self) -> &[String] {
-        &[]
+        match &self.0 {
+            Ok(_) => &[],
+            Err(problems) => problems,
+        }
+    }
+
+    /// The settings, when they are right.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.0.as_ref().ok().map(|it| &it.settings)
     }
 }
 
 /// Answers one request. `seed` is 32 fresh random bytes.
 pub async fn handle<I: Io>(
-    _io: I,
-    _service: &Service,
-    _platform: Platform,
-    _seed: [u8; 32],
-    _request: http::Request<Vec<u8>>,
-) -> http::Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
-    http::Response::new(Body::<stream::Empty<Result<Vec<u8>, NetError>>>::Whole(Vec::new()))
-}
-
-/// The answer to a request whose body is larger than [`MAX_BODY`].
-pub fn too_large() -> http::Response<Vec<u8>> {
-    http::Response::new(Vec::new())
+    io: I,
+    service: &Service,
+    platform: Platform,
+    seed: [u8; 32],
+    request: Request<Vec<u8>>,
+) -> Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
+    let request_id = base32(seed.get(16..26).unwrap_or_default());
+    let start = io.now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = routes::find(&method, &path);
+    let template = route.as_ref().map_or("(none)", Route::template);
+    let span = tracing::info_span!("request", id = request_id, method = method.as_str(), path = template);
+    let clock = io.clone();
+    let outcome = async {
+        match (&service.0, route) {
+            (Err(problems), _) => Err(misconfigured(problems)),
+            (Ok(ready), route) => {
+                let edge = Edge::new(io, &ready.settings, &ready.pve, platform, seed);
+                routes::answer(&edge, route, request).await
+            }
+        }
+    }
+    .instrument(span.clone())
+    .await;
+    let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(Body::Whole));
+    let mut response = response;
+    if let Ok(value) = request_id.parse() {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let ms = (clock.now() - start).whole_milliseconds() as i64;
+    span.in_scope(|| tracing::info!(status = response.status().as_u16(), ms, "answer"));
+    response
 }
 
 /// What the platform's schedule calls; the returned text is for the log.
-pub async fn scheduled<I: Io>(_io: I, _service: &Service, _platform: Platform, _seed: [u8; 32]) -> String {
-    String::new()
+pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
+    let _ = (io, platform, seed);
+    match &service.0 {
+        Err(problems) => misconfigured(problems).to_string(),
+        Ok(_) => "the schedule reached pve-edge".into(),
+    }
+}
+
+fn misconfigured(problems: &[String]) -> Error {
+    let text = format!("the settings are wrong: {}", problems.join("; "));
+    Error::new(Code::Misconfigured, text)
 }

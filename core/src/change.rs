@@ -1,0 +1,137 @@
+//! Changing what we keep about a sandbox: expiry, name, metadata.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    auth::Caller,
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{Mark, OnExpiry, Want},
+    nonce::base32,
+    place::place,
+    read::gone,
+    request::{Metadata, Ttl, name_errors},
+    sandbox::SandboxId,
+};
+
+/// A JSON merge patch (RFC 7396) of a sandbox.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Patch {
+    /// `null` removes it.
+    #[serde(deserialize_with = "crate::request::present")]
+    pub name: Option<Option<String>>,
+    /// Counts from now; `null` = never.
+    #[serde(deserialize_with = "crate::request::present")]
+    pub ttl_seconds: Option<Option<u64>>,
+    /// What becomes of it then.
+    pub on_expiry: Option<OnExpiry>,
+    /// `null` removes all; a key with `null` removes that one.
+    #[serde(deserialize_with = "crate::request::present")]
+    pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+/// A hash of the mark: PVE's own digest changes with locks and starts too.
+pub fn etag(mark: &Mark) -> String {
+    let text = serde_json::to_string(mark).unwrap_or_default();
+    let hash = Sha256::digest(text.as_bytes());
+    format!("\"{}\"", base32(hash.get(..10).unwrap_or_default()))
+}
+
+/// Applies a patch, if the mark is still the one that `if_match` names.
+pub async fn patch<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    patch: &Patch,
+    if_match: Option<&str>,
+) -> Result<Mark, Error> {
+    let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
+    let errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+    if !errors.is_empty() {
+        return Err(Error::fields(errors));
+    }
+    let now = edge.now().unix_timestamp();
+    update(edge, caller, id, |mark| {
+        if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
+            let text = "If-Match names another version of this sandbox: read it again";
+            return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
+        }
+        if let Some(name) = &patch.name {
+            mark.name.clone_from(name);
+        }
+        if let Some(ttl) = &ttl {
+            mark.expires = ttl.after(now);
+        }
+        if let Some(on_expiry) = patch.on_expiry {
+            mark.on_expiry = on_expiry;
+        }
+        match &patch.metadata {
+            None => {}
+            Some(None) => mark.metadata.clear(),
+            Some(Some(changes)) => {
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => mark.metadata.insert(key.clone(), value.clone()),
+                        None => mark.metadata.remove(key),
+                    };
+                }
+            }
+        }
+        Metadata::check(&mark.metadata)
+    })
+    .await
+}
+
+/// Sets a new expiry, counted from now. Accepted until the guest is condemned, even after its expiry.
+pub async fn extend<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ttl: &Ttl,
+) -> Result<Mark, Error> {
+    let now = edge.now().unix_timestamp();
+    update(edge, caller, id, |mark| {
+        mark.expires = ttl.after(now);
+        Ok(())
+    })
+    .await
+}
+
+async fn update<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+) -> Result<Mark, Error> {
+    let extends = edge.now();
+    let apply = |mark: &mut Mark| {
+        if mark.want == Want::Gone {
+            let text = "this sandbox is condemned and will be deleted; nothing can renew it";
+            return Err(Error::new(Code::Condemned, text));
+        }
+        apply(mark)?;
+        // What is over and stays over is gone for its owner too.
+        gone(mark, extends, id)
+    };
+    for _ in 0..5 {
+        let found = place(edge, caller, id).await?;
+        if !found.committed {
+            let text = format!("{id} is still being created; ask again");
+            return Err(Error::new(Code::StillCreating, text).retry_after(2));
+        }
+        if found.config.lock.as_deref() == Some("suspended") {
+            let text = "PVE takes no changes of a guest that is suspended: resume it first";
+            return Err(Error::new(Code::Suspended, text));
+        }
+        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, apply).await? {
+            return Ok(mark);
+        }
+    }
+    Err(Error::new(Code::Conflict, "others keep changing this sandbox; ask again").retry_after(1))
+}

@@ -1,0 +1,217 @@
+//! Writing marks: the commit of a new guest, and every later change.
+//!
+//! Each is one PUT of tags and description together, by digest.
+
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{self, Mark, Notes, Reading},
+    pve::{
+        PveError,
+        lxc::{Config, with_options},
+    },
+    reach,
+};
+
+/// Environment variable by which execd gets its token.
+const TOKEN_VARIABLE: &str = "CMUX_EXECD_AUTH_TOKEN";
+
+/// Why a commit did not happen.
+#[derive(Debug)]
+pub enum Failure {
+    /// PVE refuses it for good.
+    Final(Error),
+    /// Somebody else was faster, or no answer: read and go on.
+    Again(PveError),
+}
+
+/// The commit: marks, sizes, network, exec token, and what a clone inherits
+/// and must not keep. All of it applies at once on a stopped clone.
+pub async fn first<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Mark, Failure> {
+    let token = reach::token(edge.settings, mark);
+    let lxc = edge.pve.lxc(node, mark.vmid);
+    let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
+    let error = match edge.send(lxc.set_config(&borrowed(&with_env))).await {
+        Ok(_) => return Ok(mark.clone()),
+        Err(error) => error,
+    };
+    if !error.names("env") {
+        return Err(failure(error));
+    }
+    // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
+    if config.hookscript.is_none() {
+        return Err(Failure::Final(Error::new(
+            Code::ExecTokenNotApplied,
+            "this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands \
+             execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript \
+             local:snippets/cmux-lxc-execd-token-hook.sh as root",
+        )));
+    }
+    let by_notes = form(edge, config, mark, Token::Notes(&token)).map_err(Failure::Final)?;
+    match edge.send(lxc.set_config(&borrowed(&by_notes))).await {
+        Ok(_) => Ok(mark.clone()),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// Changes the mark of a committed guest. Reads, applies, writes by digest,
+/// and starts over when somebody else was faster.
+pub async fn change<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    known: Mark,
+    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+) -> Result<Mark, Error> {
+    let lxc = edge.pve.lxc(node, known.vmid);
+    for _ in 0..5 {
+        let config = edge.send(lxc.config()).await?;
+        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
+        let mark = match reading {
+            Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
+            _ => return Err(crate::place::not_found(known.vmid)),
+        };
+        if let Some(changed) = write(edge, node, &config, &mark, &apply).await? {
+            return Ok(changed);
+        }
+    }
+    Err(Error::new(Code::Conflict, "others keep changing this guest; ask again").retry_after(1))
+}
+
+/// One attempt at a change; `None` when somebody else was faster.
+pub async fn write<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+) -> Result<Option<Mark>, Error> {
+    let mut changed = mark.clone();
+    apply(&mut changed)?;
+    if let Some(lock) = &config.lock {
+        return Err(locked(lock, mark));
+    }
+    let form = marks_form(edge, config, &changed, None)?;
+    match edge.send(edge.pve.lxc(node, mark.vmid).set_config(&borrowed(&form))).await {
+        Ok(_) => Ok(Some(changed)),
+        Err(error) if error.is_digest_mismatch() => Ok(None),
+        // Whether it was executed, the next read shows; writing the same again is harmless.
+        Err(error) if error.is_unanswered() || error.is_never_sent() => {
+            let now = edge.send(edge.pve.lxc(node, mark.vmid).config()).await?;
+            let reading = marks::read(mark.vmid, now.tags.as_deref(), now.description.as_deref());
+            Ok(reading.mark().filter(|it| **it == changed).cloned())
+        }
+        Err(error) => Err(match error.lock() {
+            Some(lock) => locked(lock, mark),
+            None => error.into(),
+        }),
+    }
+}
+
+/// PVE works on the guest and takes no changes until it is done.
+pub fn locked(lock: &str, mark: &Mark) -> Error {
+    let text = format!("guest {} is locked ({lock}) while PVE works on it; ask again", mark.vmid);
+    Error::new(Code::GuestLocked, text).member("lock", lock).retry_after(5)
+}
+
+enum Token<'a> {
+    Env(&'a str),
+    Notes(&'a str),
+}
+
+fn failure(error: PveError) -> Failure {
+    if error.is_final() { Failure::Final(error.into()) } else { Failure::Again(error) }
+}
+
+fn form<I: Io>(
+    edge: &Edge<'_, I>,
+    config: &Config,
+    mark: &Mark,
+    token: Token<'_>,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let in_notes = match token {
+        Token::Notes(token) => Some(token),
+        Token::Env(_) => None,
+    };
+    let mut form = marks_form(edge, config, mark, in_notes)?;
+    form.push(("protection", "0".into()));
+    form.push(("onboot", "0".into()));
+    form.push(("hostname", reach::hostname(mark.vmid)));
+    if let Some(cores) = mark.sizes.cpu {
+        form.push(("cores", cores.to_string()));
+    }
+    if let Some(memory) = mark.sizes.memory {
+        form.push(("memory", memory.to_string()));
+    }
+    if let Some(net0) = network(edge, config, mark) {
+        form.push(("net0", net0));
+    }
+    if let Token::Env(token) = token {
+        form.push(("env", environment(config, token)));
+    }
+    Ok(form)
+}
+
+/// Tags, description and digest: what every change writes.
+fn marks_form<I: Io>(
+    edge: &Edge<'_, I>,
+    config: &Config,
+    mark: &Mark,
+    exec_token: Option<&str>,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let links = reach::links(edge.settings, mark.vmid);
+    let existing = config.description.as_deref().unwrap_or_default();
+    let notes = Notes { existing, mark, links: &links, exec_token };
+    let description = notes.write().ok_or_else(|| {
+        Error::new(
+            Code::NotesTooLong,
+            "PVE takes 8192 characters of notes: shorten the metadata, or what was written in the Notes tab",
+        )
+    })?;
+    let existing = config.tags.as_deref().unwrap_or_default();
+    // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
+    let expires = match marks::tagged_expiry(mark.vmid, existing) {
+        Some(Some(tagged)) if mark.expires.is_some_and(|it| (it - tagged).abs() <= 60) => Some(tagged),
+        _ => mark.expires,
+    };
+    let tags = marks::tags(existing, mark, expires, edge.settings.limits.tag_budget);
+    Ok(vec![("tags", tags), ("description", description), ("digest", config.digest.clone())])
+}
+
+/// A clone has its template's address: the pool's, or DHCP, replaces it.
+fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<String> {
+    let settings = edge.settings;
+    let net0 = config.net0.as_deref()?;
+    let pooled = settings.ip_pool.as_ref().and_then(|pool| pool.address(mark.vmid));
+    let (ip, gateway) = match pooled {
+        Some((address, prefix)) => (format!("{address}/{prefix}"), settings.gateway.map(|it| it.to_string())),
+        None => ("dhcp".to_owned(), None),
+    };
+    let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
+    if let Some(bridge) = &settings.bridge {
+        changes.push(("bridge", Some(bridge.to_string())));
+    }
+    let changed = with_options(net0, &changes);
+    (changed != net0).then_some(changed)
+}
+
+/// The template's environment, with this sandbox's token.
+fn environment(config: &Config, token: &str) -> String {
+    let kept = config
+        .env
+        .as_deref()
+        .unwrap_or_default()
+        .split('\0')
+        .filter(|it| !it.is_empty() && it.split_once('=').is_none_or(|(name, _)| name != TOKEN_VARIABLE));
+    let token = format!("{TOKEN_VARIABLE}={token}");
+    kept.chain([&*token]).collect::<Vec<_>>().join("\0")
+}
+
+fn borrowed<'a>(form: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    form.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}

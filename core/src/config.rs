@@ -1,0 +1,80 @@
+//! `GET /api/config/sandbox`: what a client may ask for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    address::SERVICES,
+    create::default_preset,
+    edge::Edge,
+    error::Error,
+    inventory::Inventory,
+    io::Io,
+    preset::{PresetId, Provider, SnapshotId},
+};
+
+/// A preset with all its versions, the newest last.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Preset {
+    preset_id: PresetId,
+    label: String,
+    /// Cores.
+    cpu: Option<u32>,
+    /// MiB.
+    memory: Option<u32>,
+    /// GiB.
+    disk: Option<u32>,
+    versions: Vec<Version>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    version: u32,
+    snapshot_id: SnapshotId,
+}
+
+/// The answer, from one listing.
+pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let templates = inventory.templates(edge.settings);
+    let mut presets: BTreeMap<PresetId, Preset> = BTreeMap::new();
+    let mut ids: Vec<&SnapshotId> = templates.iter().filter_map(|it| it.snapshot.as_ref()).collect();
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        let sizes = id.preset.sizes();
+        let preset = presets.entry(id.preset.clone()).or_insert_with(|| Preset {
+            preset_id: id.preset.clone(),
+            label: id.preset.label(),
+            cpu: sizes.map(|it| it.cores),
+            memory: sizes.map(|it| it.memory_mib),
+            disk: sizes.map(|it| it.disk_gib),
+            versions: Vec::new(),
+        });
+        preset.versions.push(Version { version: id.version, snapshot_id: id.clone() });
+    }
+    let provider = Provider::PveLxc;
+    let services: Vec<Value> =
+        SERVICES.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
+    Ok(json!({
+        "provider": provider.name(),
+        "providerDisplayName": provider.display_name(),
+        "capabilities": {
+            "exec": true,
+            "streamingExec": edge.platform.streams,
+            "metadata": true,
+            "ttl": true,
+            "hibernate": false,
+            "gpu": false,
+        },
+        "presets": presets.into_values().collect::<Vec<_>>(),
+        "defaultPresetId": default_preset(&templates).map(|it| it.preset),
+        "services": services,
+        "serverOrigin": edge.settings.server_origin,
+    }))
+}

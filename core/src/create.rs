@@ -1,0 +1,222 @@
+//! Creating a sandbox: claim a VMID by a clone, then finish what it started.
+//!
+//! Level-triggered: the clone carries the intent, one PUT before the start is
+//! the commit, and every step between may run twice and die anywhere.
+
+mod claim;
+mod finish;
+mod queue;
+mod request;
+mod source;
+
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+pub use self::{finish::Progress, request::CreateRequest};
+pub(crate) use self::{
+    finish::{carry_on, finish},
+    source::default_preset,
+};
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Inventory, Template},
+    io::Io,
+    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Sizes, Want, read as read_marks},
+    nonce::Nonce,
+    place::{Place, may},
+    pve::task::Upid,
+    vmid::Vmid,
+};
+
+/// What a creation came to.
+#[derive(Debug)]
+pub struct Created {
+    /// The sandbox's mark and place.
+    pub progress: Progress,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+/// A guest that is claimed: it exists, or a clone that makes it is on its way.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    node: String,
+    mark: Mark,
+    /// The clone's task, where PVE's answer arrived.
+    task: Option<Upid>,
+    /// Whether anybody has seen the guest.
+    seen: bool,
+}
+
+/// Creates a sandbox, or answers the one that the same key made before.
+///
+/// Returns when it is ready or `deadline` has passed; whatever is missing
+/// then is done by the next request that asks for it.
+pub async fn create<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+    key: Option<&str>,
+    deadline: OffsetDateTime,
+) -> Result<Created, Error> {
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let key = key.map(|key| Key::new(edge, caller, key, request));
+    if let Some(key) = &key
+        && let Some(place) = replay(edge, caller, &inventory, key).await?
+    {
+        let progress = finish(edge, Claimed::of(place), deadline).await?;
+        return Ok(Created { progress, replayed: true });
+    }
+    inventory.room_for_tags()?;
+    inventory.room_for(caller.team.as_str(), edge.settings, edge.now())?;
+    let sources = source::sources(edge.settings, &inventory, request)?;
+    let free = source::free_vmids(edge, &inventory, key.as_ref())?;
+    let ttl = request.ttl(edge.settings)?;
+    let intent = |vmid, node: &str, source: &Template| Mark {
+        expires: ttl.after(edge.now().unix_timestamp()),
+        ..intent(edge, caller, request, key.as_ref(), vmid, node, source)
+    };
+    let claimed = claim::claim(edge, &sources, &free, intent, deadline).await?;
+    // A claim that another request with the same key made first carries that one's nonce.
+    let replayed = claimed.mark.nonce != nonce(edge);
+    if let Some(key) = key.as_ref().filter(|_| replayed) {
+        key.check(&claimed.mark)?;
+    }
+    let progress = finish(edge, claimed, deadline).await?;
+    Ok(Created { progress, replayed })
+}
+
+/// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.
+pub(crate) struct Key {
+    hash: KeyHash,
+    whole: [u8; 32],
+    /// HMAC of the request under each of `EDGE_SECRET`, newest first.
+    bodies: Vec<String>,
+}
+
+impl Key {
+    fn new<I: Io>(edge: &Edge<'_, I>, caller: &Caller, key: &str, request: &CreateRequest) -> Self {
+        let mut hasher = Sha256::new();
+        for part in ["idempotency-key", &*edge.settings.deployment, caller.team.as_str(), key] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let whole: [u8; 32] = hasher.finalize().into();
+        let [a, b, c, d, e, ..] = whole;
+        let bodies = edge.settings.secrets.bodies(&request.canonical());
+        Self { hash: KeyHash([a, b, c, d, e]), whole, bodies }
+    }
+
+    /// Refuses a key that came with another body.
+    fn check(&self, mark: &Mark) -> Result<(), Error> {
+        match &mark.body {
+            Some(body) if !self.bodies.contains(body) => Err(Error::new(
+                Code::IdempotencyConflict,
+                "this Idempotency-Key made a sandbox from another request; use a new key for a new request",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The sandbox that this key made before, if any.
+async fn replay<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    inventory: &Inventory,
+    key: &Key,
+) -> Result<Option<Place>, Error> {
+    let listed = inventory.guests.iter().find(|guest| {
+        guest.ours.as_ref().is_some_and(|it| {
+            it.mark.key == Some(key.hash)
+                && it.mark.team == caller.team.as_str()
+                && it.mark.want != Want::Gone
+        })
+    });
+    // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
+    let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
+    let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none() && it.row.kind == "lxc").collect();
+    for guest in listed.into_iter().chain(unmarked) {
+        let node = guest.row.node.as_str();
+        let config = match edge.send(edge.pve.lxc(node, guest.vmid).config()).await {
+            Ok(config) => config,
+            Err(error) if error.is_missing() => continue,
+            Err(error) if error.is_final() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let committed = matches!(reading, Reading::Committed(_));
+        let Some(mark) = reading.mark().filter(|mark| {
+            mark.key == Some(key.hash)
+                && mark.team == caller.team.as_str()
+                && may(caller, mark, &edge.settings.deployment)
+        }) else {
+            continue;
+        };
+        key.check(mark)?;
+        if mark.is_expired(edge.now()) {
+            return Err(Error::new(
+                Code::Expired,
+                "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
+            ));
+        }
+        let mark = mark.clone();
+        return Ok(Some(Place { node: node.to_owned(), config, mark, committed }));
+    }
+    Ok(None)
+}
+
+/// The mark of the guest that a clone to `vmid` shall make.
+fn intent<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+    key: Option<&Key>,
+    vmid: Vmid,
+    node: &str,
+    source: &Template,
+) -> Mark {
+    let from_preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    Mark {
+        format: 1,
+        deployment: edge.settings.deployment.to_string(),
+        vmid,
+        nonce: nonce(edge),
+        team: caller.team.to_string(),
+        node: node.to_owned(),
+        expires: None,
+        on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
+        want: Want::On,
+        phase: Phase::Committed,
+        key: key.map(|it| it.hash),
+        body: key.and_then(|it| it.bodies.first().cloned()),
+        secret: Some(edge.settings.secrets.newest().name().to_owned()),
+        name: request.name.clone(),
+        template: Some(source.vmid),
+        snapshot: source.snapshot.clone(),
+        sizes: Sizes {
+            cpu: request.cpu.or(from_preset.map(|it| it.cores)),
+            memory: request.memory.or(from_preset.map(|it| it.memory_mib)),
+            disk: request.disk.or(from_preset.map(|it| it.disk_gib)),
+        },
+        problem: None,
+        metadata: request.metadata.clone(),
+        other: Default::default(),
+    }
+}
+
+/// One nonce for all of a request's clones: PVE executes at most one of them.
+fn nonce<I: Io>(edge: &Edge<'_, I>) -> Nonce {
+    let [a, b, c, d, e, ..] = edge.seed;
+    Nonce::new(edge.born(), [a, b, c, d, e])
+}
+
+impl Claimed {
+    /// A guest that another request claimed.
+    pub(crate) fn of(place: Place) -> Self {
+        Self { node: place.node, mark: place.mark, task: None, seen: true }
+    }
+}

@@ -1,0 +1,206 @@
+//! The claim: a clone, which PVE executes at most once for a VMID.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{Claimed, queue::Queue};
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Inventory, Template},
+    io::Io,
+    marks::{self, Mark, Notes, Reading},
+    pve::PveError,
+    reach,
+    vmid::Vmid,
+};
+
+/// Outgoing requests that are kept for what comes after the claim.
+const RESERVE: u32 = 12;
+
+/// Claims one of `vmids` by cloning one of `sources`, or leaves nothing behind.
+pub(super) async fn claim<I: Io>(
+    edge: &Edge<'_, I>,
+    sources: &[Template],
+    vmids: &[Vmid],
+    intent: impl Fn(Vmid, &str, &Template) -> Mark,
+    deadline: OffsetDateTime,
+) -> Result<Claimed, Error> {
+    let mut vmids = vmids.iter().copied();
+    let mut vmid = vmids.next().ok_or_else(|| Error::new(Code::NoFreeVmid, "no VMID is free"))?;
+    let mut queue = Queue::new(sources, edge.now());
+    loop {
+        let source = queue.source()?.clone();
+        let config = edge.send(edge.pve.lxc(&source.node, source.vmid).config()).await;
+        let config = config.map_err(|error| of_source(error, &source))?;
+        if config.template != Some(true) {
+            return Err(Error::new(
+                Code::NotATemplate,
+                format!("guest {} is tagged as a template and is none: pct template {0}", source.vmid),
+            ));
+        }
+        if let Some(lock) = config.lock {
+            queue.locked(edge, &lock).await?;
+        } else {
+            let target = edge.settings.node.as_deref().filter(|node| *node != source.node);
+            let mark = intent(vmid, target.unwrap_or(&source.node), &source);
+            match attempt(edge, &source, &mark, target, deadline).await? {
+                Attempt::Claimed(claimed) => return Ok(*claimed),
+                Attempt::Taken => {
+                    vmid = vmids.next().ok_or_else(|| {
+                        Error::new(Code::NoFreeVmid, "others took every VMID that was drawn; ask again")
+                            .retry_after(1)
+                    })?;
+                    continue;
+                }
+                Attempt::Busy => queue.busy(),
+            }
+        }
+        if edge.now() >= deadline || edge.left() <= RESERVE {
+            return Err(queue.gave_up(edge));
+        }
+        edge.pause(queue.patience(edge), deadline).await;
+    }
+}
+
+enum Attempt {
+    Claimed(Box<Claimed>),
+    /// A stranger has that VMID.
+    Taken,
+    /// The source is locked again.
+    Busy,
+}
+
+/// One clone, repeated only while PVE cannot have executed it, or where
+/// repeating it is harmless: same VMID, same nonce.
+async fn attempt<I: Io>(
+    edge: &Edge<'_, I>,
+    source: &Template,
+    mark: &Mark,
+    target: Option<&str>,
+    deadline: OffsetDateTime,
+) -> Result<Attempt, Error> {
+    let links = reach::links(edge.settings, mark.vmid);
+    let notes = Notes { existing: "", mark, links: &links, exec_token: None };
+    let too_long = || Error::field("metadata", "is too large for the guest's description");
+    let description = notes.write().ok_or_else(too_long)?;
+    let hostname = reach::hostname(mark.vmid);
+    let mut unanswered = false;
+    loop {
+        let call =
+            edge.pve.lxc(&source.node, source.vmid).clone_to(mark.vmid, &hostname, &description, target);
+        let node = mark.node.clone();
+        let claimed =
+            |mark: &Mark, task, seen| Claimed { node: node.clone(), mark: mark.clone(), task, seen };
+        let error = match edge.send(call).await {
+            Ok(upid) => return Ok(Attempt::Claimed(Box::new(claimed(mark, Some(upid), true)))),
+            Err(error) => error,
+        };
+        if error.is_taken() {
+            return whose(edge, mark, deadline, unanswered).await;
+        }
+        let again = error.is_never_sent() || error.is_unanswered();
+        unanswered |= error.is_unanswered();
+        if error.is_unanswered() {
+            // It may have been executed: then its config shows our nonce.
+            if let Ok(found) = edge.send(edge.pve.lxc(&mark.node, mark.vmid).config()).await
+                && let Some(found) = ours(mark, &found.tags, &found.description)
+            {
+                return Ok(Attempt::Claimed(Box::new(claimed(&found, None, true))));
+            }
+        }
+        let locked = error.lock().is_some() || error.is_lock_timeout();
+        if !unanswered && locked {
+            return Ok(Attempt::Busy);
+        }
+        if !(again || locked || unanswered) {
+            return Err(of_source(error, source));
+        }
+        if edge.now() >= deadline || edge.left() <= RESERVE {
+            return if unanswered {
+                Ok(Attempt::Claimed(Box::new(claimed(mark, None, false))))
+            } else {
+                Err(error.into())
+            };
+        }
+        edge.pause(Duration::from_secs(1), deadline).await;
+    }
+}
+
+/// The VMID exists: is it ours, a stranger's, or not known yet?
+async fn whose<I: Io>(
+    edge: &Edge<'_, I>,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+    unanswered: bool,
+) -> Result<Attempt, Error> {
+    loop {
+        let claimed = |mark: Mark, node: &str, seen| {
+            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task: None, seen }))
+        };
+        match edge.send(edge.pve.lxc(&mark.node, mark.vmid).config()).await {
+            Ok(config) => {
+                if let Some(found) = ours(mark, &config.tags, &config.description) {
+                    return Ok(claimed(found, &mark.node, true));
+                }
+                let text = config.description.as_deref().unwrap_or_default();
+                let unknown = config.lock.as_deref() == Some("create") && text.is_empty()
+                    || text.starts_with("qmclone temporary file");
+                if !unknown {
+                    return Ok(Attempt::Taken);
+                }
+            }
+            // On another node, or of another kind: the listing knows.
+            Err(error) if error.is_missing() => {
+                let inventory = Inventory::read(edge).await?;
+                match inventory.guest(mark.vmid) {
+                    Some(guest) if guest.row.node != mark.node || guest.row.kind != "lxc" => {
+                        return Ok(Attempt::Taken);
+                    }
+                    _ => {}
+                }
+            }
+            Err(error) if matches!(&error, PveError::Refused(it) if it.status == 403) => {}
+            Err(error) if edge.now() >= deadline => return Err(error.into()),
+            Err(_) => {}
+        }
+        if edge.now() >= deadline || edge.left() <= RESERVE {
+            return if unanswered {
+                Ok(claimed(mark.clone(), &mark.node, false))
+            } else {
+                let text = format!("VMID {} is being taken, and PVE does not say by whom yet", mark.vmid);
+                Err(Error::new(Code::NoFreeVmid, text).retry_after(2))
+            };
+        }
+        edge.pause(Duration::from_millis(400), deadline).await;
+    }
+}
+
+/// The mark of a guest that this request made, or one with the same key.
+fn ours(mark: &Mark, tags: &Option<String>, description: &Option<String>) -> Option<Mark> {
+    let reading = marks::read(mark.vmid, tags.as_deref(), description.as_deref());
+    let (Reading::Intent(found) | Reading::Committed(found)) = reading else { return None };
+    let same_owner = found.deployment == mark.deployment && found.team == mark.team;
+    let same = found.nonce == mark.nonce || (mark.key.is_some() && found.key == mark.key);
+    (same_owner && same).then_some(found)
+}
+
+/// What PVE says about the template rather than about the request.
+fn of_source(error: PveError, source: &Template) -> Error {
+    let Template { vmid, node, .. } = source;
+    if error.is_missing() {
+        return Error::new(
+            Code::TemplateNotFound,
+            format!("template {vmid} is not on node {node} any more; ask again"),
+        )
+        .retry_after(2);
+    }
+    match &error {
+        PveError::Refused(refusal) if refusal.message.contains("can't clone CT to node") => Error::new(
+            Code::TemplateElsewhere,
+            format!("{}; unset PVE_NODE, or put a template on that node", refusal.message),
+        ),
+        _ => error.into(),
+    }
+}

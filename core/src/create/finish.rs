@@ -1,0 +1,317 @@
+//! Finishing: look at what PVE shows and do the next missing thing.
+//!
+//! It serves a creation, a poll of a sandbox that is still coming up, and the
+//! sweep. Every step may run twice, in two adapters at once.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::Claimed;
+use crate::{
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    execd::Probe,
+    io::Io,
+    marks::{self, Mark, Phase, Reading, Want},
+    place::Place,
+    pve::{PveError, lxc::Config, task::Upid},
+    reach,
+    sandbox::is_coming_up,
+};
+
+/// How far a sandbox has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// What we keep about it.
+    pub mark: Mark,
+    /// Where it is.
+    pub node: String,
+    /// Its config, where it was read.
+    pub config: Option<Config>,
+    /// Whether it refused a wrong exec token and took ours.
+    pub ready: bool,
+}
+
+/// Brings a claimed guest up, until it is ready or `deadline` has passed.
+/// With a deadline that has passed it does what can be done at once.
+pub(crate) async fn finish<I: Io>(
+    edge: &Edge<'_, I>,
+    claimed: Claimed,
+    deadline: OffsetDateTime,
+) -> Result<Progress, Error> {
+    let Claimed { node, mark, mut task, mut seen } = claimed;
+    let mut wait = Backoff::new(450, 1.3);
+    let place = loop {
+        match look(edge, &node, &mark, &mut task, &mut seen).await? {
+            Look::There(place) => break place,
+            Look::NotYet(mark) => {
+                if edge.now() >= deadline || edge.left() <= 2 {
+                    return Ok(Progress { mark: *mark, node, config: None, ready: false });
+                }
+            }
+        }
+        edge.pause(wait.next(), deadline).await;
+    };
+    carry_on(edge, *place, false, deadline).await
+}
+
+enum Look {
+    There(Box<Place>),
+    NotYet(Box<Mark>),
+}
+
+/// Reads the guest until it is there and unlocked.
+async fn look<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    task: &mut Option<Upid>,
+    seen: &mut bool,
+) -> Result<Look, Error> {
+    let config = match edge.send(edge.pve.lxc(node, mark.vmid).config()).await {
+        Ok(config) => config,
+        Err(error) if error.is_missing() => {
+            if let Some(cause) = failed(edge, task.as_ref()).await {
+                return Err(clone_failed(&cause, mark));
+            }
+            if *seen && task.is_none() {
+                let text =
+                    format!("the clone to VMID {} has failed and PVE has removed it; ask again", mark.vmid);
+                return Err(Error::new(Code::CloneFailed, text));
+            }
+            return Ok(Look::NotYet(Box::new(mark.clone())));
+        }
+        // A pool's rights begin when the clone ends.
+        Err(PveError::Refused(refusal)) if refusal.status == 403 && !*seen => {
+            return Ok(Look::NotYet(Box::new(mark.clone())));
+        }
+        Err(error) if error.is_never_sent() || error.is_unanswered() => {
+            return Ok(Look::NotYet(Box::new(mark.clone())));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+    let committed = matches!(reading, Reading::Committed(_));
+    match reading {
+        Reading::Intent(found) | Reading::Committed(found) if found.nonce == mark.nonce => {
+            *seen = true;
+            if config.lock.is_some() {
+                return Ok(Look::NotYet(Box::new(found)));
+            }
+            let node = node.to_owned();
+            Ok(Look::There(Box::new(Place { node, config, mark: found, committed })))
+        }
+        _ if config.lock.as_deref() == Some("create") => Ok(Look::NotYet(Box::new(mark.clone()))),
+        _ => Err(Error::new(
+            Code::CloneFailed,
+            format!("VMID {} is another guest's now: ours was removed meanwhile", mark.vmid),
+        )),
+    }
+}
+
+/// Commits, grows, starts and probes, as far as each is missing; `running` is
+/// what PVE said a moment ago, `false` where nobody asked.
+pub(crate) async fn carry_on<I: Io>(
+    edge: &Edge<'_, I>,
+    place: Place,
+    running: bool,
+    deadline: OffsetDateTime,
+) -> Result<Progress, Error> {
+    let Place { node, config, mark, committed } = place;
+    let now = edge.now();
+    let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
+    let progress = |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), ready };
+    if !due {
+        return Ok(progress(mark, config, false));
+    }
+    let mark = if committed {
+        mark
+    } else {
+        match commit::first(edge, &node, &config, &mark).await {
+            Ok(mark) => mark,
+            Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
+            Err(commit::Failure::Again(error)) => {
+                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
+                return Ok(progress(mark, config, false));
+            }
+        }
+    };
+    if !running && let Err(error) = grow(edge, &node, &config, &mark).await {
+        if error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout() {
+            return Err(give_up(edge, &node, &mark, error.into()).await);
+        }
+        return Ok(progress(mark, config, false));
+    }
+    match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
+        Ok(ready) => Ok(progress(mark, config, ready)),
+        Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
+    }
+}
+
+/// The disk grows after the commit, and only when the preset's is larger.
+async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<(), PveError> {
+    let Some(wanted) = mark.sizes.disk else { return Ok(()) };
+    if config.disk_gib().is_none_or(|has| has >= wanted) {
+        return Ok(());
+    }
+    match edge.send(edge.pve.lxc(node, mark.vmid).grow_rootfs(wanted)).await {
+        Err(error) if !error.is_already_that_size() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An error here is one that asking again does not mend.
+async fn start_and_probe<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    running: bool,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let mut task = if running {
+        None
+    } else {
+        match edge.send(edge.pve.lxc(node, mark.vmid).start()).await {
+            Ok(upid) => Some(upid),
+            Err(error) if error.is_already_running() => None,
+            Err(error) if error.is_final() => return Err(error.into()),
+            Err(_) => return Ok(false),
+        }
+    };
+    let mut wait = Backoff::new(500, 1.3);
+    let mut tries = 0_u32;
+    loop {
+        // Each look at PVE comes after a few at the guest: a start seldom fails.
+        if tries % 4 == 3 {
+            if let Some(cause) = failed(edge, task.as_ref()).await {
+                return started_meanwhile(edge, node, mark, &cause).await;
+            }
+            if tries > 8 {
+                task = None;
+            }
+        }
+        if tries > 0 || task.is_none() {
+            match reach::probe(edge, node, config, mark).await {
+                Probe::Ready => return Ok(true),
+                Probe::Open => {
+                    return Err(Error::new(
+                        Code::ExecUnprotected,
+                        "execd runs commands for everyone: it has no token. The template's execd must take \
+                         CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none",
+                    ));
+                }
+                Probe::WrongToken => {
+                    return Err(Error::new(
+                        Code::ExecTokenNotApplied,
+                        "execd refuses the token that this sandbox was given: the template's execd must take \
+                         CMUX_EXECD_AUTH_TOKEN from its environment at each start (before PVE 9.1: by the \
+                         template's hookscript)",
+                    ));
+                }
+                Probe::NotYet => {}
+            }
+        }
+        tries += 1;
+        if edge.now() >= deadline || edge.left() <= 6 {
+            return Ok(false);
+        }
+        edge.pause(wait.next(), deadline).await;
+    }
+}
+
+/// A start that failed because another one was faster is none.
+async fn started_meanwhile<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    cause: &str,
+) -> Result<bool, Error> {
+    let harmless = ["already running", "is locked", "can't lock file"];
+    if harmless.iter().any(|it| cause.contains(it)) {
+        return Ok(false);
+    }
+    match edge.send(edge.pve.lxc(node, mark.vmid).status()).await {
+        Ok(status) if status.status == "stopped" => Err(Error::new(
+            Code::StartFailed,
+            format!("PVE could not start the guest: {cause}; see the task log of VMID {}", mark.vmid),
+        )),
+        _ => Ok(false),
+    }
+}
+
+/// Why a task failed, when it is proved that it has.
+async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<String> {
+    let status = edge.send(edge.pve.task(task?)).await.ok()?;
+    status.exit()?.err()
+}
+
+fn clone_failed(cause: &str, mark: &Mark) -> Error {
+    let full = ["No space left", "out of space", "not enough free space"].iter().any(|it| cause.contains(it));
+    let code = if full { Code::StorageFull } else { Code::CloneFailed };
+    let text = format!("{cause}; PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
+    Error::new(code, text).member("undo", "nothing was left to undo")
+}
+
+/// What cannot be finished is told, kept as `error`, and not tried again.
+async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let told = mark.clone();
+    let kept = commit::change(edge, node, told, |mark| {
+        mark.phase = Phase::Error;
+        mark.want = Want::Off;
+        mark.problem = Some(cause.to_string());
+        Ok(())
+    })
+    .await;
+    // An exec daemon that lets everyone in must not run on.
+    if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
+        let _ = edge.send(edge.pve.lxc(node, mark.vmid).stop()).await;
+    }
+    let id = crate::sandbox::SandboxId::of(mark).to_string();
+    let fate = match kept {
+        Ok(_) => "it is kept as `error` until it expires or is deleted",
+        Err(_) => "it could not be marked as failed, and is looked at again by the next request for it",
+    };
+    Error::new(cause.code(), format!("{}; sandbox {id}: {fate}", cause.detail()))
+        .member("sandboxId", id)
+        .member("undo", fate)
+}
+
+/// Undo on proof: PVE refused a step for good, and a read at this moment
+/// shows our nonce and no commit.
+async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let lxc = edge.pve.lxc(node, mark.vmid);
+    let outcome = match edge.send(lxc.config()).await {
+        Err(error) if error.is_missing() => "it was gone already".to_owned(),
+        Err(error) => format!("it could not be read ({error}); the sweep removes it"),
+        Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
+            Reading::Intent(found) if found.nonce == mark.nonce => match edge.send(lxc.destroy()).await {
+                Ok(_) => "the half-made guest is being removed".to_owned(),
+                Err(error) => format!("removing the half-made guest failed ({error}); the sweep removes it"),
+            },
+            Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
+            _ => "VMID is not ours any more; it was left alone".to_owned(),
+        },
+    };
+    Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
+}
+
+/// Waits that grow.
+struct Backoff {
+    milliseconds: f64,
+    factor: f64,
+}
+
+impl Backoff {
+    fn new(milliseconds: u32, factor: f64) -> Self {
+        Self { milliseconds: f64::from(milliseconds), factor }
+    }
+
+    fn next(&mut self) -> Duration {
+        let now = self.milliseconds;
+        self.milliseconds = (now * self.factor).min(2500.0);
+        Duration::from_secs_f64(now / 1000.0)
+    }
+}

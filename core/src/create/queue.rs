@@ -1,0 +1,105 @@
+//! Waiting for a template: PVE makes one clone of a container at a time.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    inventory::Template,
+    io::Io,
+};
+
+/// A lock that lasts this long is looked into.
+const SUSPICIOUS: Duration = Duration::from_secs(5);
+
+/// Waiting for a template that others clone.
+pub(super) struct Queue<'a> {
+    sources: Vec<&'a Template>,
+    since: OffsetDateTime,
+    /// When the lock was first seen without a break.
+    locked_since: Option<OffsetDateTime>,
+    idle_at: Option<OffsetDateTime>,
+    stale: Option<Error>,
+}
+
+impl<'a> Queue<'a> {
+    pub(super) fn new(sources: &'a [Template], now: OffsetDateTime) -> Self {
+        Self { sources: sources.iter().collect(), since: now, locked_since: None, idle_at: None, stale: None }
+    }
+
+    pub(super) fn source(&self) -> Result<&'a Template, Error> {
+        let stale = || self.stale.clone();
+        self.sources.first().copied().ok_or_else(|| {
+            stale().unwrap_or_else(|| Error::new(Code::TemplateNotFound, "no template is left to try"))
+        })
+    }
+
+    /// The source is locked: the next one may be free, and a lock that nobody
+    /// works under will never go away.
+    pub(super) async fn locked<I: Io>(&mut self, edge: &Edge<'_, I>, lock: &str) -> Result<(), Error> {
+        let now = edge.now();
+        let since = *self.locked_since.get_or_insert(now);
+        let source = self.source()?;
+        if self.sources.len() > 1 && self.idle_at.is_none() && now - since < SUSPICIOUS {
+            self.sources.rotate_left(1);
+        }
+        let due = self.idle_at.map_or(now - since >= SUSPICIOUS, |at| now - at >= SUSPICIOUS);
+        if !due {
+            return Ok(());
+        }
+        let tasks = edge.send(edge.pve.active_clones(&source.node, source.vmid)).await.unwrap_or_default();
+        if !tasks.is_empty() {
+            self.idle_at = None;
+            self.locked_since = Some(now);
+        } else if self.idle_at.is_none() {
+            self.idle_at = Some(now);
+        } else {
+            self.stale = Some(stale(source, lock));
+            self.sources.retain(|it| it.vmid != source.vmid);
+            (self.locked_since, self.idle_at) = (None, None);
+            self.source()?;
+        }
+        Ok(())
+    }
+
+    /// A clone found the source locked again: somebody was faster.
+    pub(super) fn busy(&mut self) {
+        self.locked_since = None;
+        self.idle_at = None;
+    }
+
+    /// The older, the more often it looks: who waits longest goes first.
+    pub(super) fn patience<I: Io>(&self, edge: &Edge<'_, I>) -> Duration {
+        let age = (edge.now() - self.since).as_seconds_f64().clamp(0.0, 20.0);
+        let jitter = f64::from(edge.seed.last().copied().unwrap_or(0)) / 255.0;
+        Duration::from_secs_f64((1.1 - 0.04 * age) * (0.8 + 0.4 * jitter))
+    }
+
+    pub(super) fn gave_up<I: Io>(&self, edge: &Edge<'_, I>) -> Error {
+        let names: Vec<String> = self.sources.iter().map(|it| it.vmid.to_string()).collect();
+        let seconds = 1 + u32::from(edge.seed.first().copied().unwrap_or(0)) % 3;
+        Error::new(
+            Code::TemplateBusy,
+            format!(
+                "template {} was being cloned by others all the time, and PVE makes one clone of a container \
+                 at a time; nothing was made, ask again",
+                names.join(", ")
+            ),
+        )
+        .retry_after(seconds)
+    }
+}
+
+fn stale(source: &Template, lock: &str) -> Error {
+    let Template { vmid, node, .. } = source;
+    Error::new(
+        Code::TemplateLockStale,
+        format!(
+            "template {vmid} is locked ({lock}) and no clone of it runs: one has crashed. No API token can \
+             clear that; on node {node} run: pct unlock {vmid}"
+        ),
+    )
+    .retry_after(30)
+}

@@ -1,0 +1,171 @@
+//! What to clone, and to which VMID.
+
+use sha2::{Digest, Sha256};
+
+use super::{CreateRequest, Key};
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Inventory, Template},
+    io::Io,
+    marks,
+    preset::SnapshotId,
+    settings::Settings,
+    vmid::Vmid,
+};
+
+/// VMIDs that an Idempotency-Key draws before it goes on to the next free one.
+const CANDIDATES: u32 = 4;
+
+/// The templates that can serve a request, the best first.
+pub(super) fn sources(
+    settings: &Settings,
+    inventory: &Inventory,
+    request: &CreateRequest,
+) -> Result<Vec<Template>, Error> {
+    let mut all = inventory.templates(settings);
+    all.retain(|it| inventory.is_online(&it.node));
+    let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
+        (Some(id), _, _) => Wanted::Snapshot(id.clone()),
+        (_, Some(preset), _) => {
+            let latest = all
+                .iter()
+                .filter_map(|it| it.snapshot.as_ref())
+                .filter(|it| it.preset == *preset)
+                .max_by_key(|it| it.version);
+            match latest {
+                Some(id) => Wanted::Snapshot(id.clone()),
+                None => return Err(no_template(&format!("preset {preset}"), &all)),
+            }
+        }
+        (_, _, Some(vmid)) => Wanted::Vmid(vmid),
+        _ => match default_preset(&all) {
+            Some(id) => Wanted::Snapshot(id),
+            None => return Err(no_template("any preset", &all)),
+        },
+    };
+    let offered = all.clone();
+    all.retain(|it| match &wanted {
+        Wanted::Snapshot(id) => it.snapshot.as_ref() == Some(id),
+        Wanted::Vmid(vmid) => it.vmid == *vmid,
+    });
+    if all.is_empty() {
+        return Err(no_template(&wanted.to_string(), &offered));
+    }
+    // Unlocked ones first, then those on the node that is set, then by how few guests their node has.
+    let crowd =
+        |node: &str| inventory.guests.iter().filter(|it| it.row.node == node && it.ours.is_some()).count();
+    let elsewhere = |it: &Template| settings.node.as_ref().is_some_and(|node| *node != it.node);
+    all.sort_by_key(|it| (elsewhere(it), it.lock.is_some(), crowd(&it.node), it.vmid));
+    Ok(all)
+}
+
+enum Wanted {
+    Snapshot(SnapshotId),
+    Vmid(Vmid),
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Snapshot(id) => write!(f, "snapshot {id}"),
+            Self::Vmid(vmid) => write!(f, "template {vmid}"),
+        }
+    }
+}
+
+/// The newest version of the smallest preset.
+pub(crate) fn default_preset(templates: &[Template]) -> Option<SnapshotId> {
+    let ids = templates.iter().filter_map(|it| it.snapshot.as_ref());
+    ids.min_by_key(|it| {
+        let sizes = it.preset.sizes().map(|it| (it.cores, it.memory_mib, it.disk_gib));
+        (sizes.is_none(), sizes, it.preset.to_string(), u32::MAX - it.version)
+    })
+    .cloned()
+}
+
+fn no_template(what: &str, all: &[Template]) -> Error {
+    let known: Vec<String> =
+        all.iter().filter_map(|it| it.snapshot.as_ref()).map(ToString::to_string).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Error::new(
+        Code::TemplateNotFound,
+        format!(
+            "no online node offers {what}; offered are: {known}. A template is offered by a tag: its snapshot \
+             id (pvelxc_4vcpu_6gb_32gb_v1) or {}",
+            marks::TEMPLATE_TAG
+        ),
+    )
+}
+
+/// The VMIDs that a key draws: the same ones each time, until one was free.
+pub(super) fn drawn<'a, I: Io>(
+    edge: &'a Edge<'_, I>,
+    inventory: &'a Inventory,
+    key: &'a Key,
+) -> impl Iterator<Item = Vmid> + 'a {
+    let pool = Pool::of(edge.settings);
+    let hashed = (0..CANDIDATES).filter_map(move |at| {
+        let mut hasher = Sha256::new();
+        hasher.update(key.whole);
+        hasher.update(at.to_be_bytes());
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
+        pool.at(u32::from_be_bytes([a, b, c, d]) % pool.size.max(1))
+    });
+    let [a, b, c, d, ..] = key.whole;
+    let start = u32::from_be_bytes([a, b, c, d]) % pool.size.max(1);
+    // Small ranges: on from a place that the key names, up to and with the first free one.
+    let mut over = false;
+    let walked = (0..pool.size).filter_map(move |at| pool.at((start + at) % pool.size.max(1)));
+    hashed.chain(walked.take_while(move |vmid| {
+        let go_on = !over;
+        over |= inventory.guest(*vmid).is_none();
+        go_on
+    }))
+}
+
+/// VMIDs to claim, in the order in which to try them.
+pub(super) fn free_vmids<I: Io>(
+    edge: &Edge<'_, I>,
+    inventory: &Inventory,
+    key: Option<&Key>,
+) -> Result<Vec<Vmid>, Error> {
+    let is_free = |vmid: &Vmid| inventory.guest(*vmid).is_none();
+    let free: Vec<Vmid> = match key {
+        Some(key) => drawn(edge, inventory, key).filter(is_free).collect(),
+        None => {
+            let pool = Pool::of(edge.settings);
+            let [.., a, b, c, d] = edge.seed;
+            let start = u32::from_be_bytes([a, b, c, d]) % pool.size.max(1);
+            let all = (0..pool.size).filter_map(|at| pool.at((start + at) % pool.size.max(1)));
+            all.filter(is_free).take(CANDIDATES as usize).collect()
+        }
+    };
+    if free.is_empty() {
+        let text = "every VMID of PVE_VMID_RANGE (or address of PVE_IP_POOL_CIDR) is taken: delete sandboxes \
+                    or widen it";
+        return Err(Error::new(Code::NoFreeVmid, text).retry_after(60));
+    }
+    Ok(free)
+}
+
+/// The VMIDs that sandboxes may take: with an address pool, as many as it has.
+#[derive(Clone, Copy)]
+struct Pool {
+    first: u32,
+    size: u32,
+}
+
+impl Pool {
+    fn of(settings: &Settings) -> Self {
+        let range = settings.vmid_range;
+        let first = u32::from(range.first());
+        let size = u32::from(range.last()) - first + 1;
+        let size = settings.ip_pool.as_ref().map_or(size, |pool| size.min(pool.capacity()));
+        Self { first, size }
+    }
+
+    fn at(self, offset: u32) -> Option<Vmid> {
+        (offset < self.size).then(|| self.first + offset).and_then(|it| it.try_into().ok())
+    }
+}

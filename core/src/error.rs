@@ -1,0 +1,204 @@
+//! One error, split by whose fault it is, mapped to HTTP in one table.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller's: the same request will fail again.
+    Caller,
+    /// PVE's, the network's, or a guest's.
+    Pve,
+    /// The deployment's.
+    Us,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $status:literal $fault:ident $retryable:literal $title:literal;)*) => {
+        /// Every kind of problem that the API answers with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* #[doc = $title] $variant,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Code] = &[$(Code::$variant,)*];
+
+            /// Name, HTTP status, whose fault, whether asking again can help, title.
+            pub const fn row(self) -> (&'static str, u16, Fault, bool, &'static str) {
+                match self { $(Code::$variant => ($name, $status, Fault::$fault, $retryable, $title),)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequest "invalid-request" 400 Caller false "The request is not valid";
+    InvalidJson "invalid-json" 400 Caller false "The body is not the JSON that is expected here";
+    Unauthorized "unauthorized" 401 Caller false "No valid API key";
+    Forbidden "forbidden" 403 Caller false "This key may not do that";
+    NotFound "not-found" 404 Caller false "No such sandbox";
+    UnknownPath "unknown-path" 404 Caller false "No such path";
+    MethodNotAllowed "method-not-allowed" 405 Caller false "The path does not take this method";
+    NotAcceptable "streaming-unavailable" 406 Caller false "This deployment cannot stream";
+    IdempotencyConflict "idempotency-conflict" 409 Caller false "The Idempotency-Key was used for another request";
+    Expired "expired" 409 Caller false "The sandbox of this Idempotency-Key has expired";
+    GuestLocked "guest-locked" 409 Pve true "PVE is working on this guest";
+    Condemned "condemned" 409 Caller false "The sandbox is being deleted";
+    NotRunning "not-running" 409 Caller false "The sandbox is not running";
+    StillCreating "still-creating" 409 Pve true "The sandbox is still being created";
+    Suspended "suspended" 409 Caller false "The sandbox is suspended";
+    Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
+    NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
+    PreconditionFailed "precondition-failed" 412 Caller false "The sandbox has changed since";
+    TooLarge "too-large" 413 Caller false "The request is too large";
+    UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not application/json";
+    TemplateNotFound "template-not-found" 422 Caller false "No such template";
+    NotATemplate "not-a-template" 422 Caller false "The source is not a template";
+    TemplateElsewhere "template-on-other-node" 422 Pve false "The template cannot be cloned to the node that is set";
+    LinkedCloneUnsupported "linked-clone-unsupported" 422 Pve false "The template's storage makes no linked clones";
+    Unsupported "unsupported" 422 Caller false "The provider cannot do that";
+    SnapshotUnsupported "snapshot-unsupported" 422 Pve false "The sandbox's storage makes no snapshots";
+    QuotaExceeded "quota-exceeded" 429 Caller true "The team's quota is used up";
+    RateLimited "rate-limited" 429 Caller true "Too many creations in a minute";
+    Internal "internal" 500 Us false "A defect of pve-edge";
+    PveError "pve-error" 502 Pve false "PVE failed";
+    PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";
+    PveBadAnswer "pve-bad-answer" 502 Pve true "What answered is not PVE";
+    PveUnauthorized "pve-unauthorized" 502 Us false "PVE does not accept the API token";
+    PveForbidden "pve-forbidden" 502 Us false "The API token lacks a privilege";
+    PveNoAudit "pve-no-audit" 502 Us false "The API token sees no guests";
+    PveTagsRestricted "pve-tags-restricted" 502 Us false "PVE does not let the API token set tags";
+    PveUnsupported "pve-unsupported" 502 Pve false "This PVE version lacks the call";
+    CloneFailed "clone-failed" 502 Pve false "PVE could not clone the template";
+    StartFailed "start-failed" 502 Pve false "PVE could not start the sandbox";
+    TaskFailed "task-failed" 502 Pve false "A PVE task failed";
+    ExecUnreachable "exec-unreachable" 502 Pve true "The exec daemon of the sandbox cannot be reached";
+    ExecCut "exec-cut" 502 Pve false "The command's output ended before its exit code";
+    ExecUnauthorized "exec-unauthorized" 502 Us false "The exec daemon refuses our token";
+    ExecFailed "exec-failed" 502 Pve false "The exec daemon refused the command";
+    ExecUnprotected "exec-unprotected" 502 Us false "The exec daemon lets everyone in";
+    ExecTokenNotApplied "exec-token-not-applied" 502 Us false "The exec token did not reach the sandbox";
+    Misconfigured "misconfigured" 503 Us false "The deployment's settings are wrong";
+    PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
+    NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";
+    NoQuorum "pve-no-quorum" 503 Pve true "The cluster has no quorum";
+    TemplateBusy "template-busy" 503 Pve true "The template is being cloned by others";
+    TemplateLockStale "template-lock-stale" 503 Pve true "The template is locked and nobody works on it";
+    IndexFull "index-full" 503 Pve true "The cluster's guest index is nearly full";
+    NoFreeVmid "no-free-vmid" 503 Pve true "No VMID is free";
+    BudgetExhausted "request-budget" 503 Pve true "The platform allows no more outgoing requests";
+    PveTimeout "pve-timeout" 504 Pve true "PVE did not answer in time";
+    StorageFull "storage-full" 507 Pve false "The storage is full";
+}
+
+/// What went wrong: a [`Code`], a sentence, and what a client may need.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    code: Code,
+    detail: String,
+    fields: Vec<(String, String)>,
+    retry_after: Option<u32>,
+    members: Map<String, Value>,
+}
+
+impl Error {
+    /// An error with a sentence that says what happened and what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            retry_after: None,
+            members: Map::new(),
+        }))
+    }
+
+    /// A field of the request is wrong.
+    pub fn field(field: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::fields(vec![(field.into(), fix.into())])
+    }
+
+    /// Fields of the request are wrong, each with its fix.
+    pub fn fields(fields: Vec<(String, String)>) -> Self {
+        let detail =
+            fields.iter().map(|(field, fix)| format!("{field}: {fix}")).collect::<Vec<_>>().join("; ");
+        let mut error = Self::new(Code::InvalidRequest, detail);
+        error.0.fields = fields;
+        error
+    }
+
+    /// When to ask again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// An extension member of the problem document.
+    #[must_use]
+    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Which kind.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What happened and what to do.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Seconds after which to ask again.
+    pub fn after(&self) -> Option<u32> {
+        self.0.retry_after
+    }
+
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        self.code().row().1
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.code().row().3
+    }
+
+    /// The RFC 9457 problem document.
+    pub fn problem(&self, request_id: &str) -> Value {
+        let (name, status, _, retryable, title) = self.code().row();
+        let mut document = self.0.members.clone();
+        document.insert("type".into(), json!(format!("urn:pve-edge:problem:{name}")));
+        document.insert("title".into(), json!(title));
+        document.insert("status".into(), json!(status));
+        document.insert("detail".into(), json!(self.0.detail));
+        document.insert("code".into(), json!(name));
+        document.insert("retryable".into(), json!(retryable));
+        document.insert("requestId".into(), json!(request_id));
+        if !self.0.fields.is_empty() {
+            let errors: Vec<Value> = self
+                .0
+                .fields
+                .iter()
+                .map(|(field, detail)| json!({"field": field, "detail": detail}))
+                .collect();
+            document.insert("errors".into(), json!(errors));
+        }
+        Value::Object(document)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code().row().0, self.0.detail)
+    }
+}
+
+impl std::error::Error for Error {}

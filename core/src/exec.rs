@@ -1,0 +1,131 @@
+//! Running a command in a sandbox, at most once.
+
+use std::time::Duration;
+
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    execd::{self, ExecError, ExecRequest, Opened},
+    io::{Failure, Io, NetError, Sent, Way},
+    place::{Place, place},
+    reach,
+    read::gone,
+    sandbox::{SandboxId, is_coming_up},
+    secret::Secret,
+};
+
+/// Time that execd gets beyond the command's own.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Starts a command and returns its output as it comes. It is sent again only
+/// where it is proved not to have been taken: never sent, or 401.
+pub async fn open<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &ExecRequest,
+) -> Result<Opened<I>, Error> {
+    let found = place(edge, caller, id).await?;
+    gone(&found.mark, edge.now(), id)?;
+    if !found.committed || matches!(found.config.lock.as_deref(), Some("create" | "destroyed")) {
+        let text = format!("{id} is still being created; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(2));
+    }
+    let deadline = edge.now() + request.timeout() + SLACK;
+    let tokens: Vec<Secret> =
+        reach::tokens(edge.settings, &found.mark).into_iter().map(Secret::new).collect();
+    let bases = reach::exec_bases(edge, &found.node, &found.config, id.vmid).await;
+    let base = choose(edge, &bases).await;
+    let last = NetError {
+        sent: Sent::Never,
+        failure: Failure::Dns,
+        detail: "no address is known: set PVE_PUBLIC_DOMAIN, PVE_IP_POOL_CIDR or PVE_SEARCH_DOMAIN".into(),
+    };
+    let mut last = ExecError::NotSent(last);
+    'bases: for (base, way) in base {
+        for token in &tokens {
+            if !edge.spend(1) {
+                return Err(crate::pve::PveError::Budget.into());
+            }
+            match execd::open(&edge.io, request.request(base, token, *way), deadline).await {
+                Ok(opened) => return Ok(opened),
+                Err(ExecError::Unauthorized) => last = ExecError::Unauthorized,
+                Err(error @ ExecError::NotSent(_)) => {
+                    last = error;
+                    continue 'bases;
+                }
+                Err(error) => return Err(explain(edge, &found, id, error).await),
+            }
+        }
+        break;
+    }
+    Err(explain(edge, &found, id, last).await)
+}
+
+/// With one address there is nothing to choose. With more, a harmless read
+/// tells which answers: not every platform can prove that a command was never sent.
+async fn choose<'a, I: Io>(edge: &Edge<'_, I>, bases: &'a [(String, Way)]) -> Vec<&'a (String, Way)> {
+    if bases.len() < 2 {
+        return bases.iter().collect();
+    }
+    for base in bases {
+        let deadline = edge.now() + Duration::from_secs(3);
+        if edge.spend(1) && execd::is_alive(&edge.io, &base.0, base.1, deadline).await {
+            return vec![base];
+        }
+    }
+    bases.iter().take(1).collect()
+}
+
+/// Why there is no output.
+async fn explain<I: Io>(edge: &Edge<'_, I>, found: &Place, id: &SandboxId, error: ExecError) -> Error {
+    let said = error.to_string();
+    match error {
+        ExecError::NotSent(_) | ExecError::Refused { .. } => {}
+        error => return failed(&error),
+    }
+    let Ok(status) = edge.send(edge.pve.lxc(&found.node, id.vmid).status()).await else {
+        return failed(&error);
+    };
+    if status.status == "running" {
+        return failed(&error);
+    }
+    if is_coming_up(&found.mark, edge.now()) {
+        let text = format!("{id} is still being created; ask again");
+        return Error::new(Code::StillCreating, text).retry_after(2);
+    }
+    Error::new(Code::NotRunning, format!("{id} is stopped: start it first ({said})"))
+}
+
+/// How an exec error is told; a command that may have run says so.
+pub fn failed(error: &ExecError) -> Error {
+    match error {
+        ExecError::Unauthorized => Error::new(
+            Code::ExecUnauthorized,
+            "execd refuses every token that EDGE_SECRET gives: was the secret that made this sandbox removed?",
+        ),
+        ExecError::NotSent(cause) => Error::new(
+            Code::ExecUnreachable,
+            format!("the command was not run: {cause}; is execd installed and the address right?"),
+        )
+        .retry_after(2),
+        ExecError::Refused { status } if matches!(status, 400 | 405 | 413 | 415) => {
+            Error::new(Code::ExecFailed, format!("execd refused the command with {status}; it was not run"))
+        }
+        ExecError::Refused { status } => Error::new(
+            Code::ExecCut,
+            format!(
+                "status {status} came instead of execd's output; the command may or may not have been run"
+            ),
+        ),
+        ExecError::Unanswered(cause) => Error::new(
+            Code::ExecCut,
+            format!("{cause}; the command may or may not have been run, and is not run again by itself"),
+        ),
+        ExecError::Cut => Error::new(
+            Code::ExecCut,
+            "the output ended before the exit code: the command may have ended, may run on, or was killed",
+        ),
+    }
+}

@@ -1,0 +1,200 @@
+//! Client of the daemon in the guest that runs commands: `POST /exec` answers
+//! JSON lines `stdout`, `stderr`, `error`, and last `exit`.
+
+mod events;
+mod lines;
+mod request;
+
+use futures_util::StreamExt;
+use http::{HeaderValue, Method, Request, header};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+pub use self::{
+    events::events,
+    lines::{Line, Lines},
+    request::{ExecBody, ExecRequest},
+};
+use crate::{
+    io::{Failure, Io, NetError, Sent, Way, fetch},
+    secret::Secret,
+};
+
+/// Answers that are not output are read up to this.
+const SMALL: usize = 64 << 10;
+
+/// Why there is no output, or not all of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Proved not to have been taken.
+    #[error("{0}")]
+    NotSent(NetError),
+    /// No answer; the command may have been run.
+    #[error("{0}")]
+    Unanswered(NetError),
+    /// The token is wrong; the command was not run.
+    #[error("execd answers 401")]
+    Unauthorized,
+    /// Something answered that is not output.
+    #[error("status {status}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+    /// The output ended before the exit code.
+    #[error("the output was cut")]
+    Cut,
+}
+
+/// A command that execd has taken.
+pub struct Opened<I: Io> {
+    body: I::Body,
+}
+
+/// The whole output of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// 124 when it timed out, 127 when it could not be started.
+    pub exit_code: i32,
+    /// As execd delivers it: UTF-8, whole lines.
+    pub stdout: String,
+    /// As `stdout`.
+    pub stderr: String,
+    /// Whether `timeoutMs` ended it.
+    pub timed_out: bool,
+    /// What execd says went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether output beyond the platform's limit was left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// Sends a command, once.
+pub async fn open<I: Io>(
+    io: &I,
+    request: Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+) -> Result<Opened<I>, ExecError> {
+    let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
+        Sent::Never => ExecError::NotSent(error),
+        Sent::Maybe => ExecError::Unanswered(error),
+    })?;
+    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    match answer.status {
+        200 if kind.contains("json") => Ok(Opened { body: answer.body }),
+        401 => Err(ExecError::Unauthorized),
+        // The edge or the tunnel had no connection to send it on.
+        status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
+            sent: Sent::Never,
+            failure: Failure::Connect,
+            detail: format!("status {status}: the way to the sandbox is down"),
+        })),
+        status => Err(ExecError::Refused { status }),
+    }
+}
+
+/// Reads all output; of each stream at most `cap` bytes are kept.
+pub async fn collect<I: Io>(mut opened: Opened<I>, cap: usize) -> Result<Outcome, ExecError> {
+    let mut lines = Lines::default();
+    let mut outcome = Outcome::default();
+    while let Some(chunk) = opened.body.next().await {
+        let chunk = chunk.map_err(|_| ExecError::Cut)?;
+        for line in lines.push(&chunk) {
+            match line {
+                Line::Stdout(text) => outcome.truncated |= !keep(&mut outcome.stdout, &text, cap),
+                Line::Stderr(text) => outcome.truncated |= !keep(&mut outcome.stderr, &text, cap),
+                Line::Error(message) => {
+                    outcome.timed_out |= message.starts_with("timeout");
+                    outcome.error = Some(message);
+                }
+                Line::Exit(code) => {
+                    outcome.exit_code = code;
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+    Err(ExecError::Cut)
+}
+
+/// Appends what fits, at a character's boundary.
+fn keep(kept: &mut String, text: &str, cap: usize) -> bool {
+    let room = cap.saturating_sub(kept.len());
+    if text.len() <= room {
+        kept.push_str(text);
+        return true;
+    }
+    let mut at = room;
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    kept.push_str(text.get(..at).unwrap_or_default());
+    false
+}
+
+/// How an exec daemon stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Refuses a wrong token and takes ours.
+    Ready,
+    /// Not there yet, or something else answers for it.
+    NotYet,
+    /// Takes a wrong token.
+    Open,
+    /// Refuses ours.
+    WrongToken,
+}
+
+/// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
+/// prove nothing: it needs no token, and a daemon without one lets everyone in.
+pub async fn probe<I: Io>(
+    io: &I,
+    base: &str,
+    way: Way,
+    token: &Secret,
+    wrong: &Secret,
+    deadline: OffsetDateTime,
+) -> Probe {
+    let nothing = ExecRequest::nothing();
+    let ask = async |token| match open(io, nothing.request(base, token, way), deadline).await {
+        Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
+        Err(error) => Err(error),
+    };
+    match ask(wrong).await {
+        Ok(_) => return Probe::Open,
+        Err(ExecError::Unauthorized) => {}
+        Err(_) => return Probe::NotYet,
+    }
+    match ask(token).await {
+        Ok(true) => Probe::Ready,
+        Err(ExecError::Unauthorized) => Probe::WrongToken,
+        _ => Probe::NotYet,
+    }
+}
+
+/// Whether anything answers as an exec daemon there.
+pub async fn is_alive<I: Io>(io: &I, base: &str, way: Way, deadline: OffsetDateTime) -> bool {
+    let mut request = Request::new(Vec::new());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = format!("{base}/healthz").parse().unwrap_or_default();
+    request.extensions_mut().insert(way);
+    fetch(io, request, deadline, SMALL).await.is_ok_and(|it| it.status == 200)
+}
+
+fn post(base: &str, token: &Secret, way: Way, body: Vec<u8>) -> Request<Vec<u8>> {
+    let mut request = Request::new(Vec::new());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = format!("{base}/exec").parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *request.body_mut() = body;
+    request.extensions_mut().insert(way);
+    request
+}

@@ -1,0 +1,101 @@
+//! Output as server-sent events, while the command runs.
+
+use std::{collections::VecDeque, pin::pin, time::Duration};
+
+use futures_util::{
+    Stream, StreamExt,
+    future::{Either, select},
+    stream,
+};
+use serde_json::{Value, json};
+
+use super::{ExecError, Line, Lines, Opened};
+use crate::io::{Io, NetError};
+
+/// Without a word for so long, a client that has left is not noticed.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// `stdout`, `stderr`, and last `exit` or `error`. A stream that ends without
+/// an exit code is told as an error, never as success. Dropping it ends the
+/// connection to the daemon, which ends the command.
+pub fn events<I: Io>(
+    opened: Opened<I>,
+    io: I,
+    problem: impl Fn(&ExecError) -> Value + Unpin + 'static,
+) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin {
+    let state = State {
+        body: opened.body,
+        io,
+        lines: Lines::default(),
+        ready: VecDeque::new(),
+        over: false,
+        timed_out: false,
+    };
+    Box::pin(stream::unfold((state, problem), async |(mut state, problem)| {
+        let event = state.next(&problem).await?;
+        Some((Ok(event), (state, problem)))
+    }))
+}
+
+struct State<I: Io> {
+    body: I::Body,
+    io: I,
+    lines: Lines,
+    ready: VecDeque<Vec<u8>>,
+    over: bool,
+    timed_out: bool,
+}
+
+impl<I: Io> State<I> {
+    async fn next(&mut self, problem: &impl Fn(&ExecError) -> Value) -> Option<Vec<u8>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.over {
+                return None;
+            }
+            let chunk = {
+                let silence = pin!(self.io.sleep(SILENCE));
+                match select(self.body.next(), silence).await {
+                    Either::Left((chunk, _)) => chunk,
+                    Either::Right(_) => return Some(b": still running\n\n".to_vec()),
+                }
+            };
+            match chunk {
+                Some(Ok(bytes)) => {
+                    for line in self.lines.push(&bytes) {
+                        self.tell(line);
+                    }
+                }
+                Some(Err(_)) | None => {
+                    self.over = true;
+                    return Some(sse("error", &problem(&ExecError::Cut)));
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, line: Line) {
+        if self.over {
+            return;
+        }
+        self.ready.push_back(match line {
+            Line::Stdout(data) => sse("stdout", &json!({"data": data})),
+            Line::Stderr(data) => sse("stderr", &json!({"data": data})),
+            Line::Error(message) => {
+                self.timed_out |= message.starts_with("timeout");
+                sse("error", &json!({"message": message}))
+            }
+            Line::Exit(code) => {
+                self.over = true;
+                sse("exit", &json!({"exitCode": code, "timedOut": self.timed_out}))
+            }
+        });
+    }
+}
+
+/// JSON has no raw newline, so one `data:` line is enough.
+fn sse(event: &str, data: &Value) -> Vec<u8> {
+    format!("event: {event}\ndata: {data}\n\n").into_bytes()
+}

@@ -1,0 +1,98 @@
+//! The daemon's JSON lines, from bytes as they come.
+
+use serde::Deserialize;
+
+/// One line of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// With its newline.
+    Stdout(String),
+    /// With its newline.
+    Stderr(String),
+    /// The daemon's own words.
+    Error(String),
+    /// The last one.
+    Exit(i32),
+}
+
+/// Splits bytes into lines; a line and a character may span any number of chunks.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    code: i32,
+}
+
+impl Lines {
+    /// The lines that these bytes complete. Kinds that a newer daemon adds are passed over.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+        let mut found = Vec::new();
+        let mut rest = bytes;
+        while let Some(at) = rest.iter().position(|it| *it == b'\n') {
+            let (head, tail) = rest.split_at(at);
+            self.partial.extend_from_slice(head);
+            found.extend(parse(&self.partial));
+            self.partial.clear();
+            rest = tail.get(1..).unwrap_or_default();
+        }
+        self.partial.extend_from_slice(rest);
+        found
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let raw: Raw = serde_json::from_slice(line).ok()?;
+    // The daemon sends lines without their end.
+    match raw.kind.as_str() {
+        "stdout" => Some(Line::Stdout(raw.data + "\n")),
+        "stderr" => Some(Line::Stderr(raw.data + "\n")),
+        "error" => Some(Line::Error(raw.message)),
+        "exit" => Some(Line::Exit(raw.code)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn blank_lines_unknown_kinds_and_a_cut_line() {
+        let mut lines = Lines::default();
+        let text = "{\"type\":\"stdout\",\"data\":\"\"}\r\n\n{\"type\":\"pid\",\"pid\":7}\n{\"type\":\"exit\",\"code\":3}\n{\"ty";
+        assert_eq!(lines.push(text.as_bytes()), [Line::Stdout("\n".into()), Line::Exit(3)]);
+    }
+
+    #[test]
+    fn a_line_of_three_megabytes() {
+        let long = "ä".repeat(1_500_000);
+        let text = format!("{}\n", serde_json::json!({"type": "stderr", "data": long}));
+        let mut lines = Lines::default();
+        let found: Vec<Line> = text.as_bytes().chunks(16_384).flat_map(|it| lines.push(it)).collect();
+        assert_eq!(found, [Line::Stderr(long + "\n")]);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_do_not_matter(data in prop::collection::vec("[^\n]{0,12}", 0..20), size in 1_usize..9) {
+            let text: String = data.iter()
+                .map(|it| format!("{}\n", serde_json::json!({"type": "stdout", "data": it}))).collect();
+            let mut lines = Lines::default();
+            let found: Vec<Line> = text.as_bytes().chunks(size).flat_map(|it| lines.push(it)).collect();
+            let wanted: Vec<Line> = data.iter().map(|it| Line::Stdout(format!("{it}\n"))).collect();
+            prop_assert_eq!(found, wanted);
+        }
+    }
+}

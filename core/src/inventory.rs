@@ -1,0 +1,180 @@
+//! One listing of the cluster, and what it says about templates, sandboxes and room.
+
+use time::OffsetDateTime;
+
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{self, Listed, Want},
+    preset::SnapshotId,
+    pve::cluster::Resource,
+    settings::Settings,
+    vmid::Vmid,
+};
+
+/// Tags and locks of a cluster travel in one answer of 1 MiB between PVE's
+/// own processes (pve-cluster `IPCC.xs`); past it everything fails for
+/// everybody, so creation stops well before.
+const TAG_CEILING: usize = 700 * 1024;
+
+/// One guest of a listing.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// What PVE says.
+    pub row: Resource,
+    /// Its VMID.
+    pub vmid: Vmid,
+    /// What its tags say; `None` for those of others.
+    pub ours: Option<Listed>,
+}
+
+impl Guest {
+    fn tags(&self) -> &str {
+        self.row.tags.as_deref().unwrap_or_default()
+    }
+}
+
+/// A template that the listing shows.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// Which guest.
+    pub vmid: Vmid,
+    /// Where.
+    pub node: String,
+    /// The preset and version that it is, if any.
+    pub snapshot: Option<SnapshotId>,
+    /// Who works on it.
+    pub lock: Option<String>,
+}
+
+/// What one listing says.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// All guests that the token sees, by VMID.
+    pub guests: Vec<Guest>,
+    /// Nodes and storages.
+    pub others: Vec<Resource>,
+}
+
+impl Inventory {
+    /// `GET /cluster/resources`, once.
+    pub async fn read<I: Io>(edge: &Edge<'_, I>) -> Result<Self, Error> {
+        let rows = edge.send(edge.pve.resources()).await?;
+        Ok(Self::of(rows, &edge.settings.deployment))
+    }
+
+    fn of(rows: Vec<Resource>, deployment: &str) -> Self {
+        let mut guests = Vec::new();
+        let mut others = Vec::new();
+        for row in rows {
+            let vmid = row.vmid.and_then(|it| u32::try_from(it).ok()).and_then(|it| Vmid::try_from(it).ok());
+            let Some(vmid) = vmid.filter(|_| matches!(&*row.kind, "lxc" | "qemu")) else {
+                others.push(row);
+                continue;
+            };
+            let ours = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
+                .filter(|it| it.mark.deployment == deployment);
+            guests.push(Guest { row, vmid, ours });
+        }
+        guests.sort_by_key(|it| it.vmid);
+        Self { guests, others }
+    }
+
+    /// The guest of this VMID.
+    pub fn guest(&self, vmid: Vmid) -> Option<&Guest> {
+        let at = self.guests.binary_search_by_key(&vmid, |it| it.vmid).ok()?;
+        self.guests.get(at)
+    }
+
+    /// Whether the listing says that this node is up; a node that it does not name is taken to be.
+    pub fn is_online(&self, node: &str) -> bool {
+        !self.others.iter().any(|it| it.kind == "node" && it.node == node && it.status == "offline")
+    }
+
+    /// The templates that are offered: outside the sandboxes' VMIDs, since a
+    /// sandbox carries its template's tags until it is committed.
+    pub fn templates(&self, settings: &Settings) -> Vec<Template> {
+        self.guests
+            .iter()
+            .filter(|it| it.row.kind == "lxc" && it.row.template != Some(false))
+            .filter(|it| !settings.vmid_range.contains(it.vmid))
+            .filter_map(|it| {
+                Some(Template {
+                    vmid: it.vmid,
+                    node: it.row.node.clone(),
+                    snapshot: marks::template(it.tags())?,
+                    lock: it.row.lock.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// A listing that shows nothing of ours is not believed: PVE leaves out
+    /// silently what the token may not see.
+    pub async fn believe<I: Io>(&self, edge: &Edge<'_, I>) -> Result<(), Error> {
+        let any = self.guests.iter().any(|it| it.ours.is_some()) || !self.templates(edge.settings).is_empty();
+        if any {
+            return Ok(());
+        }
+        let rights = edge.send(edge.pve.permissions()).await?;
+        let may_see =
+            rights.iter().any(|(path, rights)| is_about_guests(path) && rights.contains_key("VM.Audit"));
+        if may_see {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::PveNoAudit,
+            "the token has VM.Audit on no guest, so it would take every cluster for empty: give it the role \
+             of the README on /vms or on a pool",
+        ))
+    }
+
+    /// Refuses when the cluster has no room for more tags.
+    pub fn room_for_tags(&self) -> Result<(), Error> {
+        let bytes: usize =
+            self.guests.iter().map(|it| it.tags().len() + it.row.lock.as_deref().map_or(0, str::len)).sum();
+        if bytes <= TAG_CEILING {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::IndexFull,
+            format!(
+                "the guests of this cluster carry {} KiB of tags, and PVE fails at 1024: delete sandboxes, or \
+                 lower EDGE_TAG_BUDGET",
+                bytes / 1024
+            ),
+        )
+        .retry_after(60))
+    }
+
+    /// Refuses what the team's quotas do not allow.
+    pub fn room_for(&self, team: &str, settings: &Settings, now: OffsetDateTime) -> Result<(), Error> {
+        let mine = || self.guests.iter().filter_map(|it| it.ours.as_ref()).filter(|it| it.mark.team == team);
+        if let Some(most) = settings.limits.max_sandboxes {
+            let live = mine()
+                .filter(|it| it.mark.want != Want::Gone)
+                .filter(|it| !(it.mark.is_expired(now) && it.mark.on_expiry == marks::OnExpiry::Delete))
+                .count();
+            if live as u64 >= u64::from(most) {
+                let text = format!("{live} of {most} sandboxes of team {team} exist: delete some");
+                return Err(Error::new(Code::QuotaExceeded, text).retry_after(60));
+            }
+        }
+        if let Some(most) = settings.limits.creates_per_minute {
+            let ages: Vec<i64> = mine().map(|it| it.mark.age(now)).filter(|it| *it < 60).collect();
+            if ages.len() as u64 >= u64::from(most) {
+                let wait = 60 - ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
+                let text = format!("{} of {most} sandboxes a minute were made by team {team}", ages.len());
+                return Err(
+                    Error::new(Code::RateLimited, text).retry_after(u32::try_from(wait).unwrap_or(60))
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_about_guests(path: &str) -> bool {
+    path == "/" || path.starts_with("/vms") || path.starts_with("/pool")
+}

@@ -1,0 +1,236 @@
+//! The whole persistent state: what is in a guest's tags and description.
+//!
+//! Nothing else may format or parse either. Three things are kept:
+//!
+//! - the **head tag** owns the guest: deployment, VMID, nonce, team, expiry,
+//!   what shall become of it. It alone is enough to own, expire and delete it.
+//! - **index tags** carry name, source and metadata for listings, as far as
+//!   they fit the tag budget.
+//! - the description's last line, the **machine line**, holds all of it as
+//!   JSON, and the intent of a creation that is not finished.
+//!
+//! A mark counts only for the VMID that it names: clone, restore and snapshot
+//! copy tags and description (pve-container `API2/LXC.pm` `clone_vm`,
+//! pve-guest-common `AbstractConfig.pm`).
+
+mod head;
+mod index;
+mod notes;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+pub use self::{
+    head::{KeyHash, OnExpiry, Phase, Want},
+    notes::{EXEC_TOKEN_MARKER, Notes},
+};
+use crate::{nonce::Nonce, preset::SnapshotId, vmid::Vmid};
+
+/// Everything we keep about one guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// Format of the machine line; 1.
+    #[serde(rename = "pve-edge")]
+    pub format: u32,
+    /// Whose guest, among the deployments of a cluster.
+    pub deployment: String,
+    /// The guest that this mark is about; on any other it was inherited.
+    pub vmid: Vmid,
+    /// The part of the id that no other guest ever had; tells the birth.
+    pub nonce: Nonce,
+    /// Whose guest, among the teams of a deployment.
+    pub team: String,
+    /// Where it was made; a hint for where to look first.
+    pub node: String,
+    /// Unix seconds; `None` = never.
+    pub expires: Option<i64>,
+    /// What becomes of it then.
+    pub on_expiry: OnExpiry,
+    /// What it shall be.
+    pub want: Want,
+    /// Whether it came up.
+    pub phase: Phase,
+    /// Hash of the Idempotency-Key that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyHash>,
+    /// HMAC of the body that came with the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Name of the `EDGE_SECRET` that its exec token is derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// What its owner calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Template that it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Vmid>,
+    /// The snapshot id that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotId>,
+    /// Sizes that the commit applies; what is absent stays the template's.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
+    /// Why it did not come up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The owner's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Fields of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Sizes that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u32>,
+    /// GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u32>,
+}
+
+impl Sizes {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Mark {
+    /// When the guest was claimed.
+    pub fn birth(&self) -> OffsetDateTime {
+        self.nonce.birth()
+    }
+
+    /// When it expires.
+    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+        self.expires.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok())
+    }
+
+    /// Whether its time is up.
+    pub fn is_expired(&self, now: OffsetDateTime) -> bool {
+        self.expires.is_some_and(|it| it <= now.unix_timestamp())
+    }
+
+    /// Seconds since it was claimed.
+    pub fn age(&self, now: OffsetDateTime) -> i64 {
+        (now - self.birth()).whole_seconds()
+    }
+}
+
+/// What tags alone say, for listings.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// As complete as the index tags are.
+    pub mark: Mark,
+    /// Whether name, source and metadata are all there.
+    pub complete: bool,
+}
+
+/// What a listing's tags say about the guest `vmid`, if it is anybody's.
+pub fn listed(vmid: Vmid, tags: &str) -> Option<Listed> {
+    let mut mark = head::read(vmid, tags)?;
+    let complete = index::read(tags, &mut mark);
+    Some(Listed { mark, complete })
+}
+
+/// What a config says about a guest.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// Nobody's, as far as we can tell.
+    Foreign,
+    /// Claimed and not committed: the intent.
+    Intent(Mark),
+    /// Committed.
+    Committed(Mark),
+    /// Tags and description name different owners; nothing may be done to it.
+    Contradiction,
+}
+
+impl Reading {
+    /// The mark, committed or not.
+    pub fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Intent(mark) | Self::Committed(mark) => Some(mark),
+            Self::Foreign | Self::Contradiction => None,
+        }
+    }
+}
+
+/// What tags and description together say about the guest `vmid`.
+pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Reading {
+    let tags = tags.unwrap_or_default();
+    let line = description.and_then(notes::machine_line).filter(|mark| mark.vmid == vmid);
+    match (head::read(vmid, tags), line) {
+        (None, None) => Reading::Foreign,
+        (None, Some(line)) => Reading::Intent(line),
+        // An admin who overwrites the notes erases nothing that matters.
+        (Some(mut head), None) => {
+            index::read(tags, &mut head);
+            Reading::Committed(head)
+        }
+        (Some(head), Some(line)) => {
+            let same =
+                head.nonce == line.nonce && head.deployment == line.deployment && head.team == line.team;
+            match same {
+                // Want and on-expiry are written together with the line; the expiry in
+                // the tag may lag behind it by a minute.
+                true => Reading::Committed(line),
+                false => Reading::Contradiction,
+            }
+        }
+    }
+}
+
+/// The tags of a committed guest: others' are kept, ours are rewritten.
+/// `expires` is what the head tag shows, which may lag behind the mark's.
+pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) -> String {
+    let mut ours = vec![head::write(mark, expires), format!("edge-{}-sandbox", mark.deployment)];
+    let left = budget.saturating_sub(ours.iter().map(|it| it.len() + 1).sum());
+    ours.extend(index::write(mark, left));
+    let others = split(existing).filter(|tag| !is_ours(tag)).map(str::to_owned);
+    others.chain(ours).collect::<Vec<_>>().join(";")
+}
+
+/// The expiry that the head tag shows now.
+pub fn tagged_expiry(vmid: Vmid, tags: &str) -> Option<Option<i64>> {
+    head::read(vmid, tags).map(|mark| mark.expires)
+}
+
+/// The snapshot id by which a template is found, and whether it is offered at all.
+pub fn template(tags: &str) -> Option<Option<SnapshotId>> {
+    let mut offered = false;
+    for tag in split(tags) {
+        if let Ok(id) = tag.parse::<SnapshotId>() {
+            return Some(Some(id));
+        }
+        offered |= tag.eq_ignore_ascii_case(TEMPLATE_TAG);
+    }
+    offered.then_some(None)
+}
+
+/// The tag that offers a template without a preset.
+pub const TEMPLATE_TAG: &str = "edge-template";
+
+fn is_ours(tag: &str) -> bool {
+    let tag = tag.to_ascii_lowercase();
+    tag.starts_with("pe1.")
+        || tag.starts_with("pe1m")
+        || tag == TEMPLATE_TAG
+        || (tag.starts_with("edge-") && tag.ends_with("-sandbox"))
+        || tag.parse::<SnapshotId>().is_ok()
+}
+
+fn split(tags: &str) -> impl Iterator<Item = &str> {
+    tags.split([';', ',', ' ', '\0']).filter(|tag| !tag.is_empty())
+}

@@ -1,0 +1,196 @@
+//! The head tag: `pe1.{deployment}.{vmid}.{nonce}.{team}.{expiry}.{flags}.{key}.{node}`.
+//!
+//! Fixed order, numbers in decimal so that an admin can read them. Fields
+//! that a newer version appends are ignored.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mark, Sizes};
+use crate::{
+    nonce::{base32, from_base32},
+    vmid::Vmid,
+};
+
+const PREFIX: &str = "pe1";
+/// Longer node names are not worth their bytes in the index: the hint is left out.
+const LONGEST_NODE: usize = 24;
+
+/// What becomes of a sandbox whose time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// It is deleted.
+    #[default]
+    Delete,
+    /// It is stopped, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    Stop,
+    /// It is paused, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    Pause,
+}
+
+/// What a sandbox shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// Running.
+    On,
+    /// Stopped.
+    Off,
+    /// Stopped, with what its pause kept.
+    Paused,
+    /// Condemned: a later sweep deletes it.
+    Gone,
+}
+
+/// Whether a sandbox came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Committed; nothing is known against it.
+    Committed,
+    /// It cannot be finished; the machine line says why.
+    Error,
+}
+
+/// 40 bits of the hash of an Idempotency-Key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyHash(pub [u8; 5]);
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32(&self.0))
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = from_base32(text).ok_or("a key hash is base32")?;
+        bytes.try_into().map(Self).map_err(|_| "a key hash is 8 characters")
+    }
+}
+
+impl TryFrom<String> for KeyHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KeyHash> for String {
+    fn from(hash: KeyHash) -> Self {
+        hash.to_string()
+    }
+}
+
+pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
+    let flags = [
+        match mark.on_expiry {
+            OnExpiry::Delete => 'd',
+            OnExpiry::Stop => 's',
+            OnExpiry::Pause => 'p',
+        },
+        match mark.want {
+            Want::On => 'n',
+            Want::Off => 'f',
+            Want::Paused => 'p',
+            Want::Gone => 'g',
+        },
+        match mark.phase {
+            Phase::Committed => 'c',
+            Phase::Error => 'e',
+        },
+    ];
+    let expires = expires.map_or_else(|| "never".to_owned(), |it| it.to_string());
+    let key = mark.key.map_or_else(|| "0".to_owned(), |it| it.to_string());
+    let node = match mark.node.len() {
+        1..=LONGEST_NODE => mark.node.to_ascii_lowercase(),
+        _ => "0".to_owned(),
+    };
+    let flags: String = flags.iter().collect();
+    let Mark { deployment, vmid, nonce, team, .. } = mark;
+    format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}")
+}
+
+/// The head of the guest `vmid` among its tags. Two that disagree are none.
+pub(super) fn read(vmid: Vmid, tags: &str) -> Option<Mark> {
+    let mut found = None;
+    for tag in super::split(tags) {
+        if let Some(mark) = parse(tag).filter(|mark| mark.vmid == vmid) {
+            if found.as_ref().is_some_and(|other| *other != mark) {
+                return None;
+            }
+            found = Some(mark);
+        }
+    }
+    found
+}
+
+fn parse(tag: &str) -> Option<Mark> {
+    // Without `ordering=config` and `case-sensitive` PVE lower-cases tags; with them an admin's hand may not.
+    if !tag.get(..4).is_some_and(|it| it.eq_ignore_ascii_case("pe1.")) {
+        return None;
+    }
+    let tag = tag.to_ascii_lowercase();
+    let mut parts = tag.split('.').skip(1);
+    let mut next = || parts.next();
+    let deployment = next()?.to_owned();
+    let vmid = next()?.parse().ok()?;
+    let nonce = next()?.parse().ok()?;
+    let team = next()?.to_owned();
+    let expires = match next()? {
+        "never" => None,
+        number => Some(number.parse().ok()?),
+    };
+    let mut flags = next()?.chars();
+    let on_expiry = match flags.next()? {
+        'd' => OnExpiry::Delete,
+        's' => OnExpiry::Stop,
+        'p' => OnExpiry::Pause,
+        _ => return None,
+    };
+    let want = match flags.next()? {
+        'n' => Want::On,
+        'f' => Want::Off,
+        'p' => Want::Paused,
+        'g' => Want::Gone,
+        _ => return None,
+    };
+    let phase = match flags.next()? {
+        'c' => Phase::Committed,
+        'e' => Phase::Error,
+        _ => return None,
+    };
+    let key = match next()? {
+        "0" => None,
+        text => Some(text.parse().ok()?),
+    };
+    let node = next().filter(|it| *it != "0").unwrap_or_default().to_owned();
+    Some(Mark {
+        format: 1,
+        deployment,
+        vmid,
+        nonce,
+        team,
+        node,
+        expires,
+        on_expiry,
+        want,
+        phase,
+        key,
+        body: None,
+        secret: None,
+        name: None,
+        template: None,
+        snapshot: None,
+        sizes: Sizes::default(),
+        problem: None,
+        metadata: Default::default(),
+        other: Default::default(),
+    })
+}

@@ -1,0 +1,87 @@
+//! Index tags: name, source and metadata for listings, as numbered chunks of
+//! lower-case base32: `pe1m{chunk}-{chunks}.{base32}`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Mark;
+use crate::nonce::{base32, from_base32};
+
+/// Longer tags are no trouble to PVE, but to whoever looks at them.
+const CHUNK: usize = 80;
+
+#[derive(Serialize, Deserialize)]
+struct Index {
+    complete: bool,
+    template: Option<u32>,
+    snapshot: Option<String>,
+    name: Option<String>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// As much as fits `budget` bytes, separators counted.
+pub(super) fn write(mark: &Mark, budget: usize) -> Vec<String> {
+    let mut index = Index {
+        complete: true,
+        template: mark.template.map(u32::from),
+        snapshot: mark.snapshot.as_ref().map(ToString::to_string),
+        name: mark.name.clone(),
+        metadata: mark.metadata.clone(),
+    };
+    if let Some(tags) = fitting(&index, budget) {
+        return tags;
+    }
+    index.complete = false;
+    index.metadata.clear();
+    if let Some(tags) = fitting(&index, budget) {
+        return tags;
+    }
+    index.name = None;
+    fitting(&index, budget).unwrap_or_default()
+}
+
+fn fitting(index: &Index, budget: usize) -> Option<Vec<String>> {
+    let text = base32(&postcard::to_allocvec(index).ok()?);
+    let chunks: Vec<&str> =
+        text.as_bytes().chunks(CHUNK).filter_map(|it| std::str::from_utf8(it).ok()).collect();
+    let count = chunks.len();
+    let tags: Vec<String> =
+        chunks.iter().enumerate().map(|(at, chunk)| format!("pe1m{at}-{count}.{chunk}")).collect();
+    (tags.iter().map(|it| it.len() + 1).sum::<usize>() <= budget).then_some(tags)
+}
+
+/// Fills in what the index says, and says whether that is all there is. A
+/// chunk missing means that nothing is known, never a part.
+pub(super) fn read(tags: &str, mark: &mut Mark) -> bool {
+    let Some(index) = decode(tags) else { return false };
+    mark.template = index.template.and_then(|it| it.try_into().ok());
+    mark.snapshot = index.snapshot.and_then(|it| it.parse().ok());
+    mark.name = index.name;
+    mark.metadata = index.metadata;
+    index.complete
+}
+
+fn decode(tags: &str) -> Option<Index> {
+    let mut chunks = BTreeMap::new();
+    let mut count = None;
+    for tag in super::split(tags) {
+        let Some((at, of, text)) = chunk(tag) else { continue };
+        if *count.get_or_insert(of) != of || chunks.insert(at, text).is_some() {
+            return None;
+        }
+    }
+    let count = count?;
+    if chunks.len() != count || chunks.keys().copied().ne(0..count) {
+        return None;
+    }
+    let text: String = chunks.into_values().collect();
+    postcard::from_bytes(&from_base32(&text)?).ok()
+}
+
+fn chunk(tag: &str) -> Option<(usize, usize, &str)> {
+    let rest = tag.get(..4).filter(|it| it.eq_ignore_ascii_case("pe1m")).and_then(|_| tag.get(4..))?;
+    let (numbers, text) = rest.split_once('.')?;
+    let (at, of) = numbers.split_once('-')?;
+    Some((at.parse().ok()?, of.parse().ok()?, text))
+}

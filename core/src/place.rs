@@ -1,0 +1,151 @@
+//! Finding one guest and proving whose it is.
+
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Guest, Inventory},
+    io::Io,
+    marks::{self, Mark, Reading},
+    pve::{PveError, lxc::Config},
+    sandbox::SandboxId,
+};
+
+/// A new id whose guest is not there yet may still get it: a clone that was
+/// not answered can be executed late.
+const LATE_SECONDS: i64 = 90;
+
+/// One guest, where it is, read a moment ago.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its node now.
+    pub node: String,
+    /// Its config.
+    pub config: Config,
+    /// Its mark.
+    pub mark: Mark,
+    /// Whether the mark is more than an intent.
+    pub committed: bool,
+}
+
+/// Where a sandbox is.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// There, and the caller's.
+    Here(Box<Place>),
+    /// Nowhere yet, and too young to be given up.
+    NotYet,
+    /// On a node that is offline; the listing's word for it.
+    Offline(Box<Guest>),
+}
+
+/// Whether the caller may see what carries this mark: the one place where that is decided.
+pub fn may(caller: &Caller, mark: &Mark, deployment: &str) -> bool {
+    mark.deployment == deployment && (caller.admin || caller.team.as_str() == mark.team)
+}
+
+/// Finds a sandbox and proves that it is the caller's; anything else is 404.
+pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Found, Error> {
+    if !id.node.is_empty() {
+        match edge.send(edge.pve.lxc(&id.node, id.vmid).config()).await {
+            Ok(config) => return prove(edge, caller, id, &id.node, config).map(Found::here),
+            Err(error) if error.is_missing() || error.is_node_silent() => {}
+            Err(error) => return Err(not_ours_to_see(error)),
+        }
+    }
+    // A guest that its node does not know may have moved.
+    let inventory = Inventory::read(edge).await?;
+    let Some(guest) = inventory.guest(id.vmid) else {
+        inventory.believe(edge).await?;
+        return absent(edge, id);
+    };
+    let node = guest.row.node.clone();
+    if !inventory.is_online(&node) {
+        return match &guest.ours {
+            Some(it) if it.mark.nonce == id.nonce && may(caller, &it.mark, &edge.settings.deployment) => {
+                Ok(Found::Offline(Box::new(guest.clone())))
+            }
+            _ => Err(not_found(id)),
+        };
+    }
+    let config = edge.send(edge.pve.lxc(&node, id.vmid).config()).await.map_err(not_ours_to_see)?;
+    prove(edge, caller, id, &node, config).map(Found::here)
+}
+
+/// As [`find`], for what cannot be done to a sandbox that is not there.
+pub async fn place<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
+    match find(edge, caller, id).await? {
+        Found::Here(place) => Ok(*place),
+        Found::NotYet => Err(Error::new(
+            Code::StillCreating,
+            format!("{id} was claimed and PVE has not made it yet; ask again"),
+        )
+        .retry_after(3)),
+        Found::Offline(guest) => Err(offline(&guest.row.node)),
+    }
+}
+
+/// The sandbox's node is offline.
+pub fn offline(node: &str) -> Error {
+    Error::new(Code::NodeOffline, format!("node {node} is offline; the sandbox comes back with it"))
+        .retry_after(30)
+}
+
+/// No such sandbox, or not the caller's: nobody can tell which.
+pub fn not_found(id: impl std::fmt::Display) -> Error {
+    Error::new(Code::NotFound, format!("there is no sandbox {id}"))
+}
+
+impl Found {
+    fn here(place: Place) -> Self {
+        Self::Here(Box::new(place))
+    }
+}
+
+fn prove<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    node: &str,
+    config: Config,
+) -> Result<Place, Error> {
+    let reading = marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref());
+    let committed = matches!(reading, Reading::Committed(_));
+    match reading {
+        Reading::Intent(mark) | Reading::Committed(mark)
+            if mark.nonce == id.nonce && may(caller, &mark, &edge.settings.deployment) =>
+        {
+            Ok(Place { node: node.to_owned(), config, mark, committed })
+        }
+        // The first moment of a clone: locked, and its description not written yet.
+        Reading::Foreign
+            if config.lock.as_deref() == Some("create")
+                && config.description.is_none()
+                && is_young(edge, id) =>
+        {
+            Err(Error::new(Code::StillCreating, format!("{id} is being claimed; ask again")).retry_after(1))
+        }
+        _ => Err(not_found(id)),
+    }
+}
+
+fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Error> {
+    if is_young(edge, id) { Ok(Found::NotYet) } else { Err(not_found(id)) }
+}
+
+fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {
+    let age = (edge.now() - id.nonce.birth()).whole_seconds();
+    (-LATE_SECONDS..LATE_SECONDS).contains(&age)
+}
+
+/// 403 on one guest means that it is not ours to see.
+fn not_ours_to_see(error: PveError) -> Error {
+    match &error {
+        PveError::Refused(refusal) if refusal.status == 403 => Error::new(
+            Code::NotFound,
+            format!("there is no such sandbox, or the API token may not see it ({})", refusal.message),
+        ),
+        error if error.is_missing() => Error::new(Code::NotFound, "there is no such sandbox any more"),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,227 @@
+//! One PVE call is a value: the request to send and the type of its answer.
+//!
+//! Reads go to `/api2/json`. Writes go to `/api2/extjs`, which carries the
+//! error text in the body on every version; before pve-http-server 5.2.0
+//! `/api2/json` has it only in the HTTP/1.1 reason phrase, and that never
+//! survives a tunnel (pve-http-server `Formatter/Standard.pm`).
+
+pub mod cluster;
+pub mod lxc;
+pub mod perl;
+pub mod refusal;
+pub mod task;
+
+use std::{fmt, marker::PhantomData};
+
+use http::{HeaderValue, Method, Request, header};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use self::refusal::{PveError, Refusal};
+use crate::{
+    io::{Failure, NetError, Sent, Way, Whole},
+    secret::Secret,
+};
+
+/// One PVE call: the request, and what its `data` decodes to.
+#[must_use = "a call does nothing until an adapter sends it"]
+pub struct Call<T> {
+    /// To be sent as it is.
+    pub request: Request<Vec<u8>>,
+    /// The path with its variable parts left out, for logs.
+    pub template: &'static str,
+    output: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.request.method(), self.template)
+    }
+}
+
+impl<T> Call<T> {
+    /// Whether sending it twice changes nothing.
+    pub fn is_read(&self) -> bool {
+        self.request.method() == Method::GET
+    }
+}
+
+impl<T: DeserializeOwned> Call<T> {
+    /// Reads the answer: PVE's data, PVE's refusal, or an answer that is not PVE's.
+    pub fn decode(whole: &Whole) -> Result<T, PveError> {
+        decode(whole).and_then(|data| {
+            serde_json::from_value(data)
+                .map_err(|error| PveError::NotPve(format!("PVE's answer has an unexpected shape: {error}")))
+        })
+    }
+}
+
+/// Where PVE is and how to speak to it.
+#[derive(Clone)]
+pub struct Pve {
+    base: String,
+    authorization: HeaderValue,
+    access: Option<(HeaderValue, HeaderValue)>,
+}
+
+impl fmt::Debug for Pve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pve").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Pve {
+    /// `base` is scheme, host and port, without a trailing slash. `None` when
+    /// a secret cannot be a header's value.
+    pub fn new(base: &str, token: &Secret, access: Option<(&Secret, &Secret)>) -> Option<Self> {
+        let header = |text: &str| {
+            let mut value = HeaderValue::from_str(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let access = match access {
+            Some((id, secret)) => Some((header(id.expose())?, header(secret.expose())?)),
+            None => None,
+        };
+        Some(Self {
+            base: base.to_owned(),
+            authorization: header(&format!("PVEAPIToken={}", token.expose()))?,
+            access,
+        })
+    }
+
+    fn get<T>(&self, template: &'static str, path: &[&dyn fmt::Display], query: &[(&str, &str)]) -> Call<T> {
+        self.call(Method::GET, "json", template, path, query, None)
+    }
+
+    fn post<T>(&self, template: &'static str, path: &[&dyn fmt::Display], form: &[(&str, &str)]) -> Call<T> {
+        self.call(Method::POST, "extjs", template, path, &[], Some(form))
+    }
+
+    fn put<T>(&self, template: &'static str, path: &[&dyn fmt::Display], form: &[(&str, &str)]) -> Call<T> {
+        self.call(Method::PUT, "extjs", template, path, &[], Some(form))
+    }
+
+    /// PVE refuses a DELETE with a body: its parameters are the query.
+    fn delete<T>(
+        &self,
+        template: &'static str,
+        path: &[&dyn fmt::Display],
+        query: &[(&str, &str)],
+    ) -> Call<T> {
+        self.call(Method::DELETE, "extjs", template, path, query, None)
+    }
+
+    fn call<T>(
+        &self,
+        method: Method,
+        format: &str,
+        template: &'static str,
+        path: &[&dyn fmt::Display],
+        query: &[(&str, &str)],
+        form: Option<&[(&str, &str)]>,
+    ) -> Call<T> {
+        let mut uri = self.base.clone();
+        uri.push_str("/api2/");
+        uri.push_str(format);
+        for segment in path {
+            uri.push('/');
+            uri.extend(encode(&segment.to_string()));
+        }
+        if !query.is_empty() {
+            uri.push('?');
+            uri.push_str(&urlencoded(query));
+        }
+        let body = form.map(urlencoded).unwrap_or_default().into_bytes();
+        let mut request = Request::new(Vec::new());
+        *request.method_mut() = method;
+        // The base was parsed and every segment is encoded, so this cannot fail.
+        *request.uri_mut() = uri.parse().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        if let Some((id, secret)) = &self.access {
+            headers.insert("cf-access-client-id", id.clone());
+            headers.insert("cf-access-client-secret", secret.clone());
+        }
+        if form.is_some() {
+            headers
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        *request.body_mut() = body;
+        request.extensions_mut().insert(Way::Pve);
+        Call { request, template, output: PhantomData }
+    }
+}
+
+/// The one encoder of path segments. No segment is `.` or `..`: none of the
+/// types that reach it can be, and URL parsers would collapse them encoded too.
+fn encode(segment: &str) -> percent_encoding::PercentEncode<'_> {
+    const KEPT: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encoding::utf8_percent_encode(segment, KEPT)
+}
+
+/// pveproxy splits forms on `;` and cuts at a second raw `=`: both are encoded.
+fn urlencoded(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn decode(whole: &Whole) -> Result<Value, PveError> {
+    if let Some(error) = from_the_way(whole) {
+        return Err(error);
+    }
+    let status = whole.status;
+    if status == 401 || (595..=599).contains(&status) {
+        let message = whole.reason.clone();
+        return Err(PveError::Refused(Refusal { status, message, errors: Default::default() }));
+    }
+    let mut body = match serde_json::from_slice::<Value>(&whole.body) {
+        Ok(Value::Object(body)) if body.contains_key("data") || body.contains_key("success") => body,
+        // pveproxy's own limits are told in plain text.
+        _ if matches!(status, 501 | 506) => {
+            let message = whole.reason.clone();
+            return Err(PveError::Refused(Refusal { status, message, errors: Default::default() }));
+        }
+        _ => return Err(PveError::NotPve(format!("status {status}, and the body is not PVE's JSON"))),
+    };
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+    let success = body.get("success").is_none_or(perl::truthy);
+    let status = match body.get("status") {
+        Some(inner) if !success => inner.as_u64().and_then(|it| u16::try_from(it).ok()).unwrap_or(status),
+        _ => status,
+    };
+    if success && (200..300).contains(&status) {
+        return Ok(body.remove("data").unwrap_or(Value::Null));
+    }
+    let message = match text(body.get("message")) {
+        message if message.is_empty() => whole.reason.clone(),
+        message => message,
+    };
+    let errors = match body.get("errors") {
+        Some(Value::Object(errors)) => {
+            errors.iter().map(|(name, why)| (name.clone(), text(Some(why)))).collect()
+        }
+        _ => Default::default(),
+    };
+    Err(PveError::Refused(Refusal { status, message, errors }))
+}
+
+/// Answers that a tunnel, an edge or an access proxy makes instead of PVE.
+fn from_the_way(whole: &Whole) -> Option<PveError> {
+    let (sent, failure, what) = match whole.status {
+        300..=399 => {
+            return Some(PveError::NotPve(
+                "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?"
+                    .into(),
+            ));
+        }
+        521 | 523 => (Sent::Never, Failure::Connect, "the edge cannot connect to the origin"),
+        525 | 526 => (Sent::Never, Failure::Tls, "the edge does not trust the origin's certificate"),
+        530 => (Sent::Never, Failure::Connect, "the tunnel is down"),
+        522 | 524 => (Sent::Maybe, Failure::Timeout, "the edge waited too long for the origin"),
+        520 | 527 => (Sent::Maybe, Failure::Cut, "the edge got no proper answer from the origin"),
+        _ => return None,
+    };
+    Some(PveError::Net(NetError { sent, failure, detail: format!("status {}: {what}", whole.status) }))
+}

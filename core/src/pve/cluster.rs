@@ -1,0 +1,108 @@
+//! Calls that any node answers for the whole cluster.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Call, Pve, perl};
+
+/// One row of `/cluster/resources`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Resource {
+    /// `lxc`, `qemu`, `node`, `storage`, …
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// Guests only.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub vmid: Option<u64>,
+    /// Where it is.
+    #[serde(default)]
+    pub node: String,
+    /// Up to 15 s old for guests; `unknown` for new ones.
+    #[serde(default)]
+    pub status: String,
+    /// Stale as `status`: another guest's after a VMID was reused.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Stale as `status`; absent for new guests.
+    #[serde(default, deserialize_with = "perl::boolean")]
+    pub template: Option<bool>,
+    /// Live.
+    #[serde(default)]
+    pub tags: Option<String>,
+    /// Live.
+    #[serde(default)]
+    pub lock: Option<String>,
+    /// Cores.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub maxcpu: Option<u64>,
+    /// Bytes.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub maxmem: Option<u64>,
+    /// Bytes in use.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub mem: Option<u64>,
+    /// Storages only.
+    #[serde(default)]
+    pub storage: Option<String>,
+    /// Storages: `rootdir,images`.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Storages: `lvmthin`, `zfspool`, …
+    #[serde(default)]
+    pub plugintype: Option<String>,
+    /// Bytes.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub maxdisk: Option<u64>,
+    /// Bytes in use.
+    #[serde(default, deserialize_with = "perl::number")]
+    pub disk: Option<u64>,
+}
+
+/// `GET /version`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Version {
+    /// `9.1.4`
+    pub version: String,
+}
+
+impl Version {
+    /// Major and minor, for features.
+    pub fn number(&self) -> (u32, u32) {
+        let mut parts = self.version.split(['.', '-']).map(|it| it.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// Path → privilege → whether it is inherited below that path.
+pub type Permissions = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+
+impl Pve {
+    /// `GET /cluster/resources` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/cluster/resources))
+    ///
+    /// Guests, nodes and storages in one answer. Which guests exist, their
+    /// node, `tags` and `lock` are live; the rest is up to 15 s old. A guest
+    /// without `VM.Audit` is left out silently (pve-manager `API2/Cluster.pm`).
+    pub fn resources(&self) -> Call<Vec<Resource>> {
+        self.get("/cluster/resources", &[&"cluster", &"resources"], &[])
+    }
+
+    /// `GET /version` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/version))
+    pub fn version(&self) -> Call<Version> {
+        self.get("/version", &[&"version"], &[])
+    }
+
+    /// `GET /access/permissions` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/access/permissions))
+    ///
+    /// The token's own rights; every token may ask.
+    pub fn permissions(&self) -> Call<Permissions> {
+        self.get("/access/permissions", &[&"access", &"permissions"], &[])
+    }
+
+    /// `GET /nodes/{node}/dns` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/dns))
+    ///
+    /// `search` is the domain in which the network's DNS knows its guests. Needs `Sys.Audit`.
+    pub fn dns(&self, node: &str) -> Call<BTreeMap<String, serde_json::Value>> {
+        self.get("/nodes/{node}/dns", &[&"nodes", &node, &"dns"], &[])
+    }
+}

@@ -1,0 +1,96 @@
+//! Tasks: what PVE works on after it has answered.
+
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+
+use super::{Call, Pve};
+
+/// `UPID:{node}:{pid}:{pstart}:{starttime}:{type}:{id}:{user}:`
+/// (pve-common `UPID.pm`). For a clone, `id` is the *source's* VMID.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Upid(String);
+
+impl Upid {
+    /// Where the task runs; only that node has its log.
+    pub fn node(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or_default()
+    }
+}
+
+impl FromStr for Upid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["UPID", node, _, _, _, _, _, _, ..] if !node.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("not a UPID".into()),
+        }
+    }
+}
+
+impl TryFrom<String> for Upid {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Upid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a task stands.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TaskStatus {
+    status: String,
+    exitstatus: Option<String>,
+}
+
+impl TaskStatus {
+    /// `None` while it runs; then whether it succeeded. `WARNINGS: 3` is success.
+    pub fn exit(&self) -> Option<Result<(), String>> {
+        if self.status == "running" {
+            return None;
+        }
+        let exit = self.exitstatus.as_deref().unwrap_or("unexpected status");
+        Some(if exit == "OK" || exit.starts_with("WARNINGS:") { Ok(()) } else { Err(exit.to_owned()) })
+    }
+}
+
+/// One row of a node's task list.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Task {
+    /// Which.
+    pub upid: String,
+    /// `vzclone`, `vzstart`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+impl Pve {
+    /// `GET /nodes/{node}/tasks/{upid}/status` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks/{upid}/status))
+    ///
+    /// Old tasks are pruned: a busy node forgets after about a thousand.
+    pub fn task(&self, upid: &Upid) -> Call<TaskStatus> {
+        self.get(
+            "/nodes/{node}/tasks/{upid}/status",
+            &[&"nodes", &upid.node(), &"tasks", upid, &"status"],
+            &[],
+        )
+    }
+
+    /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Without `Sys.Audit` on the node it shows only the token's own tasks.
+    pub fn active_clones(&self, node: &str, source: impl fmt::Display) -> Call<Vec<Task>> {
+        let vmid = source.to_string();
+        let query = [("source", "active"), ("typefilter", "vzclone"), ("vmid", &*vmid)];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+}

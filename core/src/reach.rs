@@ -1,0 +1,131 @@
+//! Where a sandbox is reached: URLs of its services, and its exec daemon.
+//!
+//! The chain is public domain, then FQDN, then container IP.
+
+use std::net::Ipv4Addr;
+
+use crate::{
+    address::{self, SERVICES},
+    edge::Edge,
+    execd::{self, Probe},
+    io::{Io, Way},
+    marks::Mark,
+    pve::lxc::Config,
+    sandbox::Service,
+    secret::Secret,
+    settings::Settings,
+    vmid::Vmid,
+};
+
+/// Port of the exec daemon.
+pub const EXEC_PORT: u16 = 39375;
+
+/// The guest's hostname, which is also its name in the network's DNS.
+pub fn hostname(vmid: Vmid) -> String {
+    format!("vm-{vmid}")
+}
+
+/// What is known of a guest's addresses without asking PVE: name and URL of each service.
+pub fn links(settings: &Settings, vmid: Vmid) -> Vec<(String, String)> {
+    services(settings, vmid, None, None)
+        .into_iter()
+        .filter_map(|service| service.url.map(|url| (service.name, url)))
+        .collect()
+}
+
+/// The services of a guest; `search` and `ip` are what was found out about it.
+pub fn services(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Vec<Service> {
+    SERVICES
+        .iter()
+        .map(|(name, port)| Service {
+            name: (*name).to_owned(),
+            port: *port,
+            url: bases(settings, vmid, search, ip, *port).into_iter().next().map(|(url, _)| url),
+        })
+        .collect()
+}
+
+/// Every URL at which a port of a guest may be reached, the best first.
+fn bases(
+    settings: &Settings,
+    vmid: Vmid,
+    search: Option<&str>,
+    ip: Option<Ipv4Addr>,
+    port: u16,
+) -> Vec<(String, Way)> {
+    if let Some(domain) = &settings.public_domain {
+        return vec![(address::public_url(domain, port, vmid), Way::Public)];
+    }
+    let search = settings.search_domain.as_deref().or(search);
+    let fqdn = search.map(|search| address::fqdn_url(&hostname(vmid), search, port));
+    let pooled = settings.ip_pool.as_ref().and_then(|pool| pool.address(vmid)).map(|(address, _)| address);
+    let ip = pooled.or(ip).map(|ip| address::ip_url(ip, port));
+    fqdn.into_iter().chain(ip).map(|url| (url, Way::Guest)).collect()
+}
+
+/// Services of a guest whose config is at hand; asks PVE for a live address
+/// only where neither a domain nor a pool tells it.
+pub async fn live_services<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    vmid: Vmid,
+    running: bool,
+) -> Vec<Service> {
+    let ip = if running { live_ip(edge, node, vmid).await } else { None };
+    services(edge.settings, vmid, config.searchdomain.as_deref(), ip)
+}
+
+async fn live_ip<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid) -> Option<Ipv4Addr> {
+    if edge.settings.public_domain.is_some() || edge.settings.ip_pool.is_some() {
+        return None;
+    }
+    let interfaces = edge.send(edge.pve.lxc(node, vmid).interfaces()).await.ok()??;
+    interfaces
+        .iter()
+        .filter(|it| it.name != "lo")
+        .filter_map(|it| it.inet.as_deref()?.split('/').next()?.parse::<Ipv4Addr>().ok())
+        .find(|it| !it.is_loopback() && !it.is_link_local())
+}
+
+/// The exec token of a sandbox, under the secret that its mark names.
+pub fn token(settings: &Settings, mark: &Mark) -> String {
+    tokens(settings, mark).into_iter().next().unwrap_or_default()
+}
+
+/// The tokens that a sandbox may have: rotation of `EDGE_SECRET` locks nobody out.
+pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
+    settings
+        .secrets
+        .named_first(mark.secret.as_deref())
+        .map(|key| key.exec_token(&mark.deployment, mark.vmid, &mark.nonce.to_string()))
+        .collect()
+}
+
+/// Where the exec daemon may be, the best first.
+pub async fn exec_bases<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    vmid: Vmid,
+) -> Vec<(String, Way)> {
+    let ip = live_ip(edge, node, vmid).await;
+    bases(edge.settings, vmid, config.searchdomain.as_deref(), ip, EXEC_PORT)
+}
+
+/// Whether the exec daemon refuses a wrong token and takes ours.
+pub async fn probe<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Probe {
+    let token = Secret::new(token(edge.settings, mark));
+    let wrong = Secret::new("0".repeat(64));
+    for (base, way) in exec_bases(edge, node, config, mark.vmid).await {
+        if !edge.spend(2) {
+            break;
+        }
+        let deadline = edge.now() + std::time::Duration::from_secs(4);
+        match execd::probe(&edge.io, &base, way, &token, &wrong, deadline.min(edge.end())).await {
+            Probe::NotYet => {}
+            found => return found,
+        }
+    }
+    Probe::NotYet
+}

@@ -1,0 +1,223 @@
+//! Reading sandboxes: one exactly, or all of them from one listing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::{
+    auth::Caller,
+    create::{self, Progress},
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Guest, Inventory},
+    io::Io,
+    marks::{Mark, OnExpiry, Phase, Want},
+    place::{Found, Place, find, may, not_found},
+    reach,
+    sandbox::{Sandbox, SandboxId, State, is_coming_up, state},
+    vmid::Vmid,
+};
+
+/// PVE's own status of a new guest may be another's that had its VMID.
+const FRESH_SECONDS: i64 = 15;
+/// The expiry in a tag may lag behind the description's by this much.
+const TAG_SLACK_SECONDS: i64 = 60;
+
+/// One sandbox, exactly, and the mark for its ETag. A sandbox that is still
+/// coming up is carried on until `deadline`; what was stopped stays stopped.
+pub async fn get<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<(Sandbox, Option<Mark>), Error> {
+    let place = match find(edge, caller, id).await {
+        Ok(Found::Here(place)) => *place,
+        Ok(Found::NotYet) => return Ok((nothing_yet(edge, caller, id), None)),
+        Ok(Found::Offline(guest)) => return Ok((offline(edge, &guest, id)?, None)),
+        Err(error) if error.code() == Code::StillCreating => {
+            return Ok((nothing_yet(edge, caller, id), None));
+        }
+        Err(error) => return Err(error),
+    };
+    gone(&place.mark, edge.now(), id)?;
+    exact(edge, place, deadline).await
+}
+
+/// The state of a guest whose config is at hand.
+async fn exact<I: Io>(
+    edge: &Edge<'_, I>,
+    place: Place,
+    deadline: OffsetDateTime,
+) -> Result<(Sandbox, Option<Mark>), Error> {
+    let Place { node, config, mark, committed } = &place;
+    let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
+    if locked_by_creation || (!committed && config.lock.is_some()) {
+        let services = reach::services(edge.settings, mark.vmid, None, None);
+        let sandbox = Sandbox::new(mark, node, State::Creating, services, edge.now());
+        return Ok((sandbox, Some(mark.clone())));
+    }
+    let running = if *committed {
+        edge.send(edge.pve.lxc(node, mark.vmid).status()).await?.status == "running"
+    } else {
+        false
+    };
+    let now = edge.now();
+    if config.lock.is_none() && is_coming_up(mark, now) {
+        let progress = create::carry_on(edge, place, running, deadline).await?;
+        let mark = progress.mark.clone();
+        return Ok((progressed(edge, progress).await, Some(mark)));
+    }
+    let services = reach::live_services(edge, node, config, mark.vmid, running).await;
+    let mut sandbox = Sandbox::new(mark, node, state(mark, running, now), services, now);
+    if !committed {
+        sandbox.state = State::Error;
+        sandbox.problem =
+            Some("its creation was given up before it was finished; the sweep removes it".into());
+    }
+    Ok((sandbox, Some(mark.clone())))
+}
+
+/// A sandbox as its creation left it.
+pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbox {
+    let Progress { mark, node, config, ready } = progress;
+    let now = edge.now();
+    let services = match &config {
+        Some(config) if ready => reach::live_services(edge, &node, config, mark.vmid, true).await,
+        _ => reach::services(edge.settings, mark.vmid, None, None),
+    };
+    let state = match (ready, mark.phase) {
+        (_, Phase::Error) => State::Error,
+        (true, _) => State::Running,
+        (false, _) if is_coming_up(&mark, now) => State::Creating,
+        (false, _) => state(&mark, false, now),
+    };
+    Sandbox::new(&mark, &node, state, services, now)
+}
+
+/// Refuses a sandbox that is over: expired and to be deleted, or condemned.
+pub fn gone(mark: &Mark, now: OffsetDateTime, id: impl std::fmt::Display) -> Result<(), Error> {
+    let over = mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete;
+    if over || mark.want == Want::Gone { Err(not_found(id)) } else { Ok(()) }
+}
+
+/// Claimed, and PVE shows nothing yet.
+fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
+    let now = edge.now();
+    Sandbox {
+        id: id.to_string(),
+        provider: id.provider.name(),
+        vmid: id.vmid,
+        node: id.node.clone(),
+        name: None,
+        state: State::Creating,
+        problem: None,
+        state_may_be_stale: false,
+        team: caller.team.to_string(),
+        metadata: BTreeMap::new(),
+        metadata_incomplete: true,
+        created_at: crate::sandbox::stamp(id.nonce.birth().min(now)),
+        expires_at: None,
+        expired_at: None,
+        on_expiry: OnExpiry::Delete,
+        snapshot_id: None,
+        template_vmid: None,
+        services: reach::services(edge.settings, id.vmid, None, None),
+    }
+}
+
+fn offline<I: Io>(edge: &Edge<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
+    let Some(listed) = &guest.ours else { return Err(not_found(id)) };
+    gone(&listed.mark, edge.now(), id)?;
+    Ok(item(edge, guest, &listed.mark, listed.complete, true, edge.now()))
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// All of them must be there, with these values.
+    pub metadata: BTreeMap<String, String>,
+    /// Only these.
+    pub state: Option<State>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only those with a larger VMID.
+    pub after: Option<Vmid>,
+}
+
+/// A page of sandboxes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    /// By VMID.
+    pub items: Vec<Sandbox>,
+    /// For the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// The caller's sandboxes, from one listing.
+pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let now = edge.now();
+    let mut items = Vec::new();
+    let mut next_cursor = None;
+    for guest in &inventory.guests {
+        let Some(listed) = &guest.ours else { continue };
+        let mark = &listed.mark;
+        if filter.after.is_some_and(|after| guest.vmid <= after)
+            || !may(caller, mark, &edge.settings.deployment)
+        {
+            continue;
+        }
+        let lenient = now - time::Duration::seconds(TAG_SLACK_SECONDS);
+        if gone(mark, lenient, "").is_err() {
+            continue;
+        }
+        let matches = filter.metadata.iter().all(|(key, value)| mark.metadata.get(key) == Some(value));
+        if !matches {
+            continue;
+        }
+        let is_offline = !inventory.is_online(&guest.row.node);
+        let item = item(edge, guest, mark, listed.complete, is_offline, now);
+        if filter.state.is_some_and(|wanted| wanted != item.state) {
+            continue;
+        }
+        if items.len() == filter.limit {
+            next_cursor = items.last().map(|it: &Sandbox| it.vmid.to_string());
+            break;
+        }
+        items.push(item);
+    }
+    Ok(Page { items, next_cursor })
+}
+
+fn item<I: Io>(
+    edge: &Edge<'_, I>,
+    guest: &Guest,
+    mark: &Mark,
+    complete: bool,
+    is_offline: bool,
+    now: OffsetDateTime,
+) -> Sandbox {
+    let running = guest.row.status == "running";
+    let unknown = guest.row.status == "unknown" || guest.row.status.is_empty();
+    let state = if is_offline {
+        State::Error
+    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase == Phase::Committed {
+        State::Creating
+    } else {
+        state(mark, running || (unknown && mark.want == Want::On), now)
+    };
+    let services = reach::services(edge.settings, guest.vmid, None, None);
+    let mut sandbox = Sandbox::new(mark, &guest.row.node, state, services, now);
+    sandbox.state_may_be_stale = true;
+    sandbox.metadata_incomplete = !complete;
+    if is_offline {
+        sandbox.problem = Some(format!("node-offline: node {} is offline", guest.row.node));
+    } else if state == State::Error {
+        sandbox.problem = Some("it did not come up; GET it for the cause".into());
+    }
+    sandbox
+}

@@ -1,0 +1,124 @@
+//! Reading requests: JSON bodies, and the fields that more than one of them has.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, header};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use crate::{
+    error::{Code, Error},
+    settings::Settings,
+};
+
+const METADATA_ENTRIES: usize = 64;
+const METADATA_KEY: usize = 128;
+const METADATA_BYTES: usize = 4096;
+const NAME: usize = 64;
+const DEFAULT_TTL: u32 = 3600;
+/// About 30 years: further away is a mistake, or `null`.
+const LONGEST_TTL: u64 = 1_000_000_000;
+
+/// A JSON body, or the field that is wrong with it.
+pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
+    let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
+    let is_json = kind.is_none_or(|it| {
+        let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        it == "application/json" || it.ends_with("+json")
+    });
+    if !is_json && !body.is_empty() {
+        let text = "send the body as application/json";
+        return Err(Error::new(Code::UnsupportedMediaType, text));
+    }
+    let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_syntax() || inner.is_eof() {
+            return Error::new(Code::InvalidJson, format!("the body is not JSON: {inner}"));
+        }
+        Error::field(if field == "." { "body".into() } else { field }, inner.to_string())
+    })?;
+    reader.end().map_err(|error| Error::new(Code::InvalidJson, format!("after the JSON: {error}")))?;
+    Ok(value)
+}
+
+/// Tells a field that is `null` from one that is absent.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// How long a sandbox lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(Option<u32>);
+
+impl Ttl {
+    /// What was not said: an hour, or less where the deployment allows only that.
+    pub fn default(settings: &Settings) -> Self {
+        Self(Some(settings.limits.max_ttl_seconds.map_or(DEFAULT_TTL, |most| most.min(DEFAULT_TTL))))
+    }
+
+    /// Seconds, or `None` = never; as the deployment allows.
+    pub fn parse(seconds: Option<u64>, settings: &Settings) -> Result<Self, Error> {
+        let most = settings.limits.max_ttl_seconds;
+        match (seconds, most) {
+            (Some(0), _) => Err(Error::field("ttlSeconds", "must be at least 1; DELETE ends a sandbox")),
+            (Some(it), Some(most)) if it > u64::from(most) => {
+                Err(Error::field("ttlSeconds", format!("this deployment allows at most {most}")))
+            }
+            (None, Some(most)) => Err(Error::field(
+                "ttlSeconds",
+                format!("this deployment lets no sandbox live for ever; at most {most}"),
+            )),
+            (Some(it), None) if it > LONGEST_TTL => {
+                Err(Error::field("ttlSeconds", format!("must be at most {LONGEST_TTL}, or null for ever")))
+            }
+            (Some(it), _) => Ok(Self(u32::try_from(it).ok())),
+            (None, None) => Ok(Self(None)),
+        }
+    }
+
+    /// The expiry when it begins now.
+    pub fn after(&self, now: i64) -> Option<i64> {
+        self.0.map(|seconds| now + i64::from(seconds))
+    }
+}
+
+/// Bounds of metadata.
+pub struct Metadata;
+
+impl Metadata {
+    /// Refuses what is too much for a guest's description.
+    pub fn check(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        if metadata.len() > METADATA_ENTRIES {
+            errors.push(("metadata".to_owned(), format!("at most {METADATA_ENTRIES} entries")));
+        }
+        for key in metadata.keys() {
+            if key.is_empty() || key.chars().count() > METADATA_KEY {
+                errors.push(("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")));
+                break;
+            }
+        }
+        let bytes = serde_json::to_string(metadata).map_or(0, |it| it.len());
+        if bytes > METADATA_BYTES {
+            let text =
+                format!("{bytes} bytes as JSON, and a guest's description has room for {METADATA_BYTES}");
+            errors.push(("metadata".to_owned(), text));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
+    }
+}
+
+/// What is wrong with a name.
+pub fn name_errors(name: &str) -> Vec<(String, String)> {
+    let length = name.chars().count();
+    let fine = (1..=NAME).contains(&length) && !name.chars().any(char::is_control);
+    if fine {
+        Vec::new()
+    } else {
+        vec![("name".to_owned(), format!("1 to {NAME} characters, none of them a control character"))]
+    }
+}

@@ -1,0 +1,213 @@
+//! A sandbox as the API shows it, and its id.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    marks::{Mark, OnExpiry, Phase, Want},
+    nonce::Nonce,
+    preset::{Provider, SnapshotId},
+    vmid::Vmid,
+};
+
+/// `pvelxc-{vmid}-{nonce}-{node}`: the nonce, so that a reused VMID never
+/// answers to an old id; the node of birth, so that most reads know where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxId {
+    /// Which kind of guest.
+    pub provider: Provider,
+    /// Which guest.
+    pub vmid: Vmid,
+    /// And no other of that VMID.
+    pub nonce: Nonce,
+    /// Where it was born; a hint.
+    pub node: String,
+}
+
+impl SandboxId {
+    /// The id of the sandbox that `mark` is about.
+    pub fn of(mark: &Mark) -> Self {
+        Self { provider: Provider::PveLxc, vmid: mark.vmid, nonce: mark.nonce, node: hint(&mark.node) }
+    }
+}
+
+/// As tags keep it: lower-case, and nothing when it is too long for them.
+fn hint(node: &str) -> String {
+    if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.provider.prefix(), self.vmid, self.nonce)?;
+        if self.node.is_empty() { Ok(()) } else { write!(f, "-{}", self.node) }
+    }
+}
+
+impl FromStr for SandboxId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const BAD: &str = "not a sandbox id";
+        let mut parts = text.splitn(4, '-');
+        let mut next = || parts.next().ok_or(BAD);
+        let provider = Provider::from_prefix(next()?).ok_or(BAD)?;
+        let vmid = next()?.parse().map_err(|_| BAD)?;
+        let nonce = next()?.parse().map_err(|_| BAD)?;
+        let node = parts.next().unwrap_or_default();
+        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && node.len() <= 63;
+        let id = Self { provider, vmid, nonce, node: node.to_owned() };
+        // One id, one spelling.
+        if is_name && id.to_string() == text { Ok(id) } else { Err(BAD) }
+    }
+}
+
+/// What a sandbox does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is coming up.
+    Creating,
+    /// It runs.
+    Running,
+    /// It is stopped, and its pause kept what the answer to it said.
+    Paused,
+    /// It is stopped.
+    Stopped,
+    /// It cannot be used; `problem` says why.
+    Error,
+}
+
+impl FromStr for State {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "creating" => Self::Creating,
+            "running" => Self::Running,
+            "paused" => Self::Paused,
+            "stopped" => Self::Stopped,
+            "error" => Self::Error,
+            _ => return Err("creating, running, paused, stopped or error"),
+        })
+    }
+}
+
+/// One service of a sandbox.
+#[derive(Clone, Debug, Serialize)]
+pub struct Service {
+    /// `vscode`, `exec`, …
+    pub name: String,
+    /// In the guest.
+    pub port: u16,
+    /// `null` when the address is not known without asking PVE.
+    pub url: Option<String>,
+}
+
+/// A sandbox as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sandbox {
+    /// See [`SandboxId`].
+    pub id: String,
+    /// `pve-lxc`
+    pub provider: &'static str,
+    /// The guest's VMID.
+    pub vmid: Vmid,
+    /// Where it is now.
+    pub node: String,
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// What it does.
+    pub state: State,
+    /// Why it is in state `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Listings: the state may be 15 seconds old.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub state_may_be_stale: bool,
+    /// Whose it is.
+    pub team: String,
+    /// The owner's.
+    pub metadata: BTreeMap<String, String>,
+    /// Listings: name or metadata did not fit the tags; `GET` shows them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub metadata_incomplete: bool,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; `null` = never.
+    pub expires_at: Option<String>,
+    /// When its time was up, for one that was stopped or paused by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired_at: Option<String>,
+    /// What becomes of it then.
+    pub on_expiry: OnExpiry,
+    /// The snapshot id that it was made from.
+    pub snapshot_id: Option<SnapshotId>,
+    /// The template that it was cloned from.
+    pub template_vmid: Option<Vmid>,
+    /// Where its services are.
+    pub services: Vec<Service>,
+}
+
+impl Sandbox {
+    /// A sandbox from its mark; state and services as the caller knows them.
+    pub fn new(mark: &Mark, node: &str, state: State, services: Vec<Service>, now: OffsetDateTime) -> Self {
+        let over = mark.is_expired(now);
+        let expires = mark.expires_at().map(stamp);
+        Self {
+            id: SandboxId::of(mark).to_string(),
+            provider: Provider::PveLxc.name(),
+            vmid: mark.vmid,
+            node: node.to_owned(),
+            name: mark.name.clone(),
+            state,
+            problem: mark.problem.clone().filter(|_| state == State::Error),
+            state_may_be_stale: false,
+            team: mark.team.clone(),
+            metadata: mark.metadata.clone(),
+            metadata_incomplete: false,
+            created_at: stamp(mark.birth()),
+            expired_at: expires.clone().filter(|_| over),
+            expires_at: expires,
+            on_expiry: mark.on_expiry,
+            snapshot_id: mark.snapshot.clone(),
+            template_vmid: mark.template,
+            services,
+        }
+    }
+}
+
+/// What a committed guest's state is, from its mark and what PVE says of it.
+pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
+    if mark.phase == Phase::Error {
+        return State::Error;
+    }
+    match (mark.want, running) {
+        (Want::Paused, false) => State::Paused,
+        (Want::Off, false) => State::Stopped,
+        (Want::On, false) if is_coming_up(mark, now) => State::Creating,
+        // Past its expiry it is what the expiry shall make of it.
+        (_, _) if mark.is_expired(now) && mark.on_expiry == OnExpiry::Pause => State::Paused,
+        (_, _) if mark.is_expired(now) => State::Stopped,
+        (_, true) => State::Running,
+        (_, false) => State::Stopped,
+    }
+}
+
+/// Whether somebody still has to bring it up: after ten minutes, stopped is a
+/// state and not work to do.
+pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
+    mark.want == Want::On
+        && mark.phase == Phase::Committed
+        && mark.age(now) < FINISH_SECONDS
+        && !mark.is_expired(now)
+}
+
+/// How long a creation may take before nobody carries it on.
+pub const FINISH_SECONDS: i64 = 600;
+
+pub(crate) fn stamp(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,65 @@
+//! Answers.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::MAX_BODY;
+use crate::error::{Code, Error};
+
+/// The body of an answer: whole, or a stream of server-sent events.
+#[derive(Debug)]
+pub enum Body<S> {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// As it comes; an error means that it was cut.
+    Stream(S),
+}
+
+/// The answer to a request whose body is larger than [`MAX_BODY`].
+pub fn too_large() -> Response<Vec<u8>> {
+    let text = format!("the body is larger than {} KiB", MAX_BODY / 1024);
+    problem(&Error::new(Code::TooLarge, text), "")
+}
+
+/// JSON.
+pub(super) fn plain(status: u16, value: &impl Serialize) -> Response<Vec<u8>> {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    respond(status, "application/json", body)
+}
+
+/// Nothing to say.
+pub(super) fn empty() -> Response<Vec<u8>> {
+    let mut response = Response::new(Vec::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The problem document of an error.
+pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
+    let body = serde_json::to_vec(&error.problem(request_id)).unwrap_or_default();
+    let mut response = respond(error.status(), "application/problem+json", body);
+    if let Some(seconds) = error.after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.code() == Code::Unauthorized {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+pub(super) fn respond(status: u16, kind: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Adds a header whose value is ours; one that cannot be a header is left out.
+pub(super) fn with<B>(mut response: Response<B>, name: &'static str, value: &str) -> Response<B> {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}

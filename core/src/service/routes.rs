@@ -1,0 +1,344 @@
+//! The table of routes, and what each does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::Stream;
+use http::{HeaderMap, Method, Request, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Body,
+    answer::{empty, plain, with},
+};
+use crate::{
+    auth::Caller,
+    change::{self, Patch},
+    config,
+    create::{self, CreateRequest},
+    edge::Edge,
+    error::{Code, Error},
+    exec,
+    execd::{self, ExecBody, ExecRequest},
+    health,
+    io::{Io, NetError},
+    marks::Mark,
+    place::not_found,
+    read::{self, Filter},
+    remove::{self, Removed},
+    request::{Ttl, json as read_json},
+    sandbox::{Sandbox, SandboxId, State},
+};
+
+/// How long a creation waits when nobody says.
+const CREATE_WAIT: Duration = Duration::from_secs(20);
+/// The longest that anybody may wait.
+const LONGEST_WAIT: u64 = 25;
+/// How long a deletion waits when nobody says.
+const DELETE_WAIT: Duration = Duration::from_secs(10);
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Alive.
+    Health,
+    /// Provider reachable.
+    SandboxHealth,
+    /// What a client may ask for.
+    Config,
+    /// Make one.
+    Create,
+    /// All of them.
+    List,
+    /// One of them.
+    Get,
+    /// Change what is kept about it.
+    Patch,
+    /// Delete it.
+    Delete,
+    /// Give it more time.
+    Extend,
+    /// Run a command in it.
+    Exec,
+}
+
+/// Method, path template, what it does.
+pub(super) const ROUTES: [(&str, &str, Action); 10] = [
+    ("GET", "/api/health", Action::Health),
+    ("GET", "/api/health/sandbox", Action::SandboxHealth),
+    ("GET", "/api/config/sandbox", Action::Config),
+    ("POST", "/api/sandboxes", Action::Create),
+    ("GET", "/api/sandboxes", Action::List),
+    ("GET", "/api/sandboxes/{id}", Action::Get),
+    ("PATCH", "/api/sandboxes/{id}", Action::Patch),
+    ("DELETE", "/api/sandboxes/{id}", Action::Delete),
+    ("POST", "/api/sandboxes/{id}/extend", Action::Extend),
+    ("POST", "/api/sandboxes/{id}/exec", Action::Exec),
+];
+
+/// A row of the table that a request matches.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    action: Action,
+    template: &'static str,
+    id: String,
+}
+
+impl Route {
+    /// For logs: the path without ids.
+    pub(super) fn template(&self) -> &'static str {
+        self.template
+    }
+}
+
+/// The route of a request, or which methods its path takes.
+pub(super) fn find(method: &Method, path: &str) -> Result<Route, Vec<&'static str>> {
+    let mut methods = Vec::new();
+    for (verb, template, action) in ROUTES {
+        let Some(id) = matches(template, path) else { continue };
+        if verb == method.as_str() {
+            return Ok(Route { action, template, id });
+        }
+        methods.push(verb);
+    }
+    Err(methods)
+}
+
+fn matches(template: &str, path: &str) -> Option<String> {
+    let mut id = String::new();
+    let mut actual = path.split('/');
+    for wanted in template.split('/') {
+        let segment = actual.next()?;
+        match wanted {
+            "{id}" if !segment.is_empty() => id = segment.to_owned(),
+            _ if wanted == segment => {}
+            _ => return None,
+        }
+    }
+    actual.next().is_none().then_some(id)
+}
+
+/// Authenticates, then does what the route says.
+pub(super) async fn answer<I: Io>(
+    edge: &Edge<'_, I>,
+    route: Result<Route, Vec<&'static str>>,
+    request: Request<Vec<u8>>,
+) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
+    if matches!(&route, Ok(route) if route.action == Action::Health) {
+        return Ok(plain(200, &json!({"status": "ok"})).map(Body::Whole));
+    }
+    let caller = edge.settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
+        Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
+    })?;
+    let route = route.map_err(|methods| unmatched(request.uri().path(), &methods))?;
+    let query = Query::of(&request)?;
+    if route.action == Action::Exec && wants_events(request.headers()) {
+        query.only(&[])?;
+        return events(edge, &caller, &route.id, &request).await.map(|it| it.map(Body::Stream));
+    }
+    whole(edge, &caller, &route, &query, &request).await.map(|it| it.map(Body::Whole))
+}
+
+fn unmatched(path: &str, methods: &[&str]) -> Error {
+    if methods.is_empty() {
+        Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
+    } else {
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {}", methods.join(", ")))
+    }
+}
+
+async fn whole<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    route: &Route,
+    query: &Query,
+    request: &Request<Vec<u8>>,
+) -> Result<Response<Vec<u8>>, Error> {
+    if route.action != Action::List {
+        query.only(&[])?;
+    }
+    let id = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
+    let (headers, body) = (request.headers(), request.body().as_slice());
+    match route.action {
+        Action::Health => Ok(plain(200, &json!({"status": "ok"}))),
+        Action::SandboxHealth => {
+            let (healthy, report) = health::health(edge).await;
+            Ok(plain(if healthy { 200 } else { 503 }, &report))
+        }
+        Action::Config => Ok(plain(200, &config::config(edge).await?)),
+        Action::Create => create_sandbox(edge, caller, headers, read_json(headers, body)?).await,
+        Action::List => Ok(plain(200, &read::list(edge, caller, &query.filter()?).await?)),
+        Action::Get => {
+            let deadline = edge.deadline(wait(headers)?.unwrap_or_default());
+            let (sandbox, mark) = read::get(edge, caller, &id()?, deadline).await?;
+            Ok(tagged(plain(200, &sandbox), mark.as_ref()))
+        }
+        Action::Patch => {
+            let patch: Patch = read_json(headers, body)?;
+            let if_match = headers.get("if-match").and_then(|it| it.to_str().ok());
+            let mark = change::patch(edge, caller, &id()?, &patch, if_match).await?;
+            shown(edge, caller, &id()?, mark).await
+        }
+        Action::Delete => {
+            let deadline = edge.deadline(wait(headers)?.unwrap_or(DELETE_WAIT));
+            match remove::remove(edge, caller, &id()?, deadline).await? {
+                Removed::Done => Ok(empty()),
+                Removed::Working => Ok(plain(202, &json!({"id": route.id, "state": "deleting"}))),
+            }
+        }
+        Action::Extend => {
+            let extend: Extend = read_json(headers, body)?;
+            let ttl = match extend.ttl_seconds {
+                None => Ttl::default(edge.settings),
+                Some(seconds) => Ttl::parse(seconds, edge.settings)?,
+            };
+            let mark = change::extend(edge, caller, &id()?, &ttl).await?;
+            shown(edge, caller, &id()?, mark).await
+        }
+        Action::Exec => {
+            let request = ExecRequest::parse(read_json::<ExecBody>(headers, body)?)?;
+            let opened = exec::open(edge, caller, &id()?, &request).await?;
+            let cap = edge.platform.answer_bytes;
+            let outcome = execd::collect(opened, cap).await.map_err(|error| exec::failed(&error))?;
+            Ok(plain(200, &outcome))
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct Extend {
+    #[serde(deserialize_with = "crate::request::present")]
+    ttl_seconds: Option<Option<u64>>,
+}
+
+async fn create_sandbox<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: CreateRequest,
+) -> Result<Response<Vec<u8>>, Error> {
+    request.check(edge.settings)?;
+    let key = idempotency_key(headers)?;
+    let deadline = edge.deadline(wait(headers)?.unwrap_or(CREATE_WAIT));
+    let created = create::create(edge, caller, &request, key, deadline).await?;
+    let (ready, replayed) = (created.progress.ready, created.replayed);
+    let mark = created.progress.mark.clone();
+    let sandbox = read::progressed(edge, created.progress).await;
+    let status = match (sandbox.state, ready, replayed) {
+        (State::Creating, ..) => 202,
+        (_, _, true) => 200,
+        _ => 201,
+    };
+    let place = format!("/api/sandboxes/{}", sandbox.id);
+    Ok(tagged(with(plain(status, &sandbox), "location", &place), Some(&mark)))
+}
+
+/// A sandbox after a change: what was written, and what PVE says of its state.
+async fn shown<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    mark: Mark,
+) -> Result<Response<Vec<u8>>, Error> {
+    let (sandbox, _): (Sandbox, _) = read::get(edge, caller, id, edge.now()).await?;
+    Ok(tagged(plain(200, &sandbox), Some(&mark)))
+}
+
+async fn events<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &str,
+    request: &Request<Vec<u8>>,
+) -> Result<Response<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>, Error> {
+    if !edge.platform.streams {
+        return Err(Error::new(
+            Code::NotAcceptable,
+            "this Lambda answers in one piece: set EDGE_LAMBDA_STREAM=1 and the function URL's invoke mode \
+             RESPONSE_STREAM, or ask for application/json",
+        ));
+    }
+    let id: SandboxId = id.parse().map_err(|_| not_found(id))?;
+    let wanted = ExecRequest::parse(read_json::<ExecBody>(request.headers(), request.body())?)?;
+    let opened = exec::open(edge, caller, &id, &wanted).await?;
+    let stream = execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem(""));
+    let response = with(Response::new(stream), "content-type", "text/event-stream");
+    Ok(with(response, "cache-control", "no-store"))
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
+    accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
+}
+
+fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
+    match mark {
+        Some(mark) => with(response, "etag", &change::etag(mark)),
+        None => response,
+    }
+}
+
+/// `Prefer: wait=N`, in seconds (RFC 7240).
+fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let prefer = headers.get_all("prefer").iter().filter_map(|it| it.to_str().ok());
+    for preference in prefer.flat_map(|it| it.split([',', ';'])) {
+        let Some((name, value)) = preference.split_once('=') else { continue };
+        if name.trim().eq_ignore_ascii_case("wait") {
+            let seconds = value.trim().trim_matches('"').parse::<u64>();
+            let fix = || Error::field("Prefer", "wait is a number of seconds, at most 25");
+            return Ok(Some(Duration::from_secs(seconds.map_err(|_| fix())?.min(LONGEST_WAIT))));
+        }
+    }
+    Ok(None)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+        _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
+    }
+}
+
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(request: &Request<Vec<u8>>) -> Result<Self, Error> {
+        let text = request.uri().query().unwrap_or_default();
+        Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
+    }
+
+    fn only(&self, known: &[&str]) -> Result<(), Error> {
+        let known_name =
+            |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
+        match self.0.iter().find(|(name, _)| !known_name(name)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::field(name, "is not a query parameter of this path")),
+        }
+    }
+
+    fn filter(&self) -> Result<Filter, Error> {
+        self.only(&["state", "limit", "cursor"])?;
+        let mut filter = Filter { limit: 100, ..Filter::default() };
+        let mut metadata = BTreeMap::new();
+        for (name, value) in &self.0 {
+            match name.as_str() {
+                "state" => filter.state = Some(value.parse().map_err(|fix| Error::field("state", fix))?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|it| (1..=5000).contains(it));
+                    filter.limit = limit.ok_or_else(|| Error::field("limit", "1 to 5000"))?;
+                }
+                "cursor" => {
+                    let fix = "is the nextCursor of an earlier page";
+                    filter.after = Some(value.parse().map_err(|_| Error::field("cursor", fix))?);
+                }
+                _ => {
+                    let key = name.strip_prefix("metadata.").unwrap_or_default();
+                    metadata.insert(key.to_owned(), value.clone());
+                }
+            }
+        }
+        filter.metadata = metadata;
+        Ok(filter)
+    }
+}
