@@ -173,7 +173,9 @@ fn kind(cause: &(dyn Error + 'static)) -> Option<Failure> {
     if cause.is::<Unresolved>() {
         return Some(Failure::Dns);
     }
+    if cause.is::<rustls::Error>() {
+        return Some(Failure::Tls);
+    }
     // An `io::Error` passes over what it wraps when asked for its source.
-    let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    wrapped.is_some_and(|inner| inner.is::<rustls::Error>()).then_some(Failure::Tls)
+    cause.downcast_ref::<io::Error>()?.get_ref().and_then(|wrapped| kind(wrapped))
 }

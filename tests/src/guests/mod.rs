@@ -4,6 +4,8 @@
 mod execd;
 mod group;
 mod proxy;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
