@@ -1,7 +1,10 @@
 //! pve-edge as an AWS Lambda function: a function URL, an API Gateway (REST or
 //! HTTP), and a schedule, in one binary.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use lambda_http::{
     Body, Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
@@ -15,7 +18,6 @@ use pve_edge_lambda::{
     http::{AnswerBody, answer, seed, whole},
     net::Transport,
 };
-use time::OffsetDateTime;
 
 /// What API Gateway allows, less one PVE call and an undo.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -100,11 +102,13 @@ fn platform(streams: bool, max_wait: Duration) -> Platform {
     }
 }
 
+/// cargo-lambda's emulator gives a deadline in 1970, which no invocation can have.
 fn longest_wait(request: &Request) -> Duration {
-    let Some(context) = request.lambda_context_ref() else { return MAX_WAIT };
-    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-    let left = u64::try_from(i128::from(context.deadline) - now).unwrap_or_default();
-    Duration::from_millis(left).saturating_sub(MARGIN).min(MAX_WAIT)
+    let deadline = request.lambda_context_ref().map(|context| context.deadline());
+    match deadline.and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()) {
+        Some(left) => left.saturating_sub(MARGIN).min(MAX_WAIT),
+        None => MAX_WAIT,
+    }
 }
 
 /// The request as the client sent it, without API Gateway's stage.
@@ -112,11 +116,8 @@ fn plain(request: Request) -> Result<http::Request<Vec<u8>>, Error> {
     let stage = stage(&request).map(|stage| format!("/{stage}"));
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = stage.and_then(|stage| path.strip_prefix(stage.as_str())).unwrap_or(path);
-    parts.uri = match path.starts_with('/') {
-        true => path.parse()?,
-        false => format!("/{path}").parse()?,
-    };
+    let inner = stage.and_then(|stage| path.strip_prefix(stage.as_str()));
+    parts.uri = inner.filter(|inner| inner.starts_with('/')).unwrap_or(path).parse()?;
     parts.extensions.clear();
     let body = match body {
         Body::Text(text) => text.into_bytes(),
@@ -135,5 +136,64 @@ fn stage(request: &Request) -> Option<String> {
         }
         RequestContext::ApiGatewayV2(context) => context.stage.clone().filter(|stage| stage != "$default"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(event: serde_json::Value, uri: &str) {
+        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        let request = plain(request).expect("a request");
+        assert_eq!((request.uri().to_string().as_str(), request.body().as_slice()), (uri, &b"{}"[..]));
+    }
+
+    #[test]
+    fn the_stage_of_an_http_api_is_stripped() {
+        let event = |stage: &str, path: &str| {
+            json!({
+                "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "a=b%20c",
+                "headers": {"host": "x.example"}, "body": "e30=", "isBase64Encoded": true,
+                "requestContext": {
+                    "accountId": "1", "apiId": "x", "stage": stage, "time": "", "timeEpoch": 0,
+                    "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
+                },
+            })
+        };
+        check(event("$default", "/api/sand%20boxes"), "/api/sand%20boxes?a=b%20c");
+        check(event("prod", "/prod/api/sandboxes"), "/api/sandboxes?a=b%20c");
+        check(event("api", "/api/api/sandboxes"), "/api/sandboxes?a=b%20c");
+    }
+
+    #[test]
+    fn the_stage_of_a_rest_api_is_stripped() {
+        let event = |stage: &str, path: &str| {
+            json!({
+                "resource": "/{proxy+}", "path": path, "httpMethod": "POST", "body": "{}",
+                "headers": {"Host": "x.example"}, "multiValueHeaders": {"Host": ["x.example"]},
+                "queryStringParameters": {"a": "b"}, "multiValueQueryStringParameters": {"a": ["b"]},
+                "requestContext": {"stage": stage, "httpMethod": "POST", "identity": {}},
+            })
+        };
+        check(event("prod", "/api/sandboxes"), "/api/sandboxes?a=b");
+        check(event("api", "/api/sandboxes"), "/api/sandboxes?a=b");
+    }
+
+    #[tokio::test]
+    async fn only_a_schedule_is_taken_without_a_request() {
+        let function = Function::new(Vec::new()).expect("a function");
+        for (event, taken) in [
+            (json!({"source": "aws.scheduler"}), true),
+            (json!({"source": "aws.events", "detail-type": "Scheduled Event"}), true),
+            (json!({"source": "aws.s3"}), false),
+            (json!({"path": "/events"}), false),
+            (json!([]), false),
+        ] {
+            let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+            assert_eq!(function.invoke(request).await.is_ok(), taken, "{event}");
+        }
     }
 }

@@ -177,3 +177,49 @@ async fn a_write_is_sent_once_over_a_connection_that_is_kept() {
     assert!(counted.recv().await.expect("two").ends_with("second"));
     assert!(timeout(Duration::from_millis(200), counted.recv()).await.is_err(), "sent twice");
 }
+
+/// Serves one empty answer over TLS, with a certificate that nobody trusts.
+async fn self_signed() -> u16 {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key.into())
+        .expect("a configuration");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    listen(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn certificates_are_checked_except_those_of_pve_when_so_set() {
+    let url = format!("https://localhost:{}/", self_signed().await);
+    for (verify_pve, way, taken) in [
+        (true, Way::Pve, false),
+        (true, Way::Public, false),
+        (false, Way::Pve, true),
+        (false, Way::Public, false),
+        (false, Way::Guest, false),
+    ] {
+        let net = net(verify_pve);
+        let mut request = request(Method::GET, &url, "");
+        request.extensions_mut().insert(way);
+        match fetch(&net, request, net.now() + Duration::from_secs(2), CAP).await {
+            Ok(answer) => assert!(taken && answer.status == 200, "{verify_pve} {way:?}"),
+            Err(error) => {
+                assert!(!taken, "{verify_pve} {way:?}: {error}");
+                assert_eq!((error.sent, error.failure), (Sent::Never, Failure::Tls), "{error}");
+            }
+        }
+    }
+}

@@ -52,6 +52,10 @@ pub(super) async fn answer(guests: &Guests, target: Target, request: Request<Inc
         return execd::answer(guests, vmid, guest, request).await;
     }
     let address = guests.address(vmid, &guest);
+    let ourselves = |ends: &Ends| ends.local == (address, port).into();
+    if request.extensions().get().is_some_and(ourselves) {
+        return bad_gateway(format!("port {port} is this server's own\n"));
+    }
     match TcpStream::connect((address, port)).await {
         Ok(stream) => forward(stream, request)
             .await
