@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the tests stand on, and what `cargo demo` serves.
+
+pub mod guests;
+pub mod serve;

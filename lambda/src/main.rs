@@ -1,0 +1,199 @@
+//! pve-edge as an AWS Lambda function: a function URL, an API Gateway (REST or
+//! HTTP), and a schedule, in one binary.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use lambda_http::{
+    Body, Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
+    service_fn,
+};
+use pve_edge_core::{
+    io::Platform,
+    service::{self, Pairs, Service},
+};
+use pve_edge_lambda::{
+    http::{AnswerBody, answer, seed, whole},
+    net::Transport,
+};
+
+/// What API Gateway allows, less one PVE call and an undo.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// What must be left of an invocation when a wait ends.
+const MARGIN: Duration = Duration::from_secs(8);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let function = Arc::new(Function::new(settings())?);
+    let streams = function.streams;
+    let handler = service_fn(move |request| {
+        let function = function.clone();
+        async move { function.invoke(request).await }
+    });
+    match streams {
+        true => run_with_streaming_response(handler).await,
+        false => run(handler).await,
+    }
+}
+
+/// Everything that is set: core knows which names are its own.
+fn settings() -> Pairs {
+    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// What an execution environment keeps between invocations.
+struct Function {
+    transport: Transport,
+    service: Service,
+    /// Whether the deployment streams; an event does not tell.
+    streams: bool,
+}
+
+impl Function {
+    fn new(settings: Pairs) -> Result<Self, Error> {
+        let is = |name: &str, value: &str| settings.iter().any(|(n, v)| n == name && v.trim() == value);
+        let streams = is("EDGE_LAMBDA_STREAM", "1");
+        let transport = Transport::new(!is("PVE_VERIFY_TLS", "false"))?;
+        let service = Service::new(&settings, platform(streams, MAX_WAIT));
+        Ok(Self { transport, service, streams })
+    }
+
+    async fn invoke(&self, request: Request) -> Result<Response<AnswerBody>, Error> {
+        let platform = platform(self.streams, longest_wait(&request));
+        if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
+            return self.scheduled(platform, request.body()).await;
+        }
+        Ok(answer(&self.transport, &self.service, platform, plain(request)?).await?)
+    }
+
+    /// An event that is no HTTP request: told by what the event says of itself,
+    /// because a client may send any path.
+    async fn scheduled(&self, platform: Platform, event: &[u8]) -> Result<Response<AnswerBody>, Error> {
+        let event: serde_json::Value = serde_json::from_slice(event)?;
+        if !matches!(event["source"].as_str(), Some("aws.scheduler" | "aws.events")) {
+            return Err("neither an HTTP request nor a schedule (aws.scheduler, aws.events)".into());
+        }
+        let done = service::scheduled(self.transport.net()?, &self.service, platform, seed()).await;
+        tracing::info!(result = done, "schedule");
+        Ok(Response::new(whole(serde_json::to_vec(&done)?)))
+    }
+}
+
+fn platform(streams: bool, max_wait: Duration) -> Platform {
+    Platform {
+        name: "lambda",
+        max_wait,
+        requests: 200,
+        parallel: 4,
+        answer_bytes: 4 << 20,
+        streams,
+        private_network: true,
+        unverified_tls: true,
+    }
+}
+
+/// cargo-lambda's emulator gives a deadline in 1970, which no invocation can have.
+fn longest_wait(request: &Request) -> Duration {
+    let deadline = request.lambda_context_ref().map(|context| context.deadline());
+    match deadline.and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()) {
+        Some(left) => left.saturating_sub(MARGIN).min(MAX_WAIT),
+        None => MAX_WAIT,
+    }
+}
+
+/// The request as the client sent it, without API Gateway's stage.
+fn plain(request: Request) -> Result<http::Request<Vec<u8>>, Error> {
+    let stage = stage(&request).map(|stage| format!("/{stage}"));
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let inner = stage.and_then(|stage| path.strip_prefix(stage.as_str()));
+    parts.uri = inner.filter(|inner| inner.starts_with('/')).unwrap_or(path).parse()?;
+    parts.extensions.clear();
+    let body = match body {
+        Body::Text(text) => text.into_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => Vec::new(),
+    };
+    Ok(http::Request::from_parts(parts, body))
+}
+
+/// The stage that the URI begins with. A REST API's event has none in its path:
+/// lambda_http puts it there, unless the path itself begins with that word.
+fn stage(request: &Request) -> Option<String> {
+    match request.request_context_ref()? {
+        RequestContext::ApiGatewayV1(context) => {
+            context.stage.clone().filter(|stage| !request.raw_http_path().starts_with(&format!("/{stage}/")))
+        }
+        RequestContext::ApiGatewayV2(context) => context.stage.clone().filter(|stage| stage != "$default"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(event: serde_json::Value, uri: &str) {
+        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        let request = plain(request).expect("a request");
+        assert_eq!((request.uri().to_string().as_str(), request.body().as_slice()), (uri, &b"{}"[..]));
+    }
+
+    #[test]
+    fn the_stage_of_an_http_api_is_stripped() {
+        let event = |stage: &str, path: &str| {
+            json!({
+                "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "a=b%20c",
+                "headers": {"host": "x.example"}, "body": "e30=", "isBase64Encoded": true,
+                "requestContext": {
+                    "accountId": "1", "apiId": "x", "stage": stage, "time": "", "timeEpoch": 0,
+                    "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
+                },
+            })
+        };
+        check(event("$default", "/api/sand%20boxes"), "/api/sand%20boxes?a=b%20c");
+        check(event("prod", "/prod/api/sandboxes"), "/api/sandboxes?a=b%20c");
+        check(event("api", "/api/api/sandboxes"), "/api/sandboxes?a=b%20c");
+    }
+
+    #[test]
+    fn the_stage_of_a_rest_api_is_stripped() {
+        let event = |stage: &str, path: &str| {
+            json!({
+                "resource": "/{proxy+}", "path": path, "httpMethod": "POST", "body": "{}",
+                "headers": {"Host": "x.example"}, "multiValueHeaders": {"Host": ["x.example"]},
+                "queryStringParameters": {"a": "b"}, "multiValueQueryStringParameters": {"a": ["b"]},
+                "requestContext": {"stage": stage, "httpMethod": "POST", "identity": {}},
+            })
+        };
+        check(event("prod", "/api/sandboxes"), "/api/sandboxes?a=b");
+        check(event("api", "/api/sandboxes"), "/api/sandboxes?a=b");
+    }
+
+    #[tokio::test]
+    async fn only_a_schedule_is_taken_without_a_request() {
+        let function = Function::new(Vec::new()).expect("a function");
+        for (event, taken) in [
+            (json!({"source": "aws.scheduler"}), true),
+            (json!({"source": "aws.events", "detail-type": "Scheduled Event"}), true),
+            (json!({"source": "aws.s3"}), false),
+            (json!({"path": "/events"}), false),
+            (json!([]), false),
+        ] {
+            let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+            assert_eq!(function.invoke(request).await.is_ok(), taken, "{event}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Core's [`Io`] over reqwest: one attempt, one connection, and an honest
+//! account of what went wrong.
+
+use std::{
+    error::Error,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{Stream, stream};
+use hyper::ext::ReasonPhrase;
+use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, Way};
+use reqwest::{
+    Client, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect, retry,
+};
+use rustls::{ClientConfig, crypto::ring};
+use rustls_platform_verifier::BuilderVerifierExt;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout_at};
+
+/// Name, TCP and TLS together; within it a request was certainly not sent.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Shorter than the 5 s after which pveproxy closes an idle connection: a
+/// write on a closing one could not be told from one that was executed.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// What outlives an invocation: trusted roots and TLS sessions, no connection.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    verified: ClientConfig,
+    verify_pve: bool,
+}
+
+impl Transport {
+    /// Reads the system's trusted roots; `verify_pve` is `PVE_VERIFY_TLS`.
+    pub fn new(verify_pve: bool) -> Result<Self, rustls::Error> {
+        // Fails only when some part of this process has installed one already.
+        let _ = ring::default_provider().install_default();
+        let verified = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
+        Ok(Self { verified, verify_pve })
+    }
+
+    /// The net of one invocation, whose connections end with it: a frozen
+    /// Lambda cannot see that the other side has closed one.
+    pub fn net(&self) -> Result<Net, reqwest::Error> {
+        let public = client().tls_backend_preconfigured(self.verified.clone()).build()?;
+        let pve = match self.verify_pve {
+            true => public.clone(),
+            false => client().tls_danger_accept_invalid_certs(true).build()?,
+        };
+        Ok(Net { public, pve })
+    }
+}
+
+/// The world, as one invocation sees it.
+#[derive(Clone, Debug)]
+pub struct Net {
+    public: Client,
+    pve: Client,
+}
+
+impl Io for Net {
+    type Body = Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>> + Send>>;
+
+    async fn open(
+        &self,
+        request: http::Request<Vec<u8>>,
+        deadline: OffsetDateTime,
+    ) -> Result<Answer<Self::Body>, NetError> {
+        let client = match request.extensions().get() {
+            Some(Way::Pve) => &self.pve,
+            _ => &self.public,
+        };
+        let left = Duration::try_from(deadline - self.now()).unwrap_or_default();
+        let deadline = Instant::now() + left;
+        let request = reqwest::Request::try_from(request).map_err(failed)?;
+        let response =
+            timeout_at(deadline, client.execute(request)).await.map_err(|_| late())?.map_err(failed)?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            reason: reason(&response),
+            headers: response.headers().clone(),
+            body: Box::pin(chunks(response, deadline)),
+        })
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        // A proxy of the environment would see tokens, and answer for PVE.
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .dns_resolver(Arc::new(Resolver))
+}
+
+/// hyper leaves the phrase out when it is the usual one.
+fn reason(response: &Response) -> String {
+    match response.extensions().get::<ReasonPhrase>() {
+        Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
+        None => response.status().canonical_reason().unwrap_or_default().to_owned(),
+    }
+}
+
+fn chunks(response: Response, deadline: Instant) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Send {
+    stream::try_unfold(response, move |mut response| async move {
+        let chunk = timeout_at(deadline, response.chunk()).await.map_err(|_| late())?.map_err(failed)?;
+        Ok(chunk.map(|bytes| (bytes.into(), response)))
+    })
+}
+
+/// `*.localhost` is this machine (RFC 6761), which many resolvers do not know.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let name = name.as_str();
+            if name == "localhost" || name.ends_with(".localhost") {
+                return Ok(Box::new([SocketAddr::from((Ipv4Addr::LOCALHOST, 0))].into_iter()) as Addrs);
+            }
+            let found = tokio::net::lookup_host((name, 0)).await.map_err(Unresolved)?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name does not resolve: {0}")]
+struct Unresolved(io::Error);
+
+fn late() -> NetError {
+    NetError { sent: Sent::Maybe, failure: Failure::Timeout, detail: "no answer in time".to_owned() }
+}
+
+fn failed(error: reqwest::Error) -> NetError {
+    // The URL may carry what must not be logged.
+    let error = error.without_url();
+    let (sent, failure) = if error.is_builder() {
+        (Sent::Never, Failure::Unknown)
+    } else if !error.is_connect() {
+        (Sent::Maybe, Failure::Cut)
+    } else if error.is_timeout() {
+        (Sent::Never, Failure::Timeout)
+    } else {
+        (Sent::Never, causes(&error).find_map(kind).unwrap_or(Failure::Connect))
+    };
+    let detail = causes(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    NetError { sent, failure, detail }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+fn kind(cause: &(dyn Error + 'static)) -> Option<Failure> {
+    if cause.is::<Unresolved>() {
+        return Some(Failure::Dns);
+    }
+    if cause.is::<rustls::Error>() {
+        return Some(Failure::Tls);
+    }
+    // An `io::Error` passes over what it wraps when asked for its source.
+    cause.downcast_ref::<io::Error>()?.get_ref().and_then(|wrapped| kind(wrapped))
+}

@@ -1,0 +1,134 @@
+//! `cargo demo`: the API on loopback, with a simulated PVE whose guests run
+//! commands as ordinary processes; or, with `PVE_API_URL`, before a real one.
+
+mod simulated;
+mod welcome;
+
+use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
+
+use data_encoding::HEXLOWER;
+use pve_edge_core::service::Pairs;
+use pve_edge_tests::{
+    guests::Guests,
+    serve::{Api, serve},
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match demo().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo() -> Result<(), String> {
+    let stop = stop().map_err(|error| format!("signals: {error}"))?;
+    let mut settings = from_environment();
+    let port = port()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| format!("127.0.0.1:{port}: {error}; PORT chooses another"))?;
+    let key = key(&mut settings);
+    let guests = match set(&settings, "PVE_API_URL") {
+        true => None,
+        false => Some(simulate(&mut settings, port).await?),
+    };
+    let api = Arc::new(Api::new(&settings).map_err(|error| format!("trusted roots: {error}"))?);
+    if !api.misconfigured().is_empty() {
+        return Err(format!("cannot start:\n  {}", api.misconfigured().join("\n  ")));
+    }
+    welcome::print(port, key.as_deref(), guests.is_some());
+    let proxy = guests.clone();
+    let handler = move |request| {
+        let (api, proxy) = (api.clone(), proxy.clone());
+        async move {
+            let request = match &proxy {
+                None => request,
+                Some(guests) => match guests.proxy(request).await {
+                    Ok(reply) => return reply,
+                    Err(request) => *request,
+                },
+            };
+            api.answer(request).await
+        }
+    };
+    serve(listener, handler, stop).await;
+    if let Some(guests) = guests {
+        guests.close();
+    }
+    Ok(())
+}
+
+/// Everything that is set: core knows which names are its own.
+fn from_environment() -> Pairs {
+    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+fn set(settings: &Pairs, name: &str) -> bool {
+    settings.iter().any(|(set, _)| set == name)
+}
+
+/// Sets what the environment leaves open.
+fn default(settings: &mut Pairs, name: &str, value: String) {
+    if !set(settings, name) {
+        settings.push((name.to_owned(), value));
+    }
+}
+
+fn port() -> Result<u16, String> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT={port:?} is no port number")),
+        Err(_) => Ok(8787),
+    }
+}
+
+/// A fresh key, unless the environment has keys.
+fn key(settings: &mut Pairs) -> Option<String> {
+    if set(settings, "EDGE_API_KEYS") {
+        return None;
+    }
+    let key = format!("demo-{}", random::<16>());
+    let hash = HEXLOWER.encode(&Sha256::digest(&key));
+    default(settings, "EDGE_API_KEYS", format!("demo:{hash}:admin"));
+    Some(key)
+}
+
+async fn simulate(settings: &mut Pairs, port: u16) -> Result<Guests, String> {
+    let pve = simulated::start().await.map_err(|error| format!("the simulated PVE: {error}"))?;
+    default(settings, "EDGE_SECRET", random::<32>());
+    default(settings, "EDGE_DEPLOYMENT", "demo".to_owned());
+    default(settings, "PVE_PUBLIC_DOMAIN", format!("http://localhost:{port}"));
+    for (name, value) in pve.settings {
+        default(settings, name, value);
+    }
+    Ok(Guests::new(pve.inventory))
+}
+
+fn random<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    HEXLOWER.encode(&bytes)
+}
+
+/// Ends when this process is asked to: guests' processes must not outlive it.
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}

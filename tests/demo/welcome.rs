@@ -1,0 +1,45 @@
+//! What the demo says when it is ready.
+
+/// Says where the API is, with what key, and what to try.
+pub(crate) fn print(port: u16, key: Option<&str>, simulated: bool) {
+    let url = format!("http://127.0.0.1:{port}");
+    println!("listening on {url}\n");
+    match key {
+        Some(key) => println!("export KEY={key}    # new each start"),
+        None => println!("export KEY=...    # one of EDGE_API_KEYS"),
+    }
+    println!("{}", lines(&url));
+    if simulated {
+        println!("{}", SIMULATED.replace("PORT", &port.to_string()));
+    }
+    println!("Ctrl-C stops it.");
+}
+
+fn lines(url: &str) -> String {
+    let curl = r#"curl -sS -H "Authorization: Bearer $KEY""#;
+    let json = "-H 'Content-Type: application/json'";
+    format!(
+        r#"
+# create a sandbox, and wait until it is ready
+{curl} {json} -H 'Prefer: wait=20' -d '{{"ttlSeconds": 3600}}' {url}/api/sandboxes | tee sandbox.json
+ID=$(sed -E 's/.*"id": *"([^"]+)".*/\1/' sandbox.json)
+
+# run a command in it; -H 'Accept: text/event-stream' shows the output as it comes
+{curl} {json} -d '{{"command": "uname -a; pwd"}}' {url}/api/sandboxes/$ID/exec
+
+# its services, with their URLs
+{curl} {url}/api/sandboxes/$ID
+
+# delete it
+{curl} -X DELETE {url}/api/sandboxes/$ID
+"#
+    )
+}
+
+const SIMULATED: &str = "\
+PVE is simulated: nothing is virtualised. A command in a sandbox is an ORDINARY PROCESS OF YOURS in a
+scratch folder: it can do what you can do. Sandboxes listen on loopback alone, and running a command
+takes a random token of this start. What a sandbox serves, for example after the command
+  nohup python3 -m http.server 5173 --bind $SANDBOX_IP >log 2>&1 &
+is at http://port-5173-vm-{vmid}.localhost:PORT. Stopping the demo ends all of it and removes the folders.
+";

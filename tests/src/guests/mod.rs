@@ -1,0 +1,173 @@
+//! Simulated guests whose commands are real: ordinary processes of this user,
+//! in a scratch folder per guest, reachable on loopback alone.
+
+mod execd;
+mod group;
+mod proxy;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use http::Request;
+use hyper::body::Incoming;
+use rustix::process::Pid;
+use tempfile::TempDir;
+
+use crate::serve::Reply;
+
+/// How soon after a guest has stopped its processes are killed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Who is there: what the simulated PVE knows, or what was asked of another.
+pub trait Inventory: Send + Sync {
+    /// The guest as it is now; `None` when there is none, or none any more.
+    fn guest(&self, vmid: u32) -> Option<GuestState>;
+
+    /// The running guest that has this address.
+    fn at(&self, ip: IpAddr) -> Option<u32>;
+}
+
+/// One guest, now.
+#[derive(Clone, Debug)]
+pub struct GuestState {
+    /// Whether processes can run in it.
+    pub running: bool,
+    /// What its execd asks for; `None` is a daemon without a token file, open to all.
+    pub token: Option<String>,
+    /// The address that PVE shows.
+    pub ip: IpAddr,
+}
+
+/// All guests that have run something; ends their processes when dropped.
+#[derive(Clone)]
+pub struct Guests {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inventory: Arc<dyn Inventory>,
+    homes: Mutex<BTreeMap<u32, Home>>,
+    /// Whether this system has all of 127.0.0.0/8 (Linux), not just 127.0.0.1.
+    own_addresses: bool,
+}
+
+/// A guest's disk and processes. Another token means another guest: VMIDs are reused.
+struct Home {
+    token: Option<String>,
+    folder: TempDir,
+    groups: Vec<Pid>,
+    /// Whether anything was started since the guest was last seen stopped.
+    used: bool,
+}
+
+impl Guests {
+    /// Guests of `inventory`; needs a tokio runtime.
+    pub fn new(inventory: Arc<dyn Inventory>) -> Self {
+        // An address that nothing configures: binds only where the whole range is local.
+        let own_addresses = TcpListener::bind((Ipv4Addr::new(127, 64, 0, 1), 0)).is_ok();
+        let shared = Arc::new(Shared { inventory, homes: Mutex::default(), own_addresses });
+        tokio::spawn(watch(Arc::downgrade(&shared)));
+        Self { shared }
+    }
+
+    /// Answers a request to `port-{port}-vm-{vmid}.…`, or gives it back.
+    pub async fn proxy(&self, request: Request<Incoming>) -> Result<Reply, Box<Request<Incoming>>> {
+        match proxy::target(&request) {
+            Some(target) => Ok(proxy::answer(self, target, request).await),
+            None => Err(Box::new(request)),
+        }
+    }
+
+    /// Answers for the execd of the guest at the connection's own address, for
+    /// runtimes that cannot resolve `*.localhost`. Its listener may have to be
+    /// bound to all addresses: a peer that is not on loopback is refused.
+    pub async fn execd(&self, request: Request<Incoming>) -> Reply {
+        proxy::by_address(self, request).await
+    }
+
+    /// Kills all processes and removes all folders.
+    pub fn close(&self) {
+        self.shared.homes().clear();
+    }
+
+    fn running(&self, vmid: u32) -> Option<GuestState> {
+        self.shared.inventory.guest(vmid).filter(|guest| guest.running)
+    }
+
+    /// Where a guest's services listen, and what it knows as `SANDBOX_IP`. A
+    /// guest of an ordinary network gets an address by its VMID. Without a range
+    /// of them guests share 127.0.0.1; elsewhere that one is out of their reach,
+    /// and with it everything else that this user runs.
+    fn address(&self, vmid: u32, guest: &GuestState) -> IpAddr {
+        match guest.ip {
+            _ if !self.shared.own_addresses => Ipv4Addr::LOCALHOST.into(),
+            ip if ip.is_loopback() => ip,
+            _ => {
+                let [_, b, c, d] = vmid.to_be_bytes();
+                Ipv4Addr::new(127, 64 | (b & 63), c, d).into()
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn homes(&self) -> MutexGuard<'_, BTreeMap<u32, Home>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what runs agree with the inventory.
+    fn reconcile(&self) {
+        self.homes().retain(|&vmid, home| match self.inventory.guest(vmid) {
+            Some(guest) if guest.token != home.token => false,
+            Some(guest) => {
+                if !guest.running && std::mem::take(&mut home.used) {
+                    home.kill();
+                }
+                // An id of a group that is gone may become another's.
+                home.groups.retain(|&group| group::exists(group));
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+impl Home {
+    fn new(guest: &GuestState) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()?;
+        Ok(Self { token: guest.token.clone(), folder, groups: Vec::new(), used: false })
+    }
+
+    fn kill(&self) {
+        self.groups.iter().for_each(|&group| group::kill(group));
+        group::kill_marked(&self.mark());
+    }
+
+    /// What every process of this guest has in its environment.
+    fn mark(&self) -> String {
+        format!("SANDBOX_FOLDER={}", self.folder.path().display())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn watch(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        match shared.upgrade() {
+            Some(shared) => shared.reconcile(),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A local HTTP/1.1 server, and the API on it: core over the Lambda crate's `Net`.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pve_edge_core::{
+    io::Platform,
+    service::{MAX_BODY, Pairs, Service},
+};
+use pve_edge_lambda::{
+    http::{answer, too_large},
+    net::Transport,
+};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// What went wrong inside a body that was already on its way.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body, whole or as it comes.
+pub type ReplyBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// An answer of this server.
+pub type Reply = Response<ReplyBody>;
+
+/// How long connections may take to end once the server has been stopped.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Both ends of the connection a request came on, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's.
+    pub remote: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+}
+
+impl Ends {
+    /// Whether neither end is visible to another machine.
+    pub fn on_loopback(&self) -> bool {
+        [self.remote, self.local].iter().all(|end| end.ip().to_canonical().is_loopback())
+    }
+}
+
+/// Serves `handler` until `stop` ends; what is then still open is cut after [`GRACE`].
+pub async fn serve<H, F>(listener: TcpListener, handler: H, stop: impl Future<Output = ()>)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let (stopping, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = connections.join_next(), if !connections.is_empty() => continue,
+            () = &mut stop => break,
+        };
+        let Ok((stream, remote)) = accepted else {
+            // Out of descriptors, mostly: a busy loop would not free any.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let ends = Ends { remote, local };
+        let handler = handler.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ends);
+            let reply = handler(request);
+            async move { Ok::<_, Infallible>(reply.await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut stopped = stopped.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            // A client that breaks off has nobody to be told to.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    drop((listener, stopping));
+    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// The API as an ordinary server has it.
+pub struct Api {
+    transport: Transport,
+    service: Service,
+}
+
+impl Api {
+    /// What an ordinary server allows one request: as Lambda, and always SSE.
+    pub const PLATFORM: Platform = Platform {
+        name: "local",
+        max_wait: Duration::from_secs(20),
+        requests: 200,
+        parallel: 4,
+        answer_bytes: 4 << 20,
+        streams: true,
+        private_network: true,
+        unverified_tls: true,
+    };
+
+    /// The API with these settings; fails when the system has no trusted roots.
+    pub fn new(settings: &Pairs) -> io::Result<Self> {
+        let unverified = settings.iter().any(|(n, v)| n == "PVE_VERIFY_TLS" && v.trim() == "false");
+        let transport = Transport::new(!unverified).map_err(io::Error::other)?;
+        Ok(Self { transport, service: Service::new(settings, Self::PLATFORM) })
+    }
+
+    /// What is wrong with the settings, a line each.
+    pub fn misconfigured(&self) -> &[String] {
+        self.service.misconfigured()
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => body.to_bytes().into(),
+            Err(error) if error.is::<LengthLimitError>() => return boxed(too_large()),
+            Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
+        };
+        let request = Request::from_parts(parts, body);
+        match answer(&self.transport, &self.service, Self::PLATFORM, request).await {
+            Ok(reply) => boxed(reply),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// A few words of plain text.
+pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Reply {
+    whole(status, "text/plain; charset=utf-8", words)
+}
+
+/// A whole answer.
+pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = boxed(Response::new(Full::new(body.into())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    reply
+}
+
+/// Any body as the one type this server sends.
+pub fn boxed<B>(reply: Response<B>) -> Reply
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    reply.map(|body| body.map_err(Into::into).boxed_unsync())
+}
