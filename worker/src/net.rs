@@ -1,0 +1,217 @@
+//! Core's [`Io`] on the platform's `fetch`.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt, Stream, StreamExt,
+    future::{Either, select},
+    ready,
+};
+use http::{Method, Request, header};
+use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, Way};
+use time::OffsetDateTime;
+use worker::{
+    AbortController, ByteStream, Date, Delay, Env, Headers,
+    js_sys::{self, Promise, Reflect, Uint8Array},
+    wasm_bindgen::{JsCast, JsValue},
+    wasm_bindgen_futures::JsFuture,
+    web_sys::{self, RequestInit, RequestRedirect, WorkerGlobalScope},
+    worker_sys::Fetcher,
+};
+
+use crate::request;
+
+/// The name of the binding that leads into the private network.
+const BINDING: &str = "PVE";
+
+/// Whether the private network can be reached. A var of that name counts too:
+/// it is a mistake that requests then report, and not an absent binding.
+pub(crate) fn has_binding(env: &Env) -> bool {
+    Reflect::has(env, &BINDING.into()).unwrap_or(false)
+}
+
+/// The network: the platform's `fetch`, and a binding's when there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Net {
+    binding: Option<JsValue>,
+}
+
+impl Net {
+    /// The network of this invocation.
+    pub(crate) fn new(env: &Env) -> Self {
+        let binding = has_binding(env).then(|| Reflect::get(env, &BINDING.into()).ok()).flatten();
+        Self { binding }
+    }
+
+    /// Calls `fetch`; whatever it throws before it has a promise was not sent.
+    fn fetch(&self, way: Way, url: &str, init: &RequestInit) -> Result<Promise, NetError> {
+        match (&self.binding, way) {
+            (Some(binding), Way::Pve | Way::Guest) => {
+                if !binding.is_object() {
+                    return Err(unsent("PVE is a var, not a binding"));
+                }
+                let fetcher: &Fetcher = binding.unchecked_ref();
+                fetcher.fetch_with_str_and_init(url, init).map_err(|error| unsent(&words(&error)))
+            }
+            _ => {
+                let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+                Ok(global.fetch_with_str_and_init(url, init))
+            }
+        }
+    }
+}
+
+impl Io for Net {
+    type Body = Body;
+
+    async fn open(
+        &self,
+        request: Request<Vec<u8>>,
+        deadline: OffsetDateTime,
+    ) -> Result<Answer<Self::Body>, NetError> {
+        let left = left(deadline);
+        if left.is_zero() {
+            return Err(timeout(Sent::Never));
+        }
+        let way = request.extensions().get().copied().unwrap_or(Way::Public);
+        let guard = Guard(Some(AbortController::default()));
+        let init = init(&request, &guard)?;
+        let promise = self.fetch(way, &request.uri().to_string(), &init)?;
+        let response = match select(JsFuture::from(promise), pin!(Delay::from(left))).await {
+            Either::Left((response, _)) => response.map_err(|thrown| failed(&words(&thrown)))?,
+            Either::Right(_) => return Err(timeout(Sent::Maybe)),
+        };
+        let response: web_sys::Response =
+            response.dyn_into().map_err(|_| failed("fetch gave no response"))?;
+        Ok(Answer {
+            status: response.status(),
+            reason: response.status_text(),
+            headers: request::headers(&Headers(response.headers())),
+            body: Body {
+                stream: response.body().map(ByteStream::from),
+                deadline,
+                timer: None,
+                _guard: guard,
+            },
+        })
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Delay::from(duration).await;
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        now()
+    }
+}
+
+/// A body as it arrives; dropped, it closes its connection.
+#[derive(Debug)]
+pub(crate) struct Body {
+    stream: Option<ByteStream>,
+    deadline: OffsetDateTime,
+    timer: Option<Pin<Box<Delay>>>,
+    _guard: Guard,
+}
+
+impl Stream for Body {
+    type Item = Result<Vec<u8>, NetError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let left = left(self.deadline);
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        let end = match stream.poll_next_unpin(cx) {
+            _ if left.is_zero() => Some(Err(timeout(Sent::Maybe))),
+            Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(Some(Ok(chunk))),
+            Poll::Ready(Some(Err(error))) => Some(Err(failed(&error.to_string()))),
+            Poll::Ready(None) => None,
+            Poll::Pending => {
+                // A new timer each time: it wakes only the task that polled it first.
+                let timer = self.timer.insert(Box::pin(Delay::from(left)));
+                ready!(timer.poll_unpin(cx));
+                Some(Err(timeout(Sent::Maybe)))
+            }
+        };
+        self.stream = None;
+        self.timer = None;
+        Poll::Ready(end)
+    }
+}
+
+/// Aborts its request when it is dropped; dropping the future of a promise
+/// would leave the connection open until the invocation ends.
+#[derive(Debug)]
+struct Guard(Option<AbortController>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(controller) = self.0.take() {
+            controller.abort();
+        }
+    }
+}
+
+/// The request as the platform takes it. The body is bytes, because a stream
+/// would go out chunked, which PVE refuses, and text gets a content type.
+fn init(request: &Request<Vec<u8>>, guard: &Guard) -> Result<RequestInit, NetError> {
+    let init = RequestInit::new();
+    init.set_method(request.method().as_str());
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_signal(guard.0.as_ref().map(AbortController::signal).as_deref());
+    let headers = Headers::new();
+    for (name, value) in request.headers() {
+        // The platform sets the length by itself.
+        if name != header::CONTENT_LENGTH {
+            let value = value.to_str().map_err(|_| unsent(&format!("the header {name} is not ASCII")))?;
+            headers.append(name.as_str(), value).map_err(|error| unsent(&error.to_string()))?;
+        }
+    }
+    init.set_headers(&headers.0);
+    if !request.body().is_empty() || matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
+        init.set_body(&Uint8Array::from(request.body().as_slice()));
+    }
+    Ok(init)
+}
+
+fn now() -> OffsetDateTime {
+    let millis = i128::from(Date::now().as_millis());
+    OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn left(deadline: OffsetDateTime) -> Duration {
+    Duration::try_from(deadline - now()).unwrap_or(Duration::ZERO)
+}
+
+/// An exception of the platform. It says `retryable` of requests that the
+/// server has read, so only a binding's own code proves that none reached it.
+fn failed(detail: &str) -> NetError {
+    let (sent, failure) = if detail.contains("connection_refused") {
+        (Sent::Never, Failure::Connect)
+    } else if detail.contains("connection_timeout") {
+        (Sent::Maybe, Failure::Timeout)
+    } else if detail.contains("connection_terminated") || detail.contains("connection lost") {
+        (Sent::Maybe, Failure::Cut)
+    } else {
+        (Sent::Maybe, Failure::Unknown)
+    };
+    NetError { sent, failure, detail: detail.to_owned() }
+}
+
+fn timeout(sent: Sent) -> NetError {
+    NetError { sent, failure: Failure::Timeout, detail: "the deadline passed".into() }
+}
+
+fn unsent(detail: &str) -> NetError {
+    NetError { sent: Sent::Never, failure: Failure::Unknown, detail: detail.to_owned() }
+}
+
+/// An exception's code, which a binding's have, and its message.
+fn words(thrown: &JsValue) -> String {
+    let part = |name: &str| Reflect::get(thrown, &name.into()).ok()?.as_string();
+    let words: Vec<_> = ["code", "message"].into_iter().filter_map(part).collect();
+    if words.is_empty() { format!("{thrown:?}") } else { words.join(": ") }
+}
