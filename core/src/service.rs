@@ -22,6 +22,9 @@ use crate::{
 /// reading and answers [`too_large`].
 pub const MAX_BODY: usize = 1 << 20;
 
+/// Settings as text pairs, all of them: nothing that is set is taken as unset.
+pub type Pairs = Vec<(String, String)>;
+
 /// What a deployment keeps between requests: settings, or why there are none.
 #[derive(Clone, Debug)]
 pub struct Service(Result<Ready, Vec<String>>);
