@@ -21,6 +21,10 @@ use crate::{
     sandbox::is_coming_up,
 };
 
+/// So often in a row execd may refuse our token before that is final, or once after so many seconds.
+const PATIENCE: u32 = 5;
+const SETTLED_SECONDS: i64 = 60;
+
 /// How far a sandbox has come.
 #[derive(Debug)]
 pub struct Progress {
@@ -183,6 +187,7 @@ async fn start_and_probe<I: Io>(
     };
     let mut wait = Backoff::new(500, 1.3);
     let mut tries = 0_u32;
+    let mut refusals = 0_u32;
     loop {
         // Each look at PVE comes after a few at the guest: a start seldom fails.
         if tries % 4 == 3 {
@@ -202,6 +207,10 @@ async fn start_and_probe<I: Io>(
                         "execd runs commands for everyone: it has no token. The template's execd must take \
                          CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none",
                     ));
+                }
+                // It may be reading its token still, or something in front of it answers.
+                Probe::WrongToken if refusals < PATIENCE && mark.age(edge.now()) < SETTLED_SECONDS => {
+                    refusals += 1;
                 }
                 Probe::WrongToken => {
                     return Err(Error::new(
