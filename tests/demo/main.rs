@@ -74,12 +74,13 @@ fn from_environment() -> Pairs {
 }
 
 fn set(settings: &Pairs, name: &str) -> bool {
-    settings.iter().any(|(set, _)| set == name)
+    settings.iter().any(|(set, value)| set == name && !value.trim().is_empty())
 }
 
 /// Sets what the environment leaves open.
 fn default(settings: &mut Pairs, name: &str, value: String) {
     if !set(settings, name) {
+        settings.retain(|(empty, _)| empty != name);
         settings.push((name.to_owned(), value));
     }
 }
