@@ -6,7 +6,7 @@ mod welcome;
 
 use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
 
-use data_encoding::HEXLOWER;
+use hex::encode as hex;
 use pve_edge_core::service::Pairs;
 use pve_edge_tests::{
     guests::Guests,
@@ -98,7 +98,7 @@ fn key(settings: &mut Pairs) -> Option<String> {
         return None;
     }
     let key = format!("demo-{}", random::<16>());
-    let hash = HEXLOWER.encode(&Sha256::digest(&key));
+    let hash = hex(&Sha256::digest(&key));
     default(settings, "EDGE_API_KEYS", format!("demo:{hash}:admin"));
     Some(key)
 }
@@ -117,7 +117,7 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<Guests, String> {
 fn random<const N: usize>() -> String {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    HEXLOWER.encode(&bytes)
+    hex(&bytes)
 }
 
 /// Ends when this process is asked to: guests' processes must not outlive it.

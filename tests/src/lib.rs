@@ -1,4 +1,10 @@
 //! What the tests stand on, and what `cargo demo` serves.
+//!
+//! [`sim::Sim`] is one PVE cluster as a pure state machine. [`world::World`]
+//! runs core's operations on it in virtual time, with faults. [`serve`] and
+//! [`guests`] are the same over sockets and ordinary processes.
 
 pub mod guests;
 pub mod serve;
+pub mod sim;
+pub mod world;

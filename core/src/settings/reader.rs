@@ -17,7 +17,8 @@ impl<'a> Reader<'a> {
             set.filter(|(_, value)| !value.is_empty()).partition(|(_, value)| value.contains('\0'));
         // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
         let known = wrong.keys().filter(|name| NAMES.iter().any(|(known, _)| known == *name));
-        let problems = known.map(|name| format!("{name} must be text, not a table, a list or null")).collect();
+        let problems =
+            known.map(|name| format!("{name} must be text, not a table, a list or null")).collect();
         Self { pairs: right, problems }
     }
 
