@@ -45,7 +45,7 @@ impl Key {
 
     /// The token by which the exec daemon of one sandbox knows us: 64 lower-case hex digits.
     pub fn exec_token(&self, deployment: &str, vmid: Vmid, nonce: &str) -> String {
-        hex::encode(&self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
+        hex::encode(self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
     }
 
     /// HMAC-SHA-256 over a label and parts, each with its length before it.
@@ -78,7 +78,7 @@ impl Keyring {
             if secret.len() < 32 {
                 return Err(SHORT);
             }
-            let hash = hex::encode(&Sha256::digest(format!("pve-edge key name\0{secret}")));
+            let hash = hex::encode(Sha256::digest(format!("pve-edge key name\0{secret}")));
             let name = hash.get(..4).unwrap_or_default().to_owned();
             keys.push(Key { name, secret: Secret::new(secret) });
         }
