@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish},
+    finish::{carry_on, finish, start_and_probe},
     source::default_preset,
 };
 use crate::{
@@ -203,6 +203,7 @@ fn intent<I: Io>(
             disk: request.disk.or(from_preset.map(|it| it.disk_gib)),
         },
         problem: None,
+        keeps: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
     }

@@ -171,7 +171,7 @@ async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mar
 }
 
 /// An error here is one that asking again does not mend.
-async fn start_and_probe<I: Io>(
+pub(crate) async fn start_and_probe<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
