@@ -21,12 +21,12 @@ pub(crate) async fn create(stage: Stage, ask: Ask) -> Answer {
         let mut answer = stage.pending(ask.clone()).await;
         assert_honest(&stage, &answer);
         if answer.status == 202 {
-            answer = poll(stage.clone(), &answer.id()).await;
+            answer = poll(stage.clone(), answer.id()).await;
         }
         match (answer.status, &*answer.state()) {
             (200 | 201, "running") => return answer,
             (200 | 201, "error") => {
-                delete(stage.clone(), &answer.id()).await;
+                delete(stage.clone(), answer.id()).await;
             }
             _ => pause(&stage, &answer).await,
         }
@@ -36,13 +36,13 @@ pub(crate) async fn create(stage: Stage, ask: Ask) -> Answer {
 }
 
 /// Asks for a sandbox until it is no longer coming up.
-pub(crate) async fn poll(stage: Stage, id: &str) -> Answer {
-    repeat(stage, Ask::one(id), |it| matches!(it.status, 200 | 404) && it.state() != "creating").await
+pub(crate) async fn poll(stage: Stage, id: String) -> Answer {
+    repeat(stage, Ask::one(&id), |it| matches!(it.status, 200 | 404) && it.state() != "creating").await
 }
 
 /// Deletes until it is gone.
-pub(crate) async fn delete(stage: Stage, id: &str) -> Answer {
-    repeat(stage, Ask::end(id), |it| matches!(it.status, 204 | 404)).await
+pub(crate) async fn delete(stage: Stage, id: String) -> Answer {
+    repeat(stage, Ask::end(&id), |it| matches!(it.status, 204 | 404)).await
 }
 
 /// Asks until the answer is what it waits for.

@@ -46,7 +46,7 @@ pub(super) fn created_with_a_key(scene: &Scene<'_>) {
 pub(super) fn created_without_a_key(scene: &Scene<'_>) {
     let Scene { stage, told, first, .. } = scene;
     if let Some(answer) = first.filter(|it| it.status == 202) {
-        stage.world.run(client::poll((*stage).clone(), &answer.id()));
+        stage.world.run(client::poll((*stage).clone(), answer.id()));
     }
     stage.world.settle();
     let new = scene.neighbours.new_ones(stage);
@@ -63,7 +63,7 @@ pub(super) fn created_without_a_key(scene: &Scene<'_>) {
 /// Polled on, it runs; only a refusal for good (403) may end it otherwise.
 pub(super) fn polled(scene: &Scene<'_>) {
     let Scene { stage, told, id, .. } = scene;
-    let answer = stage.world.run(client::poll((*stage).clone(), id));
+    let answer = stage.world.run(client::poll((*stage).clone(), (*id).to_owned()));
     stage.world.settle();
     match (&*answer.state(), answer.status) {
         ("running", _) => scene.assert_runs(id),
@@ -105,7 +105,7 @@ pub(super) fn deleted(scene: &Scene<'_>) {
             stage.world.transcript()
         );
     }
-    stage.world.run(client::delete((*stage).clone(), id));
+    stage.world.run(client::delete((*stage).clone(), (*id).to_owned()));
     stage.world.settle();
     scene.assert_only(&[]);
     let answer = stage.ask(Ask::one(id));

@@ -1,10 +1,7 @@
 //! Everything but creating.
 
 use expect_test::expect;
-use pve_edge_tests::{
-    sim::{Node, Setup},
-    world::World,
-};
+use pve_edge_tests::sim::{Node, Setup};
 use serde_json::json;
 use time::Duration;
 
