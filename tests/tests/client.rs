@@ -32,7 +32,7 @@ pub(crate) async fn create(stage: Stage, ask: Ask) -> Answer {
         }
         last = Some(answer);
     }
-    panic!("no sandbox after {PATIENCE} tries: {last:?}\n{}", stage.world.transcript());
+    panic!("no sandbox after {PATIENCE} tries: {last:?}\n{}", stage.told());
 }
 
 /// Asks for a sandbox until it is no longer coming up.
@@ -55,7 +55,7 @@ pub(crate) async fn repeat(stage: Stage, ask: Ask, done: impl Fn(&Answer) -> boo
         }
         pause(&stage, &answer).await;
     }
-    panic!("{ask:?} never came to its end\n{}", stage.world.transcript());
+    panic!("{ask:?} never came to its end\n{}", stage.told());
 }
 
 async fn pause(stage: &Stage, answer: &Answer) {

@@ -107,7 +107,10 @@ const CREATE: &str = "k1";
 
 #[test]
 fn create_with_a_key() {
-    run(|_| String::new(), |_| Ask::create_keyed(CREATE), expect![[r#"
+    run(
+        |_| String::new(),
+        |_| Ask::create_keyed(CREATE),
+        expect![[r#"
         GET cluster/resources
         GET nodes/pve1/lxc/TEMPLATE/config
         POST nodes/pve1/lxc/TEMPLATE/clone
@@ -120,12 +123,17 @@ fn create_with_a_key() {
         POST exec
         GET nodes/pve1/tasks/UPID/status
         POST exec
-        POST exec"#]], after::created_with_a_key);
+        POST exec"#]],
+        after::created_with_a_key,
+    );
 }
 
 #[test]
 fn create_without_a_key() {
-    run(|_| String::new(), |_| Ask::create(), expect![[r#"
+    run(
+        |_| String::new(),
+        |_| Ask::create(),
+        expect![[r#"
         GET cluster/resources
         GET nodes/pve1/lxc/TEMPLATE/config
         POST nodes/pve1/lxc/TEMPLATE/clone
@@ -138,13 +146,18 @@ fn create_without_a_key() {
         POST exec
         GET nodes/pve1/tasks/UPID/status
         POST exec
-        POST exec"#]], after::created_without_a_key);
+        POST exec"#]],
+        after::created_without_a_key,
+    );
 }
 
 #[test]
 fn get_of_a_half_made_one() {
     let operation = |id: &str| Ask::one(id).header("prefer", "wait=20");
-    run(before::half_made, operation, expect![[r#"
+    run(
+        before::half_made,
+        operation,
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
         POST nodes/pve1/lxc/VMID/status/start
@@ -152,57 +165,93 @@ fn get_of_a_half_made_one() {
         POST exec
         GET nodes/pve1/tasks/UPID/status
         POST exec
-        POST exec"#]], after::polled);
+        POST exec"#]],
+        after::polled,
+    );
 }
 
 #[test]
 fn patch() {
     let body = serde_json::json!({"metadata": {"pr": "7"}});
     let operation = |id: &str| Ask::patch(format!("/api/sandboxes/{id}"), body.clone());
-    run(before::running, operation, expect![[r#"
+    run(
+        before::running,
+        operation,
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/status/current
         POST exec
-        POST exec"#]], after::patched);
-    run(before::long_running, operation, expect![[r#"
+        POST exec"#]],
+        after::patched,
+    );
+    run(
+        before::long_running,
+        operation,
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]], after::patched);
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+        after::patched,
+    );
 }
 
 #[test]
 fn extend() {
     let operation = |id: &str| Ask::extend(id, 7200);
-    run(before::running, operation, expect![[r#"
+    run(
+        before::running,
+        operation,
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/status/current
         POST exec
-        POST exec"#]], after::extended);
-    run(before::long_running, operation, expect![[r#"
+        POST exec"#]],
+        after::extended,
+    );
+    run(
+        before::long_running,
+        operation,
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]], after::extended);
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+        after::extended,
+    );
 }
 
 #[test]
 fn delete() {
-    run(before::running, |id| Ask::end(id), expect![[r#"
+    run(
+        before::running,
+        |id| Ask::end(id),
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        DELETE nodes/pve1/lxc/VMID
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/tasks/UPID/status"#]],
+        after::deleted,
+    );
+    run(before::long_running, |id| Ask::end(id), expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID
         GET nodes/pve1/tasks/UPID/status
         GET nodes/pve1/tasks/UPID/status"#]], after::deleted);
-    run(before::long_running, |id| Ask::end(id), expect![[""]], after::deleted);
 }
 
 #[test]
 fn exec() {
-    run(before::running, |id| Ask::exec(id, after::COMMAND), expect![[r#"
+    run(
+        before::running,
+        |id| Ask::exec(id, after::COMMAND),
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
-        POST exec"#]], after::executed);
+        POST exec"#]],
+        after::executed,
+    );
 }

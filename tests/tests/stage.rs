@@ -129,6 +129,11 @@ impl Stage {
         })
     }
 
+    /// What was said so far, for people who read a failure.
+    pub(crate) fn told(&self) -> String {
+        crate::transcripts::told(&self.world.transcript())
+    }
+
     /// Requests to PVE so far, exec daemons not counted.
     pub(crate) fn pve_requests(&self) -> usize {
         self.world.requests().iter().filter(|it| it.path.starts_with("/api2/")).count()

@@ -17,7 +17,7 @@ fn check(stage: &Stage, ask: Ask, expected: Expect) -> Answer {
 }
 
 /// Requests as they are, without what only repeats; answers only as far as they are no data.
-fn told(transcript: &str) -> String {
+pub(crate) fn told(transcript: &str) -> String {
     let mut told = String::new();
     for line in transcript.lines() {
         let line = match line.strip_prefix("< ") {

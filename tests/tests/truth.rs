@@ -39,7 +39,7 @@ pub(crate) fn assert_honest(stage: &Stage, answer: &Answer) {
     let id = answer.id();
     let vmid = crate::stage::vmid_of(&id);
     let sim = stage.world.sim();
-    let transcript = || stage.world.transcript();
+    let transcript = || stage.told();
     let guest = sim.guest(vmid).unwrap_or_else(|| panic!("{id} is not there\n{}", transcript()));
     let mark = committed(guest).unwrap_or_else(|| panic!("{id} is not committed\n{}", transcript()));
     assert!(id.contains(&mark.nonce.to_string()), "{id} is another's");

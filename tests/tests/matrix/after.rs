@@ -36,7 +36,7 @@ pub(super) fn created_with_a_key(scene: &Scene<'_>) {
     stage.world.settle();
     // Once more, when all that was late has happened: the same one, running.
     let again = stage.world.run(client::create((*stage).clone(), Ask::create_keyed(CREATE)));
-    assert_eq!(again.id(), id, "{told}\n{}", stage.world.transcript());
+    assert_eq!(again.id(), id, "{told}\n{}", stage.told());
     stage.world.settle();
     scene.assert_only(&[vmid_of(&id)]);
     scene.assert_runs(&id);
@@ -50,11 +50,11 @@ pub(super) fn created_without_a_key(scene: &Scene<'_>) {
     }
     stage.world.settle();
     let new = scene.neighbours.new_ones(stage);
-    assert!(new.len() <= 1, "{told}: {new:?}\n{}", stage.world.transcript());
+    assert!(new.len() <= 1, "{told}: {new:?}\n{}", stage.told());
     let sim = stage.world.sim();
     for vmid in new {
         let guest = sim.guest(vmid).unwrap_or_else(|| panic!("{vmid}"));
-        assert!(mark(guest).is_some(), "{told}: {vmid} is nobody's\n{}", stage.world.transcript());
+        assert!(mark(guest).is_some(), "{told}: {vmid} is nobody's\n{}", stage.told());
     }
     let made = first.filter(|it| it.status == 201);
     assert!(made.is_none_or(|it| sim.guest(vmid_of(&it.id())).is_some()), "{told}");
@@ -71,7 +71,7 @@ pub(super) fn polled(scene: &Scene<'_>) {
             assert!(answer.json()["problem"].is_string(), "{told}: {answer:?}");
         }
         (_, 404) if scene.is_forbidden() => scene.assert_only(&[]),
-        _ => panic!("{told}: {answer:?}\n{}", stage.world.transcript()),
+        _ => panic!("{told}: {answer:?}\n{}", stage.told()),
     }
 }
 
@@ -99,17 +99,13 @@ pub(super) fn deleted(scene: &Scene<'_>) {
     let Scene { stage, told, id, .. } = scene;
     if scene.first.is_some_and(|it| it.status == 204) {
         let sim = stage.world.sim();
-        assert!(
-            sim.guest(vmid_of(id)).is_none(),
-            "{told}: 204 and still there\n{}",
-            stage.world.transcript()
-        );
+        assert!(sim.guest(vmid_of(id)).is_none(), "{told}: 204 and still there\n{}", stage.told());
     }
     stage.world.run(client::delete((*stage).clone(), (*id).to_owned()));
     stage.world.settle();
     scene.assert_only(&[]);
     let answer = stage.ask(Ask::one(id));
-    assert_eq!(answer.status, 404, "{told}: {answer:?}\n{}", stage.world.transcript());
+    assert_eq!(answer.status, 404, "{told}: {answer:?}\n{}", stage.told());
 }
 
 /// A command is run again only where the first answer proves that it was not.
@@ -127,13 +123,13 @@ pub(super) fn executed(scene: &Scene<'_>) {
     stage.world.settle();
     let code = first.map(Answer::code).unwrap_or_default();
     match first.map(|it| it.status) {
-        Some(200) => assert_eq!((known, count()), (1, 1), "{told}\n{}", stage.world.transcript()),
+        Some(200) => assert_eq!((known, count()), (1, 1), "{told}\n{}", stage.told()),
         // The command may or may not have been run.
         None | Some(502) if code.is_empty() || code == "exec-cut" => {
-            assert!(count() <= 1, "{told}\n{}", stage.world.transcript());
+            assert!(count() <= 1, "{told}\n{}", stage.told());
         }
         _ => {
-            assert_eq!(count(), 0, "{told}: {first:?}\n{}", stage.world.transcript());
+            assert_eq!(count(), 0, "{told}: {first:?}\n{}", stage.told());
             let again = stage.ask(Ask::exec(id, COMMAND));
             assert_eq!((again.status, count()), (200, 1), "{told}: {again:?}");
         }
@@ -149,7 +145,7 @@ impl Scene<'_> {
     /// A 200 before must have been true when it was given.
     fn told_before(&self, done: impl Fn(&Mark) -> bool) {
         if self.first.is_some_and(|it| it.status == 200) {
-            assert!(done(&self.kept()), "{}: 200 and not so\n{}", self.told, self.stage.world.transcript());
+            assert!(done(&self.kept()), "{}: 200 and not so\n{}", self.told, self.stage.told());
         }
     }
 
@@ -162,20 +158,20 @@ impl Scene<'_> {
     fn kept(&self) -> Mark {
         let sim = self.stage.world.sim();
         let kept = sim.guest(vmid_of(self.id)).and_then(committed);
-        kept.unwrap_or_else(|| panic!("{}: it is gone\n{}", self.told, self.stage.world.transcript()))
+        kept.unwrap_or_else(|| panic!("{}: it is gone\n{}", self.told, self.stage.told()))
     }
 
     /// No guest but these is new.
     fn assert_only(&self, vmids: &[u32]) {
         let new = self.neighbours.new_ones(self.stage);
-        assert_eq!(new, vmids, "{}\n{}", self.told, self.stage.world.transcript());
+        assert_eq!(new, vmids, "{}\n{}", self.told, self.stage.told());
     }
 
     fn assert_runs(&self, id: &str) {
         let sim = self.stage.world.sim();
         let all = all_committed(&sim);
         let mine: Vec<_> = all.iter().filter(|it| id.contains(&it.nonce.to_string())).collect();
-        assert_eq!(mine.len(), 1, "{}\n{}", self.told, self.stage.world.transcript());
+        assert_eq!(mine.len(), 1, "{}\n{}", self.told, self.stage.told());
         let guest = sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{}: {id} is gone", self.told));
         let run = guest.run.as_ref().unwrap_or_else(|| panic!("{}: {id} does not run", self.told));
         assert!(run.token.as_ref().is_some_and(|it| it.len() == 64), "{}: unprotected", self.told);

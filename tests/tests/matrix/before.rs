@@ -16,7 +16,7 @@ impl Neighbours {
         let now = snapshot(stage, |vmid| self.0.contains_key(&vmid));
         if self.0 != now {
             let changed = self.0.iter().find(|(vmid, text)| now.get(vmid) != Some(text));
-            panic!("{told}: {changed:?} was touched\n{}", stage.world.transcript());
+            panic!("{told}: {changed:?} was touched\n{}", stage.told());
         }
     }
 

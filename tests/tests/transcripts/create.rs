@@ -318,20 +318,20 @@ fn a_replay() {
         &stage,
         Ask::create_keyed("k1"),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/856385/status/start
-          200 CT 856385 already running
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/status/current
+              200
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
     let other = Ask::post("/api/sandboxes", json!({"name": "x"})).header("idempotency-key", "k1");
     check(

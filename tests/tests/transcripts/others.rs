@@ -107,20 +107,20 @@ fn patch() {
         &stage,
         Ask::patch(format!("/api/sandboxes/{id}"), body),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmibavrhk2lmmqaqe4dsae3q description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=b1395f54c68fd05253481491dd7461a503e09030
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmibavrhk2lmmqaqe4dsae3q description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -132,39 +132,39 @@ fn extend() {
         &stage,
         Ask::extend(&id, 7200),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232863.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232863,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=b1395f54c68fd05253481491dd7461a503e09030
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:03Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232863.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232863,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:03Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
     check(
         &stage,
         Ask::extend(&id, 7210),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232863.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232873,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=b6c58a14da2360d77bda264e7d7626a8b7b83783
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:13Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232863.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232873,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:13Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -190,12 +190,14 @@ fn delete() {
         &stage,
         Ask::one(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
-        GET /api2/json/cluster/resources
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"creating","team":"blue","metadata":{},"metadataIncomplete":true,"createdAt":"2026-01-01T00:00:00Z","expiresAt":null,"onExpiry":"delete","snapshotId":null,"templateVmid":null}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/tasks?source=all&typefilter=vzdestroy&vmid=758960&since=1767225601
+              200
+            = 404 {"code":"not-found","detail":"there is no sandbox pvelxc-758960-abuvloiazucki5ke-pve1","requestId":"4mmle6qulscxxtj2","retryable":false,"status":404,"title":"No such sandbox","type":"urn:pve-edge:problem:not-found"}
+        "#]],
     );
 }
 
@@ -207,22 +209,22 @@ fn delete_a_protected_one() {
         &stage,
         Ask::end(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-          200 can't remove CT 758960 - protection mode enabled
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=728886410eac41d0fad9fe7f7ac9a718756942c3
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-          200
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        = 204 
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200 can't remove CT 758960 - protection mode enabled
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            = 204 
+        "#]],
     );
 }
 
