@@ -132,11 +132,10 @@ async fn replay<I: Io>(
     key: &Key,
 ) -> Result<Option<Place>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
-        guest.ours.as_ref().is_some_and(|it| {
-            it.mark.key == Some(key.hash)
-                && it.mark.team == caller.team.as_str()
-                && it.mark.want != Want::Gone
-        })
+        guest
+            .ours
+            .as_ref()
+            .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
     let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
@@ -159,7 +158,7 @@ async fn replay<I: Io>(
             continue;
         };
         key.check(mark)?;
-        if mark.is_expired(edge.now()) {
+        if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(
                 Code::Expired,
                 "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
