@@ -2,6 +2,9 @@
 
 mod client;
 mod matrix;
+mod power;
+mod quotas;
 mod stage;
+mod sweep;
 mod transcripts;
 mod truth;
