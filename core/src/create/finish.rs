@@ -34,6 +34,8 @@ pub struct Progress {
     pub node: String,
     /// Its config, where it was read.
     pub config: Option<Config>,
+    /// Whether PVE says that it runs, where that was asked.
+    pub running: bool,
     /// Whether it refused a wrong exec token and took ours.
     pub ready: bool,
 }
@@ -46,19 +48,29 @@ pub(crate) async fn finish<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Claimed { node, mark, mut task, mut seen } = claimed;
-    let mut wait = Backoff::new(450, 1.3);
+    let mut wait = Backoff::new(600, 480, 1.1);
+    // A clone that was just accepted is not done yet.
+    if task.is_some() {
+        edge.pause(wait.next(), deadline).await;
+    }
     let place = loop {
         match look(edge, &node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
             Look::NotYet(mark) => {
                 if edge.now() >= deadline || edge.left() <= 2 {
-                    return Ok(Progress { mark: *mark, node, config: None, ready: false });
+                    return Ok(Progress { mark: *mark, node, config: None, running: false, ready: false });
                 }
             }
         }
         edge.pause(wait.next(), deadline).await;
     };
-    carry_on(edge, *place, false, deadline).await
+    // Another request has committed it, and may have started it long ago.
+    let running = place.committed && is_running(edge, &place.node, &place.mark).await;
+    carry_on(edge, *place, running, deadline).await
+}
+
+async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    edge.send(edge.pve.lxc(node, mark.vmid).status()).await.is_ok_and(|it| it.status == "running")
 }
 
 enum Look {
@@ -126,7 +138,8 @@ pub(crate) async fn carry_on<I: Io>(
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
     let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
-    let progress = |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), ready };
+    let progress =
+        |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
         return Ok(progress(mark, config, false));
     }
@@ -167,7 +180,7 @@ async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mar
 }
 
 /// An error here is one that asking again does not mend.
-async fn start_and_probe<I: Io>(
+pub(crate) async fn start_and_probe<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
@@ -175,7 +188,7 @@ async fn start_and_probe<I: Io>(
     running: bool,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let mut task = if running {
+    let task = if running {
         None
     } else {
         match edge.send(edge.pve.lxc(node, mark.vmid).start()).await {
@@ -185,18 +198,15 @@ async fn start_and_probe<I: Io>(
             Err(_) => return Ok(false),
         }
     };
-    let mut wait = Backoff::new(500, 1.3);
+    let mut wait = Backoff::new(600, 200, 1.15);
     let mut tries = 0_u32;
     let mut refusals = 0_u32;
     loop {
         // Each look at PVE comes after a few at the guest: a start seldom fails.
-        if tries % 4 == 3 {
-            if let Some(cause) = failed(edge, task.as_ref()).await {
-                return started_meanwhile(edge, node, mark, &cause).await;
-            }
-            if tries > 8 {
-                task = None;
-            }
+        if tries % 8 == 7
+            && let Some(cause) = failed(edge, task.as_ref()).await
+        {
+            return started_meanwhile(edge, node, mark, &cause).await;
         }
         if tries > 0 || task.is_none() {
             match reach::probe(edge, node, config, mark).await {
@@ -307,20 +317,21 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
     Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
 }
 
-/// Waits that grow.
+/// A first wait, then others that grow: often a task takes about a second.
 struct Backoff {
-    milliseconds: f64,
+    next: Duration,
+    then: Duration,
     factor: f64,
 }
 
 impl Backoff {
-    fn new(milliseconds: u32, factor: f64) -> Self {
-        Self { milliseconds: f64::from(milliseconds), factor }
+    fn new(first: u64, then: u64, factor: f64) -> Self {
+        Self { next: Duration::from_millis(first), then: Duration::from_millis(then), factor }
     }
 
     fn next(&mut self) -> Duration {
-        let now = self.milliseconds;
-        self.milliseconds = (now * self.factor).min(2500.0);
-        Duration::from_secs_f64(now / 1000.0)
+        let now = std::mem::replace(&mut self.next, self.then);
+        self.then = self.then.mul_f64(self.factor).min(Duration::from_millis(2500));
+        now
     }
 }

@@ -93,4 +93,13 @@ impl Pve {
         let query = [("source", "active"), ("typefilter", "vzclone"), ("vmid", &*vmid)];
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
     }
+
+    /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Destructions of a VMID that began at `since` or later, running or over.
+    pub fn destructions(&self, node: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
+        let (vmid, since) = (vmid.to_string(), since.to_string());
+        let query = [("source", "all"), ("typefilter", "vzdestroy"), ("vmid", &*vmid), ("since", &*since)];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
 }
