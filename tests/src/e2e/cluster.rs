@@ -1,0 +1,137 @@
+//! A PVE to run against, with the same templates and the same strangers whichever it is.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::process::Command;
+
+use super::{
+    inventory::{Reader, Remote},
+    process::Process,
+};
+use crate::guests::Inventory;
+
+/// The node that has everything.
+pub const NODE: &str = "pve1";
+
+/// VMIDs of sandboxes: one for each address of a /24.
+pub const VMIDS: (u32, u32) = (200_000, 200_253);
+
+/// The presets, the smallest and so the default first; the last version is the newest.
+pub const PRESETS: [(&str, &[u32]); 2] = [("1vcpu_1gb_8gb", &[1, 2]), ("2vcpu_2gb_8gb", &[1])];
+
+/// What is not ours: templates, guests of others, one of them in our range.
+pub const STRANGERS: [(&str, u32); 6] =
+    [("lxc", 100_001), ("lxc", 100_002), ("lxc", 100_003), ("lxc", 101), ("qemu", 102), ("lxc", STRANGER)];
+
+/// The running guest of others whose VMID is one of ours.
+pub const STRANGER: u32 = 200_010;
+
+/// How long PVE works, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// On a clone.
+    pub clone: f64,
+    /// On a start.
+    pub start: f64,
+    /// On a destroy.
+    pub destroy: f64,
+}
+
+/// A PVE that is being served.
+pub struct Cluster {
+    /// As `PVE_API_URL` has it.
+    pub url: String,
+    /// As `PVE_API_TOKEN` has it.
+    pub token: String,
+    /// What to trust, when it speaks TLS.
+    pub certificate: Option<PathBuf>,
+    /// Who is in it.
+    pub inventory: Arc<dyn Inventory>,
+    /// Sees all of it.
+    pub reader: Reader,
+    tokens: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    _process: Option<Process>,
+}
+
+impl Cluster {
+    /// `fakepve`, from PyPI, in a process of its own.
+    pub async fn fakepve(folder: &Path, log: &Path, speed: Speed, others: u32) -> Result<Self, String> {
+        let (token, admin) = (api_token("edge@pve!edge")?, api_token("admin@pve!tests")?);
+        let (certificate, key) = certify(folder).map_err(|error| format!("a certificate: {error}"))?;
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = tests.join("../.tools/venv/bin/python");
+        if !python.exists() {
+            return Err("fakepve is not installed: run tests/setup".to_owned());
+        }
+        let mut command = Command::new(python);
+        command.arg(tests.join("fakepve/serve.py"));
+        command.arg("--certificate").arg(&certificate).arg("--key").arg(key);
+        command.args(["--token", &token, "--admin-token", &admin]);
+        for (name, seconds) in
+            [("--clone", speed.clone), ("--start", speed.start), ("--destroy", speed.destroy)]
+        {
+            command.args([name, &seconds.to_string()]);
+        }
+        command.args(["--others", &others.to_string()]);
+        let process = Process::start(command, log).await?;
+        let reader = Reader::new(&process.url, &admin)?;
+        let vmids = u64::from(VMIDS.0)..=u64::from(VMIDS.1);
+        let remote = Arc::new(Remote::follow(reader.clone(), NODE, vmids));
+        let seen = remote.clone();
+        Ok(Self {
+            url: process.url.clone(),
+            token,
+            certificate: Some(certificate),
+            inventory: remote,
+            reader,
+            tokens: Box::new(move || seen.tokens()),
+            _process: Some(process),
+        })
+    }
+
+    /// Every exec token that there ever was.
+    pub fn exec_tokens(&self) -> Vec<String> {
+        (self.tokens)()
+    }
+
+    /// The configs of what is not ours, as text.
+    pub async fn strangers(&self) -> Result<Vec<String>, String> {
+        let mut configs = Vec::new();
+        for (kind, vmid) in STRANGERS {
+            let path = format!("/nodes/{NODE}/{kind}/{vmid}/config");
+            let config = self.reader.get(&path).await.ok_or_else(|| format!("no answer to {path}"))?;
+            configs.push(format!("{kind} {vmid}: {config}"));
+        }
+        Ok(configs)
+    }
+}
+
+/// A token with a fresh secret.
+fn api_token(name: &str) -> Result<String, String> {
+    Ok(format!("{name}={}", random()?))
+}
+
+/// 32 fresh hex digits.
+pub(super) fn random() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+fn certify(folder: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    fs::write(&certificate, pem("CERTIFICATE", made.cert.der()))?;
+    fs::write(&key, pem("PRIVATE KEY", made.signing_key.serialized_der()))?;
+    Ok((certificate, key))
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    // 48 bytes are a line of 64 characters.
+    let lines: Vec<String> = der.chunks(48).map(|line| data_encoding::BASE64.encode(line)).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
+}
