@@ -3,16 +3,21 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
+use time::{Duration, OffsetDateTime};
 use tokio::process::Command;
 
 use super::{
     inventory::{Reader, Remote},
     process::Process,
+    simulated::Simulated,
 };
-use crate::guests::Inventory;
+use crate::{
+    guests::Inventory,
+    sim::{self, Kind, Setup, Sim, Spec, server::serve},
+};
 
 /// The node that has everything.
 pub const NODE: &str = "pve1";
@@ -55,9 +60,39 @@ pub struct Cluster {
     pub reader: Reader,
     tokens: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     _process: Option<Process>,
+    _server: Option<sim::server::Server>,
 }
 
 impl Cluster {
+    /// The simulator, in this process.
+    pub async fn simulated(speed: Speed, others: u32) -> Result<Self, String> {
+        let mut sim = Sim::new(Setup {
+            clone_secs: Duration::seconds_f64(speed.clone),
+            start_secs: Duration::seconds_f64(speed.start),
+            destroy_secs: Duration::seconds_f64(speed.destroy),
+            stop_secs: Duration::seconds_f64(speed.destroy / 2.0),
+            start: OffsetDateTime::now_utc(),
+            ..Setup::default()
+        });
+        fill(&mut sim, others);
+        let sim = Arc::new(Mutex::new(sim));
+        let server = serve(sim.clone(), 0).await.map_err(|error| error.to_string())?;
+        let url = format!("http://{}", server.address);
+        let reader = Reader::new(&url, sim::TOKEN)?;
+        let inventory = Arc::new(Simulated::new(sim));
+        let seen = inventory.clone();
+        Ok(Self {
+            url,
+            token: sim::TOKEN.to_owned(),
+            certificate: None,
+            inventory,
+            reader,
+            tokens: Box::new(move || seen.tokens()),
+            _process: None,
+            _server: Some(server),
+        })
+    }
+
     /// `fakepve`, from PyPI, in a process of its own.
     pub async fn fakepve(folder: &Path, log: &Path, speed: Speed, others: u32) -> Result<Self, String> {
         let (token, admin) = (api_token("edge@pve!edge")?, api_token("admin@pve!tests")?);
@@ -90,6 +125,7 @@ impl Cluster {
             reader,
             tokens: Box::new(move || seen.tokens()),
             _process: Some(process),
+            _server: None,
         })
     }
 
@@ -107,6 +143,23 @@ impl Cluster {
             configs.push(format!("{kind} {vmid}: {config}"));
         }
         Ok(configs)
+    }
+}
+
+/// What `fakepve/serve.py` puts there, too.
+fn fill(sim: &mut Sim, others: u32) {
+    for (vmid, tag) in
+        [(100_001, "1vcpu_1gb_8gb_v1"), (100_002, "1vcpu_1gb_8gb_v2"), (100_003, "2vcpu_2gb_8gb_v1")]
+    {
+        let tag = format!("pvelxc_{tag}");
+        sim.add(Spec::template(vmid).tags(&tag).description("The template's own notes.").node(NODE));
+    }
+    sim.add(Spec::guest(101).tags("prod;db").description("Mine.").set("hostname", "database").running());
+    let mark = r#"{"pve-edge":1,"deployment":"other"}"#;
+    sim.add(Spec::guest(STRANGER).tags("edge").description(mark).running());
+    sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(102).tags("prod").set("name", "windows") });
+    for at in 0..others {
+        sim.add(Spec::guest(300_000 + at).tags("team-a;nightly"));
     }
 }
 

@@ -10,6 +10,7 @@ mod process;
 mod rig;
 mod run;
 mod scenarios;
+mod simulated;
 mod target;
 mod world;
 
@@ -20,5 +21,6 @@ pub use self::{
     network::Network,
     rig::Pve,
     run::{Combination, Tally, run},
+    simulated::Simulated,
     target::Target,
 };

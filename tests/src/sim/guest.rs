@@ -1,0 +1,117 @@
+//! A guest and its run.
+
+use std::net::Ipv4Addr;
+
+use time::OffsetDateTime;
+
+use super::{Config, Sim};
+
+/// Container or virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `lxc`.
+    Lxc,
+    /// `qemu`: foreign guests only.
+    Qemu,
+}
+
+/// A guest.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its number, unique in the cluster.
+    pub vmid: u32,
+    /// Where its config file is.
+    pub node: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its config file.
+    pub config: Config,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// Set while it runs.
+    pub run: Option<Run>,
+    /// Bearer token that the template's disk carries.
+    pub disk_token: Option<String>,
+}
+
+/// What a start left behind until the stop.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// When the start's worker ended.
+    pub since: OffsetDateTime,
+    /// When execd answers and addresses are there.
+    pub ready: OffsetDateTime,
+    /// The bearer token that execd asks for; `None` lets everybody in.
+    pub token: Option<String>,
+    /// Address of `eth0`.
+    pub address: Ipv4Addr,
+}
+
+impl Guest {
+    /// `running` or `stopped`.
+    pub fn status(&self) -> &'static str {
+        if self.run.is_some() { "running" } else { "stopped" }
+    }
+
+    /// Host name, or what PVE shows in its place.
+    pub fn name(&self) -> String {
+        let (key, prefix) = match self.kind {
+            Kind::Lxc => ("hostname", "CT"),
+            Kind::Qemu => ("name", "VM "),
+        };
+        self.config.get(key).map_or_else(|| format!("{prefix}{}", self.vmid), str::to_owned)
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> Vec<&str> {
+        self.config.get("tags").unwrap_or("").split(';').filter(|tag| !tag.is_empty()).collect()
+    }
+
+    pub(crate) fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Lxc => "lxc",
+            Kind::Qemu => "qemu",
+        }
+    }
+}
+
+impl Sim {
+    /// What a start that ends now makes of a guest.
+    pub(crate) fn boot(&mut self, vmid: u32) {
+        let (now, boot) = (self.now, self.setup.boot);
+        let Some(guest) = self.guests.get_mut(&vmid) else { return };
+        for (key, value) in std::mem::take(&mut guest.config.pending) {
+            match value {
+                Some(value) => guest.config.set(&key, value),
+                None => guest.config.unset(&key),
+            }
+        }
+        let token = token_at_start(guest);
+        let address = address(guest);
+        guest.run = Some(Run { since: now, ready: now + boot, token, address });
+    }
+}
+
+/// `env` wins; the line in the description needs a hook script to read it.
+fn token_at_start(guest: &Guest) -> Option<String> {
+    let env = guest.config.get("env").unwrap_or("");
+    let from_env = env.split('\0').find_map(|entry| entry.strip_prefix("CMUX_EXECD_AUTH_TOKEN="));
+    let description = guest.config.description.as_deref().unwrap_or("");
+    let hooked = guest.config.get("hookscript").is_some();
+    let from_hook = description
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("cmux-execd-auth-token="))
+        .filter(|token| hooked && token.len() == 64);
+    from_env.or(from_hook).map(str::to_owned).or_else(|| guest.disk_token.clone())
+}
+
+/// The static address of `net0`, else what DHCP gives: a function of the VMID.
+pub(crate) fn address(guest: &Guest) -> Ipv4Addr {
+    let net0 = guest.config.get("net0").unwrap_or("");
+    let fixed = net0
+        .split(',')
+        .find_map(|part| part.strip_prefix("ip="))
+        .and_then(|cidr| cidr.split('/').next()?.parse().ok());
+    let [_, a, b, c] = guest.vmid.to_be_bytes();
+    fixed.unwrap_or(Ipv4Addr::new(10, 100u8.wrapping_add(a), b, c))
+}

@@ -1,0 +1,90 @@
+//! Live reads of containers.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::{Guest, Kind, Sim, Version, reply::Answer, resize, storage, wire::Call};
+
+/// `GET /nodes/{node}/lxc`: live, of that node.
+pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
+    let here = |guest: &&Guest| {
+        guest.node == call.node()
+            && guest.kind == Kind::Lxc
+            && sim.may(&call.token, &format!("/vms/{}", guest.vmid), &["VM.Audit"])
+    };
+    let guests = sim.guests.values().filter(here);
+    let mut items: Vec<Value> = guests.map(|guest| status(sim, guest)).collect();
+    if sim.setup.version == Version::V7_4 {
+        for item in &mut items {
+            item["vmid"] = json!(item["vmid"].to_string());
+        }
+    }
+    Ok(items.into())
+}
+
+/// `GET …/status/current`
+pub(crate) fn current(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
+    let guest = sim.container(call)?;
+    let mut item = status(sim, guest);
+    item["ha"] = json!({ "managed": 0 });
+    Ok(item)
+}
+
+/// `GET …/interfaces`: what the kernel shows inside; null when stopped.
+pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
+    let guest = sim.container(call)?;
+    let Some(run) = &guest.run else { return Ok(Value::Null) };
+    let interface = |name: &str, hwaddr: &str, inet: Option<String>, inet6: Option<&str>| {
+        let mut addresses = Vec::new();
+        let mut item = json!({ "name": name, "hwaddr": hwaddr, "hardware-address": hwaddr });
+        for (kind, cidr) in [("inet", inet.as_deref()), ("inet6", inet6)] {
+            let Some((ip, prefix)) = cidr.and_then(|cidr| cidr.split_once('/')) else { continue };
+            item[kind] = json!(cidr);
+            let prefix = prefix.parse::<u8>().unwrap_or(0);
+            addresses.push(json!({ "ip-address": ip, "ip-address-type": kind, "prefix": prefix }));
+        }
+        item["ip-addresses"] = addresses.into();
+        item
+    };
+    let mut items = vec![interface("lo", "00:00:00:00:00:00", Some("127.0.0.1/8".into()), Some("::1/128"))];
+    if let Some(net0) = guest.config.get("net0") {
+        let part = |key: &str| net0.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
+        let hwaddr = part("hwaddr").unwrap_or("").to_lowercase();
+        let prefix = part("ip").and_then(|ip| ip.split_once('/')).map_or("24", |(_, prefix)| prefix);
+        // Addresses appear when the guest has booted, not when its start has ended.
+        let up = run.ready <= sim.now && part("ip") != Some("manual");
+        let inet = up.then(|| format!("{}/{prefix}", run.address));
+        items.push(interface(part("name").unwrap_or("eth0"), &hwaddr, inet, up.then_some("fe80::1/64")));
+    }
+    Ok(items.into())
+}
+
+fn status(sim: &Sim, guest: &Guest) -> Value {
+    let number = |key: &str, none: u64| guest.config.get(key).and_then(|n| n.parse().ok()).unwrap_or(none);
+    let rootfs = storage::volumes(&guest.config.options).remove("rootfs");
+    let disk = rootfs.and_then(|volid| sim.volumes.get(&volid).map(|volume| volume.bytes));
+    let mut item = json!({
+        "vmid": guest.vmid, "type": "lxc", "status": guest.status(), "name": guest.name(),
+        "cpus": number("cores", 1), "cpu": 0, "maxmem": number("memory", 512) << 20, "mem": 0,
+        "maxswap": number("swap", 512) << 20, "swap": 0, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
+        "maxdisk": disk.unwrap_or(resize::bytes("4G").unwrap_or(0)), "disk": 0,
+        "uptime": uptime(sim, guest),
+    });
+    for key in ["tags", "lock"] {
+        if let Some(value) = guest.config.get(key) {
+            item[key] = json!(value);
+        }
+    }
+    if guest.config.is("template") {
+        item["template"] = json!(1);
+    }
+    if guest.run.is_some() {
+        item["pid"] = json!(10_000 + guest.vmid);
+    }
+    item
+}
+
+/// Seconds since the start.
+pub(crate) fn uptime(sim: &Sim, guest: &Guest) -> i64 {
+    guest.run.as_ref().map_or(0, |run| (sim.now - run.since).whole_seconds())
+}

@@ -1,0 +1,154 @@
+//! What a cluster is made of.
+
+use std::collections::BTreeSet;
+
+use time::{Duration, OffsetDateTime};
+
+/// How long a call waits for a guest's file lock [pve-common `Tools.pm` lock_file].
+pub(crate) const FLOCK_WAIT: Duration = Duration::seconds(10);
+
+/// Which PVE it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// 7.4: error texts in the reason phrase alone.
+    V7_4,
+    /// 8.4: error texts in the body too; no `env`.
+    V8,
+    /// 9.1.
+    V9,
+}
+
+/// How a cluster starts.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which PVE.
+    pub version: Version,
+    /// Nodes; the first is the one that requests arrive at.
+    pub nodes: Vec<Node>,
+    /// Storages.
+    pub storages: Vec<Storage>,
+    /// Bridges, on every node.
+    pub bridges: Vec<String>,
+    /// Resource pools.
+    pub pools: BTreeSet<String>,
+    /// How long a linked clone's worker works.
+    pub clone_secs: Duration,
+    /// How long a full clone's worker works.
+    pub full_clone_secs: Duration,
+    /// How long a start takes.
+    pub start_secs: Duration,
+    /// How long a stop or shutdown takes.
+    pub stop_secs: Duration,
+    /// How long a destroy takes, without the stop.
+    pub destroy_secs: Duration,
+    /// How long any other task takes.
+    pub task_secs: Duration,
+    /// From *started* to an answering execd and addresses.
+    pub boot: Duration,
+    /// When it is.
+    pub start: OffsetDateTime,
+    /// Of MAC addresses, process numbers and the phase of `pvestatd`.
+    pub seed: u64,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Whether it answers.
+    pub online: bool,
+    /// Address that DHCP clients of its bridges count from.
+    pub ip: String,
+    /// `search` of its `/dns`.
+    pub search: String,
+}
+
+/// A storage.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Its id.
+    pub id: String,
+    /// What it can do.
+    pub kind: StorageKind,
+    /// Bytes.
+    pub total: u64,
+    /// `storage.cfg` `disable`.
+    pub enabled: bool,
+    /// Nodes that have it; empty for all.
+    pub nodes: BTreeSet<String>,
+    /// Whether all nodes see the same volumes.
+    pub shared: bool,
+}
+
+/// What a storage can do for containers [pve-storage `volume_has_feature`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageKind {
+    /// `zfspool`: linked clones of templates, rollback to the newest snapshot only.
+    ZfsPool,
+    /// `lvmthin`: everything, and clones do not hold their base.
+    LvmThin,
+    /// `dir` with raw images: no linked clone, no snapshot.
+    Dir,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let second = Duration::SECOND;
+        Self {
+            version: Version::V9,
+            nodes: vec![Node::new("pve1")],
+            storages: vec![Storage::new("local-lvm", StorageKind::LvmThin)],
+            bridges: vec!["vmbr0".into()],
+            pools: BTreeSet::new(),
+            clone_secs: second,
+            full_clone_secs: second * 5,
+            start_secs: second,
+            stop_secs: second,
+            destroy_secs: second,
+            task_secs: second,
+            boot: Duration::milliseconds(200),
+            start: OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_767_225_600),
+            seed: 1,
+        }
+    }
+}
+
+impl Node {
+    /// An online node.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), online: true, ip: "10.0.0.1".into(), search: "lan".into() }
+    }
+}
+
+impl Storage {
+    /// An enabled local storage of 1 TiB on all nodes.
+    pub fn new(id: &str, kind: StorageKind) -> Self {
+        Self { id: id.into(), kind, total: 1 << 40, enabled: true, nodes: BTreeSet::new(), shared: false }
+    }
+
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(node)
+    }
+}
+
+impl StorageKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ZfsPool => "zfspool",
+            Self::LvmThin => "lvmthin",
+            Self::Dir => "dir",
+        }
+    }
+}
+
+impl Version {
+    /// `version` and `release` of `GET /version`.
+    pub(crate) fn numbers(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V7_4 => ("7.4-20", "7.4"),
+            Self::V8 => ("8.4.21", "8.4"),
+            Self::V9 => ("9.1.9", "9.1"),
+        }
+    }
+}

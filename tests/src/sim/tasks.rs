@@ -1,0 +1,186 @@
+//! Workers: UPIDs, what a worker does next, and how it ends.
+
+use time::{Duration, OffsetDateTime};
+
+use super::{Sim, clone, destroy, power, resize, setup::FLOCK_WAIT, snapshot, template};
+
+/// A task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// `UPID:…`
+    pub upid: String,
+    /// Where it runs.
+    pub node: String,
+    /// `vzclone`, `vzstart`, …
+    pub kind: String,
+    /// The guest that it is about: for a clone the source.
+    pub id: String,
+    /// The token, in full.
+    pub user: String,
+    /// When it began.
+    pub start: OffsetDateTime,
+    /// How it ended, `OK` or why not.
+    pub exit: Option<String>,
+    /// Its log.
+    pub log: Vec<String>,
+    pub(crate) plan: Option<Plan>,
+}
+
+/// What a clone's worker was asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) full: bool,
+    pub(crate) storage: Option<String>,
+    pub(crate) snapname: Option<String>,
+    pub(crate) pool: Option<String>,
+    pub(crate) target: Option<String>,
+}
+
+/// What happens at a point in time.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// A lock that lasted no longer than its request.
+    Unlock { vmid: u32, lock: &'static str },
+    /// The clone's config, after the moment that shows only its lock.
+    Fill { newid: u32, guest: Box<super::Guest> },
+    /// A worker's next piece of work.
+    Work { upid: String, vmid: u32, work: Work },
+    /// A worker that needs the guest's file lock first.
+    Flock { upid: String, vmid: u32, since: OffsetDateTime, work: Work },
+}
+
+/// Pieces of work.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    Clone { newid: u32 },
+    Start,
+    Started,
+    Stop,
+    Stopped,
+    Reboot,
+    Rebooted,
+    Destroy { force: bool },
+    DestroyDisks,
+    DestroyMarks,
+    Destroyed,
+    Resize { disk: String, size: u64 },
+    Template,
+    Templated,
+    Snapshot { name: String, description: Option<String> },
+    Snapshotted,
+    Rollback { name: String, start: bool },
+    RolledBack { name: String, start: bool },
+    RemoveSnapshot { name: String },
+    RemovedSnapshot { name: String },
+    Fail { text: String },
+}
+
+impl Step {
+    pub(crate) fn run(self, sim: &mut Sim) {
+        match self {
+            Self::Unlock { vmid, lock } => sim.unlock(vmid, lock),
+            Self::Fill { newid, guest } => clone::fill(sim, newid, *guest),
+            Self::Work { upid, vmid, work } => sim.work(&upid, vmid, work),
+            Self::Flock { upid, vmid, since, work } => sim.flock(upid, vmid, since, work),
+        }
+    }
+}
+
+impl Sim {
+    /// Starts a worker that does `work` under the guest's file lock.
+    pub(crate) fn fork_locked(
+        &mut self,
+        node: &str,
+        kind: &str,
+        vmid: u32,
+        user: &str,
+        work: Work,
+    ) -> String {
+        let upid = self.fork(node, kind, &vmid.to_string(), user);
+        let step = Step::Flock { upid: upid.clone(), vmid, since: self.now, work };
+        self.after(Duration::ZERO, step);
+        upid
+    }
+
+    /// A new UPID; its worker is scheduled by the caller.
+    pub(crate) fn fork(&mut self, node: &str, kind: &str, id: &str, user: &str) -> String {
+        let pid = 1000 + self.rng.below(4_000_000);
+        let started = self.now.unix_timestamp();
+        let pstart = self.sequence + 0x0100_0000;
+        let upid = format!("UPID:{node}:{pid:08X}:{pstart:08X}:{started:08X}:{kind}:{id}:{user}:");
+        let task = Task {
+            upid: upid.clone(),
+            node: node.into(),
+            kind: kind.into(),
+            id: id.into(),
+            user: user.into(),
+            start: self.now,
+            exit: None,
+            log: Vec::new(),
+            plan: None,
+        };
+        self.tasks.insert(upid.clone(), task);
+        upid
+    }
+
+    /// Ends a task and gives its file lock back.
+    pub(crate) fn end(&mut self, upid: &str, exit: &str) {
+        self.flocks.retain(|_, holder| holder != upid);
+        if let Some(task) = self.tasks.get_mut(upid) {
+            let line = if exit == "OK" { "TASK OK".to_owned() } else { format!("TASK ERROR: {exit}") };
+            task.log.push(line);
+            task.exit = Some(exit.replace('\n', " "));
+        }
+    }
+
+    /// Schedules a worker's next piece.
+    pub(crate) fn then(&mut self, after: Duration, upid: &str, vmid: u32, work: Work) {
+        self.after(after, Step::Work { upid: upid.into(), vmid, work });
+    }
+
+    pub(crate) fn unlock(&mut self, vmid: u32, lock: &str) {
+        if let Some(guest) = self.guests.get_mut(&vmid).filter(|guest| guest.config.lock() == Some(lock)) {
+            guest.config.unset("lock");
+        }
+    }
+
+    /// Whether somebody holds the guest's file lock.
+    pub(crate) fn flocked(&self, vmid: u32) -> bool {
+        self.flocks.contains_key(&vmid)
+    }
+
+    fn flock(&mut self, upid: String, vmid: u32, since: OffsetDateTime, work: Work) {
+        if !self.flocked(vmid) {
+            self.flocks.insert(vmid, upid.clone());
+            return self.work(&upid, vmid, work);
+        }
+        if self.now >= since + FLOCK_WAIT {
+            return self.end(&upid, &flock_timeout(vmid));
+        }
+        let next = self.next_event().map_or(since + FLOCK_WAIT, |at| at.min(since + FLOCK_WAIT));
+        // Behind whatever frees the lock then; polling is what PVE does too.
+        let wait = (next - self.now).max(Duration::milliseconds(10));
+        self.after(wait, Step::Flock { upid, vmid, since, work });
+    }
+
+    fn work(&mut self, upid: &str, vmid: u32, work: Work) {
+        match work {
+            Work::Clone { newid } => clone::finish(self, upid, vmid, newid),
+            Work::Start | Work::Started | Work::Stop | Work::Stopped | Work::Reboot | Work::Rebooted => {
+                power::work(self, upid, vmid, &work);
+            }
+            Work::Destroy { .. } | Work::DestroyDisks | Work::DestroyMarks | Work::Destroyed => {
+                destroy::work(self, upid, vmid, &work);
+            }
+            Work::Resize { disk, size } => resize::finish(self, upid, vmid, &disk, size),
+            Work::Template | Work::Templated => template::work(self, upid, vmid, &work),
+            Work::Fail { text } => self.end(upid, &text),
+            other => snapshot::work(self, upid, vmid, other),
+        }
+    }
+}
+
+/// The file that pve-container locks, in the words of `Tools.pm`.
+pub(crate) fn flock_timeout(vmid: u32) -> String {
+    format!("can't lock file '/run/lock/lxc/pve-config-{vmid}.lock' - got timeout")
+}

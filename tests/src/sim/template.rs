@@ -1,0 +1,75 @@
+//! `POST …/template` answers null, though a worker does it [pve-container `API2/LXC.pm`].
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{
+    Sim,
+    reply::{Answer, Fail},
+    storage::{self, Feature},
+    tasks::{Step, Work},
+    wire::Call,
+};
+
+/// Checks, then a worker that inherits the file lock.
+pub(crate) fn convert(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
+    let vmid = call.vmid();
+    sim.container(call)?;
+    sim.wait_flock(vmid, arrived)?;
+    sim.check_lock(vmid)?;
+    let guest = sim.container(call)?;
+    if !guest.config.snapshots.is_empty() {
+        return Err(Fail::die("unable to create template, because CT contains snapshots"));
+    }
+    if guest.config.is("template") {
+        return Err(Fail::die("you can't convert a template to a template"));
+    }
+    if guest.run.is_some() {
+        return Err(Fail::die("you can't convert a CT to template if the CT is running"));
+    }
+    let upid = sim.fork(call.node(), "vztemplate", &vmid.to_string(), &call.token);
+    sim.flocks.insert(vmid, upid.clone());
+    sim.after(time::Duration::ZERO, Step::Work { upid, vmid, work: Work::Template });
+    Ok(Value::Null)
+}
+
+/// The worker.
+pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
+    let Some(guest) = sim.guests.get(&vmid) else { return sim.end(upid, "CT is gone") };
+    let volumes = storage::volumes(&guest.config.options);
+    if matches!(work, Work::Template) {
+        let unfit = volumes.values().find(|volid| !sim.has(volid, Feature::Template, None));
+        if let Some(volid) = unfit {
+            return sim.end(upid, &format!("Template feature is not available for '{volid}'"));
+        }
+        if let Some(text) = sim.failure("vztemplate") {
+            return sim.end(upid, &text);
+        }
+        return sim.then(sim.setup.task_secs, upid, vmid, Work::Templated);
+    }
+    for (key, volid) in volumes {
+        sim.rename_to_base(vmid, &key, &volid);
+    }
+    if let Some(guest) = sim.guests.get_mut(&vmid) {
+        guest.config.set("template", "1");
+    }
+    sim.end(upid, "OK");
+}
+
+impl Sim {
+    /// A base image has a name of its own: `base-…`, on ZFS `basevol-…`.
+    pub(crate) fn rename_to_base(&mut self, vmid: u32, key: &str, volid: &str) {
+        let (front, name) = volid.rsplit_once(['/', ':']).unwrap_or(("", volid));
+        let separator = &volid[front.len()..=front.len()];
+        let named = name.replacen("subvol-", "basevol-", 1).replacen("vm-", "base-", 1);
+        let base = format!("{front}{separator}{named}");
+        if let Some(mut volume) = self.volumes.remove(volid) {
+            volume.base = true;
+            self.volumes.insert(base.clone(), volume);
+        }
+        if let Some(guest) = self.guests.get_mut(&vmid) {
+            let value = guest.config.get(key).unwrap_or("").replacen(volid, &base, 1);
+            guest.config.set(key, value);
+        }
+    }
+}
