@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
@@ -83,7 +82,7 @@ impl ApiKeys {
                 .unwrap_or_default()
                 .parse()
                 .map_err(|why| wrong(&format!("a team has {why}")))?;
-            let hash = parts.next().and_then(|it| HEXLOWER_PERMISSIVE.decode(it.as_bytes()).ok());
+            let hash = parts.next().and_then(|it| hex::decode(it).ok());
             let hash =
                 hash.and_then(|it| it.try_into().ok()).ok_or_else(|| wrong("64 hex digits are missing"))?;
             let admin = match parts.next() {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
     io::{Io, Platform, fetch},
-    pve::{Call, Pve, PveError},
+    pve::{self, Call, Pve, PveError},
     settings::Settings,
 };
 
@@ -82,35 +83,42 @@ impl<'a, I: Io> Edge<'a, I> {
 
     /// Sends one call. A read that was not answered is sent once more; a write never is.
     pub async fn send<T: DeserializeOwned>(&self, call: Call<T>) -> Result<T, PveError> {
-        let again = call.is_read().then(|| call.request.clone());
-        match (self.exchange(&call, call.request.clone()).await, again) {
+        let is_read = call.is_read();
+        let data = self.exchange(call.request, call.template, is_read).await?;
+        pve::shape(data)
+    }
+
+    /// Without the answer's type, so that there is one of it in a Worker's bundle.
+    async fn exchange(
+        &self,
+        request: http::Request<Vec<u8>>,
+        template: &'static str,
+        is_read: bool,
+    ) -> Result<Value, PveError> {
+        let again = is_read.then(|| request.clone());
+        match (self.attempt(request, template).await, again) {
             (Err(PveError::Net(_)), Some(request)) if self.now() + CALL < self.end() => {
-                self.exchange(&call, request).await
+                self.attempt(request, template).await
             }
             (result, _) => result,
         }
     }
 
-    async fn exchange<T: DeserializeOwned>(
+    async fn attempt(
         &self,
-        call: &Call<T>,
         request: http::Request<Vec<u8>>,
-    ) -> Result<T, PveError> {
+        template: &'static str,
+    ) -> Result<Value, PveError> {
         if !self.spend(1) {
             return Err(PveError::Budget);
         }
         let start = self.now();
+        let method = request.method().clone();
         let whole = fetch(&self.io, request, (start + CALL).min(self.end()), ANSWER_CAP).await;
-        let took = (self.now() - start).whole_milliseconds() as i64;
-        let method = call.request.method().as_str();
-        match &whole {
-            Ok(whole) => {
-                tracing::info!(method, path = call.template, status = whole.status, ms = took, "pve");
-            }
-            Err(error) => {
-                tracing::warn!(method, path = call.template, failure = ?error.failure, ms = took, "pve");
-            }
-        }
-        Call::<T>::decode(&whole.map_err(PveError::Net)?)
+        let ms = (self.now() - start).whole_milliseconds() as i64;
+        let status = whole.as_ref().map_or(0, |it| it.status);
+        let failure = whole.as_ref().err().map(|it| it.failure);
+        tracing::info!(method = method.as_str(), path = template, status, ms, failure = ?failure, "pve");
+        pve::decode(&whole.map_err(PveError::Net)?)
     }
 }

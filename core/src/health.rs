@@ -35,7 +35,7 @@ pub async fn health<I: Io>(edge: &Edge<'_, I>) -> (bool, Value) {
     let start = edge.now();
     let mut reasons = Vec::new();
     let version = match edge.send(edge.pve.version()).await {
-        Ok(version) => Some(version.version),
+        Ok(version) => version,
         Err(error) => return unreachable(edge, error),
     };
     let latency = (edge.now() - start).whole_milliseconds() as i64;
@@ -60,14 +60,13 @@ pub async fn health<I: Io>(edge: &Edge<'_, I>) -> (bool, Value) {
             .count();
         reasons.extend(shortages(edge, inventory, templates.is_empty()));
     }
-    let old = version.as_deref().is_some_and(|it| it < "9.1" && !it.starts_with("1"));
-    let exec_token = if old { "notes" } else { "env" };
+    let exec_token = if version.number() < (9, 1) { "notes" } else { "env" };
     let healthy = reasons.is_empty();
     let report = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
         "provider": "pve-lxc",
         "reachable": true,
-        "version": version,
+        "version": version.version,
         "latencyMs": latency,
         "nodes": nodes,
         "storages": storages,

@@ -16,6 +16,8 @@
 mod head;
 mod index;
 mod notes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE32_NOPAD, Encoding};
+use base32::Alphabet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
+
+const ALPHABET: Alphabet = Alphabet::Rfc4648Lower { padding: false };
 
 /// Birth second and 40 random bits, as 16 letters and digits that PVE's
 /// lower-casing of tags leaves alone.
@@ -29,13 +31,12 @@ impl Nonce {
 
 /// Lower-case base32.
 pub(crate) fn base32(bytes: &[u8]) -> String {
-    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+    base32::encode(ALPHABET, bytes)
 }
 
 /// Reads [`base32`], in any case.
 pub(crate) fn from_base32(text: &str) -> Option<Vec<u8>> {
-    const CODEC: &Encoding = &BASE32_NOPAD;
-    CODEC.decode(text.to_ascii_uppercase().as_bytes()).ok()
+    base32::decode(ALPHABET, &text.to_ascii_lowercase())
 }
 
 impl fmt::Display for Nonce {

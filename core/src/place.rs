@@ -57,7 +57,7 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
     let inventory = Inventory::read(edge).await?;
     let Some(guest) = inventory.guest(id.vmid) else {
         inventory.believe(edge).await?;
-        return absent(edge, id);
+        return absent(edge, id).await;
     };
     let node = guest.row.node.clone();
     if !inventory.is_online(&node) {
@@ -129,8 +129,14 @@ fn prove<I: Io>(
     }
 }
 
-fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Error> {
-    if is_young(edge, id) { Ok(Found::NotYet) } else { Err(not_found(id)) }
+/// No guest has the VMID: it was destroyed, which PVE's tasks tell, or its clone is late.
+async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Error> {
+    if !is_young(edge, id) || id.node.is_empty() {
+        return Err(not_found(id));
+    }
+    let since = id.nonce.birth().unix_timestamp();
+    let destroyed = edge.send(edge.pve.destroys(&id.node, id.vmid, since)).await.unwrap_or_default();
+    if destroyed.is_empty() { Ok(Found::NotYet) } else { Err(not_found(id)) }
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

@@ -46,14 +46,10 @@ impl<T> Call<T> {
     }
 }
 
-impl<T: DeserializeOwned> Call<T> {
-    /// Reads the answer: PVE's data, PVE's refusal, or an answer that is not PVE's.
-    pub fn decode(whole: &Whole) -> Result<T, PveError> {
-        decode(whole).and_then(|data| {
-            serde_json::from_value(data)
-                .map_err(|error| PveError::NotPve(format!("PVE's answer has an unexpected shape: {error}")))
-        })
-    }
+/// PVE's data as what the call answers.
+pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
+    serde_json::from_value(data)
+        .map_err(|error| PveError::NotPve(format!("PVE's answer has an unexpected shape: {error}")))
 }
 
 /// Where PVE is and how to speak to it.
@@ -167,7 +163,8 @@ fn urlencoded(pairs: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-fn decode(whole: &Whole) -> Result<Value, PveError> {
+/// Reads an answer: PVE's data, PVE's refusal, or an answer that is not PVE's.
+pub fn decode(whole: &Whole) -> Result<Value, PveError> {
     if let Some(error) = from_the_way(whole) {
         return Err(error);
     }

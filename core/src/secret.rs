@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -46,7 +45,7 @@ impl Key {
 
     /// The token by which the exec daemon of one sandbox knows us: 64 lower-case hex digits.
     pub fn exec_token(&self, deployment: &str, vmid: Vmid, nonce: &str) -> String {
-        HEXLOWER.encode(&self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
+        hex::encode(self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
     }
 
     /// HMAC-SHA-256 over a label and parts, each with its length before it.
@@ -79,7 +78,7 @@ impl Keyring {
             if secret.len() < 32 {
                 return Err(SHORT);
             }
-            let hash = HEXLOWER.encode(&Sha256::digest(format!("pve-edge key name\0{secret}")));
+            let hash = hex::encode(Sha256::digest(format!("pve-edge key name\0{secret}")));
             let name = hash.get(..4).unwrap_or_default().to_owned();
             keys.push(Key { name, secret: Secret::new(secret) });
         }
@@ -104,7 +103,7 @@ impl Keyring {
     pub fn bodies(&self, canonical: &str) -> Vec<String> {
         let short = |key: &Key| {
             let hash = key.hmac("idempotent-body", &[canonical]);
-            HEXLOWER.encode(hash.get(..16).unwrap_or_default())
+            hex::encode(hash.get(..16).unwrap_or_default())
         };
         [&self.newest].into_iter().chain(&self.older).map(short).collect()
     }

@@ -61,11 +61,12 @@ struct Function {
 
 impl Function {
     fn new(settings: Pairs) -> Result<Self, Error> {
-        let is = |name: &str, value: &str| settings.iter().any(|(n, v)| n == name && v.trim() == value);
-        let streams = is("EDGE_LAMBDA_STREAM", "1");
-        let transport = Transport::new(!is("PVE_VERIFY_TLS", "false"))?;
+        let streams = settings.iter().any(|(name, value)| {
+            name == "EDGE_LAMBDA_STREAM" && ["1", "true", "yes", "on"].contains(&value.trim())
+        });
         let service = Service::new(&settings, platform(streams, MAX_WAIT));
-        Ok(Self { transport, service, streams })
+        let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
+        Ok(Self { transport: Transport::new(verify_pve)?, service, streams })
     }
 
     async fn invoke(&self, request: Request) -> Result<Response<AnswerBody>, Error> {

@@ -1,9 +1,8 @@
 //! What the tests stand on, and what `cargo demo` serves.
 //!
 //! [`sim::Sim`] is one PVE cluster as a pure state machine. [`world::World`]
-//! runs core's operations on it, deterministically, with faults. [`guests`] runs
-//! commands of simulated guests as processes; [`serve`] is the API on a socket;
-//! [`e2e`] is what every platform is put through.
+//! runs core's operations on it in virtual time, with faults. [`serve`] and
+//! [`guests`] are the same over sockets and ordinary processes.
 
 pub mod e2e;
 pub mod guests;

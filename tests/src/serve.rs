@@ -118,9 +118,9 @@ impl Api {
 
     /// The API with these settings; fails when the system has no trusted roots.
     pub fn new(settings: &Pairs) -> io::Result<Self> {
-        let unverified = settings.iter().any(|(n, v)| n == "PVE_VERIFY_TLS" && v.trim() == "false");
-        let transport = Transport::new(!unverified).map_err(io::Error::other)?;
-        Ok(Self { transport, service: Service::new(settings, Self::PLATFORM) })
+        let service = Service::new(settings, Self::PLATFORM);
+        let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
+        Ok(Self { transport: Transport::new(verify_pve).map_err(io::Error::other)?, service })
     }
 
     /// What is wrong with the settings, a line each.

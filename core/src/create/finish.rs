@@ -21,6 +21,10 @@ use crate::{
     sandbox::is_coming_up,
 };
 
+/// So often in a row execd may refuse our token before that is final, or once after so many seconds.
+const PATIENCE: u32 = 5;
+const SETTLED_SECONDS: i64 = 60;
+
 /// How far a sandbox has come.
 #[derive(Debug)]
 pub struct Progress {
@@ -42,7 +46,11 @@ pub(crate) async fn finish<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Claimed { node, mark, mut task, mut seen } = claimed;
-    let mut wait = Backoff::new(450, 1.3);
+    let mut wait = Backoff::new(600, 480, 1.1);
+    // A clone that was just accepted is not done yet.
+    if task.is_some() {
+        edge.pause(wait.next(), deadline).await;
+    }
     let place = loop {
         match look(edge, &node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
@@ -171,7 +179,7 @@ async fn start_and_probe<I: Io>(
     running: bool,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let mut task = if running {
+    let task = if running {
         None
     } else {
         match edge.send(edge.pve.lxc(node, mark.vmid).start()).await {
@@ -181,17 +189,15 @@ async fn start_and_probe<I: Io>(
             Err(_) => return Ok(false),
         }
     };
-    let mut wait = Backoff::new(500, 1.3);
+    let mut wait = Backoff::new(600, 200, 1.15);
     let mut tries = 0_u32;
+    let mut refusals = 0_u32;
     loop {
         // Each look at PVE comes after a few at the guest: a start seldom fails.
-        if tries % 4 == 3 {
-            if let Some(cause) = failed(edge, task.as_ref()).await {
-                return started_meanwhile(edge, node, mark, &cause).await;
-            }
-            if tries > 8 {
-                task = None;
-            }
+        if tries % 8 == 7
+            && let Some(cause) = failed(edge, task.as_ref()).await
+        {
+            return started_meanwhile(edge, node, mark, &cause).await;
         }
         if tries > 0 || task.is_none() {
             match reach::probe(edge, node, config, mark).await {
@@ -202,6 +208,10 @@ async fn start_and_probe<I: Io>(
                         "execd runs commands for everyone: it has no token. The template's execd must take \
                          CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none",
                     ));
+                }
+                // It may be reading its token still, or something in front of it answers.
+                Probe::WrongToken if refusals < PATIENCE && mark.age(edge.now()) < SETTLED_SECONDS => {
+                    refusals += 1;
                 }
                 Probe::WrongToken => {
                     return Err(Error::new(
@@ -298,20 +308,21 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
     Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
 }
 
-/// Waits that grow.
+/// A first wait, then others that grow: often a task takes about a second.
 struct Backoff {
-    milliseconds: f64,
+    next: Duration,
+    then: Duration,
     factor: f64,
 }
 
 impl Backoff {
-    fn new(milliseconds: u32, factor: f64) -> Self {
-        Self { milliseconds: f64::from(milliseconds), factor }
+    fn new(first: u64, then: u64, factor: f64) -> Self {
+        Self { next: Duration::from_millis(first), then: Duration::from_millis(then), factor }
     }
 
     fn next(&mut self) -> Duration {
-        let now = self.milliseconds;
-        self.milliseconds = (now * self.factor).min(2500.0);
-        Duration::from_secs_f64(now / 1000.0)
+        let now = std::mem::replace(&mut self.next, self.then);
+        self.then = self.then.mul_f64(self.factor).min(Duration::from_millis(2500));
+        now
     }
 }

@@ -85,6 +85,15 @@ impl Pve {
         )
     }
 
+    /// `GET /nodes/{node}/tasks?typefilter=vzdestroy` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Of one VMID, since a moment; running ones too.
+    pub fn destroys(&self, node: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
+        let (vmid, since) = (vmid.to_string(), since.to_string());
+        let query = [("source", "all"), ("typefilter", "vzdestroy"), ("vmid", &*vmid), ("since", &*since)];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+
     /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
     ///
     /// Without `Sys.Audit` on the node it shows only the token's own tasks.

@@ -13,7 +13,13 @@ impl<'a> Reader<'a> {
     /// What is set to nothing is not set.
     pub(super) fn new(pairs: &'a [(String, String)]) -> Self {
         let set = pairs.iter().map(|(name, value)| (name.as_str(), value.trim()));
-        Self { pairs: set.filter(|(_, value)| !value.is_empty()).collect(), problems: Vec::new() }
+        let (wrong, right): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            set.filter(|(_, value)| !value.is_empty()).partition(|(_, value)| value.contains('\0'));
+        // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
+        let known = wrong.keys().filter(|name| NAMES.iter().any(|(known, _)| known == *name));
+        let problems =
+            known.map(|name| format!("{name} must be text, not a table, a list or null")).collect();
+        Self { pairs: right, problems }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -194,6 +200,7 @@ mod tests {
             ("SANDBOX_PROVIDER", "hidden", "pve-lxc, pve-vm or morph"),
             ("SANDBOX_PROVIDER", "morph", "needs MORPH_API_KEY"),
             ("CF_ACCESS_CLIENT_ID", "hidden", "CF_ACCESS_CLIENT_SECRET is needed"),
+            ("PVE_BRIDGE", "\0{\"a\":\"hidden\"}", "PVE_BRIDGE must be text"),
         ] {
             let problems = read(&[(name, value)], &LOCAL).unwrap_err().join("\n");
             assert!(problems.contains(why) && !problems.contains("hidden"), "{name}: {problems}");

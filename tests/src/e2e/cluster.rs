@@ -172,19 +172,13 @@ fn api_token(name: &str) -> Result<String, String> {
 pub(super) fn random() -> Result<String, String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(data_encoding::HEXLOWER.encode(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 fn certify(folder: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
     let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    fs::write(&certificate, pem("CERTIFICATE", made.cert.der()))?;
-    fs::write(&key, pem("PRIVATE KEY", made.signing_key.serialized_der()))?;
+    fs::write(&certificate, made.cert.pem())?;
+    fs::write(&key, made.signing_key.serialize_pem())?;
     Ok((certificate, key))
-}
-
-fn pem(kind: &str, der: &[u8]) -> String {
-    // 48 bytes are a line of 64 characters.
-    let lines: Vec<String> = der.chunks(48).map(|line| data_encoding::BASE64.encode(line)).collect();
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
 }

@@ -2,7 +2,6 @@
 
 use std::{io, net::Ipv4Addr, path::Path};
 
-use data_encoding::HEXLOWER;
 use pve_edge_core::service::Pairs;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -144,7 +143,7 @@ impl Keys {
     }
 
     fn setting(&self) -> String {
-        let hash = |key: &str| HEXLOWER.encode(&Sha256::digest(key));
+        let hash = |key: &str| hex::encode(Sha256::digest(key));
         format!("blue:{} red:{} ops:{}:admin", hash(&self.blue), hash(&self.red), hash(&self.admin))
     }
 }
