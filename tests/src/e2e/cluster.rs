@@ -58,9 +58,13 @@ pub struct Cluster {
     pub inventory: Arc<dyn Inventory>,
     /// Sees all of it.
     pub reader: Reader,
-    tokens: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-    _process: Option<Process>,
-    _server: Option<sim::server::Server>,
+    behind: Behind,
+}
+
+/// What serves it.
+enum Behind {
+    Simulator { seen: Arc<Simulated>, _server: sim::server::Server },
+    Fakepve { seen: Arc<Remote>, _process: Process },
 }
 
 impl Cluster {
@@ -87,9 +91,7 @@ impl Cluster {
             certificate: None,
             inventory,
             reader,
-            tokens: Box::new(move || seen.tokens()),
-            _process: None,
-            _server: Some(server),
+            behind: Behind::Simulator { seen, _server: server },
         })
     }
 
@@ -123,19 +125,23 @@ impl Cluster {
             certificate: Some(certificate),
             inventory: remote,
             reader,
-            tokens: Box::new(move || seen.tokens()),
-            _process: Some(process),
-            _server: None,
+            behind: Behind::Fakepve { seen, _process: process },
         })
     }
 
     /// Every exec token that there ever was.
     pub fn exec_tokens(&self) -> Vec<String> {
-        (self.tokens)()
+        match &self.behind {
+            Behind::Simulator { seen, .. } => seen.tokens(),
+            Behind::Fakepve { seen, .. } => seen.tokens(),
+        }
     }
 
     /// The configs of what is not ours, as text.
     pub async fn strangers(&self) -> Result<Vec<String>, String> {
+        if let Behind::Simulator { seen, .. } = &self.behind {
+            return Ok(seen.configs(&STRANGERS.map(|(_, vmid)| vmid)));
+        }
         let mut configs = Vec::new();
         for (kind, vmid) in STRANGERS {
             let path = format!("/nodes/{NODE}/{kind}/{vmid}/config");

@@ -26,6 +26,12 @@ impl Simulated {
         Self { sim, tokens: Mutex::default() }
     }
 
+    /// Node, state and config of these guests.
+    pub fn configs(&self, vmids: &[u32]) -> Vec<String> {
+        let all = lock(&self.sim).snapshot_of(|guest| vmids.contains(&guest.vmid));
+        all.into_iter().map(|(vmid, text)| format!("{vmid}: {text}")).collect()
+    }
+
     /// Every exec token that was ever asked for.
     pub fn tokens(&self) -> Vec<String> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
