@@ -1,9 +1,10 @@
 //! Making sandboxes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, future::join_all};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::e2e::{
     cluster::PRESETS,
@@ -74,8 +75,19 @@ pub(super) async fn sizes_are_applied(world: World) {
 }
 
 pub(super) async fn who_does_not_wait_asks_until_it_runs(world: World) {
-    let body = json!({"metadata": {"wait": "no"}});
-    let answer = world.blue.ask_with("POST", "/api/sandboxes", &body, &[("prefer", "wait=0")]).await;
+    let body = json!({"preset": OTHER, "metadata": {"wait": "no"}});
+    let ask = || world.blue.ask_with("POST", "/api/sandboxes", &body, &[("prefer", "wait=0")]);
+    let mut answer = ask().await;
+    // Others clone the same template: without a wait there is nothing but to come again.
+    for _ in 0..20 {
+        if answer.status != 503 {
+            break;
+        }
+        answer.problem(503, "template-busy");
+        let seconds = answer.header("retry-after").parse().expect("seconds");
+        sleep(Duration::from_secs(seconds)).await;
+        answer = ask().await;
+    }
     let sandbox = Sandbox::of(&world.blue, &answer, 202);
     assert_eq!(sandbox.shown["state"], "creating", "{}", sandbox.shown);
     assert_eq!(answer.header("location"), sandbox.path(""));

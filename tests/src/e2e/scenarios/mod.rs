@@ -39,6 +39,7 @@ macro_rules! scenarios {
 
 /// All of them, those that take longest first.
 pub(super) const ALL: &[Scenario] = scenarios! {
+    faults: an_unaccepted_token_is_told an_unreachable_pve_is_told;
     remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
     create: eight_at_once_from_one_template by_preset_it_is_the_newest_version by_snapshot_id_it_is_that_version
         by_template without_a_source_it_is_the_default sizes_are_applied who_does_not_wait_asks_until_it_runs
@@ -56,5 +57,4 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         the_provider_is_healthy another_teams_sandbox_does_not_exist a_strangers_guest_does_not_exist;
     refused: bad_bodies_name_the_field bad_headers_are_refused bad_queries_are_refused bad_ids_do_not_exist
         wrong_methods_and_paths a_large_body other_content_types;
-    faults: an_unreachable_pve_is_told an_unaccepted_token_is_told;
 };
