@@ -37,10 +37,20 @@ impl Log {
         self.folder.join(name)
     }
 
+    /// Keeps all of it in `target/e2e`; where.
+    pub fn keep(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e").join(name);
+        std::fs::create_dir_all(&folder)?;
+        for (name, text) in self.texts()? {
+            std::fs::write(folder.join(name), text)?;
+        }
+        folder.canonicalize()
+    }
+
     /// All that was written so far, by name.
     pub fn texts(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
         let own = self.own.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut texts = vec![("this process".to_owned(), own)];
+        let mut texts = vec![("this-process".to_owned(), own)];
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {

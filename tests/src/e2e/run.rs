@@ -57,6 +57,11 @@ pub async fn run(combination: Combination, filter: &str) -> Tally {
         tally.tell(&place, "no secret in any answer or log", no_secret(&rig));
     }
     println!("-- {place}: {:.1} s", start.elapsed().as_secs_f64());
+    if tally.failed > 0
+        && let Ok(folder) = rig.log.keep(&format!("{}-{}", target.name(), pve.name()))
+    {
+        println!("-- {place}: logs are in {}", folder.display());
+    }
     tally
 }
 
