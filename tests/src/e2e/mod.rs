@@ -19,7 +19,7 @@ pub use self::{
     inventory::Remote,
     log::Log,
     network::Network,
-    rig::Pve,
+    rig::{Keys, Pve, settings},
     run::{Combination, Tally, run},
     simulated::Simulated,
     target::Target,

@@ -125,15 +125,20 @@ impl Drop for Rig {
 }
 
 /// API keys of two teams and an admin of a third, and `EDGE_SECRET`.
-struct Keys {
-    blue: String,
-    red: String,
-    admin: String,
-    secret: String,
+pub struct Keys {
+    /// Of a team.
+    pub blue: String,
+    /// Of another.
+    pub red: String,
+    /// Of an admin.
+    pub admin: String,
+    /// `EDGE_SECRET`.
+    pub secret: String,
 }
 
 impl Keys {
-    fn new() -> Result<Self, String> {
+    /// Fresh ones.
+    pub fn new() -> Result<Self, String> {
         Ok(Self {
             blue: format!("blue-{}", random()?),
             red: format!("red-{}", random()?),
@@ -148,7 +153,8 @@ impl Keys {
     }
 }
 
-fn settings(cluster: &Cluster, keys: &Keys, network: &Network) -> Pairs {
+/// The settings of an API in front of `cluster`, whose sandboxes are in `network`.
+pub fn settings(cluster: &Cluster, keys: &Keys, network: &Network) -> Pairs {
     let (first, last) = VMIDS;
     [
         ("PVE_API_URL", cluster.url.clone()),
