@@ -146,6 +146,11 @@ impl Error {
         self
     }
 
+    /// An extension member that is text.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        self.0.members.get(name)?.as_str()
+    }
+
     /// Which kind.
     pub fn code(&self) -> Code {
         self.0.code

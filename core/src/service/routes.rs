@@ -163,7 +163,8 @@ fn unmatched(path: &str, methods: &[&str]) -> Error {
     if methods.is_empty() {
         Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
     } else {
-        Error::new(Code::MethodNotAllowed, format!("{path} takes {}", methods.join(", ")))
+        let methods = methods.join(", ");
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).member("allow", methods)
     }
 }
 
