@@ -6,7 +6,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Reading},
+    marks::{self, Mark, Reading, Role},
     pve::{PveError, lxc::Config},
     sandbox::SandboxId,
 };
@@ -113,7 +113,9 @@ fn prove<I: Io>(
     let committed = matches!(reading, Reading::Committed(_));
     match reading {
         Reading::Intent(mark) | Reading::Committed(mark)
-            if mark.nonce == id.nonce && may(caller, &mark, &edge.settings.deployment) =>
+            if mark.nonce == id.nonce
+                && mark.role == Role::Sandbox
+                && may(caller, &mark, &edge.settings.deployment) =>
         {
             Ok(Place { node: node.to_owned(), config, mark, committed })
         }

@@ -9,13 +9,14 @@ use crate::{
     address::Viewers,
     marks::{Mark, OnExpiry, Phase, Want},
     nonce::Nonce,
-    preset::{Provider, SnapshotId},
+    preset::Provider,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
 /// `pvelxc-{vmid}-{nonce}-{node}`: the nonce, so that a reused VMID never
 /// answers to an old id; the node of birth, so that most reads know where to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxId {
     /// Which kind of guest.
     pub provider: Provider,
@@ -154,7 +155,7 @@ pub struct Sandbox {
     /// What becomes of it then.
     pub on_expiry: OnExpiry,
     /// The snapshot id that it was made from.
-    pub snapshot_id: Option<SnapshotId>,
+    pub snapshot_id: Option<SourceId>,
     /// The template that it was cloned from.
     pub template_vmid: Option<Vmid>,
     /// Where its services are.

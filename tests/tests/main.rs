@@ -4,6 +4,7 @@ mod client;
 mod matrix;
 mod power;
 mod quotas;
+mod snapshots;
 mod stage;
 mod sweep;
 mod transcripts;
