@@ -194,7 +194,7 @@ async fn start_and_probe<I: Io>(
             Err(_) => return Ok(false),
         }
     };
-    let mut wait = Backoff::new(500, 1.3);
+    let mut wait = Backoff::new(400, 1.25);
     let mut tries = 0_u32;
     let mut refusals = 0_u32;
     loop {
