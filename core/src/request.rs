@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::{
     error::{Code, Error},
@@ -30,6 +33,10 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    // serde would read a list as a struct's fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return Err(Error::field("body", "must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
