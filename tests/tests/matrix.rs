@@ -237,11 +237,16 @@ fn delete() {
         GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
-    run(before::long_running, |id| Ask::end(id), expect![[r#"
+    run(
+        before::long_running,
+        |id| Ask::end(id),
+        expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID
         GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]], after::deleted);
+        GET nodes/pve1/tasks/UPID/status"#]],
+        after::deleted,
+    );
 }
 
 #[test]
