@@ -13,7 +13,7 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{Mark, OnExpiry, Phase, Want},
-    place::{Found, Place, find, may, not_found},
+    place::{Found, Place, find, may, not_found, was_destroyed},
     reach,
     sandbox::{Sandbox, SandboxId, State, is_coming_up, state},
     vmid::Vmid,
@@ -65,6 +65,10 @@ async fn exact<I: Io>(
     };
     let now = edge.now();
     if config.lock.is_none() && is_coming_up(mark, now) {
+        // A late clone may have brought back what its owner has deleted: the sweep removes that.
+        if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
+            return Err(not_found(SandboxId::of(mark)));
+        }
         let progress = create::carry_on(edge, place, running, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));

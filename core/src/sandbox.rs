@@ -58,7 +58,7 @@ impl FromStr for SandboxId {
         let vmid = next()?.parse().map_err(|_| BAD)?;
         let nonce = next()?.parse().map_err(|_| BAD)?;
         let node = parts.next().unwrap_or_default();
-        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && node.len() <= 63;
+        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
         let id = Self { provider, vmid, nonce, node: node.to_owned() };
         // One id, one spelling.
         if is_name && id.to_string() == text { Ok(id) } else { Err(BAD) }

@@ -157,6 +157,7 @@ fn get_of_a_half_made_one() {
         operation,
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
@@ -227,7 +228,7 @@ fn extend() {
 fn delete() {
     run(
         before::running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID
@@ -237,7 +238,7 @@ fn delete() {
     );
     run(
         before::long_running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID
