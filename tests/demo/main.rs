@@ -100,7 +100,7 @@ fn key(settings: &mut Pairs) -> Option<String> {
         return None;
     }
     let key = format!("demo-{}", random::<16>());
-    let hash = hex(&Sha256::digest(&key));
+    let hash = hex(Sha256::digest(&key));
     default(settings, "EDGE_API_KEYS", format!("demo:{hash}:admin"));
     Some(key)
 }
@@ -120,7 +120,7 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
 fn random<const N: usize>() -> String {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    hex(&bytes)
+    hex(bytes)
 }
 
 /// Ends when this process is asked to: guests' processes must not outlive it.
