@@ -5,15 +5,22 @@ use std::{path::Path, time::Instant};
 use http::Request;
 use pve_edge_core::{
     io::Io,
+    marks::{self, Mark, OnExpiry, Phase, Sizes, Want},
+    nonce::Nonce,
     service::{Body, Service, handle},
 };
 use pve_edge_lambda::{http::seed, net::Transport};
 use pve_edge_tests::{
-    e2e::{Cluster, Keys, Network, Pve, Speed, settings},
+    e2e::{
+        Cluster, Keys, Network, Pve, Speed,
+        cluster::{MORE, NODE},
+        settings,
+    },
     guests::Guests,
     serve::Api,
 };
 use serde_json::Value;
+use time::{Duration, OffsetDateTime};
 
 use crate::tape::{Player, Recorder};
 
@@ -47,10 +54,10 @@ struct Replay {
 }
 
 impl Bed {
-    /// With this many guests of others.
+    /// With this many guests of others; the simulator's are sandboxes.
     pub(crate) async fn new(pve: Pve, folder: &Path, others: u32) -> Result<Self, String> {
         let cluster = match pve {
-            Pve::Simulator => Cluster::simulated(SPEED, others).await?,
+            Pve::Simulator => Cluster::simulated(SPEED, &tags(others)).await?,
             Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
         };
         let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
@@ -111,6 +118,40 @@ impl Drop for Bed {
     fn drop(&mut self) {
         self.guests.close();
     }
+}
+
+/// Tags of this many running sandboxes, with a name and two pieces of metadata.
+fn tags(count: u32) -> Vec<String> {
+    let now = OffsetDateTime::now_utc() - Duration::minutes(20);
+    let metadata = [("branch", "main"), ("issue", "12345")].map(|(key, value)| (key.into(), value.into()));
+    let tags = (MORE..MORE + count).map(|vmid| {
+        let [_, dice @ ..] = vmid.to_be_bytes();
+        let vmid = vmid.try_into().expect("a VMID");
+        let mark = Mark {
+            format: 1,
+            deployment: "e2e".into(),
+            vmid,
+            nonce: Nonce::new(now, [dice[0], dice[1], dice[2], 0, 0]),
+            team: "blue".into(),
+            node: NODE.into(),
+            expires: Some(now.unix_timestamp() + 36_000),
+            on_expiry: OnExpiry::Delete,
+            want: Want::On,
+            phase: Phase::Committed,
+            key: None,
+            body: None,
+            secret: None,
+            name: Some(format!("agent-{vmid}")),
+            template: "100002".parse().ok(),
+            snapshot: "pvelxc_1vcpu_1gb_8gb_v2".parse().ok(),
+            sizes: Sizes::default(),
+            problem: None,
+            metadata: metadata.clone().into(),
+            other: Default::default(),
+        };
+        marks::tags("", &mark, mark.expires, 256)
+    });
+    tags.collect()
 }
 
 /// Seconds that this thread has run.
