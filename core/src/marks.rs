@@ -29,7 +29,7 @@ pub use self::{
     head::{KeyHash, OnExpiry, Phase, Want},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
-use crate::{nonce::Nonce, preset::SnapshotId, vmid::Vmid};
+use crate::{nonce::Nonce, power::Keeps, preset::SnapshotId, vmid::Vmid};
 
 /// Everything we keep about one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,9 @@ pub struct Mark {
     /// Why it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What its pause kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keeps>,
     /// The owner's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

@@ -1,7 +1,5 @@
 //! Deleting a sandbox.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use crate::{
@@ -14,6 +12,7 @@ use crate::{
     place::{Place, place},
     pve::task::Upid,
     sandbox::SandboxId,
+    wait::wait,
 };
 
 /// Whether PVE is done.
@@ -43,7 +42,7 @@ pub async fn remove<I: Io>(
         }
         let lxc = edge.pve.lxc(&node, mark.vmid);
         let error = match edge.send(lxc.destroy()).await {
-            Ok(task) => return wait(edge, &task, deadline).await,
+            Ok(task) => return finished(edge, &task, deadline).await,
             Err(error) => error,
         };
         if error.is_protected() {
@@ -72,28 +71,21 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
 }
 
-async fn wait<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTime) -> Result<Removed, Error> {
-    let mut pause = Duration::from_millis(1100);
-    while edge.now() < deadline && edge.left() > 1 {
-        edge.pause(pause, deadline).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(4));
-        match edge.send(edge.pve.task(task)).await {
-            Ok(status) => match status.exit() {
-                None => {}
-                Some(Ok(())) => return Ok(Removed::Done),
-                Some(Err(cause)) if cause.contains("does not exist") => return Ok(Removed::Done),
-                Some(Err(cause)) if cause.contains("can't lock file") || cause.contains("is locked") => {
-                    return Ok(Removed::Working);
-                }
-                Some(Err(cause)) => {
-                    return Err(Error::new(
-                        Code::TaskFailed,
-                        format!("PVE could not destroy the guest: {cause}"),
-                    ));
-                }
-            },
-            Err(_) => return Ok(Removed::Working),
+async fn finished<I: Io>(
+    edge: &Edge<'_, I>,
+    task: &Upid,
+    deadline: OffsetDateTime,
+) -> Result<Removed, Error> {
+    match wait(edge, task, deadline).await {
+        None => Ok(Removed::Working),
+        Some(Ok(())) => Ok(Removed::Done),
+        Some(Err(cause)) if cause.contains("does not exist") => Ok(Removed::Done),
+        // Another one's destroy is at work.
+        Some(Err(cause)) if cause.contains("can't lock file") || cause.contains("is locked") => {
+            Ok(Removed::Working)
+        }
+        Some(Err(cause)) => {
+            Err(Error::new(Code::TaskFailed, format!("PVE could not destroy the guest: {cause}")))
         }
     }
-    Ok(Removed::Working)
 }

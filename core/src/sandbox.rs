@@ -6,6 +6,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    address::Viewers,
     marks::{Mark, OnExpiry, Phase, Want},
     nonce::Nonce,
     preset::{Provider, SnapshotId},
@@ -105,6 +106,15 @@ pub struct Service {
     pub url: Option<String>,
 }
 
+/// Where a sandbox is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// By name.
+    pub services: Vec<Service>,
+    /// What to open of them.
+    pub viewers: Option<Viewers>,
+}
+
 /// A sandbox as the API shows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,11 +159,14 @@ pub struct Sandbox {
     pub template_vmid: Option<Vmid>,
     /// Where its services are.
     pub services: Vec<Service>,
+    /// What to open of them; absent when no address is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub viewers: Option<Viewers>,
 }
 
 impl Sandbox {
     /// A sandbox from its mark; state and services as the caller knows them.
-    pub fn new(mark: &Mark, node: &str, state: State, services: Vec<Service>, now: OffsetDateTime) -> Self {
+    pub fn new(mark: &Mark, node: &str, state: State, at: Addresses, now: OffsetDateTime) -> Self {
         let over = mark.is_expired(now);
         let expires = mark.expires_at().map(stamp);
         Self {
@@ -174,7 +187,8 @@ impl Sandbox {
             on_expiry: mark.on_expiry,
             snapshot_id: mark.snapshot.clone(),
             template_vmid: mark.template,
-            services,
+            services: at.services,
+            viewers: at.viewers,
         }
     }
 }

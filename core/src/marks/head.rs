@@ -190,6 +190,7 @@ fn parse(tag: &str) -> Option<Mark> {
         snapshot: None,
         sizes: Sizes::default(),
         problem: None,
+        keeps: None,
         metadata: Default::default(),
         other: Default::default(),
     })

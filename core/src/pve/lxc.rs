@@ -167,6 +167,31 @@ impl Lxc<'_> {
         self.power("/nodes/{node}/lxc/{vmid}/status/stop", "stop", &[])
     }
 
+    /// `POST /nodes/{node}/lxc/{vmid}/status/shutdown` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/status/shutdown))
+    ///
+    /// Asks the guest, and kills it after `timeout` seconds. Meanwhile no config can be written.
+    pub fn shutdown(&self, timeout: u32) -> Call<Upid> {
+        let form = [("timeout", &*timeout.to_string()), ("forceStop", "1")];
+        self.power("/nodes/{node}/lxc/{vmid}/status/shutdown", "shutdown", &form)
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/status/reboot` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/status/reboot))
+    pub fn reboot(&self, timeout: u32) -> Call<Upid> {
+        self.power("/nodes/{node}/lxc/{vmid}/status/reboot", "reboot", &[("timeout", &*timeout.to_string())])
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/status/suspend` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/status/suspend))
+    ///
+    /// Experimental in PVE: `lxc-checkpoint`, which needs the optional package criu.
+    pub fn suspend(&self) -> Call<Upid> {
+        self.power("/nodes/{node}/lxc/{vmid}/status/suspend", "suspend", &[])
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/status/resume` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/status/resume))
+    pub fn resume(&self) -> Call<Upid> {
+        self.power("/nodes/{node}/lxc/{vmid}/status/resume", "resume", &[])
+    }
+
     fn power<T>(&self, template: &'static str, action: &str, form: &[(&str, &str)]) -> Call<T> {
         let Self { pve, node, vmid } = self;
         pve.post(template, &[&"nodes", node, &"lxc", vmid, &"status", &action], form)
