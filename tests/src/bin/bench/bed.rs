@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use http::Request;
 use pve_edge_core::{
     io::Io,
-    marks::{self, Mark, OnExpiry, Phase, Sizes, Want},
+    marks::{self, Mark},
     nonce::Nonce,
     service::{Body, Service, handle},
 };
@@ -19,7 +19,7 @@ use pve_edge_tests::{
     guests::Guests,
     serve::Api,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::tape::{Player, Recorder};
@@ -122,33 +122,18 @@ impl Drop for Bed {
 
 /// Tags of this many running sandboxes, with a name and two pieces of metadata.
 fn tags(count: u32) -> Vec<String> {
-    let now = OffsetDateTime::now_utc() - Duration::minutes(20);
-    let metadata = [("branch", "main"), ("issue", "12345")].map(|(key, value)| (key.into(), value.into()));
+    let born = OffsetDateTime::now_utc() - Duration::minutes(20);
+    let expires = born.unix_timestamp() + 36_000;
     let tags = (MORE..MORE + count).map(|vmid| {
-        let [_, dice @ ..] = vmid.to_be_bytes();
-        let vmid = vmid.try_into().expect("a VMID");
-        let mark = Mark {
-            format: 1,
-            deployment: "e2e".into(),
-            vmid,
-            nonce: Nonce::new(now, [dice[0], dice[1], dice[2], 0, 0]),
-            team: "blue".into(),
-            node: NODE.into(),
-            expires: Some(now.unix_timestamp() + 36_000),
-            on_expiry: OnExpiry::Delete,
-            want: Want::On,
-            phase: Phase::Committed,
-            key: None,
-            body: None,
-            secret: None,
-            name: Some(format!("agent-{vmid}")),
-            template: "100002".parse().ok(),
-            snapshot: "pvelxc_1vcpu_1gb_8gb_v2".parse().ok(),
-            sizes: Sizes::default(),
-            problem: None,
-            metadata: metadata.clone().into(),
-            other: Default::default(),
-        };
+        let [_, b, c, d] = vmid.to_be_bytes();
+        // As the machine line has it, which takes any mark that an older version wrote.
+        let mark: Mark = serde_json::from_value(json!({
+            "pve-edge": 1, "deployment": "e2e", "vmid": vmid, "nonce": Nonce::new(born, [b, c, d, 0, 0]),
+            "team": "blue", "node": NODE, "expires": expires, "onExpiry": "delete", "want": "on",
+            "phase": "committed", "name": format!("agent-{vmid}"), "template": 100_002,
+            "snapshot": "pvelxc_1vcpu_1gb_8gb_v2", "metadata": {"branch": "main", "issue": "12345"},
+        }))
+        .expect("a mark");
         marks::tags("", &mark, mark.expires, 256)
     });
     tags.collect()
