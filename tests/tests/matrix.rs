@@ -44,10 +44,10 @@ fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reac
     let requests = stage.world.requests();
     let flow: Vec<String> = requests.iter().skip(before).map(|it| shape(&it.method, &it.path)).collect();
     reached.assert_eq(&flow.join("\n"));
-    for nth in 0..flow.len() {
+    for (nth, step) in flow.iter().enumerate() {
         for fault in faults() {
             for at_once in [true, false] {
-                let told = format!("request {nth} ({}), {fault:?}, at once: {at_once}", flow[nth]);
+                let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
                 let (stage, neighbours) = crowded();
                 one(
                     &stage,
