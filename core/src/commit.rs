@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Reading},
+    marks::{self, Mark, Notes, Reading, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -139,7 +139,6 @@ fn form<I: Io>(
         Token::Env(_) => None,
     };
     let mut form = marks_form(edge, config, mark, in_notes)?;
-    form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));
     form.push(("hostname", reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
@@ -180,7 +179,14 @@ fn marks_form<I: Io>(
         _ => mark.expires,
     };
     let tags = marks::tags(existing, mark, expires, edge.settings.limits.tag_budget);
-    Ok(vec![("tags", tags), ("description", description), ("digest", config.digest.clone())])
+    let mut form = vec![("tags", tags), ("description", description), ("digest", config.digest.clone())];
+    // A DELETE has no digest. One that is executed late, after a renewal or on the
+    // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
+    let protected = mark.want != Want::Gone;
+    if config.protection != Some(protected) {
+        form.push(("protection", u8::from(protected).to_string()));
+    }
+    Ok(form)
 }
 
 /// A clone has its template's address: the pool's, or DHCP, replaces it.

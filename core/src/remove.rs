@@ -11,8 +11,9 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
+    marks::Mark,
     place::{Place, place},
-    pve::task::Upid,
+    pve::{PveError, task::Upid},
     sandbox::SandboxId,
 };
 
@@ -25,33 +26,28 @@ pub enum Removed {
     Working,
 }
 
-/// Deletes a sandbox: the DELETE is the very next request after the read that
-/// showed the nonce, since PVE's has no digest; after any wait it is read again.
+/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
+/// the next guest of that VMID: so committed guests are protected, and the PUT
+/// that takes the protection off, by digest, is what decides whose guest goes.
+/// The DELETE is the very next request; after any wait all is read again.
 pub async fn remove<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
-    for _ in 0..4 {
-        let Place { node, config, mark, .. } = place(edge, caller, id).await?;
-        if let Some(lock) = &config.lock {
-            return match lock.as_str() {
-                "destroyed" => Ok(Removed::Working),
-                lock => Err(commit::locked(lock, &mark)),
-            };
+    for _ in 0..6 {
+        let found = place(edge, caller, id).await?;
+        let mark = &found.mark;
+        if let Some(lock) = &found.config.lock {
+            return locked(lock, mark);
         }
-        let lxc = edge.pve.lxc(&node, mark.vmid);
-        let error = match edge.send(lxc.destroy()).await {
+        let error = match destroy(edge, &found).await {
             Ok(task) => return wait(edge, &task, deadline).await,
             Err(error) => error,
         };
-        if error.is_protected() {
-            let form = [("protection", "0"), ("digest", &*config.digest)];
-            match edge.send(lxc.set_config(&form)).await {
-                Err(error) if !error.is_digest_mismatch() => return Err(error.into()),
-                _ => continue,
-            }
+        if error.is_digest_mismatch() || error.is_protected() {
+            continue;
         }
         if error.is_missing() {
             // It may have moved; only a listing that lacks it proves that it is gone.
@@ -62,8 +58,7 @@ pub async fn remove<I: Io>(
             }
         }
         return match error.lock() {
-            Some("destroyed") => Ok(Removed::Working),
-            Some(lock) => Err(commit::locked(lock, &mark)),
+            Some(lock) => locked(lock, mark),
             // It may have been executed: another try finds out, from the start.
             None if error.is_unanswered() && edge.now() < deadline => continue,
             None => Err(error.into()),
@@ -72,8 +67,21 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
 }
 
+async fn destroy<I: Io>(edge: &Edge<'_, I>, found: &Place) -> Result<Upid, PveError> {
+    let lxc = edge.pve.lxc(&found.node, found.mark.vmid);
+    if found.config.protection == Some(true) {
+        edge.send(lxc.set_config(&[("protection", "0"), ("digest", &*found.config.digest)])).await?;
+    }
+    edge.send(lxc.destroy()).await
+}
+
+fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
+    if lock == "destroyed" { Ok(Removed::Working) } else { Err(commit::locked(lock, mark)) }
+}
+
 async fn wait<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTime) -> Result<Removed, Error> {
-    let mut pause = Duration::from_millis(1100);
+    // A stop and a destruction, of a second each as a rule.
+    let mut pause = Duration::from_millis(2100);
     while edge.now() < deadline && edge.left() > 1 {
         edge.pause(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(4));
