@@ -5,6 +5,8 @@ mod budgets;
 mod client;
 mod concurrency;
 mod expiry;
+mod interleaving;
+mod late;
 mod matrix;
 mod pve_faults;
 mod secrets;

@@ -158,14 +158,15 @@ fn get_of_a_half_made_one() {
         before::half_made,
         operation,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        GET nodes/pve1/tasks/UPID/status
-        POST exec
-        POST exec"#]],
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            GET nodes/pve1/tasks/UPID/status
+            POST exec
+            POST exec"#]],
         after::polled,
     );
 }
@@ -231,20 +232,20 @@ fn delete() {
         before::running,
         |id| Ask::end(id),
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
     run(
         before::long_running,
         |id| Ask::end(id),
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
 }

@@ -17,34 +17,34 @@ fn cold() {
         &Stage::new(),
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200
-        POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -87,36 +87,36 @@ fn on_pve_8_the_token_travels_in_the_notes() {
         &on_version(Version::V8, "local:snippets/hook.sh"),
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200 Parameter verification failed.
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024
-          200
-        POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -126,36 +126,36 @@ fn on_pve_7_the_token_travels_in_the_notes() {
         &on_version(Version::V7_4, "local:snippets/hook.sh"),
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200 Parameter verification failed.
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024
-          200
-        POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -166,26 +166,26 @@ fn on_pve_8_without_a_hookscript_nothing_is_left() {
         &stage,
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200 Parameter verification failed.
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-          200
-        = 502 {"code":"exec-token-not-applied","detail":"this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root; undo: the half-made guest is being removed","requestId":"75wsi4hsjku33cdf","retryable":false,"status":502,"title":"The exec token did not reach the sandbox","type":"urn:pve-edge:problem:exec-token-not-applied","undo":"the half-made guest is being removed"}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            = 502 {"code":"exec-token-not-applied","detail":"this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root; undo: the half-made guest is being removed","requestId":"75wsi4hsjku33cdf","retryable":false,"status":502,"title":"The exec token did not reach the sandbox","type":"urn:pve-edge:problem:exec-token-not-applied","undo":"the half-made guest is being removed"}
+        "#]],
     );
     stage.world.settle();
     assert_eq!(stage.world.sim().guests().count(), 1);
@@ -200,36 +200,36 @@ fn a_larger_disk() {
         &Stage::on(sim),
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/758960/resize disk=rootfs size=8G
-          200
-        POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/resize disk=rootfs size=8G
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -246,34 +246,34 @@ fn an_address_of_the_pool() {
         &stage,
         Ask::create(),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/200000/config
-          200
-        GET /api2/json/nodes/pve1/lxc/200000/config
-          200
-        GET /api2/json/nodes/pve1/lxc/200000/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-200000 cores=1 memory=1024 net0=name=eth0,bridge=vmbr7,hwaddr=BC:24:11:C3:4D:0B,ip=10.50.0.3/29,type=veth,gw=10.50.0.1 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200
-        POST /api2/extjs/nodes/pve1/lxc/200000/status/start
-          200
-        POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-200000-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/200000/config
+              200
+            GET /api2/json/nodes/pve1/lxc/200000/config
+              200
+            GET /api2/json/nodes/pve1/lxc/200000/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-200000 cores=1 memory=1024 net0=name=eth0,bridge=vmbr7,hwaddr=BC:24:11:C3:4D:0B,ip=10.50.0.3/29,type=veth,gw=10.50.0.1 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/200000/status/start
+              200
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-200000-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
 }
 
@@ -284,34 +284,34 @@ fn a_replay() {
         &stage,
         Ask::create_keyed("k1"),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/9000/config
-          200
-        POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=856385 hostname=vm-856385 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        PUT /api2/extjs/nodes/pve1/lxc/856385/config tags=pe1.prod.856385.abuvloiazucki5ke.blue.1767229200.dnc.xfhr435u.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-856385 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-          200
-        POST /api2/extjs/nodes/pve1/lxc/856385/status/start
-          200
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-        ! connection refused
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=856385 hostname=vm-856385 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/856385/config tags=pe1.prod.856385.abuvloiazucki5ke.blue.1767229200.dnc.xfhr435u.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-856385 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/856385/status/start
+              200
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
     );
     stage.world.advance(Duration::minutes(1));
     check(
