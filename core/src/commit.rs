@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Reading, Want},
+    marks::{self, Mark, Notes, Reading, Role, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -56,6 +56,27 @@ pub async fn first<I: Io>(
     let by_notes = form(edge, config, mark, Token::Notes(&token)).map_err(Failure::Final)?;
     match edge.send(lxc.set_config(&borrowed(&by_notes))).await {
         Ok(_) => Ok(mark.clone()),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// The commit of a template: nothing of the sandbox's identity, token or address stays.
+pub async fn template<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<(), Failure> {
+    let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
+    form.push(("onboot", "0".into()));
+    if let Some(net0) = &config.net0 {
+        form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)])));
+    }
+    if config.env.is_some() {
+        form.push(("delete", "env".into()));
+    }
+    match edge.send(edge.pve.lxc(node, mark.vmid).set_config(&borrowed(&form))).await {
+        Ok(_) => Ok(()),
         Err(error) => Err(failure(error)),
     }
 }
@@ -182,8 +203,8 @@ fn marks_form<I: Io>(
     let mut form = vec![("tags", tags), ("description", description), ("digest", config.digest.clone())];
     // A DELETE has no digest. One that is executed late, after a renewal or on the
     // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
-    let protected = mark.want != Want::Gone;
-    if config.protection != Some(protected) {
+    let protected = mark.want != Want::Gone && mark.role == Role::Sandbox;
+    if config.protection.unwrap_or(false) != protected {
         form.push(("protection", u8::from(protected).to_string()));
     }
     Ok(form)

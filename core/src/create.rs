@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish},
+    finish::{carry_on, finish, start_and_probe},
     source::default_preset,
 };
 use crate::{
@@ -23,10 +23,13 @@ use crate::{
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
-    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Sizes, Want, read as read_marks},
+    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want, read as read_marks},
     nonce::Nonce,
     place::{Place, may},
     pve::task::Upid,
+    quota,
+    sandbox::SandboxId,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
@@ -71,8 +74,9 @@ pub async fn create<I: Io>(
         return Ok(Created { progress, replayed: true });
     }
     inventory.room_for_tags()?;
-    inventory.room_for(caller.team.as_str(), edge.settings, edge.now())?;
-    let sources = source::sources(edge.settings, &inventory, request)?;
+    let sources = source::sources(edge.settings, &inventory, caller, request)?;
+    let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
+    quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref())?;
     let ttl = request.ttl(edge.settings)?;
     let intent = |vmid, node: &str, source: &Template| Mark {
@@ -130,11 +134,10 @@ async fn replay<I: Io>(
     key: &Key,
 ) -> Result<Option<Place>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
-        guest.ours.as_ref().is_some_and(|it| {
-            it.mark.key == Some(key.hash)
-                && it.mark.team == caller.team.as_str()
-                && it.mark.want != Want::Gone
-        })
+        guest
+            .ours
+            .as_ref()
+            .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
     let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
@@ -157,7 +160,7 @@ async fn replay<I: Io>(
             continue;
         };
         key.check(mark)?;
-        if mark.is_expired(edge.now()) {
+        if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(
                 Code::Expired,
                 "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
@@ -179,7 +182,6 @@ fn intent<I: Io>(
     node: &str,
     source: &Template,
 ) -> Mark {
-    let from_preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
     Mark {
         format: 1,
         deployment: edge.settings.deployment.to_string(),
@@ -191,20 +193,33 @@ fn intent<I: Io>(
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         want: Want::On,
         phase: Phase::Committed,
+        role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),
         secret: Some(edge.settings.secrets.newest().name().to_owned()),
         name: request.name.clone(),
         template: Some(source.vmid),
-        snapshot: source.snapshot.clone(),
-        sizes: Sizes {
-            cpu: request.cpu.or(from_preset.map(|it| it.cores)),
-            memory: request.memory.or(from_preset.map(|it| it.memory_mib)),
-            disk: request.disk.or(from_preset.map(|it| it.disk_gib)),
+        snapshot: match (&source.snapshot, &source.own) {
+            (Some(preset), _) => Some(SourceId::Preset(preset.clone())),
+            (None, Some(own)) => Some(SourceId::Own(SandboxId::of(own))),
+            (None, None) => None,
         },
+        sizes: sizes(request, source),
         problem: None,
+        keeps: None,
+        taken_from: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
+    }
+}
+
+/// What was asked for, else what the preset's name says.
+fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
+    let preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    Sizes {
+        cpu: request.cpu.or(preset.map(|it| it.cores)),
+        memory: request.memory.or(preset.map(|it| it.memory_mib)),
+        disk: request.disk.or(preset.map(|it| it.disk_gib)),
     }
 }
 

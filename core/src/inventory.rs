@@ -1,12 +1,10 @@
 //! One listing of the cluster, and what it says about templates, sandboxes and room.
 
-use time::OffsetDateTime;
-
 use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Listed, Want},
+    marks::{self, Listed, Mark, Role, Want},
     preset::SnapshotId,
     pve::cluster::Resource,
     settings::Settings,
@@ -25,8 +23,10 @@ pub struct Guest {
     pub row: Resource,
     /// Its VMID.
     pub vmid: Vmid,
-    /// What its tags say; `None` for those of others.
+    /// What its tags say, for a sandbox of ours.
     pub ours: Option<Listed>,
+    /// What its tags say, for a template that is a snapshot of ours.
+    pub snapshot: Option<Listed>,
 }
 
 impl Guest {
@@ -44,6 +44,8 @@ pub struct Template {
     pub node: String,
     /// The preset and version that it is, if any.
     pub snapshot: Option<SnapshotId>,
+    /// The snapshot of a sandbox that it is, if it is one.
+    pub own: Option<Mark>,
     /// Who works on it.
     pub lock: Option<String>,
 }
@@ -73,9 +75,13 @@ impl Inventory {
                 others.push(row);
                 continue;
             };
-            let ours = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
+            let listed = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
                 .filter(|it| it.mark.deployment == deployment);
-            guests.push(Guest { row, vmid, ours });
+            let (ours, snapshot) = match listed {
+                Some(it) if it.mark.role == Role::Template => (None, Some(it)),
+                sandbox => (sandbox, None),
+            };
+            guests.push(Guest { row, vmid, ours, snapshot });
         }
         guests.sort_by_key(|it| it.vmid);
         Self { guests, others }
@@ -97,13 +103,19 @@ impl Inventory {
     pub fn templates(&self, settings: &Settings) -> Vec<Template> {
         self.guests
             .iter()
-            .filter(|it| it.row.kind == "lxc" && it.row.template != Some(false))
+            // PVE tells late that a guest has become a template; of ours the tags know.
+            .filter(|it| it.row.kind == "lxc" && (it.row.template != Some(false) || it.snapshot.is_some()))
             .filter(|it| !settings.vmid_range.contains(it.vmid))
             .filter_map(|it| {
+                let own = it.snapshot.as_ref().map(|it| it.mark.clone());
+                let snapshot = marks::template(it.tags());
+                // A snapshot is offered to its team without a tag of its own.
+                let snapshot = if own.is_some() { snapshot.flatten() } else { snapshot? };
                 Some(Template {
                     vmid: it.vmid,
                     node: it.row.node.clone(),
-                    snapshot: marks::template(it.tags())?,
+                    snapshot,
+                    own: own.filter(|it| it.want == Want::On),
                     lock: it.row.lock.clone(),
                 })
             })
@@ -146,32 +158,6 @@ impl Inventory {
             ),
         )
         .retry_after(60))
-    }
-
-    /// Refuses what the team's quotas do not allow.
-    pub fn room_for(&self, team: &str, settings: &Settings, now: OffsetDateTime) -> Result<(), Error> {
-        let mine = || self.guests.iter().filter_map(|it| it.ours.as_ref()).filter(|it| it.mark.team == team);
-        if let Some(most) = settings.limits.max_sandboxes {
-            let live = mine()
-                .filter(|it| it.mark.want != Want::Gone)
-                .filter(|it| !(it.mark.is_expired(now) && it.mark.on_expiry == marks::OnExpiry::Delete))
-                .count();
-            if live as u64 >= u64::from(most) {
-                let text = format!("{live} of {most} sandboxes of team {team} exist: delete some");
-                return Err(Error::new(Code::QuotaExceeded, text).retry_after(60));
-            }
-        }
-        if let Some(most) = settings.limits.creates_per_minute {
-            let ages: Vec<i64> = mine().map(|it| it.mark.age(now)).filter(|it| *it < 60).collect();
-            if ages.len() as u64 >= u64::from(most) {
-                let wait = 60 - ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
-                let text = format!("{} of {most} sandboxes a minute were made by team {team}", ages.len());
-                return Err(
-                    Error::new(Code::RateLimited, text).retry_after(u32::try_from(wait).unwrap_or(60))
-                );
-            }
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Reading},
+    marks::{self, Mark, Reading, Role},
     nonce::Nonce,
     pve::{PveError, lxc::Config, task::Task},
     sandbox::SandboxId,
@@ -51,7 +51,7 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
     if !id.node.is_empty() {
         match edge.send(edge.pve.lxc(&id.node, id.vmid).config()).await {
             Ok(config) => return prove(edge, caller, id, &id.node, config).map(Found::here),
-            Err(error) if error.is_missing() || error.is_node_silent() => {}
+            Err(error) if error.is_missing() || error.is_node_silent() || error.is_late() => {}
             Err(error) => return Err(not_ours_to_see(error)),
         }
     }
@@ -115,7 +115,9 @@ fn prove<I: Io>(
     let committed = matches!(reading, Reading::Committed(_));
     match reading {
         Reading::Intent(mark) | Reading::Committed(mark)
-            if mark.nonce == id.nonce && may(caller, &mark, &edge.settings.deployment) =>
+            if mark.nonce == id.nonce
+                && mark.role == Role::Sandbox
+                && may(caller, &mark, &edge.settings.deployment) =>
         {
             Ok(Place { node: node.to_owned(), config, mark, committed })
         }

@@ -12,9 +12,11 @@ use crate::{
     inventory::Inventory,
     io::Io,
     marks::Mark,
-    place::{Place, place},
-    pve::{PveError, task::Upid},
+    place::place,
+    pve::{PveError, lxc::Config, task::Upid},
     sandbox::SandboxId,
+    vmid::Vmid,
+    wait::wait,
 };
 
 /// Whether PVE is done.
@@ -42,8 +44,8 @@ pub async fn remove<I: Io>(
         if let Some(lock) = &found.config.lock {
             return locked(lock, mark);
         }
-        let error = match destroy(edge, &found).await {
-            Ok(task) => return wait(edge, &task, deadline).await,
+        let error = match destroy(edge, &found.node, &found.config, mark.vmid).await {
+            Ok(task) => return finished(edge, &task, deadline).await,
             Err(error) => error,
         };
         if error.is_digest_mismatch() || error.is_protected() {
@@ -67,10 +69,16 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
 }
 
-async fn destroy<I: Io>(edge: &Edge<'_, I>, found: &Place) -> Result<Upid, PveError> {
-    let lxc = edge.pve.lxc(&found.node, found.mark.vmid);
-    if found.config.protection == Some(true) {
-        edge.send(lxc.set_config(&[("protection", "0"), ("digest", &*found.config.digest)])).await?;
+/// Takes the protection off, if the guest is still what `config` says, and destroys it.
+pub(crate) async fn destroy<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    vmid: Vmid,
+) -> Result<Upid, PveError> {
+    let lxc = edge.pve.lxc(node, vmid);
+    if config.protection == Some(true) {
+        edge.send(lxc.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
     }
     edge.send(lxc.destroy()).await
 }
@@ -79,29 +87,23 @@ fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
     if lock == "destroyed" { Ok(Removed::Working) } else { Err(commit::locked(lock, mark)) }
 }
 
-async fn wait<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTime) -> Result<Removed, Error> {
-    // A stop and a destruction, of a second each as a rule.
-    let mut pause = Duration::from_millis(2100);
-    while edge.now() < deadline && edge.left() > 1 {
-        edge.pause(pause, deadline).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(4));
-        match edge.send(edge.pve.task(task)).await {
-            Ok(status) => match status.exit() {
-                None => {}
-                Some(Ok(())) => return Ok(Removed::Done),
-                Some(Err(cause)) if cause.contains("does not exist") => return Ok(Removed::Done),
-                Some(Err(cause)) if cause.contains("can't lock file") || cause.contains("is locked") => {
-                    return Ok(Removed::Working);
-                }
-                Some(Err(cause)) => {
-                    return Err(Error::new(
-                        Code::TaskFailed,
-                        format!("PVE could not destroy the guest: {cause}"),
-                    ));
-                }
-            },
-            Err(_) => return Ok(Removed::Working),
+async fn finished<I: Io>(
+    edge: &Edge<'_, I>,
+    task: &Upid,
+    deadline: OffsetDateTime,
+) -> Result<Removed, Error> {
+    // A stop and a destruction take a second each as a rule.
+    edge.pause(Duration::from_secs(1), deadline).await;
+    match wait(edge, task, deadline).await {
+        None => Ok(Removed::Working),
+        Some(Ok(())) => Ok(Removed::Done),
+        Some(Err(cause)) if cause.contains("does not exist") => Ok(Removed::Done),
+        // Another one's destroy is at work.
+        Some(Err(cause)) if cause.contains("can't lock file") || cause.contains("is locked") => {
+            Ok(Removed::Working)
+        }
+        Some(Err(cause)) => {
+            Err(Error::new(Code::TaskFailed, format!("PVE could not destroy the guest: {cause}")))
         }
     }
-    Ok(Removed::Working)
 }

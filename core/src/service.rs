@@ -16,6 +16,7 @@ use crate::{
     nonce::base32,
     pve::Pve,
     settings::Settings,
+    sweep::sweep,
 };
 
 /// Largest request body that is read; an adapter that has seen more stops
@@ -97,12 +98,16 @@ pub async fn handle<I: Io>(
     response
 }
 
-/// What the platform's schedule calls; the returned text is for the log.
+/// What the platform's schedule calls: a sweep. The returned text is for the log.
 pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
-    let _ = (io, platform, seed);
-    match &service.0 {
-        Err(problems) => misconfigured(problems).to_string(),
-        Ok(_) => "the schedule reached pve-edge".into(),
+    let ready = match &service.0 {
+        Err(problems) => return misconfigured(problems).to_string(),
+        Ok(ready) => ready,
+    };
+    let edge = Edge::new(io, &ready.settings, &ready.pve, platform, seed);
+    match sweep(&edge, false).await {
+        Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
+        Err(error) => format!("the sweep failed: {error}"),
     }
 }
 

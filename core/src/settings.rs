@@ -2,7 +2,7 @@
 
 mod reader;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use self::reader::{Reader, unknown};
 use crate::{
@@ -318,6 +318,12 @@ fn api_url(text: &str) -> Result<String, String> {
     let authority = uri.authority().ok_or(BAD)?;
     if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(format!("{BAD}, and nothing else: no user, no path"));
+    }
+    let is_local = authority.host() == "localhost" || authority.host().ends_with(".localhost");
+    let is_loopback =
+        authority.host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    if scheme == "http" && !is_local && !is_loopback {
+        return Err("https: over http the API token would travel in clear".into());
     }
     Ok(format!("{scheme}://{authority}"))
 }

@@ -11,6 +11,7 @@ use pve_edge_core::service::Pairs;
 use pve_edge_tests::{
     guests::Guests,
     serve::{Api, serve},
+    sim::server::Server,
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -41,6 +42,7 @@ async fn demo() -> Result<(), String> {
         true => None,
         false => Some(simulate(&mut settings, port).await?),
     };
+    let (guests, _pve) = guests.unzip();
     let api = Arc::new(Api::new(&settings).map_err(|error| format!("trusted roots: {error}"))?);
     if !api.misconfigured().is_empty() {
         return Err(format!("cannot start:\n  {}", api.misconfigured().join("\n  ")));
@@ -98,26 +100,27 @@ fn key(settings: &mut Pairs) -> Option<String> {
         return None;
     }
     let key = format!("demo-{}", random::<16>());
-    let hash = hex(&Sha256::digest(&key));
+    let hash = hex(Sha256::digest(&key));
     default(settings, "EDGE_API_KEYS", format!("demo:{hash}:admin"));
     Some(key)
 }
 
-async fn simulate(settings: &mut Pairs, port: u16) -> Result<Guests, String> {
-    let pve = simulated::start().await.map_err(|error| format!("the simulated PVE: {error}"))?;
+async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), String> {
+    let pve =
+        simulated::start(&random::<16>()).await.map_err(|error| format!("the simulated PVE: {error}"))?;
     default(settings, "EDGE_SECRET", random::<32>());
     default(settings, "EDGE_DEPLOYMENT", "demo".to_owned());
     default(settings, "PVE_PUBLIC_DOMAIN", format!("http://localhost:{port}"));
     for (name, value) in pve.settings {
         default(settings, name, value);
     }
-    Ok(Guests::new(pve.inventory))
+    Ok((Guests::new(pve.inventory), pve.server))
 }
 
 fn random<const N: usize>() -> String {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    hex(&bytes)
+    hex(bytes)
 }
 
 /// Ends when this process is asked to: guests' processes must not outlive it.

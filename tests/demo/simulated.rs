@@ -1,8 +1,34 @@
-//! The seam to the simulator: a PVE to talk to, and who is in it.
+//! The simulated PVE of the demo: one node, two templates, an API token with
+//! the role of the README, on a free port of loopback.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex},
+};
 
-use pve_edge_tests::guests::Inventory;
+use pve_edge_tests::{
+    guests::{GuestState, Inventory},
+    sim::{
+        Setup, Sim, Spec,
+        server::{Server, Shared, lock, serve},
+    },
+};
+use time::OffsetDateTime;
+
+const TOKEN: &str = "edge@pve!demo";
+const GUESTS: [&str; 10] = [
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Clone",
+    "VM.Config.CPU",
+    "VM.Config.Disk",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.PowerMgmt",
+    "VM.Snapshot",
+];
 
 /// A simulated PVE that is being served.
 pub(crate) struct Simulated {
@@ -10,9 +36,58 @@ pub(crate) struct Simulated {
     pub settings: Vec<(&'static str, String)>,
     /// Its guests.
     pub inventory: Arc<dyn Inventory>,
+    /// Ends when it is dropped.
+    pub server: Server,
 }
 
 /// Starts one on a free port of loopback.
-pub(crate) async fn start() -> io::Result<Simulated> {
-    Err(io::Error::other("not part of this build; set PVE_API_URL"))
+pub(crate) async fn start(secret: &str) -> io::Result<Simulated> {
+    let sim: Shared = Arc::new(Mutex::new(cluster(secret)));
+    let server = serve(sim.clone(), 0).await?;
+    let settings = vec![
+        ("PVE_API_URL", format!("http://{}", server.address)),
+        ("PVE_API_TOKEN", format!("{TOKEN}={secret}")),
+    ];
+    Ok(Simulated { settings, inventory: Arc::new(Guests(sim)), server })
+}
+
+fn cluster(secret: &str) -> Sim {
+    let mut sim = Sim::new(Setup { start: OffsetDateTime::now_utc(), ..Setup::default() });
+    sim.add(Spec::template(9000).tags("pvelxc_2vcpu_4gb_16gb_v1").disk("16G"));
+    sim.add(Spec::template(9001).tags("pvelxc_4vcpu_8gb_32gb_v1").disk("16G"));
+    let user = TOKEN.split('!').next().unwrap_or_default();
+    sim.token(TOKEN, secret, true);
+    for who in [TOKEN, user] {
+        sim.grant(who, "/vms", &GUESTS);
+        sim.grant(who, "/storage", &["Datastore.AllocateSpace"]);
+        sim.grant(who, "/sdn/zones/localnetwork/vmbr0", &["SDN.Use"]);
+        sim.grant(who, "/nodes", &["Sys.Audit"]);
+    }
+    sim
+}
+
+struct Guests(Shared);
+
+impl Inventory for Guests {
+    fn guest(&self, vmid: u32) -> Option<GuestState> {
+        let sim = lock(&self.0);
+        let guest = sim.guest(vmid)?;
+        let run = guest.run.as_ref().filter(|run| run.ready <= sim.now());
+        Some(GuestState {
+            running: run.is_some(),
+            token: run.and_then(|run| run.token.clone()),
+            ip: IpAddr::V4(address(vmid)),
+        })
+    }
+
+    fn at(&self, ip: IpAddr) -> Option<u32> {
+        let sim = lock(&self.0);
+        sim.guests().find(|guest| IpAddr::V4(address(guest.vmid)) == ip).map(|guest| guest.vmid)
+    }
+}
+
+/// Of loopback, one for each VMID.
+fn address(vmid: u32) -> Ipv4Addr {
+    let [_, a, b, c] = vmid.to_be_bytes();
+    Ipv4Addr::new(127, 64 | (a & 63), b, c)
 }

@@ -121,6 +121,9 @@ fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
         snapshot: None,
         sizes: Sizes::default(),
         problem: None,
+        keeps: None,
+        taken_from: None,
+        role: Default::default(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         other: Default::default(),
     }

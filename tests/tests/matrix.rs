@@ -44,10 +44,10 @@ fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reac
     let requests = stage.world.requests();
     let flow: Vec<String> = requests.iter().skip(before).map(|it| shape(&it.method, &it.path)).collect();
     reached.assert_eq(&flow.join("\n"));
-    for nth in 0..flow.len() {
+    for (nth, step) in flow.iter().enumerate() {
         for fault in faults() {
             for at_once in [true, false] {
-                let told = format!("request {nth} ({}), {fault:?}, at once: {at_once}", flow[nth]);
+                let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
                 let (stage, neighbours) = crowded();
                 one(
                     &stage,
@@ -111,19 +111,18 @@ fn create_with_a_key() {
         |_| String::new(),
         |_| Ask::create_keyed(CREATE),
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/lxc/TEMPLATE/config
-        POST nodes/pve1/lxc/TEMPLATE/clone
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        GET nodes/pve1/tasks/UPID/status
-        POST exec
-        POST exec"#]],
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
         after::created_with_a_key,
     );
 }
@@ -134,19 +133,18 @@ fn create_without_a_key() {
         |_| String::new(),
         |_| Ask::create(),
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/lxc/TEMPLATE/config
-        POST nodes/pve1/lxc/TEMPLATE/clone
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        GET nodes/pve1/tasks/UPID/status
-        POST exec
-        POST exec"#]],
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
         after::created_without_a_key,
     );
 }
@@ -164,7 +162,7 @@ fn get_of_a_half_made_one() {
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
             POST exec
-            GET nodes/pve1/tasks/UPID/status
+            POST exec
             POST exec
             POST exec"#]],
         after::polled,
@@ -230,7 +228,7 @@ fn extend() {
 fn delete() {
     run(
         before::running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
@@ -240,7 +238,7 @@ fn delete() {
     );
     run(
         before::long_running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config

@@ -18,6 +18,7 @@ use crate::{
     place::Place,
     pve::{PveError, lxc::Config, task::Upid},
     reach,
+    remove::destroy,
     sandbox::is_coming_up,
 };
 
@@ -48,7 +49,11 @@ pub(crate) async fn finish<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Claimed { node, mark, mut task, mut seen } = claimed;
-    let mut wait = Backoff::new(450, 1.3);
+    let mut wait = Backoff::new(600, 480, 1.1);
+    // A clone that was just accepted is not done yet.
+    if task.is_some() {
+        edge.pause(wait.next(), deadline).await;
+    }
     let place = loop {
         match look(edge, &node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
@@ -176,7 +181,7 @@ async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mar
 }
 
 /// An error here is one that asking again does not mend.
-async fn start_and_probe<I: Io>(
+pub(crate) async fn start_and_probe<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
@@ -184,7 +189,7 @@ async fn start_and_probe<I: Io>(
     running: bool,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let mut task = if running {
+    let task = if running {
         None
     } else {
         match edge.send(edge.pve.lxc(node, mark.vmid).start()).await {
@@ -194,18 +199,15 @@ async fn start_and_probe<I: Io>(
             Err(_) => return Ok(false),
         }
     };
-    let mut wait = Backoff::new(400, 1.25);
+    let mut wait = Backoff::new(600, 200, 1.15);
     let mut tries = 0_u32;
     let mut refusals = 0_u32;
     loop {
         // Each look at PVE comes after a few at the guest: a start seldom fails.
-        if tries % 4 == 3 {
-            if let Some(cause) = failed(edge, task.as_ref()).await {
-                return started_meanwhile(edge, node, mark, &cause).await;
-            }
-            if tries > 8 {
-                task = None;
-            }
+        if tries % 8 == 7
+            && let Some(cause) = failed(edge, task.as_ref()).await
+        {
+            return started_meanwhile(edge, node, mark, &cause).await;
         }
         if tries > 0 || task.is_none() {
             match reach::probe(edge, node, config, mark).await {
@@ -305,10 +307,14 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
         Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
-            Reading::Intent(found) if found.nonce == mark.nonce => match edge.send(lxc.destroy()).await {
-                Ok(_) => "the half-made guest is being removed".to_owned(),
-                Err(error) => format!("removing the half-made guest failed ({error}); the sweep removes it"),
-            },
+            Reading::Intent(found) if found.nonce == mark.nonce => {
+                match destroy(edge, node, &config, mark.vmid).await {
+                    Ok(_) => "the half-made guest is being removed".to_owned(),
+                    Err(error) => {
+                        format!("removing the half-made guest failed ({error}); the sweep removes it")
+                    }
+                }
+            }
             Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
             _ => "VMID is not ours any more; it was left alone".to_owned(),
         },
@@ -316,20 +322,21 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
     Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
 }
 
-/// Waits that grow.
+/// A first wait, then others that grow: often a task takes about a second.
 struct Backoff {
-    milliseconds: f64,
+    next: Duration,
+    then: Duration,
     factor: f64,
 }
 
 impl Backoff {
-    fn new(milliseconds: u32, factor: f64) -> Self {
-        Self { milliseconds: f64::from(milliseconds), factor }
+    fn new(first: u64, then: u64, factor: f64) -> Self {
+        Self { next: Duration::from_millis(first), then: Duration::from_millis(then), factor }
     }
 
     fn next(&mut self) -> Duration {
-        let now = self.milliseconds;
-        self.milliseconds = (now * self.factor).min(2500.0);
-        Duration::from_secs_f64(now / 1000.0)
+        let now = std::mem::replace(&mut self.next, self.then);
+        self.then = self.then.mul_f64(self.factor).min(Duration::from_millis(2500));
+        now
     }
 }

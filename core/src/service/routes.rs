@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::Stream;
 use http::{HeaderMap, Method, Request, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -24,10 +24,13 @@ use crate::{
     io::{Io, NetError},
     marks::Mark,
     place::not_found,
+    power::{self, Did, Keeps},
     read::{self, Filter},
     remove::{self, Removed},
     request::{Ttl, json as read_json},
     sandbox::{Sandbox, SandboxId, State},
+    snapshot::{self, SourceId, Status},
+    sweep::sweep,
 };
 
 /// How long a creation waits when nobody says.
@@ -60,10 +63,30 @@ pub(super) enum Action {
     Extend,
     /// Run a command in it.
     Exec,
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Reboot it.
+    Reboot,
+    /// Pause it.
+    Pause,
+    /// Resume it.
+    Resume,
+    /// Take a snapshot of it.
+    TakeSnapshot,
+    /// All snapshots and presets.
+    ListSnapshots,
+    /// One snapshot.
+    GetSnapshot,
+    /// Delete it.
+    DeleteSnapshot,
+    /// Sweep.
+    Sweep,
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 10] = [
+pub(super) const ROUTES: [(&str, &str, Action); 20] = [
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
     ("GET", "/api/config/sandbox", Action::Config),
@@ -74,6 +97,16 @@ pub(super) const ROUTES: [(&str, &str, Action); 10] = [
     ("DELETE", "/api/sandboxes/{id}", Action::Delete),
     ("POST", "/api/sandboxes/{id}/extend", Action::Extend),
     ("POST", "/api/sandboxes/{id}/exec", Action::Exec),
+    ("POST", "/api/sandboxes/{id}/start", Action::Start),
+    ("POST", "/api/sandboxes/{id}/stop", Action::Stop),
+    ("POST", "/api/sandboxes/{id}/reboot", Action::Reboot),
+    ("POST", "/api/sandboxes/{id}/pause", Action::Pause),
+    ("POST", "/api/sandboxes/{id}/resume", Action::Resume),
+    ("POST", "/api/sandboxes/{id}/snapshots", Action::TakeSnapshot),
+    ("GET", "/api/snapshots", Action::ListSnapshots),
+    ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
+    ("DELETE", "/api/snapshots/{id}", Action::DeleteSnapshot),
+    ("POST", "/api/gc", Action::Sweep),
 ];
 
 /// A row of the table that a request matches.
@@ -143,7 +176,8 @@ fn unmatched(path: &str, methods: &[&str]) -> Error {
     if methods.is_empty() {
         Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
     } else {
-        Error::new(Code::MethodNotAllowed, format!("{path} takes {}", methods.join(", ")))
+        let methods = methods.join(", ");
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).member("allow", methods)
     }
 }
 
@@ -202,7 +236,93 @@ async fn whole<I: Io>(
             let outcome = execd::collect(opened, cap).await.map_err(|error| exec::failed(&error))?;
             Ok(plain(200, &outcome))
         }
+        Action::Start | Action::Stop | Action::Reboot | Action::Pause | Action::Resume => {
+            power(edge, caller, route.action, &id()?, headers, body).await
+        }
+        Action::TakeSnapshot | Action::ListSnapshots | Action::GetSnapshot | Action::DeleteSnapshot => {
+            snapshots(edge, caller, route, headers, body).await
+        }
+        Action::Sweep => {
+            let asked: Gc = read_json(headers, body)?;
+            if !caller.admin {
+                return Err(Error::new(Code::Forbidden, "the sweep works for all teams: use an admin's key"));
+            }
+            Ok(plain(200, &sweep(edge, asked.dry_run).await?))
+        }
     }
+}
+
+async fn snapshots<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    route: &Route,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response<Vec<u8>>, Error> {
+    let id = || match route.id.parse::<SourceId>() {
+        Ok(SourceId::Own(id)) => Ok(id),
+        Ok(SourceId::Preset(id)) => Err(Error::new(
+            Code::Forbidden,
+            format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
+        )),
+        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
+    };
+    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    match route.action {
+        Action::ListSnapshots => {
+            let items = snapshot::list(edge, caller).await?;
+            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+        }
+        Action::TakeSnapshot => {
+            let sandbox = route.id.parse().map_err(|_| not_found(&route.id))?;
+            let asked = read_json(headers, body)?;
+            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
+            let place = format!("/api/snapshots/{}", taken.snapshot_id);
+            let status = if taken.status == Status::Ready { 201 } else { 202 };
+            Ok(with(plain(status, &taken), "location", &place))
+        }
+        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
+            true => Ok(empty()),
+            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
+        },
+        _ => Ok(plain(200, &snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct Gc {
+    dry_run: bool,
+}
+
+async fn power<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    action: Action,
+    id: &SandboxId,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response<Vec<u8>>, Error> {
+    let deadline = edge.deadline(wait(headers)?.unwrap_or(CREATE_WAIT));
+    let done = match action {
+        Action::Stop => power::stop(edge, caller, id, &read_json(headers, body)?, deadline).await?,
+        Action::Reboot => power::reboot(edge, caller, id, &read_json(headers, body)?, deadline).await?,
+        Action::Pause => power::pause(edge, caller, id, &read_json(headers, body)?, deadline).await?,
+        _ => power::start(edge, caller, id, &read_json(headers, body)?, deadline).await?,
+    };
+    let (sandbox, mark) = read::get(edge, caller, id, edge.now()).await?;
+    let powered = Powered { did: done.did, keeps: done.keeps, sandbox };
+    Ok(tagged(plain(if done.finished { 200 } else { 202 }, &powered), mark.as_ref()))
+}
+
+/// A sandbox after a power action.
+#[derive(Serialize)]
+struct Powered {
+    did: Did,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keeps: Option<Keeps>,
+    #[serde(flatten)]
+    sandbox: Sandbox,
 }
 
 #[derive(Debug, Default, Deserialize)]

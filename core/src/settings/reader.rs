@@ -178,6 +178,7 @@ mod tests {
             ("PVE_API_URL", "pve.example.com", "scheme, host and port"),
             ("PVE_API_URL", "https://u:hidden@pve", "no user, no path"),
             ("PVE_API_URL", "https://pve/hidden", "no user, no path"),
+            ("PVE_API_URL", "http://hidden.example.com", "would travel in clear"),
             ("PVE_API_TOKEN", "root@pam=hidden", "USER@REALM!TOKENID=SECRET"),
             ("PVE_API_TOKEN", "root@pam!x=hid;den", "USER@REALM!TOKENID=SECRET"),
             ("PVE_PUBLIC_DOMAIN", "hidden/x", "PVE_PUBLIC_DOMAIN is wrong: a domain"),

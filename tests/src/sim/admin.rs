@@ -113,9 +113,8 @@ impl Sim {
         let first = |name: String, or: &str| if name.is_empty() { or.to_owned() } else { name };
         let node = first(spec.node, &self.setup.nodes[0].name);
         let storage = first(spec.storage, &self.setup.storages[0].id);
-        let mut config = Config::default();
-        config.description = Some(spec.description).filter(|text| !text.is_empty());
-        config.options = spec.options;
+        let description = Some(spec.description).filter(|text| !text.is_empty());
+        let mut config = Config { description, options: spec.options, ..Config::default() };
         config.options.retain(|_, value| !value.is_empty());
         if !spec.tags.is_empty() {
             config.set("tags", spec.tags);

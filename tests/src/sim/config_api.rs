@@ -115,7 +115,7 @@ pub(crate) fn bridges(options: &BTreeMap<String, String>) -> impl Iterator<Item 
 
 /// A network line as PVE prints it, with this address if `key` is a network.
 pub(crate) fn with_hwaddr(key: &str, value: &str, hwaddr: &str) -> String {
-    if !key.strip_prefix("net").is_some_and(|n| n.parse::<u8>().is_ok()) {
+    if key.strip_prefix("net").is_none_or(|n| n.parse::<u8>().is_err()) {
         return value.into();
     }
     let mut parts: BTreeMap<&str, &str> = value.split(',').filter_map(|part| part.split_once('=')).collect();

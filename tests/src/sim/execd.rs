@@ -97,31 +97,25 @@ impl Sim {
 
     /// Asks a guest's daemon; `None` when nobody listens there.
     pub fn exec(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Option<Streamed> {
-        match self.execd_admit(vmid, request)? {
-            Err(refusal) => Some(refusal),
-            Ok(job) => Some(job.run()),
+        match self.execd_admit(vmid, request) {
+            Admitted::Refused => None,
+            Admitted::Answered(answer) => Some(answer),
+            Admitted::Runs(job) => Some(job.run()),
         }
     }
 
     /// Everything but the run itself: a server lets go of the simulator before that.
-    pub(crate) fn execd_admit(
-        &mut self,
-        vmid: u32,
-        request: &Request<Vec<u8>>,
-    ) -> Option<Result<Job, Streamed>> {
-        let run = self.guests.get(&vmid)?.run.as_ref()?;
-        if run.ready > self.now {
-            return None;
-        }
+    pub(crate) fn execd_admit(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Admitted {
+        let run = self.guests.get(&vmid).and_then(|guest| guest.run.as_ref());
+        let Some(run) = run.filter(|run| run.ready <= self.now) else { return Admitted::Refused };
         let token = run.token.clone();
-        let answer = match (request.method(), request.uri().path()) {
-            (&Method::GET, "/healthz") => Err(text(200, "ok")),
-            (_, "/healthz") => Err(text(405, "method not allowed\n")),
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/healthz") => Admitted::Answered(text(200, "ok")),
+            (_, "/healthz") => Admitted::Answered(text(405, "method not allowed\n")),
             (&Method::POST, "/exec") => self.admit(vmid, token.as_deref(), request),
-            (_, "/exec") => Err(text(405, "method not allowed\n")),
-            _ => Err(text(404, "404 page not found\n")),
-        };
-        Some(answer)
+            (_, "/exec") => Admitted::Answered(text(405, "method not allowed\n")),
+            _ => Admitted::Answered(text(404, "404 page not found\n")),
+        }
     }
 
     /// The guest that a host name means: by `port-39375-vm-N`, address or name.
@@ -137,25 +131,38 @@ impl Sim {
         self.guests.values().find(named).map(|guest| guest.vmid)
     }
 
-    fn admit(&mut self, vmid: u32, token: Option<&str>, request: &Request<Vec<u8>>) -> Result<Job, Streamed> {
+    fn admit(&mut self, vmid: u32, token: Option<&str>, request: &Request<Vec<u8>>) -> Admitted {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         if token.is_some_and(|token| presented(request) != Some(token)) {
-            return Err(json_answer(401, &json!({ "error": "Unauthorized" })));
+            return Admitted::Answered(json_answer(401, &json!({ "error": "Unauthorized" })));
         }
         if !header(header::CONTENT_TYPE).contains("application/json") {
-            return Err(json_answer(415, &json!({ "error": "Content-Type must be application/json" })));
+            return Admitted::Answered(json_answer(
+                415,
+                &json!({ "error": "Content-Type must be application/json" }),
+            ));
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
         let command = body["command"].as_str().unwrap_or("").to_owned();
         let timeout = &body["timeout_ms"];
         if command.is_empty() || !(timeout.is_null() || timeout.is_u64()) || request.body().len() > 1 << 20 {
-            return Err(json_answer(400, &json!({ "error": "invalid request" })));
+            return Admitted::Answered(json_answer(400, &json!({ "error": "invalid request" })));
         }
         *self.execd.ran.entry((vmid, command.clone())).or_default() += 1;
         let folder = self.execd.folder.join(vmid.to_string());
         let timeout = timeout.as_u64().filter(|ms| *ms > 0).map(Duration::from_millis);
-        Ok(Job { vmid, command, timeout, folder, runner: self.execd.runner.clone() })
+        Admitted::Runs(Job { vmid, command, timeout, folder, runner: self.execd.runner.clone() })
     }
+}
+
+/// What the daemon makes of a request.
+pub(crate) enum Admitted {
+    /// Nobody listens.
+    Refused,
+    /// An answer that needs no command.
+    Answered(Streamed),
+    /// A command.
+    Runs(Job),
 }
 
 /// A command that may run.

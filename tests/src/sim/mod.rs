@@ -119,7 +119,7 @@ impl Sim {
         arrived: OffsetDateTime,
     ) -> Result<Reply, Blocked> {
         let reply = match wire::read(self, request) {
-            Err(reply) => return Ok(reply),
+            Err(reply) => return Ok(*reply),
             Ok(call) => {
                 let result = table::dispatch(self, &call, arrived);
                 if let Err(Fail::Locked) = result {

@@ -77,6 +77,6 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
 /// Bytes as `8G`: the largest unit that leaves no rest.
 pub(crate) fn shown(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
-    let fitting = units.iter().find(|(shift, _)| bytes != 0 && bytes % (1u64 << shift) == 0);
+    let fitting = units.iter().find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1u64 << shift));
     fitting.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }

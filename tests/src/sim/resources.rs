@@ -112,10 +112,9 @@ fn of_guest(sim: &Sim, call: &Call, guest: &Guest) -> Value {
             item[key] = json!(value);
         }
     }
-    if let Some(pool) = &guest.pool {
-        if sim.may(&call.token, &format!("/pool/{pool}"), &["Pool.Audit"]) {
-            item["pool"] = json!(pool);
-        }
+    let audited = |pool: &&String| sim.may(&call.token, &format!("/pool/{pool}"), &["Pool.Audit"]);
+    if let Some(pool) = guest.pool.as_ref().filter(audited) {
+        item["pool"] = json!(pool);
     }
     if let Some(stats) = sim.stats.get(&guest.vmid) {
         item["status"] = json!(stats.status);

@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
     Sim,
-    execd::{Piece, Streamed},
+    execd::{Admitted, Piece, Streamed},
 };
 
 /// A simulator that several connections share.
@@ -118,9 +118,11 @@ async fn api(sim: Shared, request: Request<Vec<u8>>) -> Response<StreamBody<Chun
 async fn exec(sim: Shared, vmid: u32, request: Request<Vec<u8>>) -> Response<StreamBody<Chunks>> {
     let admitted = lock(&sim).execd_admit(vmid, &request);
     let streamed = match admitted {
-        None => return response(502, "", HeaderMap::new(), once(b"<html>bad gateway</html>".to_vec())),
-        Some(Err(refusal)) => refusal,
-        Some(Ok(job)) => match tokio::task::spawn_blocking(move || job.run()).await {
+        Admitted::Refused => {
+            return response(502, "", HeaderMap::new(), once(b"<html>bad gateway</html>".to_vec()));
+        }
+        Admitted::Answered(answer) => answer,
+        Admitted::Runs(job) => match tokio::task::spawn_blocking(move || job.run()).await {
             Ok(streamed) => streamed,
             Err(_) => return response(500, "", HeaderMap::new(), once(Vec::new())),
         },
@@ -151,10 +153,8 @@ fn response(status: u16, reason: &str, headers: HeaderMap, body: Chunks) -> Resp
     let mut response = Response::new(StreamBody::new(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers;
-    if let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes().to_vec()) {
-        if !reason.as_bytes().is_empty() {
-            response.extensions_mut().insert(reason);
-        }
+    if let (false, Ok(reason)) = (reason.is_empty(), ReasonPhrase::try_from(reason.as_bytes().to_vec())) {
+        response.extensions_mut().insert(reason);
     }
     response
 }

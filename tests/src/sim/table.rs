@@ -127,7 +127,8 @@ const TASKS: &[Param] = &[
     q("userfilter", Text),
     q("vmid", Vmid),
 ];
-const LOG: &[Param] = &[q("limit", Int(0, MAX)), q("start", Int(0, MAX))];
+const LOG: &[Param] =
+    &[Param { since: Version::V8, ..q("download", Bool) }, q("limit", Int(0, MAX)), q("start", Int(0, MAX))];
 const READ: &[Param] = &[q("current", Bool), q("snapshot", Name)];
 const FEATURE: &[Param] = &[p("feature", Enum(&["snapshot", "clone", "copy"])), q("snapname", Name)];
 const RESIZE: &[Param] = &[q("digest", Chars(40)), p("disk", Disk), p("size", Size)];

@@ -58,7 +58,7 @@ impl Call {
 }
 
 /// Reads a request, or says what pveproxy answers at once.
-pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Reply> {
+pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Box<Reply>> {
     let version = sim.setup.version;
     let method = request.method().as_str();
     frame(version, method, request)?;
@@ -69,7 +69,7 @@ pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Reply>
         return Err(said(501, &format!("no formatter for uri {path}"), version));
     }
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let token = sim.authenticate(authorization).map_err(|reason| reply::unauthorized(&reason))?;
+    let token = sim.authenticate(authorization).map_err(|reason| Box::new(reply::unauthorized(&reason)))?;
     let mut form = parse_form(request.uri().query().unwrap_or(""));
     form.extend(body(version, request)?);
     let path = format!("/{rest}");
@@ -84,7 +84,7 @@ pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Reply>
 }
 
 /// Limits of `AnyEvent.pm`.
-fn frame(version: Version, method: &str, request: &Request<Vec<u8>>) -> Result<(), Reply> {
+fn frame(version: Version, method: &str, request: &Request<Vec<u8>>) -> Result<(), Box<Reply>> {
     if !matches!(method, "GET" | "POST" | "PUT" | "DELETE") {
         return Err(said(501, &format!("method '{method}' not available"), version));
     }
@@ -110,7 +110,7 @@ fn headers_too_large(headers: &HeaderMap) -> bool {
     headers.len() >= 64 || size >= 8 << 10
 }
 
-fn body(version: Version, request: &Request<Vec<u8>>) -> Result<BTreeMap<String, String>, Reply> {
+fn body(version: Version, request: &Request<Vec<u8>>) -> Result<BTreeMap<String, String>, Box<Reply>> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let text = String::from_utf8_lossy(request.body());
     match kind.split(';').next().unwrap_or("").trim() {
@@ -139,7 +139,7 @@ fn parse_form(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Booleans and arrays only since 8.
-fn json_form(version: Version, text: &str) -> Result<BTreeMap<String, String>, Reply> {
+fn json_form(version: Version, text: &str) -> Result<BTreeMap<String, String>, Box<Reply>> {
     use serde_json::Value;
     let malformed = || said(if version >= Version::V8 { 500 } else { 501 }, "malformed JSON string", version);
     let Ok(Value::Object(map)) = serde_json::from_str(text) else { return Err(malformed()) };
@@ -161,8 +161,8 @@ fn json_form(version: Version, text: &str) -> Result<BTreeMap<String, String>, R
     Ok(form)
 }
 
-fn said(status: u16, text: &str, version: Version) -> Reply {
-    reply::plain(status, text, text, version)
+fn said(status: u16, text: &str, version: Version) -> Box<Reply> {
+    Box::new(reply::plain(status, text, text, version))
 }
 
 impl Sim {

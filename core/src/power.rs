@@ -1,0 +1,335 @@
+//! Starting, stopping, rebooting, pausing and resuming a sandbox.
+//!
+//! What it shall be is written before anything is done: whoever dies on the
+//! way leaves a sandbox that nobody brings into another state by itself.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{
+    auth::Caller,
+    commit,
+    create::start_and_probe,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{Mark, Phase, Want},
+    place::{Place, place},
+    pve::{PveError, task::Upid},
+    read::gone,
+    request::Ttl,
+    sandbox::SandboxId,
+    wait::wait,
+};
+
+const DEFAULT_TIMEOUT: u32 = 20;
+const LONGEST_TIMEOUT: u32 = 600;
+
+/// What a pause keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeps {
+    /// Processes go on where they were.
+    Memory,
+    /// Files; processes end.
+    Disk,
+}
+
+/// `POST …/stop` and `…/reboot`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct StopBody {
+    /// Without asking the guest first.
+    pub force: bool,
+    /// How long the guest may take before it is stopped hard.
+    pub timeout_seconds: Option<u32>,
+}
+
+/// `POST …/pause`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct PauseBody {
+    /// What it must keep; without it, what the provider can.
+    pub keeps: Option<Keeps>,
+}
+
+/// `POST …/start` and `…/resume`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct StartBody {
+    /// Counts from now; without it an hour, for one that was paused or has expired.
+    #[serde(deserialize_with = "crate::request::present")]
+    pub ttl_seconds: Option<Option<u64>>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Did {
+    /// It was started.
+    Started,
+    /// It was resumed with its memory.
+    Resumed,
+    /// It was stopped.
+    Stopped,
+    /// It was rebooted.
+    Rebooted,
+    /// It was paused.
+    Paused,
+    /// It was so already.
+    Nothing,
+}
+
+/// What a power action came to.
+#[derive(Debug)]
+pub struct Done {
+    /// What was done.
+    pub did: Did,
+    /// Whether PVE is done with it.
+    pub finished: bool,
+    /// What a pause kept.
+    pub keeps: Option<Keeps>,
+}
+
+impl StopBody {
+    fn timeout(&self) -> Result<u32, Error> {
+        let seconds = self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT);
+        if (1..=LONGEST_TIMEOUT).contains(&seconds) {
+            Ok(seconds)
+        } else {
+            Err(Error::field("timeoutSeconds", format!("1 to {LONGEST_TIMEOUT}")))
+        }
+    }
+}
+
+/// Starts what is stopped, or resumes what is paused; its TTL starts over
+/// when it was paused or its time was up.
+pub async fn start<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StartBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let said = body.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
+    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    let now = edge.now();
+    let keeps = mark.keeps.filter(|_| mark.want == Want::Paused);
+    let wanted = commit::change(edge, &node, mark.clone(), |mark| {
+        refuse_condemned(mark)?;
+        let over = mark.want == Want::Paused || mark.is_expired(now);
+        if let Some(ttl) = said.or(over.then(|| Ttl::default(edge.settings))) {
+            mark.expires = ttl.after(now.unix_timestamp());
+        }
+        mark.want = Want::On;
+        mark.phase = Phase::Committed;
+        mark.problem = None;
+        mark.keeps = None;
+        Ok(())
+    })
+    .await?;
+    let running = is_running(edge, &node, &mark).await?;
+    if !running && keeps == Some(Keeps::Memory) {
+        return resume(edge, &node, &mark, deadline).await;
+    }
+    let finished = start_and_probe(edge, &node, &config, &wanted, running, deadline).await?;
+    Ok(Done { did: if running { Did::Nothing } else { Did::Started }, finished, keeps: None })
+}
+
+/// Stops it: asks the guest, and after the timeout does it hard.
+pub async fn stop<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StopBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let timeout = body.timeout()?;
+    let Place { node, mark, .. } = usable(edge, caller, id).await?;
+    want(edge, &node, &mark, |mark| mark.want = Want::Off).await?;
+    let stopped = halt(edge, &node, &mark, (!body.force).then_some(timeout), deadline).await?;
+    Ok(Done {
+        did: if stopped.is_some() { Did::Stopped } else { Did::Nothing },
+        finished: stopped.unwrap_or(true),
+        keeps: None,
+    })
+}
+
+/// Reboots it; what is stopped is not started by it.
+pub async fn reboot<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StopBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let timeout = body.timeout()?;
+    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    refuse_condemned(&mark)?;
+    let task = match edge.send(edge.pve.lxc(&node, mark.vmid).reboot(timeout)).await {
+        Ok(task) => task,
+        Err(error) if error.is_not_running() => {
+            return Err(Error::new(Code::NotRunning, format!("{id} is stopped: start it instead")));
+        }
+        Err(error) => return Err(refused(error, &mark)),
+    };
+    let ended = outcome(edge, &task, deadline).await?;
+    let finished = ended && start_and_probe(edge, &node, &config, &mark, true, deadline).await?;
+    Ok(Done { did: Did::Rebooted, finished, keeps: None })
+}
+
+/// Pauses it. A container keeps its files; its memory only where PVE's
+/// experimental checkpoint is enabled, and then it is verified.
+pub async fn pause<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &PauseBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let memory = body.keeps == Some(Keeps::Memory);
+    if memory && !edge.settings.lxc_criu {
+        return Err(Error::new(
+            Code::Unsupported,
+            "PVE cannot keep a container's memory reliably: pause with keeps=disk, which ends its processes, or \
+             enable the experimental checkpoint with PVE_LXC_CRIU=true",
+        ));
+    }
+    let Place { node, mark, .. } = usable(edge, caller, id).await?;
+    if mark.want == Want::Paused && !is_running(edge, &node, &mark).await? {
+        return Ok(Done { did: Did::Nothing, finished: true, keeps: mark.keeps.or(Some(Keeps::Disk)) });
+    }
+    let until = edge.now().unix_timestamp() + i64::from(edge.settings.limits.stopped_max_seconds);
+    let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
+    want(edge, &node, &mark, |mark| {
+        mark.want = Want::Paused;
+        mark.keeps = Some(keeps);
+        // What is paused does not run out of its own time.
+        mark.expires = mark.expires.map(|it| it.max(until));
+    })
+    .await?;
+    if memory {
+        suspend(edge, &node, &mark, deadline).await?;
+        return Ok(Done { did: Did::Paused, finished: true, keeps: Some(keeps) });
+    }
+    let stopped = halt(edge, &node, &mark, Some(DEFAULT_TIMEOUT), deadline).await?;
+    Ok(Done { did: Did::Paused, finished: stopped.unwrap_or(true), keeps: Some(keeps) })
+}
+
+/// A sandbox that is the caller's, not over, and not half made.
+async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
+    let found = place(edge, caller, id).await?;
+    let over = gone(&found.mark, edge.now(), id);
+    // An expired one may be started again until it is condemned; then it is refused by name.
+    if found.mark.want != Want::Gone {
+        over?;
+    }
+    if !found.committed {
+        return Err(
+            Error::new(Code::StillCreating, format!("{id} is still being created; ask again")).retry_after(2)
+        );
+    }
+    match &found.config.lock {
+        Some(lock) => Err(commit::locked(lock, &found.mark)),
+        None => Ok(found),
+    }
+}
+
+fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
+    if mark.want == Want::Gone {
+        let text = "this sandbox is condemned and will be deleted; nothing can renew it";
+        return Err(Error::new(Code::Condemned, text));
+    }
+    Ok(())
+}
+
+async fn want<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    apply: impl Fn(&mut Mark),
+) -> Result<Mark, Error> {
+    commit::change(edge, node, mark.clone(), |mark| {
+        refuse_condemned(mark)?;
+        apply(mark);
+        Ok(())
+    })
+    .await
+}
+
+async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
+    let status = edge.send(edge.pve.lxc(node, mark.vmid).status()).await?;
+    Ok(status.status == "running")
+}
+
+/// Stops a guest; `None` when it was stopped, else whether PVE is done.
+pub(crate) async fn halt<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    graceful: Option<u32>,
+    deadline: OffsetDateTime,
+) -> Result<Option<bool>, Error> {
+    let lxc = edge.pve.lxc(node, mark.vmid);
+    let sent = match graceful {
+        Some(timeout) => edge.send(lxc.shutdown(timeout)).await,
+        None => edge.send(lxc.stop()).await,
+    };
+    match sent {
+        Ok(task) => outcome(edge, &task, deadline).await.map(Some),
+        Err(error) if error.is_not_running() => Ok(None),
+        Err(error) => Err(refused(error, mark)),
+    }
+}
+
+async fn suspend<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<(), Error> {
+    let task = edge.send(edge.pve.lxc(node, mark.vmid).suspend()).await.map_err(|it| refused(it, mark));
+    let ended = match task {
+        Ok(task) => wait(edge, &task, deadline).await,
+        Err(error) => Some(Err(error.detail().to_owned())),
+    };
+    let why = match ended {
+        Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(()),
+        Some(Ok(())) => "PVE says that it was done, and the sandbox still runs".to_owned(),
+        Some(Err(why)) => why,
+        None => "PVE did not finish in time".to_owned(),
+    };
+    want(edge, node, mark, |it| {
+        it.want = Want::On;
+        it.keeps = None;
+        it.expires = mark.expires;
+    })
+    .await?;
+    Err(Error::new(Code::Unsupported, format!("its memory could not be kept: {why}; nothing was paused")))
+}
+
+async fn resume<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let task = edge.send(edge.pve.lxc(node, mark.vmid).resume()).await.map_err(|it| refused(it, mark))?;
+    let finished = outcome(edge, &task, deadline).await?;
+    Ok(Done { did: Did::Resumed, finished, keeps: None })
+}
+
+async fn outcome<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTime) -> Result<bool, Error> {
+    match wait(edge, task, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not do it: {why}"))),
+    }
+}
+
+fn refused(error: PveError, mark: &Mark) -> Error {
+    match error.lock() {
+        Some(lock) => commit::locked(lock, mark),
+        None => error.into(),
+    }
+}

@@ -1,0 +1,299 @@
+//! The sweep: what nobody asks for again is brought to its end.
+//!
+//! One listing, one read for each unmarked guest of our range, at most two
+//! requests in a run for each guest that needs something. A guest is deleted
+//! only by a later run than the one that condemned it by compare-and-swap, so
+//! nothing that was renewed or committed meanwhile is ever deleted, and two
+//! sweeps at once are harmless.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::{
+    commit,
+    create::carry_on,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Guest, Inventory},
+    io::Io,
+    marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
+    place::Place,
+    power::halt,
+    pve::lxc::Config,
+    remove::destroy,
+    sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
+    snapshot::advance,
+};
+
+/// So long after it was condemned its owner's late requests have been answered.
+const CONDEMNED_SECONDS: i64 = 60;
+/// How long a guest that the sweep stops may take.
+const SHUTDOWN_SECONDS: u32 = 20;
+
+/// What is due for a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Leave,
+    /// It is half made: somebody should go on.
+    Finish,
+    /// Its time is up, and it shall be stopped.
+    Stop,
+    /// Its time is up, and it shall be paused.
+    Pause,
+    /// It shall be deleted, by a later run.
+    Condemn,
+    /// An earlier run condemned it.
+    Delete,
+}
+
+/// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
+pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
+    let over = mark.expires.map(|it| now.unix_timestamp() - it).filter(|it| *it >= 0);
+    match (mark.want, over) {
+        // Condemning writes the moment as the expiry.
+        (Want::Gone, Some(since)) if since >= CONDEMNED_SECONDS => Verdict::Delete,
+        (Want::Gone, _) => Verdict::Leave,
+        _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
+        (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
+        (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
+        (Want::On, Some(_)) if mark.phase == Phase::Committed => match mark.on_expiry {
+            OnExpiry::Pause => Verdict::Pause,
+            _ => Verdict::Stop,
+        },
+        _ if !committed || (!running && is_coming_up(mark, now)) => Verdict::Finish,
+        _ => Verdict::Leave,
+    }
+}
+
+/// One thing that a sweep did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Action {
+    /// Which guest.
+    pub vmid: crate::vmid::Vmid,
+    /// Which sandbox, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `condemn`, `delete`, `stop`, `pause`, `finish`, `report`.
+    pub action: &'static str,
+    /// Why, and what came of it.
+    pub reason: String,
+}
+
+/// What a sweep did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Whether it only looked.
+    pub dry_run: bool,
+    /// What it did.
+    pub actions: Vec<Action>,
+    /// Whether it had to stop before it was through; the next one goes on.
+    pub more: bool,
+}
+
+/// One sweep, within its budget.
+pub async fn sweep<I: Io>(edge: &Edge<'_, I>, dry_run: bool) -> Result<Report, Error> {
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let spent_before = edge.left();
+    let budget = edge.settings.limits.sweep_requests.min(edge.left());
+    let mut report = Report { dry_run, actions: Vec::new(), more: false };
+    for guest in from_anywhere(edge, &inventory) {
+        if !is_candidate(edge, guest) {
+            continue;
+        }
+        let late = edge.now() + Duration::from_secs(10) > edge.end();
+        if spent_before.saturating_sub(edge.left()) + 4 > budget || late {
+            report.more = true;
+            break;
+        }
+        if let Some(action) = tend(edge, guest, dry_run).await {
+            tracing::info!(vmid = u32::from(action.vmid), action = action.action, reason = %action.reason, "sweep");
+            report.actions.push(action);
+        }
+    }
+    Ok(report)
+}
+
+/// Not always from the first one: a sweep that cannot get through shall not starve the last.
+fn from_anywhere<'a, I: Io>(edge: &Edge<'_, I>, inventory: &'a Inventory) -> impl Iterator<Item = &'a Guest> {
+    let count = inventory.guests.len();
+    let [a, b, ..] = edge.seed;
+    let start = usize::from(u16::from_be_bytes([a, b])) % count.max(1);
+    inventory.guests.iter().cycle().skip(start).take(count)
+}
+
+/// Whether the listing gives a reason to look closer.
+fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
+    if guest.row.kind != "lxc" {
+        return false;
+    }
+    // A template that is being made; those that are made need nothing.
+    if guest.snapshot.is_some() || edge.settings.template_range.contains(guest.vmid) {
+        return guest.row.template != Some(true);
+    }
+    match &guest.ours {
+        Some(listed) => {
+            let running = guest.row.status != "stopped";
+            let kept = edge.settings.limits.stopped_max_seconds;
+            verdict(&listed.mark, true, running, edge.now(), kept) != Verdict::Leave
+        }
+        // Ours alone, so a guest there that nobody marked may be one of ours half made.
+        None => edge.settings.vmid_range.contains(guest.vmid),
+    }
+}
+
+/// Reads one guest and does what is due.
+async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option<Action> {
+    let (node, vmid) = (guest.row.node.as_str(), guest.vmid);
+    let config = match edge.send(edge.pve.lxc(node, vmid).config()).await {
+        Ok(config) => config,
+        Err(error) if error.is_missing() || error.is_final() => return None,
+        Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
+    };
+    let reading = marks::read(vmid, config.tags.as_deref(), config.description.as_deref());
+    let committed = matches!(reading, Reading::Committed(_));
+    let mark = match reading {
+        Reading::Intent(mark) | Reading::Committed(mark) => mark,
+        Reading::Contradiction if guest.ours.is_some() => {
+            let reason = "its tags and its notes name different owners: left alone".to_owned();
+            return Some(Action { vmid, id: None, action: "report", reason });
+        }
+        _ => return None,
+    };
+    if mark.deployment != *edge.settings.deployment {
+        return None;
+    }
+    if mark.role == Role::Template {
+        return tend_template(edge, node, config, mark, dry_run).await;
+    }
+    let running = guest.row.status != "stopped";
+    let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
+    let action = match due {
+        Verdict::Leave => return None,
+        Verdict::Finish => "finish",
+        Verdict::Stop => "stop",
+        Verdict::Pause => "pause",
+        Verdict::Condemn => "condemn",
+        Verdict::Delete => "delete",
+    };
+    let id = Some(SandboxId::of(&mark).to_string());
+    if let Some(lock) = &config.lock {
+        let reason = locked(&mark, lock, edge.now())?;
+        return Some(Action { vmid, id, action: "report", reason });
+    }
+    let why = why(&mark, committed, due);
+    let reason = match dry_run {
+        true => why,
+        false => match act(edge, node, config, mark, committed, due).await {
+            Ok(()) => why,
+            Err(error) => format!("{why}; failed: {error}"),
+        },
+    };
+    Some(Action { vmid, id, action, reason })
+}
+
+/// A template that is being made is carried on.
+async fn tend_template<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    dry_run: bool,
+) -> Option<Action> {
+    let vmid = mark.vmid;
+    let id = Some(SandboxId::of(&mark).to_string());
+    if let Some(lock) = &config.lock {
+        return locked(&mark, lock, edge.now()).map(|reason| Action { vmid, id, action: "report", reason });
+    }
+    if config.template == Some(true) {
+        return None;
+    }
+    let why = "the snapshot was interrupted".to_owned();
+    let reason = match dry_run {
+        true => why,
+        false => match advance(edge, node, config, mark, edge.now()).await {
+            Ok(_) => why,
+            Err(error) => format!("{why}; failed: {error}"),
+        },
+    };
+    Some(Action { vmid, id, action: "finish", reason })
+}
+
+/// A lock that lasts is told, with what only root can do about it.
+fn locked(mark: &Mark, lock: &str, now: OffsetDateTime) -> Option<String> {
+    let crashed = matches!(lock, "create" | "disk" | "destroyed") && mark.age(now) >= FINISH_SECONDS;
+    if crashed {
+        let vmid = mark.vmid;
+        return Some(format!("lock-stale: locked ({lock}) by work that has crashed; run pct unlock {vmid}"));
+    }
+    (!matches!(lock, "create" | "destroyed")).then(|| format!("locked ({lock}): left for a later sweep"))
+}
+
+fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
+    match due {
+        Verdict::Delete => "condemned by an earlier sweep".into(),
+        Verdict::Finish => "its creation was interrupted".into(),
+        _ if !committed => "its creation was given up".into(),
+        Verdict::Condemn if mark.on_expiry != OnExpiry::Delete => {
+            "expired, and kept for as long as is set".into()
+        }
+        _ => "expired".into(),
+    }
+}
+
+async fn act<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    committed: bool,
+    due: Verdict,
+) -> Result<(), Error> {
+    let now = edge.now();
+    match due {
+        Verdict::Leave => Ok(()),
+        Verdict::Finish => {
+            let place = Place { node: node.to_owned(), config, mark, committed };
+            carry_on(edge, place, false, now).await.map(|_| ())
+        }
+        Verdict::Delete => {
+            destroy(edge, node, &config, mark.vmid).await?;
+            Ok(())
+        }
+        Verdict::Condemn => {
+            swap(edge, node, &config, &mark, |mark| {
+                mark.want = Want::Gone;
+                mark.expires = Some(now.unix_timestamp());
+            })
+            .await
+        }
+        Verdict::Stop => {
+            swap(edge, node, &config, &mark, |mark| mark.want = Want::Off).await?;
+            halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
+        }
+        Verdict::Pause => {
+            swap(edge, node, &config, &mark, |mark| mark.want = Want::Paused).await?;
+            halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
+        }
+    }
+}
+
+/// One compare-and-swap: whoever was faster wins, and the next sweep looks again.
+async fn swap<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    apply: impl Fn(&mut Mark),
+) -> Result<(), Error> {
+    let written = commit::write(edge, node, config, mark, |mark| {
+        apply(mark);
+        Ok(())
+    })
+    .await?;
+    written.map(|_| ()).ok_or_else(|| Error::new(Code::Conflict, "somebody changed it meanwhile: left alone"))
+}
