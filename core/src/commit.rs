@@ -26,6 +26,10 @@ pub enum Failure {
     Again(PveError),
 }
 
+/// A change of a mark, or why it may not be made. One type for all of them: a
+/// Worker's bundle shall not have the functions here once for each.
+pub type Apply<'a> = &'a (dyn Fn(&mut Mark) -> Result<(), Error> + Sync);
+
 /// The commit: marks, sizes, network, exec token, and what a clone inherits
 /// and must not keep. All of it applies at once on a stopped clone.
 pub async fn first<I: Io>(
@@ -87,7 +91,7 @@ pub async fn change<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     known: Mark,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: Apply<'_>,
 ) -> Result<Mark, Error> {
     let lxc = edge.pve.lxc(node, known.vmid);
     for _ in 0..5 {
@@ -97,7 +101,7 @@ pub async fn change<I: Io>(
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
             _ => return Err(crate::place::not_found(known.vmid)),
         };
-        if let Some(changed) = write(edge, node, &config, &mark, &apply).await? {
+        if let Some(changed) = write(edge, node, &config, &mark, apply).await? {
             return Ok(changed);
         }
     }
@@ -110,7 +114,7 @@ pub async fn write<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: Apply<'_>,
 ) -> Result<Option<Mark>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;

@@ -265,18 +265,18 @@ async fn act<I: Io>(
             Ok(())
         }
         Verdict::Condemn => {
-            swap(edge, node, &config, &mark, |mark| {
+            swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Gone;
                 mark.expires = Some(now.unix_timestamp());
             })
             .await
         }
         Verdict::Stop => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Off).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Off).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
         Verdict::Pause => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Paused).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Paused).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }
@@ -288,9 +288,9 @@ async fn swap<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    apply: impl Fn(&mut Mark),
+    apply: &(dyn Fn(&mut Mark) + Sync),
 ) -> Result<(), Error> {
-    let written = commit::write(edge, node, config, mark, |mark| {
+    let written = commit::write(edge, node, config, mark, &|mark| {
         apply(mark);
         Ok(())
     })
