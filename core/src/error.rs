@@ -103,6 +103,7 @@ struct Inner {
     detail: String,
     fields: Vec<(String, String)>,
     retry_after: Option<u32>,
+    allow: Option<String>,
     members: Map<String, Value>,
 }
 
@@ -114,6 +115,7 @@ impl Error {
             detail: detail.into(),
             fields: Vec::new(),
             retry_after: None,
+            allow: None,
             members: Map::new(),
         }))
     }
@@ -139,6 +141,13 @@ impl Error {
         self
     }
 
+    /// Which methods the path takes.
+    #[must_use]
+    pub fn allow(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
     /// An extension member of the problem document.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -159,6 +168,11 @@ impl Error {
     /// Seconds after which to ask again.
     pub fn after(&self) -> Option<u32> {
         self.0.retry_after
+    }
+
+    /// The methods that the path takes, where the request's is none of them.
+    pub fn allowed(&self) -> Option<&str> {
+        self.0.allow.as_deref()
     }
 
     /// HTTP status.

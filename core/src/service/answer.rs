@@ -41,6 +41,9 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     if let Some(seconds) = error.after() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(methods) = error.allowed() {
+        response = with(response, "allow", methods);
+    }
     if error.code() == Code::Unauthorized {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

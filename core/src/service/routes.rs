@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{
     Body,
-    answer::{empty, plain, with},
+    answer::{empty, plain, respond, with},
+    openapi::DOCUMENT,
 };
 use crate::{
     auth::Caller,
@@ -42,6 +43,8 @@ const DELETE_WAIT: Duration = Duration::from_secs(10);
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// The API's description.
+    OpenApi,
     /// Alive.
     Health,
     /// Provider reachable.
@@ -77,7 +80,8 @@ pub(super) enum Action {
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 16] = [
+pub(super) const ROUTES: [(&str, &str, Action); 17] = [
+    ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
     ("GET", "/api/config/sandbox", Action::Config),
@@ -144,8 +148,8 @@ pub(super) async fn answer<I: Io>(
     route: Result<Route, Vec<&'static str>>,
     request: Request<Vec<u8>>,
 ) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
-    if matches!(&route, Ok(route) if route.action == Action::Health) {
-        return Ok(plain(200, &json!({"status": "ok"})).map(Body::Whole));
+    if let Some(open) = route.as_ref().ok().and_then(|it| open(it.action)) {
+        return Ok(open.map(Body::Whole));
     }
     let caller = edge.settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
@@ -159,11 +163,21 @@ pub(super) async fn answer<I: Io>(
     whole(edge, &caller, &route, &query, &request).await.map(|it| it.map(Body::Whole))
 }
 
+/// What needs no key.
+fn open(action: Action) -> Option<Response<Vec<u8>>> {
+    match action {
+        Action::Health => Some(plain(200, &json!({"status": "ok"}))),
+        Action::OpenApi => Some(respond(200, "application/json", DOCUMENT.to_vec())),
+        _ => None,
+    }
+}
+
 fn unmatched(path: &str, methods: &[&str]) -> Error {
     if methods.is_empty() {
         Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
     } else {
-        Error::new(Code::MethodNotAllowed, format!("{path} takes {}", methods.join(", ")))
+        let methods = methods.join(", ");
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).allow(methods)
     }
 }
 
@@ -180,7 +194,7 @@ async fn whole<I: Io>(
     let id = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
     let (headers, body) = (request.headers(), request.body().as_slice());
     match route.action {
-        Action::Health => Ok(plain(200, &json!({"status": "ok"}))),
+        Action::Health | Action::OpenApi => Err(not_found(&route.id)),
         Action::SandboxHealth => {
             let (healthy, report) = health::health(edge).await;
             Ok(plain(if healthy { 200 } else { 503 }, &report))
