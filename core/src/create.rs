@@ -27,6 +27,7 @@ use crate::{
     nonce::Nonce,
     place::{Place, may},
     pve::task::Upid,
+    quota,
     vmid::Vmid,
 };
 
@@ -71,8 +72,9 @@ pub async fn create<I: Io>(
         return Ok(Created { progress, replayed: true });
     }
     inventory.room_for_tags()?;
-    inventory.room_for(caller.team.as_str(), edge.settings, edge.now())?;
     let sources = source::sources(edge.settings, &inventory, request)?;
+    let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
+    quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref())?;
     let ttl = request.ttl(edge.settings)?;
     let intent = |vmid, node: &str, source: &Template| Mark {
@@ -130,11 +132,10 @@ async fn replay<I: Io>(
     key: &Key,
 ) -> Result<Option<Place>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
-        guest.ours.as_ref().is_some_and(|it| {
-            it.mark.key == Some(key.hash)
-                && it.mark.team == caller.team.as_str()
-                && it.mark.want != Want::Gone
-        })
+        guest
+            .ours
+            .as_ref()
+            .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
     let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
@@ -157,7 +158,7 @@ async fn replay<I: Io>(
             continue;
         };
         key.check(mark)?;
-        if mark.is_expired(edge.now()) {
+        if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(
                 Code::Expired,
                 "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
@@ -179,7 +180,6 @@ fn intent<I: Io>(
     node: &str,
     source: &Template,
 ) -> Mark {
-    let from_preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
     Mark {
         format: 1,
         deployment: edge.settings.deployment.to_string(),
@@ -197,15 +197,21 @@ fn intent<I: Io>(
         name: request.name.clone(),
         template: Some(source.vmid),
         snapshot: source.snapshot.clone(),
-        sizes: Sizes {
-            cpu: request.cpu.or(from_preset.map(|it| it.cores)),
-            memory: request.memory.or(from_preset.map(|it| it.memory_mib)),
-            disk: request.disk.or(from_preset.map(|it| it.disk_gib)),
-        },
+        sizes: sizes(request, source),
         problem: None,
         keeps: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
+    }
+}
+
+/// What was asked for, else what the preset's name says.
+fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
+    let preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    Sizes {
+        cpu: request.cpu.or(preset.map(|it| it.cores)),
+        memory: request.memory.or(preset.map(|it| it.memory_mib)),
+        disk: request.disk.or(preset.map(|it| it.disk_gib)),
     }
 }
 

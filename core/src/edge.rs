@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    io::{Io, Platform, fetch},
+    io::{Failure, Io, Platform, fetch},
     pve::{self, Call, Pve, PveError},
     settings::Settings,
 };
@@ -18,7 +19,9 @@ use crate::{
 /// Answers of PVE are read up to this: 10,000 guests are about 5 MB.
 const ANSWER_CAP: usize = 16 << 20;
 /// A write waits up to 10 s for a lock inside PVE.
-const CALL: Duration = Duration::from_secs(15);
+const WRITE: Duration = Duration::from_secs(15);
+/// A node that is silently dead keeps its neighbour waiting for 30 s.
+const READ: Duration = Duration::from_secs(8);
 /// When the last call and the undo must be over: API Gateway gives up at 29 s.
 const INVOCATION: Duration = Duration::from_secs(28);
 
@@ -97,7 +100,9 @@ impl<'a, I: Io> Edge<'a, I> {
     ) -> Result<Value, PveError> {
         let again = is_read.then(|| request.clone());
         match (self.attempt(request, template).await, again) {
-            (Err(PveError::Net(_)), Some(request)) if self.now() + CALL < self.end() => {
+            (Err(PveError::Net(error)), Some(request))
+                if error.failure != Failure::Timeout && self.now() + READ < self.end() =>
+            {
                 self.attempt(request, template).await
             }
             (result, _) => result,
@@ -114,7 +119,8 @@ impl<'a, I: Io> Edge<'a, I> {
         }
         let start = self.now();
         let method = request.method().clone();
-        let whole = fetch(&self.io, request, (start + CALL).min(self.end()), ANSWER_CAP).await;
+        let most = if method == Method::GET { READ } else { WRITE };
+        let whole = fetch(&self.io, request, (start + most).min(self.end()), ANSWER_CAP).await;
         let ms = (self.now() - start).whole_milliseconds() as i64;
         let status = whole.as_ref().map_or(0, |it| it.status);
         let failure = whole.as_ref().err().map(|it| it.failure);

@@ -103,7 +103,6 @@ struct Inner {
     detail: String,
     fields: Vec<(String, String)>,
     retry_after: Option<u32>,
-    allow: Option<String>,
     members: Map<String, Value>,
 }
 
@@ -115,7 +114,6 @@ impl Error {
             detail: detail.into(),
             fields: Vec::new(),
             retry_after: None,
-            allow: None,
             members: Map::new(),
         }))
     }
@@ -141,18 +139,16 @@ impl Error {
         self
     }
 
-    /// Which methods the path takes.
-    #[must_use]
-    pub fn allow(mut self, methods: String) -> Self {
-        self.0.allow = Some(methods);
-        self
-    }
-
     /// An extension member of the problem document.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// An extension member that is text.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        self.0.members.get(name)?.as_str()
     }
 
     /// Which kind.
@@ -168,11 +164,6 @@ impl Error {
     /// Seconds after which to ask again.
     pub fn after(&self) -> Option<u32> {
         self.0.retry_after
-    }
-
-    /// The methods that the path takes, where the request's is none of them.
-    pub fn allowed(&self) -> Option<&str> {
-        self.0.allow.as_deref()
     }
 
     /// HTTP status.

@@ -28,6 +28,10 @@ pub async fn open<I: Io>(
 ) -> Result<Opened<I>, Error> {
     let found = place(edge, caller, id).await?;
     gone(&found.mark, edge.now(), id)?;
+    if found.mark.is_expired(edge.now()) {
+        let text = format!("{id} has expired and is being stopped: extend it, or start it again");
+        return Err(Error::new(Code::NotRunning, text));
+    }
     if !found.committed || matches!(found.config.lock.as_deref(), Some("create" | "destroyed")) {
         let text = format!("{id} is still being created; ask again");
         return Err(Error::new(Code::StillCreating, text).retry_after(2));

@@ -1,12 +1,10 @@
 //! One listing of the cluster, and what it says about templates, sandboxes and room.
 
-use time::OffsetDateTime;
-
 use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Listed, Want},
+    marks::{self, Listed},
     preset::SnapshotId,
     pve::cluster::Resource,
     settings::Settings,
@@ -146,32 +144,6 @@ impl Inventory {
             ),
         )
         .retry_after(60))
-    }
-
-    /// Refuses what the team's quotas do not allow.
-    pub fn room_for(&self, team: &str, settings: &Settings, now: OffsetDateTime) -> Result<(), Error> {
-        let mine = || self.guests.iter().filter_map(|it| it.ours.as_ref()).filter(|it| it.mark.team == team);
-        if let Some(most) = settings.limits.max_sandboxes {
-            let live = mine()
-                .filter(|it| it.mark.want != Want::Gone)
-                .filter(|it| !(it.mark.is_expired(now) && it.mark.on_expiry == marks::OnExpiry::Delete))
-                .count();
-            if live as u64 >= u64::from(most) {
-                let text = format!("{live} of {most} sandboxes of team {team} exist: delete some");
-                return Err(Error::new(Code::QuotaExceeded, text).retry_after(60));
-            }
-        }
-        if let Some(most) = settings.limits.creates_per_minute {
-            let ages: Vec<i64> = mine().map(|it| it.mark.age(now)).filter(|it| *it < 60).collect();
-            if ages.len() as u64 >= u64::from(most) {
-                let wait = 60 - ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
-                let text = format!("{} of {most} sandboxes a minute were made by team {team}", ages.len());
-                return Err(
-                    Error::new(Code::RateLimited, text).retry_after(u32::try_from(wait).unwrap_or(60))
-                );
-            }
-        }
-        Ok(())
     }
 }
 

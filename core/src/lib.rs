@@ -24,6 +24,7 @@ pub mod place;
 pub mod power;
 pub mod preset;
 pub mod pve;
+pub mod quota;
 pub mod reach;
 pub mod read;
 pub mod remove;

@@ -49,7 +49,7 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
     if !id.node.is_empty() {
         match edge.send(edge.pve.lxc(&id.node, id.vmid).config()).await {
             Ok(config) => return prove(edge, caller, id, &id.node, config).map(Found::here),
-            Err(error) if error.is_missing() || error.is_node_silent() => {}
+            Err(error) if error.is_missing() || error.is_node_silent() || error.is_late() => {}
             Err(error) => return Err(not_ours_to_see(error)),
         }
     }
@@ -129,14 +129,20 @@ fn prove<I: Io>(
     }
 }
 
-/// No guest has the VMID: it was destroyed, which PVE's tasks tell, or its clone is late.
+/// Claimed and not made yet, or made and destroyed: a destruction that began
+/// after the birth tells. An older guest's had ended when this VMID was found free.
 async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Error> {
-    if !is_young(edge, id) || id.node.is_empty() {
+    if !is_young(edge, id) {
         return Err(not_found(id));
     }
-    let since = id.nonce.birth().unix_timestamp();
-    let destroyed = edge.send(edge.pve.destroys(&id.node, id.vmid, since)).await.unwrap_or_default();
-    if destroyed.is_empty() { Ok(Found::NotYet) } else { Err(not_found(id)) }
+    if !id.node.is_empty() {
+        let since = id.nonce.birth().unix_timestamp() + 1;
+        let destroyed = edge.send(edge.pve.destructions(&id.node, id.vmid, since)).await;
+        if destroyed.is_ok_and(|tasks| !tasks.is_empty()) {
+            return Err(not_found(id));
+        }
+    }
+    Ok(Found::NotYet)
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

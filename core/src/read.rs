@@ -81,7 +81,7 @@ async fn exact<I: Io>(
 
 /// A sandbox as its creation left it.
 pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbox {
-    let Progress { mark, node, config, ready } = progress;
+    let Progress { mark, node, config, running, ready } = progress;
     let now = edge.now();
     let services = match &config {
         Some(config) if ready => reach::live_services(edge, &node, config, mark.vmid, true).await,
@@ -91,7 +91,7 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
         (_, Phase::Error) => State::Error,
         (true, _) => State::Running,
         (false, _) if is_coming_up(&mark, now) => State::Creating,
-        (false, _) => state(&mark, false, now),
+        (false, _) => state(&mark, running, now),
     };
     Sandbox::new(&mark, &node, state, services, now)
 }

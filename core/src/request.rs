@@ -30,6 +30,8 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    // serde takes a list for a struct, in the order of its fields.
+    let is_list = body.trim_ascii_start().starts_with(b"[");
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
@@ -40,7 +42,7 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         Error::field(if field == "." { "body".into() } else { field }, inner.to_string())
     })?;
     reader.end().map_err(|error| Error::new(Code::InvalidJson, format!("after the JSON: {error}")))?;
-    Ok(value)
+    if is_list { Err(Error::field("body", "must be a JSON object")) } else { Ok(value) }
 }
 
 /// Tells a field that is `null` from one that is absent.

@@ -34,6 +34,8 @@ pub struct Progress {
     pub node: String,
     /// Its config, where it was read.
     pub config: Option<Config>,
+    /// Whether PVE says that it runs, where that was asked.
+    pub running: bool,
     /// Whether it refused a wrong exec token and took ours.
     pub ready: bool,
 }
@@ -56,13 +58,19 @@ pub(crate) async fn finish<I: Io>(
             Look::There(place) => break place,
             Look::NotYet(mark) => {
                 if edge.now() >= deadline || edge.left() <= 2 {
-                    return Ok(Progress { mark: *mark, node, config: None, ready: false });
+                    return Ok(Progress { mark: *mark, node, config: None, running: false, ready: false });
                 }
             }
         }
         edge.pause(wait.next(), deadline).await;
     };
-    carry_on(edge, *place, false, deadline).await
+    // Another request has committed it, and may have started it long ago.
+    let running = place.committed && is_running(edge, &place.node, &place.mark).await;
+    carry_on(edge, *place, running, deadline).await
+}
+
+async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    edge.send(edge.pve.lxc(node, mark.vmid).status()).await.is_ok_and(|it| it.status == "running")
 }
 
 enum Look {
@@ -130,7 +138,8 @@ pub(crate) async fn carry_on<I: Io>(
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
     let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
-    let progress = |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), ready };
+    let progress =
+        |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
         return Ok(progress(mark, config, false));
     }

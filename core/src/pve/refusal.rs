@@ -129,6 +129,11 @@ impl PveError {
         matches!(self, Self::Refused(refusal) if refusal.status < 595)
     }
 
+    /// Nobody answered in time.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Net(error) if error.failure == Failure::Timeout)
+    }
+
     /// A refusal that proves that this step cannot succeed: 400 or 403.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if matches!(refusal.status, 400 | 403))
@@ -210,8 +215,15 @@ fn refused(refusal: &Refusal) -> Error {
             Error::new(Code::GuestLocked, message.clone()).retry_after(3)
         }
         400 => {
-            let which: Vec<String> =
-                refusal.errors.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            let which: Vec<String> = refusal
+                .errors
+                .iter()
+                .map(|(name, why)| match name.as_str() {
+                    // What was sent in it is secret, and PVE may repeat it.
+                    "env" | "description" => name.clone(),
+                    _ => format!("{name}: {why}"),
+                })
+                .collect();
             Error::new(Code::PveError, format!("PVE does not accept {}", which.join("; ")))
         }
         _ if message.is_empty() => Error::new(

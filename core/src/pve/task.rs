@@ -85,21 +85,21 @@ impl Pve {
         )
     }
 
-    /// `GET /nodes/{node}/tasks?typefilter=vzdestroy` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
-    ///
-    /// Of one VMID, since a moment; running ones too.
-    pub fn destroys(&self, node: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
-        let (vmid, since) = (vmid.to_string(), since.to_string());
-        let query = [("source", "all"), ("typefilter", "vzdestroy"), ("vmid", &*vmid), ("since", &*since)];
-        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
-    }
-
     /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
     ///
     /// Without `Sys.Audit` on the node it shows only the token's own tasks.
     pub fn active_clones(&self, node: &str, source: impl fmt::Display) -> Call<Vec<Task>> {
         let vmid = source.to_string();
         let query = [("source", "active"), ("typefilter", "vzclone"), ("vmid", &*vmid)];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+
+    /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Destructions of a VMID that began at `since` or later, running or over.
+    pub fn destructions(&self, node: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
+        let (vmid, since) = (vmid.to_string(), since.to_string());
+        let query = [("source", "all"), ("typefilter", "vzdestroy"), ("vmid", &*vmid), ("since", &*since)];
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
     }
 }

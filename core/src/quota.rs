@@ -1,0 +1,76 @@
+//! What a team may take, counted from the listing: no other store knows.
+//!
+//! A team can overshoot by the creations that are between their listing and
+//! their commit. Creations per minute see only sandboxes that still exist.
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::{Code, Error},
+    inventory::{Guest, Inventory},
+    marks::{Mark, OnExpiry, Sizes, Want},
+    settings::Limits,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Refuses what the team's quotas do not allow; `asked` is what the new sandbox would take.
+pub fn check(
+    inventory: &Inventory,
+    team: &str,
+    asked: Sizes,
+    limits: &Limits,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let mine: Vec<(&Guest, &Mark)> = inventory
+        .guests
+        .iter()
+        .filter_map(|guest| Some((guest, &guest.ours.as_ref()?.mark)))
+        .filter(|(_, mark)| mark.team == team && is_live(mark, now))
+        .collect();
+    let vcpus = mine.iter().map(|(guest, mark)| guest.row.maxcpu.or(preset(mark).0).unwrap_or(1)).sum();
+    let memory = mine
+        .iter()
+        .map(|(guest, mark)| guest.row.maxmem.map(|it| it / MIB).or(preset(mark).1).unwrap_or(0))
+        .sum();
+    let rows = [
+        ("sandboxes", limits.max_sandboxes, mine.len() as u64, 1),
+        ("vCPUs", limits.max_vcpus, vcpus, u64::from(asked.cpu.unwrap_or(1))),
+        ("MiB of memory", limits.max_memory_mib, memory, u64::from(asked.memory.unwrap_or(0))),
+    ];
+    for (what, most, used, more) in rows {
+        let Some(most) = most.map(u64::from).filter(|most| used + more > *most) else { continue };
+        let text = format!("team {team} uses {used} of {most} {what}, and {more} more are asked for");
+        return Err(Error::new(Code::QuotaExceeded, text)
+            .member("used", used)
+            .member("limit", most)
+            .retry_after(60));
+    }
+    per_minute(&mine, team, limits.creates_per_minute, now)
+}
+
+fn per_minute(
+    mine: &[(&Guest, &Mark)],
+    team: &str,
+    most: Option<u32>,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let ages: Vec<i64> = mine.iter().map(|(_, mark)| mark.age(now)).filter(|it| *it < 60).collect();
+    let Some(most) = most.filter(|most| ages.len() as u64 >= u64::from(*most)) else { return Ok(()) };
+    let oldest = ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
+    let text = format!("team {team} made {} of {most} sandboxes in the last minute", ages.len());
+    Err(Error::new(Code::RateLimited, text)
+        .member("used", ages.len() as u64)
+        .member("limit", most)
+        .retry_after(u32::try_from(60 - oldest).unwrap_or(60)))
+}
+
+fn is_live(mark: &Mark, now: OffsetDateTime) -> bool {
+    mark.want != Want::Gone && !(mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete)
+}
+
+/// A new guest has no numbers in the listing yet; its preset's name has.
+fn preset(mark: &Mark) -> (Option<u64>, Option<u64>) {
+    let sizes = mark.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    (sizes.map(|it| u64::from(it.cores)), sizes.map(|it| u64::from(it.memory_mib)))
+}

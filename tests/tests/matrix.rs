@@ -1,0 +1,260 @@
+//! Every request of every operation meets every fault; then the world
+//! settles, the client asks again, and what must be true is looked at.
+
+mod after;
+mod before;
+
+use expect_test::{Expect, expect};
+use pve_edge_tests::world::Fault;
+
+use self::{
+    after::Case,
+    before::{Neighbours, crowded},
+};
+use crate::{
+    stage::{Ask, Stage},
+    truth::assert_honest,
+};
+
+/// What happens to the one request.
+fn faults() -> Vec<Fault> {
+    let late = std::time::Duration::from_secs(40);
+    vec![
+        Fault::Refused(500, "unexpected failure".into()),
+        Fault::Refused(403, "Permission check failed (/vms/1, VM.Config.Options)".into()),
+        Fault::Refused(596, String::new()),
+        Fault::NeverSent,
+        Fault::Unanswered,
+        Fault::Silent,
+        Fault::Late(late),
+        Fault::CutBody(0),
+        Fault::Dies,
+        Fault::DiesAfter,
+    ]
+}
+
+/// Runs an operation once as it is, which tells its requests, then once for
+/// each request, each fault, and each of two moments of asking again.
+fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reached: Expect, case: Case) {
+    let (stage, _) = crowded();
+    let id = prepare(&stage);
+    let before = stage.world.requests().len();
+    let answer = stage.ask(operation(&id));
+    assert!(answer.status < 300, "{answer:?}");
+    let requests = stage.world.requests();
+    let flow: Vec<String> = requests.iter().skip(before).map(|it| shape(&it.method, &it.path)).collect();
+    reached.assert_eq(&flow.join("\n"));
+    for nth in 0..flow.len() {
+        for fault in faults() {
+            for at_once in [true, false] {
+                let told = format!("request {nth} ({}), {fault:?}, at once: {at_once}", flow[nth]);
+                let (stage, neighbours) = crowded();
+                one(
+                    &stage,
+                    &neighbours,
+                    &prepare(&stage),
+                    &operation,
+                    (nth, fault.clone()),
+                    at_once,
+                    case,
+                    &told,
+                );
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one case of a table")]
+fn one(
+    stage: &Stage,
+    neighbours: &Neighbours,
+    id: &str,
+    operation: &impl Fn(&str) -> Ask,
+    (nth, fault): (usize, Fault),
+    at_once: bool,
+    case: Case,
+    told: &str,
+) {
+    stage.world.clear_transcript();
+    let first = stage.world.requests().len();
+    stage.world.fault_at(first + nth, fault.clone());
+    let answer = stage.try_ask(operation(id));
+    stage.world.clear_faults();
+    if let Some(answer) = &answer {
+        assert_honest(stage, answer);
+    }
+    if !at_once {
+        stage.world.settle();
+    }
+    let scene = after::Scene { stage, neighbours, id, fault: &fault, first: answer.as_ref(), told };
+    case(&scene);
+    stage.world.settle();
+    neighbours.assert_untouched(stage, told);
+}
+
+fn shape(method: &str, path: &str) -> String {
+    let path = path.split('?').next().unwrap_or(path);
+    let segments = path.trim_start_matches("/api2/").split('/').skip(1).map(|it| match it {
+        it if it.starts_with("UPID") => "UPID",
+        "9000" => "TEMPLATE",
+        it if it.parse::<u32>().is_ok() => "VMID",
+        it => it,
+    });
+    format!("{method} {}", segments.collect::<Vec<_>>().join("/"))
+}
+
+const CREATE: &str = "k1";
+
+#[test]
+fn create_with_a_key() {
+    run(
+        |_| String::new(),
+        |_| Ask::create_keyed(CREATE),
+        expect![[r#"
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+        after::created_with_a_key,
+    );
+}
+
+#[test]
+fn create_without_a_key() {
+    run(
+        |_| String::new(),
+        |_| Ask::create(),
+        expect![[r#"
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+        after::created_without_a_key,
+    );
+}
+
+#[test]
+fn get_of_a_half_made_one() {
+    let operation = |id: &str| Ask::one(id).header("prefer", "wait=20");
+    run(
+        before::half_made,
+        operation,
+        expect![[r#"
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+        after::polled,
+    );
+}
+
+#[test]
+fn patch() {
+    let body = serde_json::json!({"metadata": {"pr": "7"}});
+    let operation = |id: &str| Ask::patch(format!("/api/sandboxes/{id}"), body.clone());
+    run(
+        before::running,
+        operation,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST exec
+        POST exec"#]],
+        after::patched,
+    );
+    run(
+        before::long_running,
+        operation,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+        after::patched,
+    );
+}
+
+#[test]
+fn extend() {
+    let operation = |id: &str| Ask::extend(id, 7200);
+    run(
+        before::running,
+        operation,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST exec
+        POST exec"#]],
+        after::extended,
+    );
+    run(
+        before::long_running,
+        operation,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+        after::extended,
+    );
+}
+
+#[test]
+fn delete() {
+    run(
+        before::running,
+        |id| Ask::end(id),
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        DELETE nodes/pve1/lxc/VMID
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/tasks/UPID/status"#]],
+        after::deleted,
+    );
+    run(
+        before::long_running,
+        |id| Ask::end(id),
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        DELETE nodes/pve1/lxc/VMID
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/tasks/UPID/status"#]],
+        after::deleted,
+    );
+}
+
+#[test]
+fn exec() {
+    run(
+        before::running,
+        |id| Ask::exec(id, after::COMMAND),
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        POST exec"#]],
+        after::executed,
+    );
+}

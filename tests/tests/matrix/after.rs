@@ -1,0 +1,179 @@
+//! What the client does next, and what must be true in the end.
+
+use pve_edge_core::marks::{Mark, Want};
+use pve_edge_tests::world::Fault;
+
+use super::{CREATE, before::Neighbours};
+use crate::{
+    client,
+    stage::{Answer, Ask, Stage, vmid_of},
+    truth::{all_committed, committed, mark},
+};
+
+/// After one fault in one operation.
+pub(super) struct Scene<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) neighbours: &'a Neighbours,
+    /// The sandbox that the operation is about.
+    pub(super) id: &'a str,
+    pub(super) fault: &'a Fault,
+    /// `None` when the operation died.
+    pub(super) first: Option<&'a Answer>,
+    /// Which case it is, for people.
+    pub(super) told: &'a str,
+}
+
+/// What is done and looked at.
+pub(super) type Case = fn(&Scene<'_>);
+
+/// What the exec matrix runs.
+pub(super) const COMMAND: &str = "deploy --once";
+
+pub(super) fn created_with_a_key(scene: &Scene<'_>) {
+    let Scene { stage, told, .. } = scene;
+    let answer = stage.world.run(client::create((*stage).clone(), Ask::create_keyed(CREATE)));
+    let id = answer.id();
+    stage.world.settle();
+    // Once more, when all that was late has happened: the same one, running.
+    let again = stage.world.run(client::create((*stage).clone(), Ask::create_keyed(CREATE)));
+    assert_eq!(again.id(), id, "{told}\n{}", stage.told());
+    stage.world.settle();
+    scene.assert_only(&[vmid_of(&id)]);
+    scene.assert_runs(&id);
+}
+
+/// Without a key nobody asks again: at most one, and what is left carries our intent.
+pub(super) fn created_without_a_key(scene: &Scene<'_>) {
+    let Scene { stage, told, first, .. } = scene;
+    if let Some(answer) = first.filter(|it| it.status == 202) {
+        stage.world.run(client::poll((*stage).clone(), answer.id()));
+    }
+    stage.world.settle();
+    let new = scene.neighbours.new_ones(stage);
+    assert!(new.len() <= 1, "{told}: {new:?}\n{}", stage.told());
+    let sim = stage.world.sim();
+    for vmid in new {
+        let guest = sim.guest(vmid).unwrap_or_else(|| panic!("{vmid}"));
+        assert!(mark(guest).is_some(), "{told}: {vmid} is nobody's\n{}", stage.told());
+    }
+    let made = first.filter(|it| it.status == 201);
+    assert!(made.is_none_or(|it| sim.guest(vmid_of(&it.id())).is_some()), "{told}");
+}
+
+/// Polled on, it runs; only a refusal for good (403) may end it otherwise.
+pub(super) fn polled(scene: &Scene<'_>) {
+    let Scene { stage, told, id, .. } = scene;
+    let answer = stage.world.run(client::poll((*stage).clone(), (*id).to_owned()));
+    stage.world.settle();
+    match (&*answer.state(), answer.status) {
+        ("running", _) => scene.assert_runs(id),
+        ("error", _) if scene.is_forbidden() => {
+            assert!(answer.json()["problem"].is_string(), "{told}: {answer:?}");
+        }
+        (_, 404) if scene.is_forbidden() => scene.assert_only(&[]),
+        _ => panic!("{told}: {answer:?}\n{}", stage.told()),
+    }
+}
+
+pub(super) fn patched(scene: &Scene<'_>) {
+    let body = serde_json::json!({"metadata": {"pr": "7"}});
+    let expires = scene.kept().expires;
+    scene.told_before(|mark| mark.metadata.get("pr").is_some_and(|it| it == "7"));
+    scene.until_200(Ask::patch(format!("/api/sandboxes/{}", scene.id), body));
+    let kept = scene.kept();
+    assert_eq!(kept.metadata.get("pr").map(String::as_str), Some("7"), "{}", scene.told);
+    assert_eq!((kept.expires, kept.want), (expires, Want::On), "{}", scene.told);
+    scene.assert_runs(scene.id);
+}
+
+pub(super) fn extended(scene: &Scene<'_>) {
+    let before = scene.stage.world.now().unix_timestamp();
+    scene.told_before(|mark| mark.expires.is_some_and(|it| it > before + 7000));
+    scene.until_200(Ask::extend(scene.id, 9000));
+    let kept = scene.kept();
+    assert!(kept.expires.is_some_and(|it| it >= before + 9000), "{}: {kept:?}", scene.told);
+    scene.assert_runs(scene.id);
+}
+
+pub(super) fn deleted(scene: &Scene<'_>) {
+    let Scene { stage, told, id, .. } = scene;
+    if scene.first.is_some_and(|it| it.status == 204) {
+        let sim = stage.world.sim();
+        assert!(sim.guest(vmid_of(id)).is_none(), "{told}: 204 and still there\n{}", stage.told());
+    }
+    stage.world.run(client::delete((*stage).clone(), (*id).to_owned()));
+    stage.world.settle();
+    scene.assert_only(&[]);
+    let answer = stage.ask(Ask::one(id));
+    assert_eq!(answer.status, 404, "{told}: {answer:?}\n{}", stage.told());
+}
+
+/// A command is run again only where the first answer proves that it was not.
+pub(super) fn executed(scene: &Scene<'_>) {
+    let Scene { stage, told, id, first, .. } = scene;
+    let count = || {
+        let sim = stage.world.sim();
+        sim.executions()
+            .iter()
+            .filter(|((_, it), _)| it.ends_with(COMMAND))
+            .map(|(_, many)| *many)
+            .sum::<u32>()
+    };
+    let known = count();
+    stage.world.settle();
+    let code = first.map(Answer::code).unwrap_or_default();
+    match first.map(|it| it.status) {
+        Some(200) => assert_eq!((known, count()), (1, 1), "{told}\n{}", stage.told()),
+        // The command may or may not have been run.
+        None | Some(502) if code.is_empty() || code == "exec-cut" => {
+            assert!(count() <= 1, "{told}\n{}", stage.told());
+        }
+        _ => {
+            assert_eq!(count(), 0, "{told}: {first:?}\n{}", stage.told());
+            let again = stage.ask(Ask::exec(id, COMMAND));
+            assert_eq!((again.status, count()), (200, 1), "{told}: {again:?}");
+        }
+    }
+    scene.assert_runs(id);
+}
+
+impl Scene<'_> {
+    fn is_forbidden(&self) -> bool {
+        matches!(self.fault, Fault::Refused(403, _))
+    }
+
+    /// A 200 before must have been true when it was given.
+    fn told_before(&self, done: impl Fn(&Mark) -> bool) {
+        if self.first.is_some_and(|it| it.status == 200) {
+            assert!(done(&self.kept()), "{}: 200 and not so\n{}", self.told, self.stage.told());
+        }
+    }
+
+    fn until_200(&self, ask: Ask) {
+        self.stage.world.run(client::repeat(self.stage.clone(), ask, |it| it.status == 200));
+        self.stage.world.settle();
+    }
+
+    /// What the sandbox's own guest says.
+    fn kept(&self) -> Mark {
+        let sim = self.stage.world.sim();
+        let kept = sim.guest(vmid_of(self.id)).and_then(committed);
+        kept.unwrap_or_else(|| panic!("{}: it is gone\n{}", self.told, self.stage.told()))
+    }
+
+    /// No guest but these is new.
+    fn assert_only(&self, vmids: &[u32]) {
+        let new = self.neighbours.new_ones(self.stage);
+        assert_eq!(new, vmids, "{}\n{}", self.told, self.stage.told());
+    }
+
+    fn assert_runs(&self, id: &str) {
+        let sim = self.stage.world.sim();
+        let all = all_committed(&sim);
+        let mine: Vec<_> = all.iter().filter(|it| id.contains(&it.nonce.to_string())).collect();
+        assert_eq!(mine.len(), 1, "{}\n{}", self.told, self.stage.told());
+        let guest = sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{}: {id} is gone", self.told));
+        let run = guest.run.as_ref().unwrap_or_else(|| panic!("{}: {id} does not run", self.told));
+        assert!(run.token.as_ref().is_some_and(|it| it.len() == 64), "{}: unprotected", self.told);
+    }
+}

@@ -1,0 +1,82 @@
+//! A cluster that is not empty, and what an operation begins with.
+
+use std::collections::BTreeMap;
+
+use pve_edge_tests::sim::{Kind, Node, Setup, Spec};
+use time::Duration;
+
+use crate::stage::{Ask, Stage, plain_sim};
+
+/// Guests of others, as they were.
+pub(super) struct Neighbours(BTreeMap<u32, String>);
+
+impl Neighbours {
+    /// Nobody touched them.
+    pub(super) fn assert_untouched(&self, stage: &Stage, told: &str) {
+        let now = snapshot(stage, |vmid| self.0.contains_key(&vmid));
+        if self.0 != now {
+            let changed = self.0.iter().find(|(vmid, text)| now.get(vmid) != Some(text));
+            panic!("{told}: {changed:?} was touched\n{}", stage.told());
+        }
+    }
+
+    /// Guests beyond them.
+    pub(super) fn new_ones(&self, stage: &Stage) -> Vec<u32> {
+        stage.world.sim().guests().map(|it| it.vmid).filter(|it| !self.0.contains_key(it)).collect()
+    }
+}
+
+/// Everything about these guests; a template's lock comes and goes with every clone.
+fn snapshot(stage: &Stage, which: impl Fn(u32) -> bool) -> BTreeMap<u32, String> {
+    let mut all = stage.world.sim().snapshot_of(|guest| which(guest.vmid));
+    for text in all.values_mut() {
+        *text = text.lines().filter(|line| *line != "lock: disk").collect::<Vec<_>>().join("\n");
+    }
+    all
+}
+
+/// Two nodes; others' guests, inside the range of sandboxes too; sandboxes of
+/// another deployment, of another team, and one of the caller's own.
+pub(super) fn crowded() -> (Stage, Neighbours) {
+    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let mut sim = plain_sim(setup);
+    sim.add(Spec::guest(100).running().tags("db;prod"));
+    sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(101) });
+    sim.add(Spec::template(9001).tags("base"));
+    sim.add(Spec::guest(200_123).description("somebody's").node("pve2"));
+    let stage = Stage::on(sim);
+    let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
+    for answer in [
+        staging.ask(Ask::create_keyed("k1")),
+        stage.ask(Ask::create_keyed("k1").by("red")),
+        stage.ask(Ask::create_keyed("mine")),
+    ] {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    stage.world.advance(Duration::minutes(30));
+    let neighbours = snapshot(&stage, |_| true);
+    (stage, Neighbours(neighbours))
+}
+
+/// A creation that ended right after its claim; nothing is committed.
+pub(super) fn half_made(stage: &Stage) -> String {
+    let answer = stage.ask(Ask::create_keyed("half").header("prefer", "wait=0"));
+    assert_eq!((answer.status, answer.state()), (202, "creating".to_owned()));
+    stage.world.settle();
+    answer.id()
+}
+
+/// A sandbox a minute old, which a GET still looks into.
+pub(super) fn running(stage: &Stage) -> String {
+    let answer = stage.ask(Ask::create_keyed("target"));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    stage.world.advance(Duration::minutes(1));
+    answer.id()
+}
+
+/// A sandbox twenty minutes old.
+pub(super) fn long_running(stage: &Stage) -> String {
+    let id = running(stage);
+    stage.world.advance(Duration::minutes(20));
+    id
+}

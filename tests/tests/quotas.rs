@@ -1,0 +1,72 @@
+//! Quotas without a store: counted from the listing, and the stated overshoot.
+
+use pve_edge_tests::{sim::Setup, world::World};
+use serde_json::json;
+use time::Duration;
+
+use crate::{
+    stage::{Answer, Ask, Stage, plain_sim},
+    truth::all_committed,
+};
+
+fn stage(changes: &[(&str, &str)]) -> Stage {
+    Stage::of(World::new(plain_sim(Setup::default()), 5), changes)
+}
+
+#[test]
+fn each_quota_says_what_is_used_of_what() {
+    for (name, value, code) in [
+        ("EDGE_MAX_SANDBOXES", "2", "quota-exceeded"),
+        ("EDGE_MAX_VCPUS", "2", "quota-exceeded"),
+        ("EDGE_MAX_MEMORY_MIB", "2500", "quota-exceeded"),
+        ("EDGE_CREATES_PER_MINUTE", "2", "rate-limited"),
+    ] {
+        let stage = stage(&[(name, value)]);
+        for _ in 0..2 {
+            assert_eq!(stage.ask(Ask::create()).status, 201, "{name}");
+        }
+        let refused = stage.ask(Ask::create());
+        assert_eq!((refused.status, refused.code()), (429, code.into()), "{name}: {refused:?}");
+        assert!(refused.retry_after().is_some() && refused.json()["limit"].is_u64(), "{name}: {refused:?}");
+        // Another team has its own.
+        assert_eq!(stage.ask(Ask::create().by("red")).status, 201, "{name}");
+    }
+}
+
+#[test]
+fn asking_for_more_than_is_left_is_refused_at_once() {
+    let stage = stage(&[("EDGE_MAX_VCPUS", "4")]);
+    let refused = stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 5})));
+    assert_eq!((refused.status, refused.json()["used"].as_u64()), (429, Some(0)), "{refused:?}");
+}
+
+#[test]
+fn a_minute_later_creation_goes_on_and_what_is_deleted_counts_no_more() {
+    let stage = stage(&[("EDGE_CREATES_PER_MINUTE", "1"), ("EDGE_MAX_SANDBOXES", "2")]);
+    let first = stage.ask(Ask::create()).id();
+    let refused = stage.ask(Ask::create());
+    assert_eq!(refused.status, 429);
+    stage.world.advance(Duration::seconds(i64::try_from(refused.retry_after().unwrap()).unwrap()));
+    assert_eq!(stage.ask(Ask::create()).status, 201);
+    stage.world.advance(Duration::minutes(1));
+    assert_eq!(stage.ask(Ask::create()).code(), "quota-exceeded");
+    assert_eq!(stage.ask(Ask::end(&first)).status, 204);
+    assert_eq!(stage.ask(Ask::create()).status, 201);
+}
+
+/// A team overshoots at most by the creations between their listing and their commit.
+#[test]
+fn concurrent_creations_overshoot_by_no_more_than_their_number() {
+    let stage = stage(&[("EDGE_MAX_SANDBOXES", "3")]);
+    for _ in 0..2 {
+        stage.ask(Ask::create());
+    }
+    let at_once = 4;
+    let asked: Vec<_> = (0..at_once).map(|_| stage.pending(Ask::create())).collect();
+    let answers = stage.world.run_all::<Answer>(asked);
+    let made = answers.iter().flatten().filter(|it| it.status == 201).count();
+    assert_eq!(all_committed(&stage.world.sim()).len(), 2 + made);
+    assert!(made <= at_once, "{made}");
+    // And from then on nobody gets one.
+    assert_eq!(stage.ask(Ask::create()).code(), "quota-exceeded");
+}

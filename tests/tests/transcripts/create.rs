@@ -1,0 +1,357 @@
+//! Creating.
+
+use expect_test::expect;
+use pve_edge_tests::{
+    sim::{Setup, Sim, Spec, Version},
+    world::World,
+};
+use serde_json::json;
+use time::Duration;
+
+use super::check;
+use crate::stage::{Ask, SNAPSHOT, Stage, TEMPLATE, echo, plain_sim};
+
+#[test]
+fn cold() {
+    check(
+        &Stage::new(),
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+/// The clone's description, in full: what an administrator sees in the Notes tab.
+#[test]
+fn the_notes() {
+    let stage = Stage::new();
+    let body = json!({"name": "<b>*x*", "metadata": {"pr": "#7"}, "onExpiry": "stop", "ttlSeconds": 60});
+    stage.ask(Ask::post("/api/sandboxes", body));
+    let sim = stage.world.sim();
+    let notes = sim.guests().find_map(|it| it.config.description.clone()).unwrap_or_default();
+    expect![[r##"
+        <!-- pve-edge -->
+        **Sandbox \<b\>\*x\***, made by pve-edge
+
+        - team: blue
+        - deployment: prod
+        - expires: 2026-01-01 00:01 UTC, then it is stopped
+        - [vscode](https://port-39378-vm-758960.sandbox.test)
+        - [worker](https://port-39377-vm-758960.sandbox.test)
+        - [xterm](https://port-39383-vm-758960.sandbox.test)
+        - [exec](https://port-39375-vm-758960.sandbox.test)
+        - [vnc](https://port-39380-vm-758960.sandbox.test)
+        - [preview](https://port-5173-vm-758960.sandbox.test)
+        <!-- /pve-edge -->
+
+        {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767225660,"onExpiry":"stop","want":"on","phase":"committed","secret":"da1a","name":"<b>*x*","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"#7"}}"##]].assert_eq(&notes);
+}
+
+fn on_version(version: Version, hookscript: &str) -> Stage {
+    let mut sim = Sim::new(Setup { version, ..Setup::default() });
+    sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).set("hookscript", hookscript));
+    echo(&mut sim);
+    Stage::on(sim)
+}
+
+#[test]
+fn on_pve_8_the_token_travels_in_the_notes() {
+    check(
+        &on_version(Version::V8, "local:snippets/hook.sh"),
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+#[test]
+fn on_pve_7_the_token_travels_in_the_notes() {
+    check(
+        &on_version(Version::V7_4, "local:snippets/hook.sh"),
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+#[test]
+fn on_pve_8_without_a_hookscript_nothing_is_left() {
+    let stage = on_version(Version::V8, "");
+    check(
+        &stage,
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200 Parameter verification failed.
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            = 502 {"code":"exec-token-not-applied","detail":"this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root; undo: the half-made guest is being removed","requestId":"75wsi4hsjku33cdf","retryable":false,"status":502,"title":"The exec token did not reach the sandbox","type":"urn:pve-edge:problem:exec-token-not-applied","undo":"the half-made guest is being removed"}
+        "#]],
+    );
+    stage.world.settle();
+    assert_eq!(stage.world.sim().guests().count(), 1);
+}
+
+#[test]
+fn a_larger_disk() {
+    let mut sim = Sim::new(Setup::default());
+    sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).disk("4G"));
+    echo(&mut sim);
+    check(
+        &Stage::on(sim),
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/resize disk=rootfs size=8G
+              200
+            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_of_the_pool() {
+    let changes = [
+        ("PVE_IP_POOL_CIDR", "10.50.0.0/29"),
+        ("PVE_GATEWAY", "10.50.0.1"),
+        ("PVE_IP_RESERVED", "10.50.0.2"),
+        ("PVE_BRIDGE", "vmbr7"),
+    ];
+    let stage = Stage::of(World::new(plain_sim(Setup::default()), 7), &changes);
+    check(
+        &stage,
+        Ask::create(),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/200000/config
+              200
+            GET /api2/json/nodes/pve1/lxc/200000/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-200000 cores=1 memory=1024 net0=name=eth0,bridge=vmbr7,hwaddr=BC:24:11:C3:4D:0B,ip=10.50.0.3/29,type=veth,gw=10.50.0.1 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/200000/status/start
+              200
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-200000-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+#[test]
+fn a_replay() {
+    let stage = Stage::new();
+    check(
+        &stage,
+        Ask::create_keyed("k1"),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/9000/config
+              200
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=856385 hostname=vm-856385 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/856385/config tags=pe1.prod.856385.abuvloiazucki5ke.blue.1767229200.dnc.xfhr435u.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=0 onboot=0 hostname=vm-856385 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+              200
+            POST /api2/extjs/nodes/pve1/lxc/856385/status/start
+              200
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            ! connection refused
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+    stage.world.advance(Duration::minutes(1));
+    check(
+        &stage,
+        Ask::create_keyed("k1"),
+        expect![[r#"
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/config
+              200
+            GET /api2/json/nodes/pve1/lxc/856385/status/current
+              200
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+    let other = Ask::post("/api/sandboxes", json!({"name": "x"})).header("idempotency-key", "k1");
+    check(
+        &stage,
+        other,
+        expect![[r#"
+        GET /api2/json/cluster/resources
+          200
+        GET /api2/json/nodes/pve1/lxc/856385/config
+          200
+        = 409 {"code":"idempotency-conflict","detail":"this Idempotency-Key made a sandbox from another request; use a new key for a new request","requestId":"4mmle6qulscxxtj2","retryable":false,"status":409,"title":"The Idempotency-Key was used for another request","type":"urn:pve-edge:problem:idempotency-conflict"}
+    "#]],
+    );
+}
+
+#[test]
+fn the_template_is_busy() {
+    let stage = Stage::new();
+    stage.world.sim_mut().setup_mut().clone_secs = Duration::seconds(100);
+    let first = stage.ask(Ask::create().header("prefer", "wait=1"));
+    assert_eq!((first.status, first.state()), (202, "creating".into()));
+    check(
+        &stage,
+        Ask::create().header("prefer", "wait=2"),
+        expect![[r#"
+        GET /api2/json/cluster/resources
+          200
+        GET /api2/json/nodes/pve1/lxc/9000/config
+          200
+        GET /api2/json/nodes/pve1/lxc/9000/config
+          200
+        GET /api2/json/nodes/pve1/lxc/9000/config
+          200
+        = 503 {"code":"template-busy","detail":"template 9000 was being cloned by others all the time, and PVE makes one clone of a container at a time; nothing was made, ask again","requestId":"zhqo42sn3prdo74y","retryable":true,"status":503,"title":"The template is being cloned by others","type":"urn:pve-edge:problem:template-busy"}
+    "#]],
+    );
+}

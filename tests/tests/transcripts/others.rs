@@ -1,0 +1,295 @@
+//! Everything but creating.
+
+use expect_test::expect;
+use pve_edge_tests::sim::{Node, Setup};
+use serde_json::json;
+use time::Duration;
+
+use super::check;
+use crate::stage::{Ask, Stage, plain_sim, vmid_of};
+
+/// Two nodes and one sandbox, a minute old.
+fn with_one() -> (Stage, String) {
+    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let stage = Stage::on(plain_sim(setup));
+    let id = stage.ask(Ask::create()).id();
+    stage.world.advance(Duration::minutes(1));
+    (stage, id)
+}
+
+#[test]
+fn get() {
+    let (stage, id) = with_one();
+    check(
+        &stage,
+        Ask::one(&id),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          200
+        GET /api2/json/nodes/pve1/lxc/758960/status/current
+          200
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          401
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          200
+        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+    "#]],
+    );
+}
+
+#[test]
+fn get_after_a_migration() {
+    let (stage, id) = with_one();
+    stage.world.sim_mut().migrate(vmid_of(&id), "pve2");
+    check(
+        &stage,
+        Ask::one(&id),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
+        GET /api2/json/cluster/resources
+          200
+        GET /api2/json/nodes/pve2/lxc/758960/config
+          200
+        GET /api2/json/nodes/pve2/lxc/758960/status/current
+          200
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          401
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          200
+        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+    "#]],
+    );
+}
+
+/// Without a public domain the live address is asked for.
+#[test]
+fn get_by_address() {
+    let (stage, id) = with_one();
+    let mut inside = Stage::of(stage.world.clone(), &[("PVE_SEARCH_DOMAIN", "lan")]);
+    inside.platform.private_network = true;
+    check(
+        &inside,
+        Ask::one(&id),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          200
+        GET /api2/json/nodes/pve1/lxc/758960/status/current
+          200
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          401
+        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+          200
+        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+    "#]],
+    );
+}
+
+#[test]
+fn list() {
+    let (stage, _) = with_one();
+    check(
+        &stage,
+        Ask::get("/api/sandboxes?state=running&limit=10"),
+        expect![[r#"
+        GET /api2/json/cluster/resources
+          200
+        = 200 {"items":[{"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","stateMayBeStale":true,"team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}],"nextCursor":null}
+    "#]],
+    );
+}
+
+#[test]
+fn patch() {
+    let (stage, id) = with_one();
+    let body = json!({"name": "build", "metadata": {"pr": "7"}});
+    check(
+        &stage,
+        Ask::patch(format!("/api/sandboxes/{id}"), body),
+        expect![[r#"
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767229200.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmibavrhk2lmmqaqe4dsae3q description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+/// An expiry that moves by less than a minute leaves the tags as they are.
+#[test]
+fn extend() {
+    let (stage, id) = with_one();
+    check(
+        &stage,
+        Ask::extend(&id, 7200),
+        expect![[r#"
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232862.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232862,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:02Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+    check(
+        &stage,
+        Ask::extend(&id, 7210),
+        expect![[r#"
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5ke.blue.1767232862.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767232872,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:12Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+        "#]],
+    );
+}
+
+#[test]
+fn delete() {
+    let (stage, id) = with_one();
+    check(
+        &stage,
+        Ask::end(&id),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          200
+        DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+          200
+        GET /api2/json/nodes/pve1/tasks/<upid>/status
+          200
+        GET /api2/json/nodes/pve1/tasks/<upid>/status
+          200
+        = 204 
+    "#]],
+    );
+    check(
+        &stage,
+        Ask::one(&id),
+        expect![[r#"
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/tasks?source=all&typefilter=vzdestroy&vmid=758960&since=1767225601
+              200
+            = 404 {"code":"not-found","detail":"there is no sandbox pvelxc-758960-abuvloiazucki5ke-pve1","requestId":"4mmle6qulscxxtj2","retryable":false,"status":404,"title":"No such sandbox","type":"urn:pve-edge:problem:not-found"}
+        "#]],
+    );
+}
+
+#[test]
+fn delete_a_protected_one() {
+    let (stage, id) = with_one();
+    stage.world.sim_mut().admin_set(vmid_of(&id), "protection", "1");
+    check(
+        &stage,
+        Ask::end(&id),
+        expect![[r#"
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200 can't remove CT 758960 - protection mode enabled
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=…
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            = 204 
+        "#]],
+    );
+}
+
+#[test]
+fn exec() {
+    let (stage, id) = with_one();
+    let body = json!({"argv": ["echo", "it's"], "cwd": "/tmp", "env": {"A": "b c"}, "timeoutMs": 1000});
+    check(
+        &stage,
+        Ask::post(format!("/api/sandboxes/{id}/exec"), body),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          200
+        POST port-39375-vm-758960.sandbox.test/exec {"command":"export HOME=\"${HOME:-/root}\"; export A='b c'; cd -- '/tmp' || exit 1; 'echo' 'it'\\''s'","timeout_ms":1000}
+          200
+        = 200 {"exitCode":0,"stdout":"export A='b c'; cd -- '/tmp' || exit 1; 'echo' 'it'\\''s'\n","stderr":"","timedOut":false}
+    "#]],
+    );
+}
+
+#[test]
+fn exec_with_events() {
+    let (stage, id) = with_one();
+    check(
+        &stage,
+        Ask::exec(&id, "ls").header("accept", "text/event-stream"),
+        expect![[r#"
+        GET /api2/json/nodes/pve1/lxc/758960/config
+          200
+        POST port-39375-vm-758960.sandbox.test/exec {"command":"export HOME=\"${HOME:-/root}\"; ls","timeout_ms":300000}
+          200
+        = 200 event: stdout
+        data: {"data":"ls\n"}
+
+        event: exit
+        data: {"exitCode":0,"timedOut":false}
+
+
+    "#]],
+    );
+}
+
+#[test]
+fn health_and_config() {
+    let (stage, _) = with_one();
+    check(
+        &stage,
+        Ask::get("/api/health/sandbox"),
+        expect![[r#"
+            GET /api2/json/version
+              200
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/access/permissions
+              200
+            = 200 {"execToken":"env","latencyMs":9,"nodes":[{"node":"pve1","status":"online"},{"node":"pve2","status":"online"}],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9"}
+        "#]],
+    );
+    check(
+        &stage,
+        Ask::get("/api/config/sandbox"),
+        expect![[r#"
+        GET /api2/json/cluster/resources
+          200
+        = 200 {"capabilities":{"exec":true,"gpu":false,"hibernate":false,"metadata":true,"streamingExec":true,"ttl":true},"defaultPresetId":"1vcpu_1gb_8gb","presets":[{"cpu":1,"disk":8,"label":"1 vCPU, 1 GB memory, 8 GB disk","memory":1024,"presetId":"1vcpu_1gb_8gb","versions":[{"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","version":1}]}],"provider":"pve-lxc","providerDisplayName":"Proxmox LXC","serverOrigin":null}
+    "#]],
+    );
+}
