@@ -1,6 +1,7 @@
 //! What is true of core on a simulated PVE, in virtual time.
 
 mod client;
+mod contract;
 mod matrix;
 mod power;
 mod quotas;
