@@ -48,6 +48,7 @@ codes! {
     Condemned "condemned" 409 Caller false "The sandbox is being deleted";
     NotRunning "not-running" 409 Caller false "The sandbox is not running";
     StillCreating "still-creating" 409 Pve true "The sandbox is still being created";
+    SnapshotInUse "snapshot-in-use" 409 Caller false "Sandboxes are linked to this snapshot";
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";

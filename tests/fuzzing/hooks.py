@@ -6,7 +6,7 @@ import re
 import schemathesis
 from client import ask
 
-ID = re.compile(r"(pvelxc|pvevm|morph)-[1-9][0-9]{2,8}-[a-z2-7]{16}(-[a-z0-9][a-z0-9-]{0,62})?")
+ID = re.compile(r"(pvelxc|pvevm|morph)-[1-9][0-9]{2,8}-[a-z2-7]{16}(-[a-z0-9][a-z0-9-]{0,23})?")
 # So many sandboxes are kept for the operations that need one.
 LIVE = 4
 # No defects: others are at work on the template, or have stopped the sandbox in this moment.
@@ -14,17 +14,19 @@ LEGAL = {"template-busy"}
 LEGAL_FOR_EXEC = {"exec-cut", "exec-unreachable"}
 
 dice = random.Random(7)
-live = {"age": 0, "items": []}
+live = {"age": 0, "sandboxes": [], "snapshots": []}
 
 
-def live_id():
-    """One that exists, or did a moment ago; some are still coming up, stopped or paused."""
+def live_id(kind):
+    """Of a sandbox or a snapshot that exists, or did a moment ago; some are still coming up, stopped or paused."""
     if live["age"] % 8 == 0:
-        live["items"] = ask("GET", "/api/sandboxes").get("items", [])
-        if len(live["items"]) < LIVE:
+        items = ask("GET", "/api/sandboxes").get("items", [])
+        live["sandboxes"] = [it["id"] for it in items]
+        live["snapshots"] = [it["snapshotId"] for it in ask("GET", "/api/snapshots").get("items", [])]
+        if len(items) < LIVE:
             ask("POST", "/api/sandboxes", {"ttlSeconds": None})
     live["age"] += 1
-    return dice.choice(live["items"])["id"] if live["items"] else None
+    return dice.choice(live[kind]) if live[kind] else None
 
 
 def harmless(body):
@@ -52,7 +54,8 @@ def before_call(context, case, kwargs):
     rarely = case.method == "DELETE" and dice.random() < 0.8
     parameters = case.path_parameters
     if parameters and ID.fullmatch(str(parameters.get("id", ""))) and not rarely and dice.random() < 0.9:
-        parameters["id"] = live_id() or parameters["id"]
+        kind = path.split("/")[2]
+        parameters["id"] = live_id(kind) or parameters["id"]
 
 
 @schemathesis.check

@@ -1,12 +1,21 @@
 //! The API's own description, `GET /openapi.json`.
 
+use http::Response;
+
+use super::answer::respond;
+
 /// `core/openapi.json`, for people to edit.
 const SOURCE: &[u8] = include_bytes!("../../openapi.json");
 
 const COMPACT: ([u8; SOURCE.len()], usize) = compact(SOURCE);
 
 /// The description as it is served: without its indentation, which would be an eighth of it in a Worker's bundle.
-pub(super) static DOCUMENT: [u8; COMPACT.1] = first(&COMPACT.0);
+static DOCUMENT: [u8; COMPACT.1] = first(&COMPACT.0);
+
+/// The description.
+pub(super) fn openapi() -> Response<Vec<u8>> {
+    respond(200, "application/json", DOCUMENT.to_vec())
+}
 
 /// JSON without the spaces outside of its strings, and how long that is.
 #[allow(long_running_const_eval)]

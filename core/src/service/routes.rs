@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::{
     Body,
-    answer::{empty, plain, respond, with},
+    answer::{empty, plain, tagged, with},
     asked::{Query, idempotency_key, if_match, wait, wants_events},
-    openapi::DOCUMENT,
+    openapi::openapi,
 };
 use crate::{
     auth::Caller,
@@ -31,6 +31,7 @@ use crate::{
     remove::{self, Removed},
     request::{Ttl, json as read_json},
     sandbox::{Sandbox, SandboxId, State},
+    snapshot::{self, SourceId, Status},
     sweep::sweep,
 };
 
@@ -74,12 +75,20 @@ pub(super) enum Action {
     Pause,
     /// Resume it.
     Resume,
+    /// Take a snapshot of it.
+    TakeSnapshot,
+    /// All snapshots and presets.
+    ListSnapshots,
+    /// One snapshot.
+    GetSnapshot,
+    /// Delete it.
+    DeleteSnapshot,
     /// Sweep.
     Sweep,
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 17] = [
+pub(super) const ROUTES: [(&str, &str, Action); 21] = [
     ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
@@ -96,6 +105,10 @@ pub(super) const ROUTES: [(&str, &str, Action); 17] = [
     ("POST", "/api/sandboxes/{id}/reboot", Action::Reboot),
     ("POST", "/api/sandboxes/{id}/pause", Action::Pause),
     ("POST", "/api/sandboxes/{id}/resume", Action::Resume),
+    ("POST", "/api/sandboxes/{id}/snapshots", Action::TakeSnapshot),
+    ("GET", "/api/snapshots", Action::ListSnapshots),
+    ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
+    ("DELETE", "/api/snapshots/{id}", Action::DeleteSnapshot),
     ("POST", "/api/gc", Action::Sweep),
 ];
 
@@ -168,10 +181,6 @@ fn alive() -> Response<Vec<u8>> {
     plain(200, &json!({"status": "ok"}))
 }
 
-fn openapi() -> Response<Vec<u8>> {
-    respond(200, "application/json", DOCUMENT.to_vec())
-}
-
 fn unmatched(path: &str, methods: &[&str]) -> Error {
     if methods.is_empty() {
         Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
@@ -239,6 +248,9 @@ async fn whole<I: Io>(
         Action::Start | Action::Stop | Action::Reboot | Action::Pause | Action::Resume => {
             power(edge, caller, route.action, &id()?, headers, body).await
         }
+        Action::TakeSnapshot | Action::ListSnapshots | Action::GetSnapshot | Action::DeleteSnapshot => {
+            snapshots(edge, caller, route, headers, body).await
+        }
         Action::Sweep => {
             let asked: Gc = read_json(headers, body)?;
             if !caller.admin {
@@ -246,6 +258,43 @@ async fn whole<I: Io>(
             }
             Ok(plain(200, &sweep(edge, asked.dry_run).await?))
         }
+    }
+}
+
+async fn snapshots<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    route: &Route,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response<Vec<u8>>, Error> {
+    let id = || match route.id.parse::<SourceId>() {
+        Ok(SourceId::Own(id)) => Ok(id),
+        Ok(SourceId::Preset(id)) => Err(Error::new(
+            Code::Forbidden,
+            format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
+        )),
+        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
+    };
+    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    match route.action {
+        Action::ListSnapshots => {
+            let items = snapshot::list(edge, caller).await?;
+            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+        }
+        Action::TakeSnapshot => {
+            let sandbox = route.id.parse().map_err(|_| not_found(&route.id))?;
+            let asked = read_json(headers, body)?;
+            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
+            let place = format!("/api/snapshots/{}", taken.snapshot_id);
+            let status = if taken.status == Status::Ready { 201 } else { 202 };
+            Ok(with(plain(status, &taken), "location", &place))
+        }
+        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
+            true => Ok(empty()),
+            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
+        },
+        _ => Ok(plain(200, &snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
     }
 }
 
@@ -344,11 +393,4 @@ async fn events<I: Io>(
     let stream = execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem(""));
     let response = with(Response::new(stream), "content-type", "text/event-stream");
     Ok(with(response, "cache-control", "no-store"))
-}
-
-fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
-    match mark {
-        Some(mark) => with(response, "etag", &change::etag(mark)),
-        None => response,
-    }
 }

@@ -120,7 +120,12 @@ impl Contract {
     fn closed(&self, schema: &Value, value: &Value) -> Check {
         let rows = value.get("items").and_then(Value::as_array).into_iter().flatten();
         for row in rows {
-            self.closed(&json!({"$ref": "#/components/schemas/Sandbox"}), row)?;
+            let kind = if row.get("snapshotId").is_some() && row.get("id").is_none() {
+                "Snapshot"
+            } else {
+                "Sandbox"
+            };
+            self.closed(&json!({"$ref": format!("#/components/schemas/{kind}")}), row)?;
         }
         let mut schema = schema.clone();
         if let Some(schema) =
