@@ -4,6 +4,7 @@ mod bad_input;
 mod budgets;
 mod client;
 mod concurrency;
+mod contract;
 mod expiry;
 mod interleaving;
 mod late;
