@@ -5,6 +5,8 @@ mod pool;
 
 use std::{net::Ipv4Addr, str::FromStr};
 
+use serde::Serialize;
+
 pub use self::pool::{IpPool, Reserved};
 use crate::vmid::Vmid;
 
@@ -72,6 +74,62 @@ pub fn fqdn_url(hostname: &str, search: &str, port: u16) -> String {
 /// `http://{ip}:{port}`.
 pub fn ip_url(ip: Ipv4Addr, port: u16) -> String {
     format!("http://{ip}:{port}")
+}
+
+/// What people and programs open of a service, made from its URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Viewers {
+    /// noVNC, connected and scaled at once.
+    pub vnc: String,
+    /// Its websocket.
+    pub vnc_websocket: String,
+    /// The terminal's page.
+    pub xterm: String,
+    /// Its websocket.
+    pub xterm_websocket: String,
+    /// The Socket.IO server of this sandbox's task.
+    pub socket_io: String,
+}
+
+/// Port of the Socket.IO server in a sandbox.
+pub const SOCKET_IO_PORT: u16 = 9776;
+
+impl Viewers {
+    /// `base` gives the URL of a port, whichever provider the sandbox is of.
+    pub fn new(base: impl Fn(u16) -> Option<String>) -> Option<Self> {
+        let (vnc, xterm) = (base(39380)?, base(39383)?);
+        Some(Self {
+            vnc: vnc_viewer(&vnc),
+            vnc_websocket: websocket(&vnc, "/websockify"),
+            xterm_websocket: websocket(&xterm, "/ws"),
+            xterm: format!("{xterm}/"),
+            socket_io: websocket(&base(SOCKET_IO_PORT)?, "/socket.io/"),
+        })
+    }
+}
+
+/// The viewer's page at a VNC service's URL; a query that is there, such as a token, is kept.
+pub fn vnc_viewer(url: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let base = base.trim_end_matches('/');
+    let page = if base.ends_with(".html") { base.to_owned() } else { format!("{base}/vnc.html") };
+    let mut query: Vec<&str> = query.split('&').filter(|it| !it.is_empty()).collect();
+    for (name, option) in [("autoconnect=", "autoconnect=1"), ("resize=", "resize=scale")] {
+        if !query.iter().any(|it| it.starts_with(name)) {
+            query.push(option);
+        }
+    }
+    format!("{page}?{}", query.join("&"))
+}
+
+/// `https` becomes `wss`, `http` becomes `ws`; a query that is there is kept.
+pub fn websocket(url: &str, path: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let base = base.trim_end_matches('/');
+    let base = base.strip_prefix("http").map_or_else(|| base.to_owned(), |rest| format!("ws{rest}"));
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{base}{path}{query}")
 }
 
 /// Whom a service host names.
@@ -159,6 +217,19 @@ mod tests {
         assert_eq!(fqdn_url("vm-200", "lan home.arpa", 80), "http://vm-200.lan:80");
         let morph = "port-39378-morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so".parse();
         assert_eq!(morph, Ok(ServiceHost::Morph { port: 39378, id: "mmcz8L6eoJHtLqFz3".into() }));
+    }
+
+    #[test]
+    fn viewers_keep_tokens_and_connect_at_once() {
+        let viewers = Viewers::new(|port| Some(format!("https://port-{port}-vm-200.example.com"))).unwrap();
+        assert_eq!(viewers.vnc, "https://port-39380-vm-200.example.com/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(viewers.vnc_websocket, "wss://port-39380-vm-200.example.com/websockify");
+        assert_eq!(viewers.xterm, "https://port-39383-vm-200.example.com/");
+        assert_eq!(viewers.socket_io, "wss://port-9776-vm-200.example.com/socket.io/");
+        let token = "http://10.0.0.5:39380/?tkn=a&resize=off";
+        assert_eq!(vnc_viewer(token), "http://10.0.0.5:39380/vnc.html?tkn=a&resize=off&autoconnect=1");
+        assert_eq!(vnc_viewer("https://x/vnc.html"), "https://x/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(websocket(token, "/websockify"), "ws://10.0.0.5:39380/websockify?tkn=a&resize=off");
     }
 
     #[test]

@@ -64,6 +64,28 @@ pub async fn first<I: Io>(
     }
 }
 
+/// The commit of a template: nothing of the sandbox's identity, token or address stays.
+pub async fn template<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<(), Failure> {
+    let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
+    form.push(("protection", "0".into()));
+    form.push(("onboot", "0".into()));
+    if let Some(net0) = &config.net0 {
+        form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)])));
+    }
+    if config.env.is_some() {
+        form.push(("delete", "env".into()));
+    }
+    match edge.send(edge.pve.lxc(node, mark.vmid).set_config(&borrowed(&form))).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failure(error)),
+    }
+}
+
 /// Changes the mark of a committed guest. Reads, applies, writes by digest,
 /// and starts over when somebody else was faster.
 pub async fn change<I: Io>(

@@ -23,11 +23,13 @@ use crate::{
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
-    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Sizes, Want, read as read_marks},
+    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want, read as read_marks},
     nonce::Nonce,
     place::{Place, may},
     pve::task::Upid,
     quota,
+    sandbox::SandboxId,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
@@ -72,7 +74,7 @@ pub async fn create<I: Io>(
         return Ok(Created { progress, replayed: true });
     }
     inventory.room_for_tags()?;
-    let sources = source::sources(edge.settings, &inventory, request)?;
+    let sources = source::sources(edge.settings, &inventory, caller, request)?;
     let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
     quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref())?;
@@ -191,15 +193,21 @@ fn intent<I: Io>(
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         want: Want::On,
         phase: Phase::Committed,
+        role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),
         secret: Some(edge.settings.secrets.newest().name().to_owned()),
         name: request.name.clone(),
         template: Some(source.vmid),
-        snapshot: source.snapshot.clone(),
+        snapshot: match (&source.snapshot, &source.own) {
+            (Some(preset), _) => Some(SourceId::Preset(preset.clone())),
+            (None, Some(own)) => Some(SourceId::Own(SandboxId::of(own))),
+            (None, None) => None,
+        },
         sizes: sizes(request, source),
         problem: None,
         keeps: None,
+        taken_from: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
     }

@@ -48,6 +48,7 @@ codes! {
     Condemned "condemned" 409 Caller false "The sandbox is being deleted";
     NotRunning "not-running" 409 Caller false "The sandbox is not running";
     StillCreating "still-creating" 409 Pve true "The sandbox is still being created";
+    SnapshotInUse "snapshot-in-use" 409 Caller false "Sandboxes are linked to this snapshot";
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
@@ -144,6 +145,11 @@ impl Error {
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// An extension member that is text.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        self.0.members.get(name)?.as_str()
     }
 
     /// Which kind.

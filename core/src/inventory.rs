@@ -4,7 +4,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Listed},
+    marks::{self, Listed, Mark, Role, Want},
     preset::SnapshotId,
     pve::cluster::Resource,
     settings::Settings,
@@ -23,8 +23,10 @@ pub struct Guest {
     pub row: Resource,
     /// Its VMID.
     pub vmid: Vmid,
-    /// What its tags say; `None` for those of others.
+    /// What its tags say, for a sandbox of ours.
     pub ours: Option<Listed>,
+    /// What its tags say, for a template that is a snapshot of ours.
+    pub snapshot: Option<Listed>,
 }
 
 impl Guest {
@@ -42,6 +44,8 @@ pub struct Template {
     pub node: String,
     /// The preset and version that it is, if any.
     pub snapshot: Option<SnapshotId>,
+    /// The snapshot of a sandbox that it is, if it is one.
+    pub own: Option<Mark>,
     /// Who works on it.
     pub lock: Option<String>,
 }
@@ -71,9 +75,13 @@ impl Inventory {
                 others.push(row);
                 continue;
             };
-            let ours = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
+            let listed = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
                 .filter(|it| it.mark.deployment == deployment);
-            guests.push(Guest { row, vmid, ours });
+            let (ours, snapshot) = match listed {
+                Some(it) if it.mark.role == Role::Template => (None, Some(it)),
+                sandbox => (sandbox, None),
+            };
+            guests.push(Guest { row, vmid, ours, snapshot });
         }
         guests.sort_unstable_by_key(|it| it.vmid);
         Self { guests, others }
@@ -95,13 +103,19 @@ impl Inventory {
     pub fn templates(&self, settings: &Settings) -> Vec<Template> {
         self.guests
             .iter()
-            .filter(|it| it.row.kind == "lxc" && it.row.template != Some(false))
+            // PVE tells late that a guest has become a template; of ours the tags know.
+            .filter(|it| it.row.kind == "lxc" && (it.row.template != Some(false) || it.snapshot.is_some()))
             .filter(|it| !settings.vmid_range.contains(it.vmid))
             .filter_map(|it| {
+                let own = it.snapshot.as_ref().map(|it| it.mark.clone());
+                let snapshot = marks::template(it.tags());
+                // A snapshot is offered to its team without a tag of its own.
+                let snapshot = if own.is_some() { snapshot.flatten() } else { snapshot? };
                 Some(Template {
                     vmid: it.vmid,
                     node: it.row.node.clone(),
-                    snapshot: marks::template(it.tags())?,
+                    snapshot,
+                    own: own.filter(|it| it.want == Want::On),
                     lock: it.row.lock.clone(),
                 })
             })

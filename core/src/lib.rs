@@ -33,6 +33,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod service;
 pub mod settings;
+pub mod snapshot;
 pub mod sweep;
 pub mod vmid;
 pub mod wait;

@@ -26,10 +26,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 pub use self::{
-    head::{KeyHash, OnExpiry, Phase, Want},
+    head::{KeyHash, OnExpiry, Phase, Role, Want},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
-use crate::{nonce::Nonce, power::Keeps, preset::SnapshotId, vmid::Vmid};
+use crate::{nonce::Nonce, power::Keeps, preset::SnapshotId, snapshot::SourceId, vmid::Vmid};
 
 /// Everything we keep about one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Mark {
     pub want: Want,
     /// Whether it came up.
     pub phase: Phase,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "is_sandbox")]
+    pub role: Role,
     /// Hash of the Idempotency-Key that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyHash>,
@@ -73,13 +76,16 @@ pub struct Mark {
     pub template: Option<Vmid>,
     /// The snapshot id that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<SnapshotId>,
+    pub snapshot: Option<SourceId>,
     /// Sizes that the commit applies; what is absent stays the template's.
     #[serde(default, skip_serializing_if = "Sizes::is_empty")]
     pub sizes: Sizes,
     /// Why it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<TakenFrom>,
     /// What its pause kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<Keeps>,
@@ -89,6 +95,17 @@ pub struct Mark {
     /// Fields of newer versions, kept as they are.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// The sandbox that a template is a snapshot of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenFrom {
+    /// Its VMID.
+    pub vmid: Vmid,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// PVE's name of the snapshot.
+    pub snapname: String,
 }
 
 /// Sizes that were asked for.
@@ -103,6 +120,10 @@ pub struct Sizes {
     /// GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<u32>,
+}
+
+fn is_sandbox(role: &Role) -> bool {
+    *role == Role::Sandbox
 }
 
 impl Sizes {
@@ -200,7 +221,10 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
 /// The tags of a committed guest: others' are kept, ours are rewritten.
 /// `expires` is what the head tag shows, which may lag behind the mark's.
 pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) -> String {
-    let mut ours = vec![head::write(mark, expires), format!("edge-{}-sandbox", mark.deployment)];
+    let role = if mark.role == Role::Template { "template" } else { "sandbox" };
+    let mut ours = vec![head::write(mark, expires), format!("edge-{}-{role}", mark.deployment)];
+    // A template that is a preset's version is found by that tag.
+    ours.extend(mark.snapshot.as_ref().filter(|_| mark.role == Role::Template).map(ToString::to_string));
     let left = budget.saturating_sub(ours.iter().map(|it| it.len() + 1).sum());
     ours.extend(index::write(mark, left));
     let others = split(existing).filter(|tag| !is_ours(tag)).map(str::to_owned);
@@ -232,7 +256,7 @@ fn is_ours(tag: &str) -> bool {
     tag.starts_with("pe1.")
         || tag.starts_with("pe1m")
         || tag == TEMPLATE_TAG
-        || (tag.starts_with("edge-") && tag.ends_with("-sandbox"))
+        || (tag.starts_with("edge-") && (tag.ends_with("-sandbox") || tag.ends_with("-template")))
         || tag.parse::<SnapshotId>().is_ok()
 }
 

@@ -6,9 +6,11 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Reading},
-    pve::{PveError, lxc::Config},
+    marks::{self, Mark, Reading, Role},
+    nonce::Nonce,
+    pve::{PveError, lxc::Config, task::Task},
     sandbox::SandboxId,
+    vmid::Vmid,
 };
 
 /// A new id whose guest is not there yet may still get it: a clone that was
@@ -113,7 +115,9 @@ fn prove<I: Io>(
     let committed = matches!(reading, Reading::Committed(_));
     match reading {
         Reading::Intent(mark) | Reading::Committed(mark)
-            if mark.nonce == id.nonce && may(caller, &mark, &edge.settings.deployment) =>
+            if mark.nonce == id.nonce
+                && mark.role == Role::Sandbox
+                && may(caller, &mark, &edge.settings.deployment) =>
         {
             Ok(Place { node: node.to_owned(), config, mark, committed })
         }
@@ -135,14 +139,21 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Erro
     if !is_young(edge, id) {
         return Err(not_found(id));
     }
-    if !id.node.is_empty() {
-        let since = id.nonce.birth().unix_timestamp() + 1;
-        let destroyed = edge.send(edge.pve.destructions(&id.node, id.vmid, since)).await;
-        if destroyed.is_ok_and(|tasks| !tasks.is_empty()) {
-            return Err(not_found(id));
-        }
+    if was_destroyed(edge, &id.node, id.vmid, id.nonce).await {
+        return Err(not_found(id));
     }
     Ok(Found::NotYet)
+}
+
+/// Whether PVE has begun to destroy the guest of this nonce. One that is there
+/// all the same was made by a clone that was executed after its deletion.
+pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid, nonce: Nonce) -> bool {
+    if node.is_empty() {
+        return false;
+    }
+    let since = nonce.birth().unix_timestamp() + 1;
+    let tasks = edge.send(edge.pve.destructions(node, vmid, since)).await.unwrap_or_default();
+    tasks.iter().any(Task::may_count)
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

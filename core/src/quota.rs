@@ -71,6 +71,6 @@ fn is_live(mark: &Mark, now: OffsetDateTime) -> bool {
 
 /// A new guest has no numbers in the listing yet; its preset's name has.
 fn preset(mark: &Mark) -> (Option<u64>, Option<u64>) {
-    let sizes = mark.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    let sizes = mark.snapshot.as_ref().and_then(|it| it.preset()?.preset.sizes());
     (sizes.map(|it| u64::from(it.cores)), sizes.map(|it| u64::from(it.memory_mib)))
 }

@@ -5,13 +5,13 @@
 use std::net::Ipv4Addr;
 
 use crate::{
-    address::{self, SERVICES},
+    address::{self, SERVICES, Viewers},
     edge::Edge,
     execd::{self, Probe},
     io::{Io, Way},
     marks::Mark,
     pve::lxc::Config,
-    sandbox::Service,
+    sandbox::{Addresses, Service},
     secret::Secret,
     settings::Settings,
     vmid::Vmid,
@@ -27,22 +27,22 @@ pub fn hostname(vmid: Vmid) -> String {
 
 /// What is known of a guest's addresses without asking PVE: name and URL of each service.
 pub fn links(settings: &Settings, vmid: Vmid) -> Vec<(String, String)> {
-    services(settings, vmid, None, None)
+    addresses(settings, vmid, None, None)
+        .services
         .into_iter()
         .filter_map(|service| service.url.map(|url| (service.name, url)))
         .collect()
 }
 
-/// The services of a guest; `search` and `ip` are what was found out about it.
-pub fn services(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Vec<Service> {
-    SERVICES
-        .iter()
-        .map(|(name, port)| Service {
-            name: (*name).to_owned(),
-            port: *port,
-            url: bases(settings, vmid, search, ip, *port).into_iter().next().map(|(url, _)| url),
-        })
-        .collect()
+/// Where a guest is reached; `search` and `ip` are what was found out about it.
+pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Addresses {
+    let url = |port| bases(settings, vmid, search, ip, port).into_iter().next().map(|(url, _)| url);
+    let services = SERVICES.iter().map(|(name, port)| Service {
+        name: (*name).to_owned(),
+        port: *port,
+        url: url(*port),
+    });
+    Addresses { services: services.collect(), viewers: Viewers::new(url) }
 }
 
 /// Every URL at which a port of a guest may be reached, the best first.
@@ -63,17 +63,17 @@ fn bases(
     fqdn.into_iter().chain(ip).map(|url| (url, Way::Guest)).collect()
 }
 
-/// Services of a guest whose config is at hand; asks PVE for a live address
+/// Addresses of a guest whose config is at hand; asks PVE for a live address
 /// only where neither a domain nor a pool tells it.
-pub async fn live_services<I: Io>(
+pub async fn live_addresses<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
     vmid: Vmid,
     running: bool,
-) -> Vec<Service> {
+) -> Addresses {
     let ip = if running { live_ip(edge, node, vmid).await } else { None };
-    services(edge.settings, vmid, config.searchdomain.as_deref(), ip)
+    addresses(edge.settings, vmid, config.searchdomain.as_deref(), ip)
 }
 
 async fn live_ip<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid) -> Option<Ipv4Addr> {

@@ -13,7 +13,7 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{Mark, OnExpiry, Phase, Want},
-    place::{Found, Place, find, may, not_found},
+    place::{Found, Place, find, may, not_found, was_destroyed},
     reach,
     sandbox::{Sandbox, SandboxId, State, is_coming_up, state},
     vmid::Vmid,
@@ -54,8 +54,8 @@ async fn exact<I: Io>(
     let Place { node, config, mark, committed } = &place;
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
     if locked_by_creation || (!committed && config.lock.is_some()) {
-        let services = reach::services(edge.settings, mark.vmid, None, None);
-        let sandbox = Sandbox::new(mark, node, State::Creating, services, edge.now());
+        let at = reach::addresses(edge.settings, mark.vmid, None, None);
+        let sandbox = Sandbox::new(mark, node, State::Creating, at, edge.now());
         return Ok((sandbox, Some(mark.clone())));
     }
     let running = if *committed {
@@ -65,12 +65,16 @@ async fn exact<I: Io>(
     };
     let now = edge.now();
     if config.lock.is_none() && is_coming_up(mark, now) {
+        // A late clone may have brought back what its owner has deleted: the sweep removes that.
+        if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
+            return Err(not_found(SandboxId::of(mark)));
+        }
         let progress = create::carry_on(edge, place, running, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }
-    let services = reach::live_services(edge, node, config, mark.vmid, running).await;
-    let mut sandbox = Sandbox::new(mark, node, state(mark, running, now), services, now);
+    let at = reach::live_addresses(edge, node, config, mark.vmid, running).await;
+    let mut sandbox = Sandbox::new(mark, node, state(mark, running, now), at, now);
     if !committed {
         sandbox.state = State::Error;
         sandbox.problem =
@@ -83,9 +87,9 @@ async fn exact<I: Io>(
 pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbox {
     let Progress { mark, node, config, running, ready } = progress;
     let now = edge.now();
-    let services = match &config {
-        Some(config) if ready => reach::live_services(edge, &node, config, mark.vmid, true).await,
-        _ => reach::services(edge.settings, mark.vmid, None, None),
+    let at = match &config {
+        Some(config) if ready => reach::live_addresses(edge, &node, config, mark.vmid, true).await,
+        _ => reach::addresses(edge.settings, mark.vmid, None, None),
     };
     let state = match (ready, mark.phase) {
         (_, Phase::Error) => State::Error,
@@ -93,7 +97,7 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
         (false, _) if is_coming_up(&mark, now) => State::Creating,
         (false, _) => state(&mark, running, now),
     };
-    Sandbox::new(&mark, &node, state, services, now)
+    Sandbox::new(&mark, &node, state, at, now)
 }
 
 /// Refuses a sandbox that is over: expired and to be deleted, or condemned.
@@ -105,6 +109,7 @@ pub fn gone(mark: &Mark, now: OffsetDateTime, id: impl std::fmt::Display) -> Res
 /// Claimed, and PVE shows nothing yet.
 fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
     let now = edge.now();
+    let at = reach::addresses(edge.settings, id.vmid, None, None);
     Sandbox {
         id: id.to_string(),
         provider: id.provider.name(),
@@ -123,7 +128,8 @@ fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sa
         on_expiry: OnExpiry::Delete,
         snapshot_id: None,
         template_vmid: None,
-        services: reach::services(edge.settings, id.vmid, None, None),
+        services: at.services,
+        viewers: at.viewers,
     }
 }
 
@@ -210,8 +216,8 @@ fn item<I: Io>(
     } else {
         state(mark, running || (unknown && mark.want == Want::On), now)
     };
-    let services = reach::services(edge.settings, guest.vmid, None, None);
-    let mut sandbox = Sandbox::new(mark, &guest.row.node, state, services, now);
+    let at = reach::addresses(edge.settings, guest.vmid, None, None);
+    let mut sandbox = Sandbox::new(mark, &guest.row.node, state, at, now);
     sandbox.state_may_be_stale = true;
     sandbox.metadata_incomplete = !complete;
     if is_offline {

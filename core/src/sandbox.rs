@@ -6,15 +6,17 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    address::Viewers,
     marks::{Mark, OnExpiry, Phase, Want},
     nonce::Nonce,
-    preset::{Provider, SnapshotId},
+    preset::Provider,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
 /// `pvelxc-{vmid}-{nonce}-{node}`: the nonce, so that a reused VMID never
 /// answers to an old id; the node of birth, so that most reads know where to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxId {
     /// Which kind of guest.
     pub provider: Provider,
@@ -56,7 +58,7 @@ impl FromStr for SandboxId {
         let vmid = next()?.parse().map_err(|_| BAD)?;
         let nonce = next()?.parse().map_err(|_| BAD)?;
         let node = parts.next().unwrap_or_default();
-        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && node.len() <= 63;
+        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
         let id = Self { provider, vmid, nonce, node: node.to_owned() };
         // One id, one spelling.
         if is_name && id.to_string() == text { Ok(id) } else { Err(BAD) }
@@ -105,6 +107,15 @@ pub struct Service {
     pub url: Option<String>,
 }
 
+/// Where a sandbox is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// By name.
+    pub services: Vec<Service>,
+    /// What to open of them.
+    pub viewers: Option<Viewers>,
+}
+
 /// A sandbox as the API shows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,16 +155,19 @@ pub struct Sandbox {
     /// What becomes of it then.
     pub on_expiry: OnExpiry,
     /// The snapshot id that it was made from.
-    pub snapshot_id: Option<SnapshotId>,
+    pub snapshot_id: Option<SourceId>,
     /// The template that it was cloned from.
     pub template_vmid: Option<Vmid>,
     /// Where its services are.
     pub services: Vec<Service>,
+    /// What to open of them; absent when no address is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub viewers: Option<Viewers>,
 }
 
 impl Sandbox {
     /// A sandbox from its mark; state and services as the caller knows them.
-    pub fn new(mark: &Mark, node: &str, state: State, services: Vec<Service>, now: OffsetDateTime) -> Self {
+    pub fn new(mark: &Mark, node: &str, state: State, at: Addresses, now: OffsetDateTime) -> Self {
         let over = mark.is_expired(now);
         let expires = mark.expires_at().map(stamp);
         Self {
@@ -174,7 +188,8 @@ impl Sandbox {
             on_expiry: mark.on_expiry,
             snapshot_id: mark.snapshot.clone(),
             template_vmid: mark.template,
-            services,
+            services: at.services,
+            viewers: at.viewers,
         }
     }
 }

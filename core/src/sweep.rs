@@ -18,11 +18,12 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, OnExpiry, Phase, Reading, Want},
+    marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
     place::Place,
     power::halt,
     pve::lxc::Config,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
+    snapshot::advance,
 };
 
 /// So long after it was condemned its owner's late requests have been answered.
@@ -129,6 +130,10 @@ fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
     if guest.row.kind != "lxc" {
         return false;
     }
+    // A template that is being made; those that are made need nothing.
+    if guest.snapshot.is_some() || edge.settings.template_range.contains(guest.vmid) {
+        return guest.row.template != Some(true);
+    }
     match &guest.ours {
         Some(listed) => {
             let running = guest.row.status != "stopped";
@@ -161,6 +166,9 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     if mark.deployment != *edge.settings.deployment {
         return None;
     }
+    if mark.role == Role::Template {
+        return tend_template(edge, node, config, mark, dry_run).await;
+    }
     let running = guest.row.status != "stopped";
     let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
     let action = match due {
@@ -185,6 +193,33 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         },
     };
     Some(Action { vmid, id, action, reason })
+}
+
+/// A template that is being made is carried on.
+async fn tend_template<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    dry_run: bool,
+) -> Option<Action> {
+    let vmid = mark.vmid;
+    let id = Some(SandboxId::of(&mark).to_string());
+    if let Some(lock) = &config.lock {
+        return locked(&mark, lock, edge.now()).map(|reason| Action { vmid, id, action: "report", reason });
+    }
+    if config.template == Some(true) {
+        return None;
+    }
+    let why = "the snapshot was interrupted".to_owned();
+    let reason = match dry_run {
+        true => why,
+        false => match advance(edge, node, config, mark, edge.now()).await {
+            Ok(_) => why,
+            Err(error) => format!("{why}; failed: {error}"),
+        },
+    };
+    Some(Action { vmid, id, action: "finish", reason })
 }
 
 /// A lock that lasts is told, with what only root can do about it.

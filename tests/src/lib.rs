@@ -4,6 +4,7 @@
 //! runs core's operations on it in virtual time, with faults. [`serve`] and
 //! [`guests`] are the same over sockets and ordinary processes.
 
+pub mod e2e;
 pub mod guests;
 pub mod serve;
 pub mod sim;

@@ -1,10 +1,19 @@
 //! What is true of core on a simulated PVE, in virtual time.
 
+mod bad_input;
+mod budgets;
 mod client;
+mod concurrency;
+mod expiry;
 mod matrix;
 mod power;
+mod pve_faults;
 mod quotas;
+mod secrets;
+mod snapshots;
 mod stage;
 mod sweep;
+mod tidy;
 mod transcripts;
 mod truth;
+mod visibility;

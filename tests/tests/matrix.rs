@@ -44,10 +44,10 @@ fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reac
     let requests = stage.world.requests();
     let flow: Vec<String> = requests.iter().skip(before).map(|it| shape(&it.method, &it.path)).collect();
     reached.assert_eq(&flow.join("\n"));
-    for nth in 0..flow.len() {
+    for (nth, step) in flow.iter().enumerate() {
         for fault in faults() {
             for at_once in [true, false] {
-                let told = format!("request {nth} ({}), {fault:?}, at once: {at_once}", flow[nth]);
+                let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
                 let (stage, neighbours) = crowded();
                 one(
                     &stage,
@@ -157,6 +157,7 @@ fn get_of_a_half_made_one() {
         operation,
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
@@ -227,7 +228,7 @@ fn extend() {
 fn delete() {
     run(
         before::running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID
@@ -237,7 +238,7 @@ fn delete() {
     );
     run(
         before::long_running,
-        |id| Ask::end(id),
+        Ask::end,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         DELETE nodes/pve1/lxc/VMID

@@ -91,9 +91,9 @@ impl Stage {
         Self { name, dice, ..Self::of(self.world.clone(), changes) }
     }
 
-    /// Fresh random bytes, the same in every run.
-    pub(crate) fn throw(&self, seed: u64) {
-        self.dice.set(seed);
+    /// What a careless log line would show.
+    pub(crate) fn debugged(&self) -> String {
+        format!("{:?}", self.service)
     }
 
     /// Asks, and waits for the answer.

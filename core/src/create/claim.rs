@@ -34,6 +34,9 @@ pub(super) async fn claim<I: Io>(
         let source = queue.source()?.clone();
         let config = edge.send(edge.pve.lxc(&source.node, source.vmid).config()).await;
         let config = config.map_err(|error| of_source(error, &source))?;
+        if config.template != Some(true) && source.own.is_some() {
+            return Err(Error::new(Code::TemplateBusy, "this snapshot is still being made").retry_after(3));
+        }
         if config.template != Some(true) {
             return Err(Error::new(
                 Code::NotATemplate,

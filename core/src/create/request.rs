@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Error,
     marks::OnExpiry,
-    preset::{PresetId, Provider, SnapshotId},
+    preset::{PresetId, Provider},
     request::{Metadata, Ttl, name_errors},
     settings::Settings,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
@@ -19,7 +20,7 @@ use crate::{
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CreateRequest {
     /// A preset's version.
-    pub snapshot_id: Option<SnapshotId>,
+    pub snapshot_id: Option<SourceId>,
     /// A preset's newest version.
     pub preset: Option<PresetId>,
     /// A template that is offered.
@@ -50,7 +51,12 @@ impl CreateRequest {
         if sources.iter().filter(|it| **it).count() > 1 {
             refuse("snapshotId", "only one of snapshotId, preset and templateVmid");
         }
-        if self.snapshot_id.as_ref().is_some_and(|it| it.provider != Provider::PveLxc) {
+        if self
+            .snapshot_id
+            .as_ref()
+            .and_then(SourceId::preset)
+            .is_some_and(|it| it.provider != Provider::PveLxc)
+        {
             refuse("snapshotId", "is of a provider that this deployment does not run; pvelxc_… is");
         }
         if self.cpu.is_some_and(|it| !(1..=512).contains(&it)) {

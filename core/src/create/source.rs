@@ -4,13 +4,17 @@ use sha2::{Digest, Sha256};
 
 use super::{CreateRequest, Key};
 use crate::{
+    auth::Caller,
     edge::Edge,
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
     marks,
+    place::may,
     preset::SnapshotId,
+    sandbox::SandboxId,
     settings::Settings,
+    snapshot::SourceId,
     vmid::Vmid,
 };
 
@@ -21,12 +25,19 @@ const CANDIDATES: u32 = 4;
 pub(super) fn sources(
     settings: &Settings,
     inventory: &Inventory,
+    caller: &Caller,
     request: &CreateRequest,
 ) -> Result<Vec<Template>, Error> {
     let mut all = inventory.templates(settings);
+    // Presets are everybody's, other snapshots their team's.
+    all.retain(|it| {
+        let own = it.own.as_ref();
+        it.snapshot.is_some() || own.is_none_or(|mark| may(caller, mark, &settings.deployment))
+    });
     all.retain(|it| inventory.is_online(&it.node));
     let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
-        (Some(id), _, _) => Wanted::Snapshot(id.clone()),
+        (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
+        (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.clone()),
         (_, Some(preset), _) => {
             let latest = all
                 .iter()
@@ -47,6 +58,7 @@ pub(super) fn sources(
     let offered = all.clone();
     all.retain(|it| match &wanted {
         Wanted::Snapshot(id) => it.snapshot.as_ref() == Some(id),
+        Wanted::Own(id) => it.own.as_ref().is_some_and(|mark| mark.vmid == id.vmid && mark.nonce == id.nonce),
         Wanted::Vmid(vmid) => it.vmid == *vmid,
     });
     if all.is_empty() {
@@ -62,6 +74,7 @@ pub(super) fn sources(
 
 enum Wanted {
     Snapshot(SnapshotId),
+    Own(SandboxId),
     Vmid(Vmid),
 }
 
@@ -69,6 +82,7 @@ impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Snapshot(id) => write!(f, "snapshot {id}"),
+            Self::Own(id) => write!(f, "snapshot {id}"),
             Self::Vmid(vmid) => write!(f, "template {vmid}"),
         }
     }

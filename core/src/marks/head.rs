@@ -54,6 +54,17 @@ pub enum Phase {
     Error,
 }
 
+/// What a guest is to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A sandbox.
+    #[default]
+    Sandbox,
+    /// A template: a snapshot of a sandbox.
+    Template,
+}
+
 /// 40 bits of the hash of an Idempotency-Key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -112,7 +123,10 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
         1..=LONGEST_NODE => mark.node.to_ascii_lowercase(),
         _ => "0".to_owned(),
     };
-    let flags: String = flags.iter().collect();
+    let mut flags: String = flags.iter().collect();
+    if mark.role == Role::Template {
+        flags.push('t');
+    }
     let Mark { deployment, vmid, nonce, team, .. } = mark;
     format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}")
 }
@@ -166,6 +180,10 @@ fn parse(tag: &str) -> Option<Mark> {
         'e' => Phase::Error,
         _ => return None,
     };
+    let role = match flags.next() {
+        Some('t') => Role::Template,
+        _ => Role::Sandbox,
+    };
     let key = match next()? {
         "0" => None,
         text => Some(text.parse().ok()?),
@@ -182,6 +200,7 @@ fn parse(tag: &str) -> Option<Mark> {
         on_expiry,
         want,
         phase,
+        role,
         key,
         body: None,
         secret: None,
@@ -191,6 +210,7 @@ fn parse(tag: &str) -> Option<Mark> {
         sizes: Sizes::default(),
         problem: None,
         keeps: None,
+        taken_from: None,
         metadata: Default::default(),
         other: Default::default(),
     })

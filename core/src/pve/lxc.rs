@@ -82,6 +82,14 @@ pub struct Status {
     pub status: String,
 }
 
+/// `GET …/feature`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Feature {
+    /// Whether the guest's volumes can do it.
+    #[serde(rename = "hasFeature", deserialize_with = "perl::flag")]
+    pub has_feature: bool,
+}
+
 /// One interface of `GET …/interfaces`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Interface {
@@ -190,6 +198,61 @@ impl Lxc<'_> {
     /// `POST /nodes/{node}/lxc/{vmid}/status/resume` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/status/resume))
     pub fn resume(&self) -> Call<Upid> {
         self.power("/nodes/{node}/lxc/{vmid}/status/resume", "resume", &[])
+    }
+
+    /// `GET /nodes/{node}/lxc/{vmid}/feature` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/feature))
+    pub fn has_feature(&self, feature: &str) -> Call<Feature> {
+        let Self { pve, node, vmid } = self;
+        let path: [&dyn std::fmt::Display; 5] = [&"nodes", node, &"lxc", vmid, &"feature"];
+        pve.get("/nodes/{node}/lxc/{vmid}/feature", &path, &[("feature", feature)])
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/snapshot` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot))
+    ///
+    /// A running container is frozen for a moment.
+    pub fn take_snapshot(&self, snapname: &str) -> Call<Upid> {
+        let Self { pve, node, vmid } = self;
+        let path: [&dyn std::fmt::Display; 5] = [&"nodes", node, &"lxc", vmid, &"snapshot"];
+        pve.post("/nodes/{node}/lxc/{vmid}/snapshot", &path, &[("snapname", snapname)])
+    }
+
+    /// `DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot/{snapname}))
+    pub fn remove_snapshot(&self, snapname: &str) -> Call<Upid> {
+        let Self { pve, node, vmid } = self;
+        let path: [&dyn std::fmt::Display; 6] = [&"nodes", node, &"lxc", vmid, &"snapshot", &snapname];
+        pve.delete("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}", &path, &[])
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/clone` of a snapshot ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/clone))
+    ///
+    /// The container may run. A full copy keeps it locked until it ends.
+    pub fn copy_snapshot(
+        &self,
+        newid: Vmid,
+        hostname: &str,
+        description: &str,
+        snapname: &str,
+        full: bool,
+    ) -> Call<Upid> {
+        let Self { pve, node, vmid } = self;
+        let newid = newid.to_string();
+        let form = [
+            ("newid", &*newid),
+            ("hostname", hostname),
+            ("description", description),
+            ("snapname", snapname),
+            ("full", if full { "1" } else { "0" }),
+        ];
+        pve.post("/nodes/{node}/lxc/{vmid}/clone", &[&"nodes", node, &"lxc", vmid, &"clone"], &form)
+    }
+
+    /// `POST /nodes/{node}/lxc/{vmid}/template` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/template))
+    ///
+    /// Answers null although a task runs: poll `template` of the config.
+    pub fn make_template(&self) -> Call<Value> {
+        let Self { pve, node, vmid } = self;
+        let path: [&dyn std::fmt::Display; 5] = [&"nodes", node, &"lxc", vmid, &"template"];
+        pve.post("/nodes/{node}/lxc/{vmid}/template", &path, &[])
     }
 
     fn power<T>(&self, template: &'static str, action: &str, form: &[(&str, &str)]) -> Call<T> {

@@ -34,6 +34,11 @@ fn whole(text: &str) -> Option<u64> {
     }
 }
 
+/// `serde(with)`-style reader of a boolean.
+pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Value::deserialize(deserializer).map(|it| truthy(&it))
+}
+
 /// `serde(with)`-style reader of an optional boolean.
 pub fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     Ok(Option::<Value>::deserialize(deserializer)?.filter(|it| !it.is_null()).map(|it| truthy(&it)))

@@ -71,6 +71,16 @@ pub struct Task {
     /// `vzclone`, `vzstart`, …
     #[serde(rename = "type")]
     pub kind: String,
+    /// How it ended; absent while it runs.
+    #[serde(default)]
+    pub status: Option<String>,
+}
+
+impl Task {
+    /// Whether it runs or has succeeded.
+    pub fn may_count(&self) -> bool {
+        self.status.as_deref().is_none_or(|it| it == "OK" || it == "RUNNING" || it.starts_with("WARNINGS:"))
+    }
 }
 
 impl Pve {

@@ -41,6 +41,10 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     if let Some(seconds) = error.after() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    // RFC 9110, 15.5.6.
+    if let Some(methods) = error.shown("allow") {
+        response = with(response, "allow", methods);
+    }
     if error.code() == Code::Unauthorized {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -29,6 +29,7 @@ use crate::{
     remove::{self, Removed},
     request::{Ttl, json as read_json},
     sandbox::{Sandbox, SandboxId, State},
+    snapshot::{self, SourceId, Status},
     sweep::sweep,
 };
 
@@ -72,12 +73,20 @@ pub(super) enum Action {
     Pause,
     /// Resume it.
     Resume,
+    /// Take a snapshot of it.
+    TakeSnapshot,
+    /// All snapshots and presets.
+    ListSnapshots,
+    /// One snapshot.
+    GetSnapshot,
+    /// Delete it.
+    DeleteSnapshot,
     /// Sweep.
     Sweep,
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 16] = [
+pub(super) const ROUTES: [(&str, &str, Action); 20] = [
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
     ("GET", "/api/config/sandbox", Action::Config),
@@ -93,6 +102,10 @@ pub(super) const ROUTES: [(&str, &str, Action); 16] = [
     ("POST", "/api/sandboxes/{id}/reboot", Action::Reboot),
     ("POST", "/api/sandboxes/{id}/pause", Action::Pause),
     ("POST", "/api/sandboxes/{id}/resume", Action::Resume),
+    ("POST", "/api/sandboxes/{id}/snapshots", Action::TakeSnapshot),
+    ("GET", "/api/snapshots", Action::ListSnapshots),
+    ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
+    ("DELETE", "/api/snapshots/{id}", Action::DeleteSnapshot),
     ("POST", "/api/gc", Action::Sweep),
 ];
 
@@ -163,7 +176,8 @@ fn unmatched(path: &str, methods: &[&str]) -> Error {
     if methods.is_empty() {
         Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
     } else {
-        Error::new(Code::MethodNotAllowed, format!("{path} takes {}", methods.join(", ")))
+        let methods = methods.join(", ");
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).member("allow", methods)
     }
 }
 
@@ -225,6 +239,9 @@ async fn whole<I: Io>(
         Action::Start | Action::Stop | Action::Reboot | Action::Pause | Action::Resume => {
             power(edge, caller, route.action, &id()?, headers, body).await
         }
+        Action::TakeSnapshot | Action::ListSnapshots | Action::GetSnapshot | Action::DeleteSnapshot => {
+            snapshots(edge, caller, route, headers, body).await
+        }
         Action::Sweep => {
             let asked: Gc = read_json(headers, body)?;
             if !caller.admin {
@@ -232,6 +249,43 @@ async fn whole<I: Io>(
             }
             Ok(plain(200, &sweep(edge, asked.dry_run).await?))
         }
+    }
+}
+
+async fn snapshots<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    route: &Route,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response<Vec<u8>>, Error> {
+    let id = || match route.id.parse::<SourceId>() {
+        Ok(SourceId::Own(id)) => Ok(id),
+        Ok(SourceId::Preset(id)) => Err(Error::new(
+            Code::Forbidden,
+            format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
+        )),
+        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
+    };
+    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    match route.action {
+        Action::ListSnapshots => {
+            let items = snapshot::list(edge, caller).await?;
+            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+        }
+        Action::TakeSnapshot => {
+            let sandbox = route.id.parse().map_err(|_| not_found(&route.id))?;
+            let asked = read_json(headers, body)?;
+            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
+            let place = format!("/api/snapshots/{}", taken.snapshot_id);
+            let status = if taken.status == Status::Ready { 201 } else { 202 };
+            Ok(with(plain(status, &taken), "location", &place))
+        }
+        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
+            true => Ok(empty()),
+            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
+        },
+        _ => Ok(plain(200, &snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
     }
 }
 

@@ -85,7 +85,10 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
             sim.then(start, upid, vmid, Work::Started);
         }
         Work::Started => {
-            sim.boot(vmid);
+            // `systemctl start` of a container that another start has brought up changes nothing.
+            if sim.guests.get(&vmid).is_some_and(|guest| guest.run.is_none()) {
+                sim.boot(vmid);
+            }
             sim.end(upid, "OK");
         }
         _ => {

@@ -41,7 +41,7 @@ fn cold() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -111,7 +111,7 @@ fn on_pve_8_the_token_travels_in_the_notes() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -148,7 +148,7 @@ fn on_pve_7_the_token_travels_in_the_notes() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -218,7 +218,7 @@ fn a_larger_disk() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -260,7 +260,7 @@ fn an_address_of_the_pool() {
               401
             POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-200000-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-200000-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-200000.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-200000.sandbox.test/websockify","xterm":"https://port-39383-vm-200000.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-200000.sandbox.test/ws","socketIo":"wss://port-9776-vm-200000.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -296,7 +296,7 @@ fn a_replay() {
               401
             POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-856385.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-856385.sandbox.test/websockify","xterm":"https://port-39383-vm-856385.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-856385.sandbox.test/ws","socketIo":"wss://port-9776-vm-856385.sandbox.test/socket.io/"}}
         "#]],
     );
     stage.world.advance(Duration::minutes(1));
@@ -316,7 +316,7 @@ fn a_replay() {
               401
             POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-856385.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-856385.sandbox.test/websockify","xterm":"https://port-39383-vm-856385.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-856385.sandbox.test/ws","socketIo":"wss://port-9776-vm-856385.sandbox.test/socket.io/"}}
         "#]],
     );
     let other = Ask::post("/api/sandboxes", json!({"name": "x"})).header("idempotency-key", "k1");

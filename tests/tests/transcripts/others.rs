@@ -24,16 +24,16 @@ fn get() {
         &stage,
         Ask::one(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+        "#]],
     );
 }
 
@@ -45,20 +45,20 @@ fn get_after_a_migration() {
         &stage,
         Ask::one(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve2/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve2/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve2/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve2/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+        "#]],
     );
 }
 
@@ -72,16 +72,16 @@ fn get_by_address() {
         &inside,
         Ask::one(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        GET /api2/json/nodes/pve1/lxc/758960/status/current
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          401
-        POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-          200
-        = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/status/current
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              401
+            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+        "#]],
     );
 }
 
@@ -92,10 +92,10 @@ fn list() {
         &stage,
         Ask::get("/api/sandboxes?state=running&limit=10"),
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        = 200 {"items":[{"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","stateMayBeStale":true,"team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}],"nextCursor":null}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            = 200 {"items":[{"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","stateMayBeStale":true,"team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}],"nextCursor":null}
+        "#]],
     );
 }
 
@@ -119,7 +119,7 @@ fn patch() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -144,7 +144,7 @@ fn extend() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:02Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:02Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
     check(
@@ -163,7 +163,7 @@ fn extend() {
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:12Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:12Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }

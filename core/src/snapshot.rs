@@ -1,0 +1,233 @@
+//! Snapshots: templates made of a sandbox, which goes on and is outlived by them.
+//!
+//! A snapshot of PVE, a clone of it, and that clone made a template. As with
+//! sandboxes the clone carries the intent, and whoever asks next, or the
+//! sweep, does the next missing thing.
+
+mod take;
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+pub use self::take::{SnapshotRequest, advance, take};
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::{Guest, Inventory},
+    io::Io,
+    marks::{self, Mark, Phase, Reading, Role, Want},
+    place::may,
+    preset::{PresetId, SnapshotId},
+    pve::lxc::Config,
+    sandbox::{SandboxId, stamp},
+};
+
+/// What a sandbox can be made from: a preset's version, or a snapshot of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SourceId {
+    /// `pvelxc_4vcpu_6gb_32gb_v1`
+    Preset(SnapshotId),
+    /// `pvelxc-{vmid}-{nonce}-{node}`, as ids of sandboxes.
+    Own(SandboxId),
+}
+
+impl SourceId {
+    /// The preset's version, if it is one.
+    pub fn preset(&self) -> Option<&SnapshotId> {
+        match self {
+            Self::Preset(id) => Some(id),
+            Self::Own(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preset(id) => id.fmt(f),
+            Self::Own(id) => id.fmt(f),
+        }
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(own) => Ok(Self::Own(own)),
+            Err(_) => text.parse().map(Self::Preset),
+        }
+    }
+}
+
+impl TryFrom<String> for SourceId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SourceId> for String {
+    fn from(id: SourceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// How far a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// PVE copies.
+    Pending,
+    /// Sandboxes can be made from it.
+    Ready,
+    /// It cannot be finished; `problem` says why.
+    Error,
+}
+
+/// A snapshot as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// For `POST /api/sandboxes`.
+    pub snapshot_id: String,
+    /// How far it is.
+    pub status: Status,
+    /// Of a preset's version.
+    pub preset_id: Option<PresetId>,
+    /// Of a preset's version.
+    pub version: Option<u32>,
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// Whose it is; presets are everybody's.
+    pub team: Option<String>,
+    /// The owner's.
+    pub metadata: BTreeMap<String, String>,
+    /// RFC 3339; not known of templates that an admin made.
+    pub created_at: Option<String>,
+    /// The template.
+    pub template_vmid: crate::vmid::Vmid,
+    /// Why it is in status `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Snapshot {
+    fn of(mark: &Mark, status: Status) -> Self {
+        let preset = mark.snapshot.as_ref().and_then(SourceId::preset);
+        Self {
+            snapshot_id: SandboxId::of(mark).to_string(),
+            status: if mark.phase == Phase::Error { Status::Error } else { status },
+            preset_id: preset.map(|it| it.preset.clone()),
+            version: preset.map(|it| it.version),
+            name: mark.name.clone(),
+            team: Some(mark.team.clone()),
+            metadata: mark.metadata.clone(),
+            created_at: Some(stamp(mark.birth())),
+            template_vmid: mark.vmid,
+            problem: mark.problem.clone(),
+        }
+    }
+}
+
+/// The snapshots and presets that the caller can make sandboxes from, from one listing.
+pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snapshot>, Error> {
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let mine = |guest: &Guest| {
+        let mark = &guest.snapshot.as_ref()?.mark;
+        let seen = may(caller, mark, &edge.settings.deployment) && mark.want != Want::Gone;
+        let status = if guest.row.template == Some(true) { Status::Ready } else { Status::Pending };
+        seen.then(|| Snapshot::of(mark, status))
+    };
+    let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
+    let presets = inventory.templates(edge.settings).into_iter().filter(|it| it.own.is_none());
+    all.extend(presets.filter_map(|it| {
+        let id = it.snapshot?;
+        Some(Snapshot {
+            snapshot_id: id.to_string(),
+            status: Status::Ready,
+            preset_id: Some(id.preset),
+            version: Some(id.version),
+            name: None,
+            team: None,
+            metadata: BTreeMap::new(),
+            created_at: None,
+            template_vmid: it.vmid,
+            problem: None,
+        })
+    }));
+    Ok(all)
+}
+
+/// One snapshot; one that is still being made is carried on.
+pub async fn get<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Snapshot, Error> {
+    let (node, config, mark) = find(edge, caller, id).await?;
+    let (mark, ready) = advance(edge, &node, config, mark, deadline).await?;
+    Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
+}
+
+/// Deletes a snapshot; one that sandboxes are linked to is refused whole by PVE.
+pub async fn remove<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let (node, config, mark) = find(edge, caller, id).await?;
+    if let Some(lock) = &config.lock {
+        return Err(crate::commit::locked(lock, &mark));
+    }
+    let task = edge.send(edge.pve.lxc(&node, mark.vmid).destroy()).await?;
+    match crate::wait::wait(edge, &task, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(why)) if why.contains("still in use") => Err(Error::new(
+            Code::SnapshotInUse,
+            format!("{why}: delete the sandboxes that were made from it first; nothing was deleted"),
+        )),
+        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
+    }
+}
+
+/// Finds a snapshot and proves that it is the caller's.
+async fn find<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<(String, Config, Mark), Error> {
+    let absent = || Error::new(Code::NotFound, format!("there is no snapshot {id}"));
+    let mut node = id.node.clone();
+    let mut config = None;
+    if !node.is_empty() {
+        config = edge.send(edge.pve.lxc(&node, id.vmid).config()).await.ok();
+    }
+    if config.is_none() {
+        let inventory = Inventory::read(edge).await?;
+        inventory.guest(id.vmid).ok_or_else(absent)?.row.node.clone_into(&mut node);
+        config = Some(edge.send(edge.pve.lxc(&node, id.vmid).config()).await?);
+    }
+    let config = config.ok_or_else(absent)?;
+    match marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref()) {
+        Reading::Intent(mark) | Reading::Committed(mark)
+            if mark.nonce == id.nonce
+                && mark.role == Role::Template
+                && mark.want != Want::Gone
+                && may(caller, &mark, &edge.settings.deployment) =>
+        {
+            Ok((node, config, mark))
+        }
+        _ => Err(absent()),
+    }
+}

@@ -1,0 +1,300 @@
+//! Taking a snapshot, step by step.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::{Snapshot, SourceId, Status};
+use crate::{
+    auth::Caller,
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::Inventory,
+    io::Io,
+    marks::{self, Mark, Notes, OnExpiry, Phase, Reading, Role, Sizes, TakenFrom, Want},
+    nonce::Nonce,
+    place::{Place, place},
+    preset::{PresetId, Provider, SnapshotId},
+    pve::lxc::Config,
+    read::gone,
+    request::{Metadata, name_errors},
+    sandbox::SandboxId,
+    vmid::Vmid,
+    wait::wait,
+};
+
+/// Storages whose clones of a snapshot are independent of it (pve-storage
+/// `LvmThinPlugin.pm`, `RBDPlugin.pm`); elsewhere everything is copied.
+const INDEPENDENT: [&str; 2] = ["lvmthin", "rbd"];
+/// A sandbox that is copied lives at least so long, since it is locked meanwhile.
+const OUTLAST_SECONDS: i64 = 3600;
+
+/// `POST …/snapshots`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SnapshotRequest {
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// The owner's.
+    pub metadata: BTreeMap<String, String>,
+    /// Makes it the next version of a preset; admins only.
+    pub promote: Option<Promote>,
+}
+
+/// Which preset.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    /// Of which it is the next version.
+    pub preset: PresetId,
+}
+
+/// Takes a snapshot; the sandbox runs on. Returns when it is ready or `deadline` has passed.
+pub async fn take<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &SnapshotRequest,
+    deadline: OffsetDateTime,
+) -> Result<Snapshot, Error> {
+    let errors: Vec<_> = request.name.iter().flat_map(|it| name_errors(it)).collect();
+    if !errors.is_empty() {
+        return Err(Error::fields(errors));
+    }
+    Metadata::check(&request.metadata)?;
+    if request.promote.is_some() && !caller.admin {
+        return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
+    }
+    let source = place(edge, caller, id).await?;
+    gone(&source.mark, edge.now(), id)?;
+    if let Some(lock) = &source.config.lock {
+        return Err(commit::locked(lock, &source.mark));
+    }
+    supported(edge, &source).await?;
+    let inventory = Inventory::read(edge).await?;
+    inventory.room_for_tags()?;
+    let mark = intent(edge, caller, request, &source, &inventory)?;
+    outlast(edge, &source).await?;
+    snapshot(edge, &source, &mark, deadline).await?;
+    let config = copy(edge, &source, &mark, &inventory).await?;
+    let (mark, ready) = advance(edge, &source.node, config, mark, deadline).await?;
+    Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
+}
+
+async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
+    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
+    if edge.send(lxc.has_feature("snapshot")).await?.has_feature {
+        return Ok(());
+    }
+    let storage =
+        source.config.rootfs.as_deref().and_then(|it| it.split(':').next()).unwrap_or("its storage");
+    Err(Error::new(
+        Code::SnapshotUnsupported,
+        format!("storage {storage} makes no snapshots of containers: lvmthin, zfspool, rbd and btrfs do"),
+    ))
+}
+
+fn intent<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    request: &SnapshotRequest,
+    source: &Place,
+    inventory: &Inventory,
+) -> Result<Mark, Error> {
+    let [a, b, c, d, e, f, g, h, i, ..] = edge.seed;
+    let nonce = Nonce::new(edge.born(), [a, b, c, d, e]);
+    let vmid = free(edge, inventory, u32::from_be_bytes([f, g, h, i]))?;
+    let promoted = request.promote.as_ref().map(|it| next_version(edge, inventory, &it.preset));
+    Ok(Mark {
+        format: 1,
+        deployment: edge.settings.deployment.to_string(),
+        vmid,
+        nonce,
+        team: caller.team.to_string(),
+        node: source.node.clone(),
+        expires: None,
+        on_expiry: OnExpiry::Delete,
+        want: Want::On,
+        phase: Phase::Committed,
+        role: Role::Template,
+        key: None,
+        body: None,
+        secret: None,
+        name: request.name.clone(),
+        template: source.mark.template,
+        snapshot: promoted.map(SourceId::Preset),
+        sizes: Sizes::default(),
+        problem: None,
+        taken_from: Some(TakenFrom {
+            vmid: source.mark.vmid,
+            nonce: source.mark.nonce,
+            snapname: format!("edge{nonce}"),
+        }),
+        keeps: None,
+        metadata: request.metadata.clone(),
+        other: Default::default(),
+    })
+}
+
+fn free<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, start: u32) -> Result<Vmid, Error> {
+    let range = edge.settings.template_range;
+    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
+    let size = last - first + 1;
+    (0..size)
+        .filter_map(|at| Vmid::try_from(first + (start % size + at) % size).ok())
+        .find(|it| inventory.guest(*it).is_none())
+        .ok_or_else(|| Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken"))
+}
+
+fn next_version<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, preset: &PresetId) -> SnapshotId {
+    let versions = inventory.templates(edge.settings).into_iter().filter_map(|it| it.snapshot);
+    let last = versions.filter(|it| it.preset == *preset).map(|it| it.version).max().unwrap_or(0);
+    SnapshotId { provider: Provider::PveLxc, preset: preset.clone(), version: last.saturating_add(1) }
+}
+
+/// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
+async fn outlast<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
+    let until = edge.now().unix_timestamp() + OUTLAST_SECONDS;
+    if source.mark.expires.is_none_or(|it| it >= until) {
+        return Ok(());
+    }
+    commit::change(edge, &source.node, source.mark.clone(), |mark| {
+        if mark.want == Want::Gone {
+            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
+        }
+        mark.expires = mark.expires.map(|it| it.max(until));
+        Ok(())
+    })
+    .await
+    .map(|_| ())
+}
+
+/// PVE's snapshot of the sandbox.
+async fn snapshot<I: Io>(
+    edge: &Edge<'_, I>,
+    source: &Place,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<(), Error> {
+    let Some(from) = &mark.taken_from else { return Ok(()) };
+    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
+    let task = edge.send(lxc.take_snapshot(&from.snapname)).await?;
+    match wait(edge, &task, deadline).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(why)) => {
+            Err(Error::new(Code::TaskFailed, format!("PVE could not take the snapshot: {why}")))
+        }
+        None => Err(Error::new(
+            Code::PveTimeout,
+            "PVE's snapshot took too long; it is removed by the next one. Nothing else was made: ask again",
+        )
+        .retry_after(5)),
+    }
+}
+
+/// The clone of that snapshot. It claims the template's VMID and carries the intent.
+async fn copy<I: Io>(
+    edge: &Edge<'_, I>,
+    source: &Place,
+    mark: &Mark,
+    inventory: &Inventory,
+) -> Result<Config, Error> {
+    let Some(from) = &mark.taken_from else { return Ok(Config::default()) };
+    let notes = Notes { existing: "", mark, links: &[], exec_token: None };
+    let description = notes
+        .write()
+        .ok_or_else(|| Error::field("metadata", "is too large for the template's description"))?;
+    let storage = source.config.rootfs.as_deref().and_then(|it| it.split(':').next()).unwrap_or_default();
+    let kind = inventory
+        .others
+        .iter()
+        .find(|it| it.kind == "storage" && it.storage.as_deref() == Some(storage))
+        .and_then(|it| it.plugintype.as_deref());
+    let full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
+    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
+    let hostname = format!("template-{}", mark.vmid);
+    let result = edge.send(lxc.copy_snapshot(mark.vmid, &hostname, &description, &from.snapname, full)).await;
+    match result {
+        Ok(_) => {}
+        // It may have been executed: whether it was, the template's config tells.
+        Err(error) if error.is_unanswered() => {}
+        Err(error) => {
+            discard(edge, &source.node, mark).await;
+            return Err(error.into());
+        }
+    }
+    match edge.send(edge.pve.lxc(&source.node, mark.vmid).config()).await {
+        Ok(config) => Ok(config),
+        Err(error) if error.is_missing() => {
+            Err(Error::new(Code::CloneFailed, "PVE did not answer, and made no copy; ask again")
+                .retry_after(2))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Does the next missing thing for a template that is being made; whether it is ready.
+pub async fn advance<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mut config: Config,
+    mark: Mark,
+    deadline: OffsetDateTime,
+) -> Result<(Mark, bool), Error> {
+    let lxc = edge.pve.lxc(node, mark.vmid);
+    let mut pause = Duration::from_millis(1000);
+    loop {
+        if config.lock.is_none() {
+            if config.template == Some(true) {
+                discard(edge, node, &mark).await;
+                return Ok((mark, true));
+            }
+            let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+            match reading {
+                Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
+                    // It answers null, and works on.
+                    let _ = edge.send(lxc.make_template()).await;
+                }
+                Reading::Intent(now) if now.nonce == mark.nonce => {
+                    if let Err(commit::Failure::Final(error)) =
+                        commit::template(edge, node, &config, &mark).await
+                    {
+                        return Err(error);
+                    }
+                }
+                _ => return Err(Error::new(Code::NotFound, "the snapshot was removed meanwhile")),
+            }
+        }
+        if edge.now() >= deadline || edge.left() <= 4 {
+            return Ok((mark, false));
+        }
+        edge.pause(pause, deadline).await;
+        pause = (pause * 5 / 4).min(Duration::from_secs(3));
+        config = match edge.send(lxc.config()).await {
+            Ok(config) => config,
+            Err(error) if error.is_missing() => {
+                discard(edge, node, &mark).await;
+                return Err(Error::new(
+                    Code::CloneFailed,
+                    "PVE could not copy the sandbox: see its task log",
+                ));
+            }
+            Err(error) if error.is_refusal() => return Err(error.into()),
+            Err(_) => return Ok((mark, false)),
+        };
+    }
+}
+
+/// Removes PVE's snapshot of the sandbox, which nothing needs any more; where
+/// it stays, it does no harm but on ZFS, where it is in the way of a rollback.
+async fn discard<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
+    let Some(from) = &mark.taken_from else { return };
+    let lxc = edge.pve.lxc(node, from.vmid);
+    let Ok(config) = edge.send(lxc.config()).await else { return };
+    let reading = marks::read(from.vmid, config.tags.as_deref(), config.description.as_deref());
+    if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
+        let _ = edge.send(lxc.remove_snapshot(&from.snapname)).await;
+    }
+}

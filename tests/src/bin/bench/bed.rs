@@ -1,0 +1,147 @@
+//! A PVE with guests, and core in front of it, in this process.
+
+use std::{path::Path, time::Instant};
+
+use http::Request;
+use pve_edge_core::{
+    io::Io,
+    marks::{self, Mark},
+    nonce::Nonce,
+    service::{Body, Service, handle},
+};
+use pve_edge_lambda::{http::seed, net::Transport};
+use pve_edge_tests::{
+    e2e::{
+        Cluster, Keys, Network, Pve, Speed,
+        cluster::{MORE, NODE},
+        settings,
+    },
+    guests::Guests,
+    serve::Api,
+};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::tape::{Player, Recorder};
+
+/// What the incumbent was measured with: a second for each task.
+pub(crate) const SPEED: Speed = Speed { clone: 1.0, start: 1.0, destroy: 1.0 };
+
+/// PVE, guests and core.
+pub(crate) struct Bed {
+    service: Service,
+    transport: Transport,
+    key: String,
+    guests: Guests,
+    _network: Network,
+    _cluster: Cluster,
+}
+
+/// One request, and what it took.
+pub(crate) struct Taken {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    pub(crate) requests: u32,
+    pub(crate) seconds: f64,
+    replay: Replay,
+}
+
+/// A request that can be answered again without the world.
+struct Replay {
+    world: Recorder,
+    seed: [u8; 32],
+    request: Request<Vec<u8>>,
+}
+
+impl Bed {
+    /// With this many guests of others; the simulator's are sandboxes.
+    pub(crate) async fn new(pve: Pve, folder: &Path, others: u32) -> Result<Self, String> {
+        let cluster = match pve {
+            Pve::Simulator => Cluster::simulated(SPEED, &tags(others)).await?,
+            Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
+        };
+        let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
+        let guests = Guests::new(cluster.inventory.clone());
+        network.serve(&guests);
+        let keys = Keys::new()?;
+        let mut pairs = settings(&cluster, &keys, &network);
+        pairs.push(("PVE_VERIFY_TLS".to_owned(), "false".to_owned()));
+        let service = Service::new(&pairs, Api::PLATFORM);
+        let transport = Transport::new(false).map_err(|error| error.to_string())?;
+        Ok(Self { service, transport, key: keys.blue, guests, _network: network, _cluster: cluster })
+    }
+
+    /// One request, as an adapter hands it to core: with connections of its own.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Value) -> Taken {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {}", self.key))
+            .header("content-type", "application/json");
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = request.body(body).expect("a request");
+        let world = Recorder::new(self.transport.net().expect("a client"));
+        let replay = Replay { world, seed: seed(), request };
+        let start = Instant::now();
+        let (status, body) = self.answer(replay.world.clone(), &replay).await;
+        Taken {
+            status,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            requests: replay.world.requests(),
+            seconds: start.elapsed().as_secs_f64(),
+            replay,
+        }
+    }
+
+    /// Milliseconds of this thread's CPU that core takes for the same again.
+    pub(crate) async fn cpu(&self, taken: &Taken, times: u32) -> f64 {
+        let players: Vec<Player> = (0..times).map(|_| taken.replay.world.player()).collect();
+        let start = cpu_time();
+        for player in players {
+            let (status, _) = self.answer(player, &taken.replay).await;
+            assert_eq!(status, taken.status, "the same answer as before");
+        }
+        (cpu_time() - start) / f64::from(times) * 1000.0
+    }
+
+    async fn answer<I: Io>(&self, io: I, replay: &Replay) -> (u16, Vec<u8>) {
+        let answer = handle(io, &self.service, Api::PLATFORM, replay.seed, replay.request.clone()).await;
+        let status = answer.status().as_u16();
+        match answer.into_body() {
+            Body::Whole(body) => (status, body),
+            Body::Stream(_) => (status, Vec::new()),
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.guests.close();
+    }
+}
+
+/// Tags of this many running sandboxes, with a name and two pieces of metadata.
+fn tags(count: u32) -> Vec<String> {
+    let born = OffsetDateTime::now_utc() - Duration::minutes(20);
+    let expires = born.unix_timestamp() + 36_000;
+    let tags = (MORE..MORE + count).map(|vmid| {
+        let [_, b, c, d] = vmid.to_be_bytes();
+        // As the machine line has it, which takes any mark that an older version wrote.
+        let mark: Mark = serde_json::from_value(json!({
+            "pve-edge": 1, "deployment": "e2e", "vmid": vmid, "nonce": Nonce::new(born, [b, c, d, 0, 0]),
+            "team": "blue", "node": NODE, "expires": expires, "onExpiry": "delete", "want": "on",
+            "phase": "committed", "name": format!("agent-{vmid}"), "template": 100_002,
+            "snapshot": "pvelxc_1vcpu_1gb_8gb_v2", "metadata": {"branch": "main", "issue": "12345"},
+        }))
+        .expect("a mark");
+        marks::tags("", &mark, mark.expires, 256)
+    });
+    tags.collect()
+}
+
+/// Seconds that this thread has run.
+fn cpu_time() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanoseconds = text.split(' ').next().and_then(|it| it.parse::<f64>().ok());
+    nanoseconds.expect("a number") / 1e9
+}

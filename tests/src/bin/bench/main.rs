@@ -1,0 +1,114 @@
+//! Measures what the design promises: requests to PVE as counts, time as a
+//! ratio to what PVE itself works, and core's own CPU.
+
+mod bed;
+mod tape;
+
+use std::{process::ExitCode, time::Instant};
+
+use bed::{Bed, Taken};
+use futures_util::future::join_all;
+use pve_edge_tests::e2e::Pve;
+use serde_json::{Value, json};
+
+/// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.
+const FEW: u32 = 50;
+const MANY: u32 = 1000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut report = Report::default();
+    for pve in [Pve::Simulator, Pve::Fakepve] {
+        println!("\n{}, clone, start and destroy 1 s each", pve.name());
+        if let Err(why) = measure(pve, &mut report).await {
+            report.over += 1;
+            println!("  {why}");
+        }
+    }
+    println!("\n{} within budget, {} over", report.within, report.over);
+    if report.over == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn measure(pve: Pve, report: &mut Report) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let bed = Bed::new(pve, folder.path(), FEW).await?;
+    let created = bed.ask("POST", "/api/sandboxes", json!({})).await;
+    let id = created.body["id"].as_str().ok_or_else(|| created.body.to_string())?.to_owned();
+    let path = format!("/api/sandboxes/{id}");
+    report.asked("create, cold", &created, 201, 9, Some(1.25 * 2.0));
+    let got = bed.ask("GET", &path, Value::Null).await;
+    report.asked("get", &got, 200, 2, None);
+    let ran = bed.ask("POST", &format!("{path}/exec"), json!({"command": "true"})).await;
+    report.asked("exec", &ran, 200, 1, None);
+    let few = bed.ask("GET", "/api/sandboxes", Value::Null).await;
+    report.asked("list, 50 guests", &few, 200, 1, None);
+    eight(&bed, report).await;
+    // Each of these is a single-sandbox request.
+    for (name, taken) in [("create", &created), ("get", &got), ("exec", &ran)] {
+        report.cpu(&format!("core's CPU: {name}"), bed.cpu(taken, 300).await, 1.0);
+    }
+    let deleted = bed.ask("DELETE", &path, Value::Null).await;
+    report.asked("delete, running", &deleted, 204, 4, None);
+    drop(bed);
+    let bed = Bed::new(pve, folder.path(), MANY).await?;
+    let many = bed.ask("GET", "/api/sandboxes?limit=5000", Value::Null).await;
+    report.asked("list, 1000 guests", &many, 200, 1, None);
+    let shown = many.body["items"].as_array().map_or(0, Vec::len);
+    if pve == Pve::Simulator && shown != MANY as usize {
+        return Err(format!("{shown} of {MANY} sandboxes are listed"));
+    }
+    let cpu = bed.cpu(&many, 50).await;
+    report.cpu("core's CPU: list, for each 100 guests", cpu / f64::from(MANY / 100), 1.0);
+    Ok(())
+}
+
+/// PVE clones a container once at a time: eight clones and a start are what it works.
+async fn eight(bed: &Bed, report: &mut Report) {
+    let start = Instant::now();
+    let made = join_all((0..8).map(|_| bed.ask("POST", "/api/sandboxes", json!({})))).await;
+    let seconds = start.elapsed().as_secs_f64();
+    let ready = made.iter().filter(|it| it.status == 201).count();
+    let (most, all) =
+        made.iter().map(|it| it.requests).fold((0, 0), |(most, all), it| (most.max(it), all + it));
+    // Each within one request of its client; twice serial cloning is the longest that any may wait.
+    report.line(
+        "8 creates at once",
+        &format!("{ready} of 8, {all} requests (at most {most} each), {seconds:.2} s for 9 s"),
+        "8, 18 s",
+        ready == 8 && seconds <= 18.0,
+    );
+}
+
+/// Prints, and counts what is over.
+#[derive(Default)]
+struct Report {
+    within: u32,
+    over: u32,
+}
+
+impl Report {
+    fn asked(&mut self, name: &str, taken: &Taken, status: u16, requests: u32, seconds: Option<f64>) {
+        let measured = format!("{} requests, {:.3} s", taken.requests, taken.seconds);
+        let budget = match seconds {
+            Some(seconds) => format!("{requests}, {seconds:.1} s"),
+            None => requests.to_string(),
+        };
+        let fits = taken.status == status
+            && taken.requests <= requests
+            && seconds.is_none_or(|seconds| taken.seconds <= seconds);
+        self.line(name, &measured, &budget, fits);
+        if taken.status != status {
+            println!("    {}: {}", taken.status, taken.body);
+        }
+    }
+
+    fn cpu(&mut self, name: &str, milliseconds: f64, budget: f64) {
+        self.line(name, &format!("{milliseconds:.3} ms"), &format!("{budget} ms"), milliseconds <= budget);
+    }
+
+    fn line(&mut self, name: &str, measured: &str, budget: &str, fits: bool) {
+        let verdict = if fits { "ok  " } else { "OVER" };
+        println!("  {verdict}  {name:<38} {measured:<62} budget {budget}");
+        if fits { self.within += 1 } else { self.over += 1 }
+    }
+}

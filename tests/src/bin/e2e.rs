@@ -1,0 +1,64 @@
+//! The end-to-end suite: every platform against every PVE.
+//!
+//! `e2e [PVE] [PLATFORM] [WORD…]`: all combinations, or those of one PVE or one
+//! platform; all scenarios, or those with the word in their names.
+
+use std::{io, process::ExitCode};
+
+use pve_edge_tests::e2e::{Combination, Pve, Tally, Target, run};
+use tokio::signal::unix::{SignalKind, signal};
+
+const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];
+const TARGETS: [Target; 4] = [Target::Local, Target::Workerd, Target::Lambda, Target::LambdaStreaming];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let stop = match stop() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // What is dropped when it is interrupted ends its processes.
+    let tally = tokio::select! {
+        tally = all(&words) => tally,
+        () = stop => {
+            eprintln!("interrupted");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn all(words: &[String]) -> Tally {
+    let is = |name: &str| words.iter().any(|word| word == name);
+    let pves: Vec<_> = PVES.into_iter().filter(|pve| is(pve.name())).collect();
+    let targets: Vec<_> = TARGETS.into_iter().filter(|target| is(target.name())).collect();
+    let known = |word: &str| {
+        PVES.iter().any(|pve| pve.name() == word) || TARGETS.iter().any(|target| target.name() == word)
+    };
+    let filter = words.iter().find(|word| !known(word)).map_or("", String::as_str);
+    let mut tally = Tally::default();
+    for pve in if pves.is_empty() { PVES.to_vec() } else { pves } {
+        for &target in if targets.is_empty() { &TARGETS[..] } else { &targets } {
+            tally.add(run(Combination { pve, target }, filter).await);
+        }
+    }
+    tally
+}
+
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,26 @@
+//! End to end: the same scenarios against the API at a URL, whatever serves it
+//! and whatever PVE is behind it.
+
+pub mod client;
+pub mod cluster;
+mod inventory;
+mod log;
+mod network;
+mod process;
+mod rig;
+mod run;
+mod scenarios;
+mod simulated;
+mod target;
+mod world;
+
+pub use self::{
+    cluster::{Cluster, Speed},
+    inventory::Remote,
+    log::Log,
+    network::Network,
+    rig::{Keys, Pve, settings},
+    run::{Combination, Tally, run},
+    simulated::Simulated,
+    target::Target,
+};

@@ -1,0 +1,183 @@
+//! One PVE, its guests, and the API before it: all that a run of scenarios needs.
+
+use std::{io, net::Ipv4Addr, path::Path};
+
+use pve_edge_core::service::Pairs;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::{
+    client::{Client, Heard},
+    cluster::{Cluster, Speed, VMIDS, random},
+    log::Log,
+    network::Network,
+    target::{Running, Target},
+    world::World,
+};
+use crate::guests::Guests;
+
+/// Which PVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pve {
+    /// The one of this crate.
+    Simulator,
+    /// The one of others.
+    Fakepve,
+}
+
+/// Everything of one combination, until it is dropped.
+pub(super) struct Rig {
+    pub(super) cluster: Cluster,
+    pub(super) log: Log,
+    pub(super) heard: Heard,
+    pub(super) world: World,
+    secrets: Vec<String>,
+    guests: Guests,
+    _network: Network,
+    _apis: [Running; 3],
+    _folder: TempDir,
+}
+
+/// Long enough that clones meet each other's locks, short enough for a quick test.
+const SPEED: Speed = Speed { clone: 0.3, start: 0.15, destroy: 0.3 };
+
+impl Pve {
+    /// Its name in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Simulator => "simulator",
+            Self::Fakepve => "fakepve",
+        }
+    }
+
+    pub(super) async fn start(self, folder: &Path, log: &Log) -> Result<Cluster, String> {
+        match self {
+            Self::Simulator => Cluster::simulated(SPEED, &[]).await,
+            Self::Fakepve => Cluster::fakepve(folder, &log.file("fakepve"), SPEED, 0).await,
+        }
+    }
+}
+
+impl Rig {
+    /// Starts all of it.
+    pub(super) async fn start(pve: Pve, target: Target) -> Result<Self, String> {
+        let failed = |error: io::Error| error.to_string();
+        let folder = tempfile::Builder::new().prefix("pve-edge-e2e-").tempdir().map_err(failed)?;
+        let logs = folder.path().join("logs");
+        std::fs::create_dir(&logs).map_err(failed)?;
+        let log = Log::new(&logs);
+        let cluster = pve.start(folder.path(), &log).await?;
+        let mut network = Network::reserve().await.map_err(failed)?;
+        let guests = Guests::new(cluster.inventory.clone());
+        network.serve(&guests);
+        let keys = Keys::new()?;
+        let good = settings(&cluster, &keys, &network);
+        let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
+        let wrong = random()?;
+        let unauthorized = with(&good, "PVE_API_TOKEN", &format!("edge@pve!edge={wrong}"));
+        let start = |settings, name| target.start(settings, &cluster, &guests, &log, name);
+        // One after the other: the emulator compiles, and two of three would only wait.
+        let apis = [
+            start(&good, "api").await?,
+            start(&unreachable, "unreachable").await?,
+            start(&unauthorized, "unauthorized").await?,
+        ];
+        let heard = Heard::default();
+        let [anyone, unreachable, unauthorized] =
+            apis.each_ref().map(|api| Client::new(&api.url, heard.clone()));
+        let anyone = anyone?;
+        let world = World {
+            target,
+            blue: anyone.with_key(&keys.blue),
+            red: anyone.with_key(&keys.red),
+            admin: anyone.with_key(&keys.admin),
+            anyone,
+            pve: cluster.reader.clone(),
+            unreachable: unreachable?.with_key(&keys.blue),
+            unauthorized: unauthorized?.with_key(&keys.blue),
+        };
+        let api_secret = cluster.token.rsplit('=').next().unwrap_or_default().to_owned();
+        let secrets = vec![api_secret, wrong, keys.secret, keys.blue, keys.red, keys.admin];
+        Ok(Self {
+            cluster,
+            log,
+            heard,
+            world,
+            secrets,
+            guests,
+            _network: network,
+            _apis: apis,
+            _folder: folder,
+        })
+    }
+
+    /// What must be in no answer and in no log.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        self.secrets.iter().cloned().chain(self.cluster.exec_tokens()).collect()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.guests.close();
+    }
+}
+
+/// API keys of two teams and an admin of a third, and `EDGE_SECRET`.
+pub struct Keys {
+    /// Of a team.
+    pub blue: String,
+    /// Of another.
+    pub red: String,
+    /// Of an admin.
+    pub admin: String,
+    /// `EDGE_SECRET`.
+    pub secret: String,
+}
+
+impl Keys {
+    /// Fresh ones.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self {
+            blue: format!("blue-{}", random()?),
+            red: format!("red-{}", random()?),
+            admin: format!("admin-{}", random()?),
+            secret: format!("{}{}", random()?, random()?),
+        })
+    }
+
+    fn setting(&self) -> String {
+        let hash = |key: &str| hex::encode(Sha256::digest(key));
+        format!("blue:{} red:{} ops:{}:admin", hash(&self.blue), hash(&self.red), hash(&self.admin))
+    }
+}
+
+/// The settings of an API in front of `cluster`, whose sandboxes are in `network`.
+pub fn settings(cluster: &Cluster, keys: &Keys, network: &Network) -> Pairs {
+    let (first, last) = VMIDS;
+    [
+        ("PVE_API_URL", cluster.url.clone()),
+        ("PVE_API_TOKEN", cluster.token.clone()),
+        ("PVE_VMID_RANGE", format!("{first}-{last}")),
+        ("PVE_IP_POOL_CIDR", network.cidr()),
+        ("EDGE_API_KEYS", keys.setting()),
+        ("EDGE_SECRET", keys.secret.clone()),
+        ("EDGE_DEPLOYMENT", "e2e".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
+fn with(settings: &Pairs, name: &str, value: &str) -> Pairs {
+    let mut changed = settings.clone();
+    changed.retain(|(set, _)| set != name);
+    changed.push((name.to_owned(), value.to_owned()));
+    changed
+}
+
+/// A URL at which nobody listens.
+async fn nobody() -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok(format!("http://{}", listener.local_addr()?))
+}

@@ -1,0 +1,60 @@
+//! What is tested: one function each, whose name says what holds.
+
+mod access;
+mod change;
+mod create;
+mod exec;
+mod faults;
+mod read;
+mod refused;
+mod remove;
+mod stream;
+
+use std::{future::Future, pin::Pin};
+
+use super::{target::Target, world::World};
+
+/// One scenario.
+pub(super) struct Scenario {
+    /// `module::function`.
+    pub(super) name: &'static str,
+    pub(super) run: fn(World) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Scenario {
+    /// A deployment that streams differs from another in that alone.
+    pub(super) fn applies(&self, target: Target) -> bool {
+        target != Target::LambdaStreaming || self.name.starts_with("stream::")
+    }
+}
+
+macro_rules! scenarios {
+    ($($module:ident: $($function:ident)*;)*) => {
+        &[$($(Scenario {
+            name: concat!(stringify!($module), "::", stringify!($function)),
+            run: |world| Box::pin($module::$function(world)),
+        },)*)*]
+    };
+}
+
+/// All of them, those that take longest first.
+pub(super) const ALL: &[Scenario] = scenarios! {
+    faults: an_unaccepted_token_is_told an_unreachable_pve_is_told;
+    remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
+    create: eight_at_once_from_one_template by_preset_it_is_the_newest_version by_snapshot_id_it_is_that_version
+        by_template without_a_source_it_is_the_default sizes_are_applied who_does_not_wait_asks_until_it_runs
+        a_repeated_key_makes_no_second a_repeated_key_at_the_same_time_makes_no_second
+        templates_that_are_not_there;
+    stream: events_come_while_the_command_runs a_client_that_leaves_ends_the_command what_fails_is_an_event
+        who_cannot_stream_says_so;
+    exec: output_and_exit_code directory_environment_and_arguments what_takes_too_long_is_ended
+        output_is_kept_as_it_is a_line_of_three_megabytes more_than_an_answer_holds_is_cut
+        what_cannot_be_run_is_refused;
+    read: metadata_selects pages_are_complete_and_do_not_overlap a_sandbox_is_shown_whole
+        an_admin_sees_all_teams;
+    change: a_patch_needs_the_right_version metadata_merges more_time_is_given;
+    access: health_needs_no_key nothing_else_goes_without_a_key presets_have_all_their_versions
+        the_provider_is_healthy another_teams_sandbox_does_not_exist a_strangers_guest_does_not_exist;
+    refused: bad_bodies_name_the_field bad_headers_are_refused bad_queries_are_refused bad_ids_do_not_exist
+        wrong_methods_and_paths a_large_body other_content_types;
+};

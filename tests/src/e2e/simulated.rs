@@ -1,0 +1,56 @@
+//! Who is in a simulated PVE that this process serves.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    guests::{GuestState, Inventory},
+    sim::{
+        Guest,
+        server::{Shared, lock},
+    },
+};
+
+/// Guests of a simulator, as it has them at this moment.
+pub struct Simulated {
+    sim: Shared,
+    tokens: Mutex<BTreeSet<String>>,
+}
+
+impl Simulated {
+    /// Those of `sim`.
+    pub fn new(sim: Shared) -> Self {
+        Self { sim, tokens: Mutex::default() }
+    }
+
+    /// Node, state and config of these guests.
+    pub fn configs(&self, vmids: &[u32]) -> Vec<String> {
+        let all = lock(&self.sim).snapshot_of(|guest| vmids.contains(&guest.vmid));
+        all.into_iter().map(|(vmid, text)| format!("{vmid}: {text}")).collect()
+    }
+
+    /// Every exec token that was ever asked for.
+    pub fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+impl Inventory for Simulated {
+    fn guest(&self, vmid: u32) -> Option<GuestState> {
+        let sim = lock(&self.sim);
+        let guest = sim.guest(vmid)?;
+        let run = guest.run.as_ref().filter(|run| run.ready <= sim.now());
+        let token = run.and_then(|run| run.token.clone());
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).extend(token.clone());
+        let ip = run.map_or(IpAddr::from([0; 4]), |run| run.address.into());
+        Some(GuestState { running: run.is_some(), token, ip })
+    }
+
+    fn at(&self, ip: IpAddr) -> Option<u32> {
+        let has = |guest: &&Guest| guest.run.as_ref().is_some_and(|run| IpAddr::from(run.address) == ip);
+        lock(&self.sim).guests().find(has).map(|guest| guest.vmid)
+    }
+}

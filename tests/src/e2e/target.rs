@@ -1,0 +1,108 @@
+//! What serves the API: each platform as near to the real one as a machine can have it.
+
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
+
+use pve_edge_core::service::Pairs;
+use tokio::{net::TcpListener, process::Command, task::JoinSet};
+
+use super::{cluster::Cluster, log::Log, process::Process};
+use crate::{
+    guests::Guests,
+    serve::{Api, serve},
+};
+
+/// What serves the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The local server, in this process.
+    Local,
+    /// The Worker, on workerd.
+    Workerd,
+    /// The Lambda function, in cargo-lambda's emulator.
+    Lambda,
+    /// As `Lambda`, with answers that stream.
+    LambdaStreaming,
+}
+
+/// An API that is being served until this is dropped.
+pub(super) struct Running {
+    pub(super) url: String,
+    _process: Option<Process>,
+    _server: JoinSet<()>,
+}
+
+impl Target {
+    /// Its name in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Workerd => "workerd",
+            Self::Lambda => "lambda",
+            Self::LambdaStreaming => "lambda-streaming",
+        }
+    }
+
+    /// Whether it can answer a command with events.
+    pub fn streams(self) -> bool {
+        self != Self::Lambda
+    }
+
+    /// Serves the API of `settings` in front of `cluster`; `name` tells its log from others'.
+    pub(super) async fn start(
+        self,
+        settings: &Pairs,
+        cluster: &Cluster,
+        guests: &Guests,
+        log: &Log,
+        name: &str,
+    ) -> Result<Running, String> {
+        let log = log.file(&format!("{}-{name}", self.name()));
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = match self {
+            Self::Local => return local(settings, guests).await,
+            Self::Workerd => {
+                let mut command = Command::new(tests.join("workerd/start"));
+                command.arg("--binding").arg("--log").arg(&log);
+                command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
+                command
+            }
+            Self::Lambda | Self::LambdaStreaming => {
+                let mut command = Command::new(tests.join("e2e-lambda"));
+                command.envs(settings.iter().map(|(name, value)| (name, value)));
+                if self == Self::LambdaStreaming {
+                    command.env("EDGE_LAMBDA_STREAM", "1");
+                }
+                command
+            }
+        };
+        if let Some(certificate) = &cluster.certificate {
+            command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
+        }
+        let process = Process::start(command, &log.with_extension("stderr")).await?;
+        Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
+    }
+}
+
+/// As `cargo demo`: services by name, through this server, and any certificate of PVE.
+async fn local(settings: &Pairs, guests: &Guests) -> Result<Running, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    let mut settings = settings.clone();
+    settings.push(("PVE_PUBLIC_DOMAIN".to_owned(), format!("http://localhost:{port}")));
+    settings.push(("PVE_VERIFY_TLS".to_owned(), "false".to_owned()));
+    let api = Arc::new(Api::new(&settings).map_err(failed)?);
+    let guests = guests.clone();
+    let handler = move |request| {
+        let (api, guests) = (api.clone(), guests.clone());
+        async move {
+            match guests.proxy(request).await {
+                Ok(reply) => reply,
+                Err(request) => api.answer(*request).await,
+            }
+        }
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, handler, std::future::pending()));
+    Ok(Running { url: format!("http://127.0.0.1:{port}"), _process: None, _server: server })
+}

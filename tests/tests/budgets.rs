@@ -1,0 +1,130 @@
+//! What operations cost, in requests and in PVE's own time.
+
+use pve_edge_core::marks::{self, Mark, OnExpiry, Phase, Sizes, Want};
+use pve_edge_tests::sim::{Node, Setup, Spec};
+use time::Duration;
+
+use crate::stage::{Ask, Stage, plain_sim, vmid_of};
+
+/// Tasks take 1 s each; the sandbox answers 0.2 s after its start.
+#[test]
+fn create() {
+    let stage = Stage::new();
+    let (began, setup) = (stage.world.now(), stage.world.sim().setup().clone());
+    let (answer, requests) = stage.counted(Ask::create());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert!(requests <= 9, "{requests}");
+    let work = setup.clone_secs + setup.start_secs + setup.boot;
+    let ratio = (answer.at - began) / work;
+    assert!(ratio <= 1.25, "{ratio}");
+}
+
+#[test]
+fn get_patch_extend_exec() {
+    let (stage, id) = with_one();
+    let path = format!("/api/sandboxes/{id}");
+    let body = serde_json::json!({"name": "x"});
+    for (ask, most) in [
+        (Ask::one(&id), 2),
+        (Ask::patch(path, body), 4),
+        (Ask::extend(&id, 9000), 4),
+        (Ask::exec(&id, "true"), 1),
+    ] {
+        let (answer, requests) = stage.counted(ask.clone());
+        assert_eq!((answer.status, requests), (200, most), "{ask:?}");
+    }
+}
+
+/// The hint, the listing, then config and status where it is now.
+#[test]
+fn get_of_one_that_has_moved() {
+    let (stage, id) = with_one();
+    stage.world.sim_mut().migrate(vmid_of(&id), "pve2");
+    let (answer, requests) = stage.counted(Ask::one(&id));
+    assert_eq!((answer.status, &*answer.state(), requests), (200, "running", 4), "{}", stage.told());
+}
+
+#[test]
+fn delete() {
+    let (stage, id) = with_one();
+    let (answer, requests) = stage.counted(Ask::end(&id));
+    assert!(answer.status == 204 && requests <= 4, "{requests}: {answer:?}");
+}
+
+/// All of it from one request, up to what PVE can list; beyond, nothing new is made.
+#[test]
+fn list_of_three_thousand() {
+    let stage = Stage::new();
+    add_sandboxes(&stage, 0..3000);
+    let (answer, requests) = stage.counted(Ask::get("/api/sandboxes?limit=5000&metadata.team=core"));
+    let items = answer.json()["items"].as_array().map_or(0, Vec::len);
+    assert_eq!((answer.status, requests, items), (200, 1, 3000));
+    let (answer, _) = stage.counted(Ask::create());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    add_sandboxes(&stage, 3000..3900);
+    let (answer, requests) = stage.counted(Ask::create());
+    assert_eq!((answer.status, &*answer.code(), requests), (503, "index-full", 1), "{answer:?}");
+    assert!(answer.retry_after().is_some());
+}
+
+#[test]
+fn pages_come_in_order_and_without_gaps() {
+    let stage = Stage::new();
+    add_sandboxes(&stage, 0..250);
+    let (mut vmids, mut path) = (Vec::new(), "/api/sandboxes?limit=100".to_owned());
+    loop {
+        let page = stage.ask(Ask::get(&path)).json();
+        vmids.extend(page["items"].as_array().into_iter().flatten().filter_map(|it| it["vmid"].as_u64()));
+        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        path = format!("/api/sandboxes?limit=100&cursor={cursor}");
+    }
+    assert_eq!(vmids, (200_000..200_250).collect::<Vec<u64>>());
+}
+
+fn with_one() -> (Stage, String) {
+    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let stage = Stage::on(plain_sim(setup));
+    let id = stage.ask(Ask::create()).id();
+    stage.world.advance(Duration::minutes(20));
+    (stage, id)
+}
+
+/// Running sandboxes of team blue, with metadata.
+fn add_sandboxes(stage: &Stage, which: std::ops::Range<u32>) {
+    let birth = stage.world.now() - Duration::hours(1);
+    for nth in which {
+        let mark = sandbox(200_000 + nth, birth);
+        let tags = marks::tags("", &mark, mark.expires, 256);
+        stage.world.sim_mut().add(Spec::guest(200_000 + nth).tags(&tags).running());
+    }
+}
+
+fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
+    let [_, a, b, c] = number.to_be_bytes();
+    let metadata = [("team", "core"), ("pull-request", "https://git.test/7")];
+    Mark {
+        format: 1,
+        deployment: "prod".into(),
+        vmid: number.try_into().expect("a VMID"),
+        nonce: pve_edge_core::nonce::Nonce::new(birth, [1, 2, a, b, c]),
+        team: "blue".into(),
+        node: "pve1".into(),
+        expires: Some(birth.unix_timestamp() + 36_000),
+        on_expiry: OnExpiry::Delete,
+        want: Want::On,
+        phase: Phase::Committed,
+        key: None,
+        body: None,
+        secret: None,
+        name: Some(format!("agent {number}")),
+        template: None,
+        snapshot: None,
+        sizes: Sizes::default(),
+        problem: None,
+        keeps: None,
+        taken_from: None,
+        role: Default::default(),
+        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        other: Default::default(),
+    }
+}

@@ -1,0 +1,99 @@
+//! Many at once, in virtual time: PVE makes one clone of a container at a time.
+
+use std::{collections::BTreeSet, pin::Pin};
+
+use time::OffsetDateTime;
+
+use crate::{
+    client,
+    stage::{Answer, Ask, Stage, TEMPLATE},
+    truth::{all_committed, assert_honest},
+};
+
+type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
+
+#[test]
+fn eight_creations_end_within_their_own_requests() {
+    let stage = Stage::new();
+    let answers = stage.world.run_all((0..8).map(|_| stage.pending(Ask::create())));
+    let ids: BTreeSet<String> = answers.iter().flatten().map(Answer::id).collect();
+    assert_eq!(ids.len(), 8, "{answers:?}");
+    for answer in answers.iter().flatten() {
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_honest(&stage, answer);
+    }
+}
+
+/// Each follows `Retry-After` with its own key; each ends with exactly one.
+#[test]
+fn thirty_two_creations_are_all_served() {
+    let stage = Stage::new();
+    let began = stage.world.now();
+    let one = |nth: usize| -> Waiting<(Answer, OffsetDateTime)> {
+        let stage = stage.clone();
+        let ask = Ask::create_keyed(&format!("client-{nth}"));
+        Box::pin(async move {
+            let answer = client::create(stage.clone(), ask).await;
+            (answer, stage.world.now())
+        })
+    };
+    let answers = stage.world.run_all((0..32).map(one));
+    let ids: BTreeSet<String> = answers.iter().flatten().map(|(answer, _)| answer.id()).collect();
+    assert_eq!(ids.len(), 32);
+    stage.world.settle();
+    let sim = stage.world.sim();
+    assert_eq!((all_committed(&sim).len(), sim.guests().count()), (32, 33));
+    let serial = sim.setup().clone_secs * 32;
+    let longest = answers.iter().flatten().map(|(_, at)| *at - began).max().unwrap_or_default();
+    assert!(longest <= serial * 2, "{longest} for {serial} of cloning");
+    assert_eq!(sim.guest(TEMPLATE).and_then(|it| it.config.lock()), None);
+}
+
+/// No invocation outgrows what the platform allows it.
+#[test]
+fn nobody_sends_more_than_forty_requests() {
+    let stage = Stage::new();
+    stage.world.sim_mut().setup_mut().clone_secs = time::Duration::seconds(5);
+    let crowd: Vec<Stage> = NAMES.iter().map(|name| stage.beside(name, &[])).collect();
+    let answers = stage.world.run_all(crowd.iter().map(|it| it.pending(Ask::create())));
+    for (name, answer) in NAMES.iter().zip(&answers) {
+        let sent = stage.world.requests().iter().filter(|it| it.name == *name).count();
+        assert!(sent <= 40, "{name}: {sent}");
+        let answer = answer.as_ref().expect("nobody dies");
+        assert!(
+            matches!((answer.status, &*answer.code()), (201 | 202, _) | (503, "template-busy")),
+            "{answer:?}"
+        );
+    }
+}
+
+const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
+#[test]
+fn one_key_at_the_same_time_makes_one_sandbox() {
+    for many in [2, 5] {
+        let stage = Stage::new();
+        let answers = stage.world.run_all((0..many).map(|_| stage.pending(Ask::create_keyed("same"))));
+        let ids: BTreeSet<String> = answers.iter().flatten().map(Answer::id).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        let made = answers.iter().flatten().filter(|it| it.status == 201).count();
+        assert!(made <= 1, "{answers:?}");
+        assert!(answers.iter().flatten().all(|it| matches!(it.status, 200..=202)), "{answers:?}");
+        stage.world.settle();
+        assert_eq!(all_committed(&stage.world.sim()).len(), 1);
+    }
+}
+
+/// Teams of the same key do not meet; neither do deployments.
+#[test]
+fn one_key_of_two_teams_makes_two() {
+    let stage = Stage::new();
+    let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
+    let answers = stage.world.run_all([
+        stage.pending(Ask::create_keyed("same")),
+        stage.pending(Ask::create_keyed("same").by("red")),
+        staging.pending(Ask::create_keyed("same")),
+    ]);
+    assert!(answers.iter().flatten().all(|it| it.status == 201), "{answers:?}");
+    assert_eq!(answers.iter().flatten().map(Answer::id).collect::<BTreeSet<_>>().len(), 3);
+}

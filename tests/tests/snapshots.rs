@@ -1,0 +1,214 @@
+//! Snapshots: taken of a sandbox that goes on, outliving it, with nothing of it in them.
+
+use pve_edge_tests::{
+    sim::{Setup, Storage, StorageKind},
+    world::{Fault, World},
+};
+use serde_json::{Value, json};
+use time::Duration;
+
+use crate::stage::{Answer, Ask, Stage, TEMPLATE, plain_sim, vmid_of};
+
+fn created(stage: &Stage, body: Value) -> String {
+    let answer = stage.ask(Ask::post("/api/sandboxes", body));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.id()
+}
+
+fn take(stage: &Stage, id: &str, body: Value) -> Answer {
+    stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), body))
+}
+
+fn snapshot_id(answer: &Answer) -> String {
+    answer.json()["snapshotId"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+}
+
+fn on(kind: StorageKind) -> Stage {
+    let setup = Setup { storages: vec![Storage::new("store", kind)], ..Setup::default() };
+    Stage::on(plain_sim(setup))
+}
+
+/// Polls until it is ready.
+fn ready(stage: &Stage, id: &str) -> Answer {
+    for _ in 0..60 {
+        let answer = stage.ask(Ask::get(format!("/api/snapshots/{id}")));
+        if answer.json()["status"] == "ready" {
+            return answer;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", stage.told());
+        stage.world.advance(Duration::seconds(2));
+    }
+    panic!("never ready\n{}", stage.told());
+}
+
+#[test]
+fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
+    for kind in [StorageKind::LvmThin, StorageKind::ZfsPool] {
+        let stage = on(kind);
+        let id = created(&stage, json!({"metadata": {"a": "1"}}));
+        let taken = take(&stage, &id, json!({"name": "base", "metadata": {"b": "2"}}));
+        assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
+        let snapshot = snapshot_id(&taken);
+        let shown = ready(&stage, &snapshot);
+        assert_eq!(
+            (shown.json()["name"].as_str(), &shown.json()["metadata"]["b"]),
+            (Some("base"), &json!("2"))
+        );
+        stage.world.settle();
+        // The sandbox goes on, without a snapshot of PVE's left on it.
+        let source = stage.ask(Ask::one(&id));
+        assert_eq!((source.state(), &source.json()["metadata"]["a"]), ("running".into(), &json!("1")));
+        assert_eq!(stage.ask(Ask::exec(&id, "true")).status, 200);
+        let left = stage.world.sim().guest(vmid_of(&id)).unwrap().config.snapshots.len();
+        assert_eq!(left, 0, "{kind:?}");
+        // And others are made from it, even after the sandbox is gone.
+        assert_eq!(stage.ask(Ask::end(&id)).status, 204);
+        let child = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": snapshot})));
+        assert_eq!((child.status, child.state()), (201, "running".into()), "{child:?}");
+        assert_eq!(child.json()["snapshotId"], snapshot);
+        assert_eq!(stage.ask(Ask::exec(&child.id(), "true")).status, 200);
+    }
+}
+
+#[test]
+fn nothing_of_the_sandbox_is_in_the_template() {
+    let stage = Stage::of(
+        World::new(plain_sim(Setup::default()), 3),
+        &[
+            ("PVE_IP_POOL_CIDR", "10.0.0.0/16"),
+            ("PVE_GATEWAY", "10.0.0.1"),
+            ("PVE_PUBLIC_DOMAIN", "sandbox.test"),
+        ],
+    );
+    let id = created(&stage, json!({"metadata": {"private": "yes"}}));
+    let taken = take(&stage, &id, json!({}));
+    let snapshot = snapshot_id(&taken);
+    ready(&stage, &snapshot);
+    let sim = stage.world.sim();
+    let (source, template) = (sim.guest(vmid_of(&id)).unwrap(), sim.guest(vmid_of(&snapshot)).unwrap());
+    let text = template.config.text();
+    let token = source.run.as_ref().unwrap().token.clone().unwrap();
+    assert!(template.config.is("template"), "{text}");
+    for secret in [token.as_str(), "CMUX_EXECD", "private", &format!("pe1.prod.{}", vmid_of(&id)), "gw="] {
+        assert!(!text.contains(secret), "{secret} in\n{text}");
+    }
+    assert!(template.config.get("net0").unwrap().contains("ip=dhcp"), "{text}");
+}
+
+#[test]
+fn a_snapshot_is_its_teams_and_a_preset_everybodys() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let own = snapshot_id(&take(&stage, &id, json!({})));
+    ready(&stage, &own);
+    let red = |ask: Ask| stage.ask(ask.by("red"));
+    assert_eq!(red(Ask::get(format!("/api/snapshots/{own}"))).status, 404);
+    assert_eq!(red(Ask::delete(format!("/api/snapshots/{own}"))).status, 404);
+    assert_eq!(red(Ask::post("/api/sandboxes", json!({"snapshotId": own}))).code(), "template-not-found");
+    assert!(!red(Ask::get("/api/snapshots")).body.contains(&own));
+    assert!(stage.ask(Ask::get("/api/snapshots")).body.contains(&own));
+    // Promotion is an admin's.
+    let promote = json!({"promote": {"preset": "1vcpu_1gb_8gb"}});
+    assert_eq!(take(&stage, &id, promote.clone()).code(), "forbidden");
+    stage.world.settle();
+    let promoted = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops"));
+    assert_eq!(
+        (&promoted.json()["presetId"], &promoted.json()["version"]),
+        (&json!("1vcpu_1gb_8gb"), &json!(2))
+    );
+    for _ in 0..20 {
+        stage.world.advance(Duration::seconds(5));
+        stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    }
+    let config = red(Ask::get("/api/config/sandbox"));
+    let versions = config.json()["presets"][0]["versions"].as_array().unwrap().len();
+    assert_eq!(versions, 2, "{config:?}");
+    let newest = red(Ask::post("/api/sandboxes", json!({"preset": "1vcpu_1gb_8gb"})));
+    assert_eq!((newest.status, &newest.json()["snapshotId"]), (201, &json!("pvelxc_1vcpu_1gb_8gb_v2")));
+}
+
+#[test]
+fn a_snapshot_is_no_sandbox_and_no_sandbox_a_snapshot() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+    ready(&stage, &snapshot);
+    assert_eq!(stage.ask(Ask::one(&snapshot)).status, 404);
+    assert_eq!(stage.ask(Ask::end(&snapshot)).status, 404);
+    assert_eq!(stage.ask(Ask::exec(&snapshot, "true")).status, 404);
+    assert_eq!(stage.ask(Ask::get(format!("/api/snapshots/{id}"))).status, 404);
+    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{id}"))).status, 404);
+    let items = stage.ask(Ask::get("/api/sandboxes")).json()["items"].as_array().unwrap().len();
+    assert_eq!(items, 1);
+}
+
+#[test]
+fn what_is_in_use_is_refused_and_what_is_not_is_deleted() {
+    let stage = on(StorageKind::ZfsPool);
+    let id = created(&stage, json!({}));
+    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+    ready(&stage, &snapshot);
+    let child = created(&stage, json!({"snapshotId": snapshot}));
+    let refused = stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}")));
+    assert_eq!((refused.status, refused.code()), (409, "snapshot-in-use".into()), "{refused:?}");
+    stage.world.settle();
+    assert_eq!(stage.ask(Ask::end(&child)).status, 204);
+    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}"))).status, 204);
+    assert_eq!(stage.ask(Ask::get(format!("/api/snapshots/{snapshot}"))).status, 404);
+}
+
+#[test]
+fn a_storage_without_snapshots_is_told() {
+    // A template on a directory makes no linked clones, so the sandbox's disk is put there by an admin.
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let mut sim = stage.world.sim_mut();
+    sim.add_storage(Storage::new("local", StorageKind::Dir));
+    sim.admin_set(vmid_of(&id), "rootfs", "local:200000/vm-200000-disk-0.raw,size=8G");
+    drop(sim);
+    let refused = take(&stage, &id, json!({}));
+    assert_eq!((refused.status, refused.code()), (422, "snapshot-unsupported".into()), "{refused:?}");
+    assert!(refused.body.contains("local"), "{refused:?}");
+}
+
+#[test]
+fn a_sandbox_outlives_its_copy() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({"ttlSeconds": 60}));
+    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+    stage.world.advance(Duration::seconds(120));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
+    ready(&stage, &snapshot);
+}
+
+/// Whoever dies on the way: asking again and the sweep leave either nothing or a template that is ready.
+#[test]
+fn every_request_of_a_snapshot_may_fail() {
+    for fault in [Fault::NeverSent, Fault::Unanswered, Fault::Dies, Fault::DiesAfter] {
+        for index in 0..16 {
+            let stage = Stage::of(World::new(plain_sim(Setup::default()), index), &[]);
+            let id = created(&stage, json!({}));
+            let at = stage.world.requests().len() + usize::try_from(index).unwrap();
+            stage.world.fault_at(at, fault.clone());
+            stage.try_ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+            stage.world.clear_faults();
+            for _ in 0..12 {
+                stage.world.advance(Duration::seconds(20));
+                stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+            }
+            stage.world.settle();
+            let sim = stage.world.sim();
+            for guest in sim.guests().filter(|it| it.vmid != TEMPLATE && it.vmid != vmid_of(&id)) {
+                let text = guest.config.text();
+                assert!(
+                    guest.config.is("template"),
+                    "{fault:?} at {index}: half made\n{text}\n{}",
+                    stage.told()
+                );
+            }
+            drop(sim);
+            let shown = stage.ask(Ask::one(&id));
+            assert_eq!(shown.state(), "running", "{fault:?} at {index}: {shown:?}");
+        }
+    }
+}
