@@ -33,7 +33,7 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
     let body: Value = serde_json::from_slice(body)
         .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))?;
-    // serde would take a list for a struct, in the order of its fields.
+    // serde takes a list for a struct, in the order of its fields.
     if !body.is_object() {
         return Err(Error::field("body", "must be a JSON object"));
     }
