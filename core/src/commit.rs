@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Reading},
+    marks::{self, Mark, Notes, Phase, Reading},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -34,6 +34,7 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let lxc = edge.pve.lxc(node, mark.vmid);
     let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
@@ -67,6 +68,7 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
     form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));

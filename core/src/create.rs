@@ -192,7 +192,7 @@ fn intent<I: Io>(
         expires: None,
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         want: Want::On,
-        phase: Phase::Committed,
+        phase: Phase::Claimed,
         role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),

@@ -58,7 +58,7 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
         (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
         (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
-        (Want::On, Some(_)) if mark.phase == Phase::Committed => match mark.on_expiry {
+        (Want::On, Some(_)) if mark.phase != Phase::Error => match mark.on_expiry {
             OnExpiry::Pause => Verdict::Pause,
             _ => Verdict::Stop,
         },

@@ -137,7 +137,7 @@ pub(crate) async fn carry_on<I: Io>(
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
-    let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
+    let due = is_coming_up(&mark, now);
     let progress =
         |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
