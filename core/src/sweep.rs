@@ -50,7 +50,7 @@ pub enum Verdict {
 
 /// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
-    let over = mark.expires.map(|it| now.unix_timestamp() - it).filter(|it| *it >= 0);
+    let over = mark.expires.map(|it| now.unix_timestamp().saturating_sub(it)).filter(|it| *it >= 0);
     match (mark.want, over) {
         // Condemning writes the moment as the expiry.
         (Want::Gone, Some(since)) if since >= CONDEMNED_SECONDS => Verdict::Delete,

@@ -132,6 +132,16 @@ fn a_key_whose_sandbox_moves_meanwhile_makes_no_second_one() {
     assert_eq!(all_committed(&stage.world.sim()).len(), 1);
 }
 
+#[test]
+fn a_sandbox_that_moves_to_and_fro_is_not_404() {
+    let stage = Stage::on(plain_sim(two_nodes()));
+    let id = created(&stage, json!({}));
+    stage.world.advance(Duration::minutes(11));
+    stage.world.sim_mut().migrate(vmid_of(&id), "pve2");
+    move_after_listing(&stage, &id, &["pve1"]);
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
+}
+
 /// Moves a guest right after each listing, as long as there are `nodes`.
 fn move_after_listing(stage: &Stage, id: &str, nodes: &'static [&'static str]) {
     let (vmid, next) = (vmid_of(id), Cell::new(0));
