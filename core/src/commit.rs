@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Reading, Role, Want},
+    marks::{self, Mark, Notes, Phase, Reading, Role, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -38,6 +38,7 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let lxc = edge.pve.lxc(node, mark.vmid);
     let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
@@ -71,6 +72,7 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));
     if let Some(net0) = &config.net0 {

@@ -12,6 +12,7 @@ mod matrix;
 mod power;
 mod pve_faults;
 mod quotas;
+mod review;
 mod secrets;
 mod snapshots;
 mod stage;

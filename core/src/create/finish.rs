@@ -13,6 +13,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     execd::Probe,
+    inventory::Inventory,
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
     place::Place,
@@ -93,7 +94,8 @@ async fn look<I: Io>(
             if let Some(cause) = failed(edge, task.as_ref()).await {
                 return Err(clone_failed(&cause, mark));
             }
-            if *seen && task.is_none() {
+            // It may have moved: only a listing that lacks it proves that it is gone.
+            if *seen && task.is_none() && Inventory::read(edge).await?.guest(mark.vmid).is_none() {
                 let text =
                     format!("the clone to VMID {} has failed and PVE has removed it; ask again", mark.vmid);
                 return Err(Error::new(Code::CloneFailed, text));
@@ -138,7 +140,7 @@ pub(crate) async fn carry_on<I: Io>(
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
-    let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
+    let due = is_coming_up(&mark, now);
     let progress =
         |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
