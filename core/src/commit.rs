@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Reading},
+    marks::{self, Mark, Notes, Phase, Reading, Role, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -38,6 +38,7 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let lxc = edge.pve.lxc(node, mark.vmid);
     let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
@@ -71,8 +72,8 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
+    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
-    form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));
     if let Some(net0) = &config.net0 {
         form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)])));
@@ -165,7 +166,6 @@ fn form<I: Io>(
         Token::Env(_) => None,
     };
     let mut form = marks_form(edge, config, mark, in_notes)?;
-    form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));
     form.push(("hostname", reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
@@ -206,7 +206,14 @@ fn marks_form<I: Io>(
         _ => mark.expires,
     };
     let tags = marks::tags(existing, mark, expires, edge.settings.limits.tag_budget);
-    Ok(vec![("tags", tags), ("description", description), ("digest", config.digest.clone())])
+    let mut form = vec![("tags", tags), ("description", description), ("digest", config.digest.clone())];
+    // A DELETE has no digest. One that is executed late, after a renewal or on the
+    // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
+    let protected = mark.want != Want::Gone && mark.role == Role::Sandbox;
+    if config.protection.unwrap_or(false) != protected {
+        form.push(("protection", u8::from(protected).to_string()));
+    }
+    Ok(form)
 }
 
 /// A clone has its template's address: the pool's, or DHCP, replaces it.

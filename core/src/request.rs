@@ -96,12 +96,7 @@ impl Metadata {
         if metadata.len() > METADATA_ENTRIES {
             errors.push(("metadata".to_owned(), format!("at most {METADATA_ENTRIES} entries")));
         }
-        for key in metadata.keys() {
-            if key.is_empty() || key.chars().count() > METADATA_KEY {
-                errors.push(("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")));
-                break;
-            }
-        }
+        errors.extend(key_error(metadata.keys()));
         let bytes = serde_json::to_string(metadata).map_or(0, |it| it.len());
         if bytes > METADATA_BYTES {
             let text =
@@ -110,6 +105,12 @@ impl Metadata {
         }
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
+}
+
+/// What is wrong with keys of metadata.
+pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
+    let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
+    bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
 }
 
 /// What is wrong with a name.

@@ -117,7 +117,7 @@ fn intent<I: Io>(
         expires: None,
         on_expiry: OnExpiry::Delete,
         want: Want::On,
-        phase: Phase::Committed,
+        phase: Phase::Claimed,
         role: Role::Template,
         key: None,
         body: None,
