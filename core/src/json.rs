@@ -14,7 +14,15 @@ use serde_json::{Map, Value};
 
 /// The value as a `T`.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Wrong> {
-    T::deserialize(Json(value))
+    T::deserialize(Json(value, None))
+}
+
+/// The value as a `T`, and those of its members that a `T` does not know.
+/// `#[serde(flatten)]` would read both by way of a third kind of value.
+pub fn read_with_rest<T: DeserializeOwned>(value: Value) -> Result<(T, Map<String, Value>), Wrong> {
+    let mut rest = Map::new();
+    let read = T::deserialize(Json(value, Some(&mut rest)))?;
+    Ok((read, rest))
 }
 
 /// What is wrong with a value.
@@ -59,9 +67,9 @@ impl Error for Wrong {
     }
 }
 
-struct Json(Value);
+struct Json<'a>(Value, Option<&'a mut Map<String, Value>>);
 
-impl Json {
+impl Json<'_> {
     /// Not in the callers, which are there once for each type.
     #[inline(never)]
     fn members(self) -> Result<Members, Wrong> {
@@ -69,6 +77,16 @@ impl Json {
             Value::Object(members) => Ok(Members::of(members)),
             _ => Err(Wrong::custom("must be an object")),
         }
+    }
+
+    #[inline(never)]
+    fn known(mut self, fields: &[&str]) -> Result<Members, Wrong> {
+        if let (Value::Object(members), Some(rest)) = (&mut self.0, self.1.take()) {
+            let all = std::mem::take(members).into_iter();
+            let (known, unknown) = all.partition(|(name, _)| fields.contains(&name.as_str()));
+            (*members, *rest) = (known, unknown);
+        }
+        self.members()
     }
 
     #[inline(never)]
@@ -97,7 +115,7 @@ impl Json {
     }
 }
 
-impl<'de> Deserializer<'de> for Json {
+impl<'de> Deserializer<'de> for Json<'_> {
     type Error = Wrong;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -149,10 +167,10 @@ impl<'de> Deserializer<'de> for Json {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Wrong> {
-        visitor.visit_map(self.members()?)
+        visitor.visit_map(self.known(fields)?)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -205,7 +223,7 @@ impl<'de> serde::de::MapAccess<'de> for Members {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        seed.deserialize(Json(self.value.take())).map_err(|error| error.under(&self.name))
+        seed.deserialize(Json(self.value.take(), None)).map_err(|error| error.under(&self.name))
     }
 }
 
@@ -216,6 +234,6 @@ impl<'de> serde::de::SeqAccess<'de> for Items {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Wrong> {
         let Some((at, item)) = self.0.next() else { return Ok(None) };
-        seed.deserialize(Json(item)).map(Some).map_err(|error| error.under(&format!("[{at}]")))
+        seed.deserialize(Json(item, None)).map(Some).map_err(|error| error.under(&format!("[{at}]")))
     }
 }

@@ -93,7 +93,7 @@ pub struct Mark {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Fields of newer versions, kept as they are.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub other: Map<String, Value>,
 }
 

@@ -75,7 +75,9 @@ impl Notes<'_> {
 pub(super) fn machine_line(description: &str) -> Option<Mark> {
     let line = description.lines().rev().find(|it| it.starts_with(LINE))?;
     let line: Value = serde_json::from_slice(line.as_bytes()).ok()?;
-    json::read(line).ok()
+    let (mut mark, other) = json::read_with_rest::<Mark>(line).ok()?;
+    mark.other = other;
+    Some(mark)
 }
 
 fn token_line(description: &str) -> Option<&str> {

@@ -210,3 +210,12 @@ fn the_exec_token_of_old_pves_is_kept_in_the_notes() {
     let with = Notes { existing: "", mark: &mark, links: &[], exec_token: Some("cafe") }.write().unwrap();
     assert!(with.contains("\ncmux-execd-auth-token=cafe\n") && notes(&mark, &with).contains("=cafe\n"));
 }
+
+#[test]
+fn fields_of_newer_versions_are_kept() {
+    let text = notes(&example(), "").replace("{\"pve-edge\":1,", "{\"pve-edge\":1,\"later\":[1],");
+    let reading = read(example().vmid, None, Some(&text));
+    let mark = reading.mark().unwrap();
+    assert_eq!(mark.other["later"], serde_json::json!([1]));
+    assert!(notes(mark, &text).contains("\"later\":[1]"));
+}
