@@ -1,6 +1,7 @@
 //! HTTP in, HTTP out: what both adapters call.
 
 mod answer;
+mod asked;
 mod routes;
 
 use futures_util::Stream;
