@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::Claimed;
+use super::{Claimed, rival::rival};
 use crate::{
     commit,
     edge::Edge,
@@ -149,6 +149,14 @@ pub(crate) async fn carry_on<I: Io>(
     let mark = if committed {
         mark
     } else {
+        match rival(edge, &mark).await {
+            Ok(None) => {}
+            Ok(Some(vmid)) => return Err(undo(edge, &node, &mark, outdone(vmid)).await),
+            Err(error) => {
+                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
+                return Ok(progress(mark, config, false));
+            }
+        }
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
             Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
@@ -168,6 +176,11 @@ pub(crate) async fn carry_on<I: Io>(
         Ok(ready) => Ok(progress(mark, config, ready)),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
+}
+
+fn outdone(vmid: u32) -> Error {
+    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
+    Error::new(Code::Conflict, text).retry_after(1)
 }
 
 /// The disk grows after the commit, and only when the preset's is larger.
@@ -321,7 +334,9 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
             _ => "VMID is not ours any more; it was left alone".to_owned(),
         },
     };
-    Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
+    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
+    let told = told.member("undo", outcome);
+    cause.after().into_iter().fold(told, Error::retry_after)
 }
 
 /// A first wait, then others that grow: often a task takes about a second.
