@@ -58,7 +58,7 @@ pub async fn patch<I: Io>(
         return Err(Error::fields(errors));
     }
     let now = edge.now().unix_timestamp();
-    update(edge, caller, id, |mark| {
+    update(edge, caller, id, &|mark| {
         if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
             let text = "If-Match names another version of this sandbox: read it again";
             return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
@@ -97,7 +97,7 @@ pub async fn extend<I: Io>(
     ttl: &Ttl,
 ) -> Result<Mark, Error> {
     let now = edge.now().unix_timestamp();
-    update(edge, caller, id, |mark| {
+    update(edge, caller, id, &|mark| {
         mark.expires = ttl.after(now);
         Ok(())
     })
@@ -108,7 +108,7 @@ async fn update<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: commit::Apply<'_>,
 ) -> Result<Mark, Error> {
     let extends = edge.now();
     let apply = |mark: &mut Mark| {
@@ -130,7 +130,7 @@ async fn update<I: Io>(
             let text = "PVE takes no changes of a guest that is suspended: resume it first";
             return Err(Error::new(Code::Suspended, text));
         }
-        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, apply).await? {
+        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
             return Ok(mark);
         }
     }

@@ -68,7 +68,7 @@ pub async fn create<I: Io>(
     inventory.believe(edge).await?;
     let key = key.map(|key| Key::new(edge, caller, key, request));
     if let Some(key) = &key
-        && let Some(place) = replay(edge, caller, &inventory, key).await?
+        && let Some(place) = replay(edge, caller, &inventory, key, deadline).await?
     {
         let progress = finish(edge, Claimed::of(place), deadline).await?;
         return Ok(Created { progress, replayed: true });
@@ -132,6 +132,7 @@ async fn replay<I: Io>(
     caller: &Caller,
     inventory: &Inventory,
     key: &Key,
+    deadline: OffsetDateTime,
 ) -> Result<Option<Place>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
         guest
@@ -143,13 +144,7 @@ async fn replay<I: Io>(
     let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none() && it.row.kind == "lxc").collect();
     for guest in listed.into_iter().chain(unmarked) {
-        let node = guest.row.node.as_str();
-        let config = match edge.send(edge.pve.lxc(node, guest.vmid).config()).await {
-            Ok(config) => config,
-            Err(error) if error.is_missing() => continue,
-            Err(error) if error.is_final() => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let Some((node, config)) = claim::told(edge, guest, deadline).await? else { continue };
         let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
         let committed = matches!(reading, Reading::Committed(_));
         let Some(mark) = reading.mark().filter(|mark| {
@@ -167,7 +162,7 @@ async fn replay<I: Io>(
             ));
         }
         let mark = mark.clone();
-        return Ok(Some(Place { node: node.to_owned(), config, mark, committed }));
+        return Ok(Some(Place { node, config, mark, committed }));
     }
     Ok(None)
 }
@@ -192,7 +187,7 @@ fn intent<I: Io>(
         expires: None,
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         want: Want::On,
-        phase: Phase::Committed,
+        phase: Phase::Claimed,
         role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),

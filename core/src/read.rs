@@ -211,7 +211,7 @@ fn item<I: Io>(
     let unknown = guest.row.status == "unknown" || guest.row.status.is_empty();
     let state = if is_offline {
         State::Error
-    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase == Phase::Committed {
+    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase != Phase::Error {
         State::Creating
     } else {
         state(mark, running || (unknown && mark.want == Want::On), now)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use crate::{
     error::{Code, Error},
@@ -30,19 +31,35 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))?;
     // serde takes a list for a struct, in the order of its fields.
-    let is_list = body.trim_ascii_start().starts_with(b"[");
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_syntax() || inner.is_eof() {
-            return Error::new(Code::InvalidJson, format!("the body is not JSON: {inner}"));
-        }
-        Error::field(if field == "." { "body".into() } else { field }, inner.to_string())
-    })?;
-    reader.end().map_err(|error| Error::new(Code::InvalidJson, format!("after the JSON: {error}")))?;
-    if is_list { Err(Error::field("body", "must be a JSON object")) } else { Ok(value) }
+    if !body.is_object() {
+        return Err(Error::field("body", "must be a JSON object"));
+    }
+    serde_json::from_value(body.clone()).map_err(|error| {
+        let refusal = |part| serde_json::from_value::<T>(part).err().map(|it| it.to_string());
+        let (field, fix) = blame("", &body, &refusal).unwrap_or_else(|| (String::new(), error.to_string()));
+        Error::field(if field.is_empty() { "body".into() } else { field }, fix)
+    })
+}
+
+/// The smallest part of a body that is refused by itself, such as `env.HOME` or `argv[1]`, and why.
+/// No field is required, so that a part which is right is taken without the others.
+fn blame(path: &str, part: &Value, refusal: &dyn Fn(Value) -> Option<String>) -> Option<(String, String)> {
+    let why = refusal(part.clone())?;
+    let smaller = match part {
+        Value::Object(members) => members.iter().find_map(|(name, member)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            blame(&format!("{path}{dot}{name}"), member, &|it| refusal(json!({ name.as_str(): it })))
+        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(at, item)| blame(&format!("{path}[{at}]"), item, &|it| refusal(json!([it])))),
+        _ => None,
+    };
+    smaller.or_else(|| Some((path.to_owned(), why)))
 }
 
 /// Tells a field that is `null` from one that is absent.

@@ -22,6 +22,7 @@ use crate::{
     place::Place,
     power::halt,
     pve::lxc::Config,
+    remove::destroy,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
     snapshot::advance,
 };
@@ -50,7 +51,7 @@ pub enum Verdict {
 
 /// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
-    let over = mark.expires.map(|it| now.unix_timestamp() - it).filter(|it| *it >= 0);
+    let over = mark.expires.map(|it| now.unix_timestamp().saturating_sub(it)).filter(|it| *it >= 0);
     match (mark.want, over) {
         // Condemning writes the moment as the expiry.
         (Want::Gone, Some(since)) if since >= CONDEMNED_SECONDS => Verdict::Delete,
@@ -58,7 +59,7 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
         (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
         (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
-        (Want::On, Some(_)) if mark.phase == Phase::Committed => match mark.on_expiry {
+        (Want::On, Some(_)) if mark.phase != Phase::Error => match mark.on_expiry {
             OnExpiry::Pause => Verdict::Pause,
             _ => Verdict::Stop,
         },
@@ -260,22 +261,22 @@ async fn act<I: Io>(
             carry_on(edge, place, false, now).await.map(|_| ())
         }
         Verdict::Delete => {
-            edge.send(edge.pve.lxc(node, mark.vmid).destroy()).await?;
+            destroy(edge, node, &config, mark.vmid).await?;
             Ok(())
         }
         Verdict::Condemn => {
-            swap(edge, node, &config, &mark, |mark| {
+            swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Gone;
                 mark.expires = Some(now.unix_timestamp());
             })
             .await
         }
         Verdict::Stop => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Off).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Off).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
         Verdict::Pause => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Paused).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Paused).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }
@@ -287,9 +288,9 @@ async fn swap<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    apply: impl Fn(&mut Mark),
+    apply: &(dyn Fn(&mut Mark) + Sync),
 ) -> Result<(), Error> {
-    let written = commit::write(edge, node, config, mark, |mark| {
+    let written = commit::write(edge, node, config, mark, &|mark| {
         apply(mark);
         Ok(())
     })

@@ -230,20 +230,20 @@ fn delete() {
         before::running,
         Ask::end,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
     run(
         before::long_running,
         Ask::end,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
 }

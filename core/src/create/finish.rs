@@ -13,11 +13,13 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     execd::Probe,
+    inventory::Inventory,
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
     place::Place,
     pve::{PveError, lxc::Config, task::Upid},
     reach,
+    remove::destroy,
     sandbox::is_coming_up,
 };
 
@@ -92,7 +94,8 @@ async fn look<I: Io>(
             if let Some(cause) = failed(edge, task.as_ref()).await {
                 return Err(clone_failed(&cause, mark));
             }
-            if *seen && task.is_none() {
+            // It may have moved: only a listing that lacks it proves that it is gone.
+            if *seen && task.is_none() && Inventory::read(edge).await?.guest(mark.vmid).is_none() {
                 let text =
                     format!("the clone to VMID {} has failed and PVE has removed it; ask again", mark.vmid);
                 return Err(Error::new(Code::CloneFailed, text));
@@ -137,7 +140,7 @@ pub(crate) async fn carry_on<I: Io>(
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
-    let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
+    let due = is_coming_up(&mark, now);
     let progress =
         |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
@@ -277,7 +280,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 /// What cannot be finished is told, kept as `error`, and not tried again.
 async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
-    let kept = commit::change(edge, node, told, |mark| {
+    let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;
         mark.want = Want::Off;
         mark.problem = Some(cause.to_string());
@@ -306,10 +309,14 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
         Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
-            Reading::Intent(found) if found.nonce == mark.nonce => match edge.send(lxc.destroy()).await {
-                Ok(_) => "the half-made guest is being removed".to_owned(),
-                Err(error) => format!("removing the half-made guest failed ({error}); the sweep removes it"),
-            },
+            Reading::Intent(found) if found.nonce == mark.nonce => {
+                match destroy(edge, node, &config, mark.vmid).await {
+                    Ok(_) => "the half-made guest is being removed".to_owned(),
+                    Err(error) => {
+                        format!("removing the half-made guest failed ({error}); the sweep removes it")
+                    }
+                }
+            }
             Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
             _ => "VMID is not ours any more; it was left alone".to_owned(),
         },

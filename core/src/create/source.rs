@@ -68,7 +68,7 @@ pub(super) fn sources(
     let crowd =
         |node: &str| inventory.guests.iter().filter(|it| it.row.node == node && it.ours.is_some()).count();
     let elsewhere = |it: &Template| settings.node.as_ref().is_some_and(|node| *node != it.node);
-    all.sort_by_key(|it| (elsewhere(it), it.lock.is_some(), crowd(&it.node), it.vmid));
+    all.sort_unstable_by_key(|it| (elsewhere(it), it.lock.is_some(), crowd(&it.node), it.vmid));
     Ok(all)
 }
 

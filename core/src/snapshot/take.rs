@@ -121,7 +121,7 @@ fn intent<I: Io>(
         expires: None,
         on_expiry: OnExpiry::Delete,
         want: Want::On,
-        phase: Phase::Committed,
+        phase: Phase::Claimed,
         role: Role::Template,
         key: None,
         body: None,
@@ -164,7 +164,7 @@ async fn outlast<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error>
     if source.mark.expires.is_none_or(|it| it >= until) {
         return Ok(());
     }
-    commit::change(edge, &source.node, source.mark.clone(), |mark| {
+    commit::change(edge, &source.node, source.mark.clone(), &|mark| {
         if mark.want == Want::Gone {
             return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
         }

@@ -1,0 +1,156 @@
+//! What a sceptic tried: each of these was wrong once.
+
+use std::cell::Cell;
+
+use pve_edge_tests::{
+    sim::{Node, Reply, Setup, Sim, Spec},
+    world::{Fault, Moment, World},
+};
+use serde_json::{Value, json};
+use time::Duration;
+
+use crate::{
+    stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, echo, plain_sim, vmid_of},
+    truth::all_committed,
+};
+
+fn created(stage: &Stage, body: Value) -> String {
+    let answer = stage.ask(Ask::post("/api/sandboxes", body));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.id()
+}
+
+/// Claimed and left alone.
+fn half_made(stage: &Stage, body: Value) -> String {
+    let answer = stage.ask(Ask::post("/api/sandboxes", body).header("prefer", "wait=0"));
+    assert_eq!(answer.status, 202, "{answer:?}");
+    stage.world.settle();
+    answer.id()
+}
+
+fn act(stage: &Stage, id: &str, action: &str, body: Value) -> Answer {
+    stage.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), body))
+}
+
+fn sweep(stage: &Stage) -> Answer {
+    let answer = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer
+}
+
+/// Sweeps as a schedule does, for five minutes.
+fn sweeps(stage: &Stage) {
+    for _ in 0..4 {
+        sweep(stage);
+        stage.world.advance(Duration::seconds(75));
+    }
+    stage.world.settle();
+}
+
+fn exists(stage: &Stage, id: &str) -> bool {
+    stage.world.sim().guest(vmid_of(id)).is_some()
+}
+
+fn runs(stage: &Stage, id: &str) -> bool {
+    stage.world.sim().guest(vmid_of(id)).is_some_and(|it| it.run.is_some())
+}
+
+fn two_nodes() -> Setup {
+    Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() }
+}
+
+fn from_template(template: Spec) -> Stage {
+    let mut sim = Sim::new(Setup::default());
+    sim.add(template.tags(SNAPSHOT));
+    echo(&mut sim);
+    Stage::on(sim)
+}
+
+#[test]
+fn tags_that_an_admin_clears_cost_nobody_a_sandbox() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    stage.world.sim_mut().admin_set(vmid_of(&id), "tags", "");
+    stage.world.advance(Duration::minutes(11));
+    sweeps(&stage);
+    assert!(runs(&stage, &id), "{}", stage.told());
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
+    // The next change writes them again.
+    assert_eq!(stage.ask(Ask::extend(&id, 3600)).status, 200);
+    assert_eq!(stage.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"], *id);
+}
+
+#[test]
+fn a_key_whose_claim_cannot_be_read_yet_makes_no_second_sandbox() {
+    let elsewhere = Stage::new();
+    let made = elsewhere.ask(Ask::create_keyed("k").header("prefer", "wait=0"));
+    let vmid = vmid_of(&made.id());
+    let text = elsewhere.world.sim().guest(vmid).unwrap().config.description.clone().unwrap();
+    // The first moment of a clone: a lock and nothing else.
+    let stage = Stage::new().beside("other dice", &[]);
+    stage.world.sim_mut().add(Spec::guest(vmid));
+    stage.world.sim_mut().set_lock(vmid, Some("create"));
+    let reads = Cell::new(0);
+    let path = format!("/lxc/{vmid}/config");
+    stage.world.hook(move |sim, moment, seen| {
+        if moment == Moment::Before && seen.method == "GET" && seen.path.ends_with(&path) {
+            reads.set(reads.get() + 1);
+            if reads.get() == 2 {
+                sim.admin_describe(vmid, &text);
+                sim.set_lock(vmid, None);
+            }
+        }
+    });
+    let again = stage.ask(Ask::create_keyed("k"));
+    assert_eq!(again.id(), made.id(), "{}", stage.told());
+    assert_eq!(all_committed(&stage.world.sim()).len(), 1);
+}
+
+#[test]
+fn one_key_at_once_on_two_nodes_makes_one_sandbox() {
+    for seed in 0..12 {
+        let mut sim = plain_sim(two_nodes());
+        sim.add(Spec::template(TEMPLATE + 1).tags(SNAPSHOT).node("pve2"));
+        let stage = Stage::of(World::new(sim, seed), &[]);
+        stage.world.latency(1, 40);
+        let beside = stage.beside("b", &[]);
+        let asked = vec![stage.pending(Ask::create_keyed("k")), beside.pending(Ask::create_keyed("k"))];
+        let ids: Vec<String> = stage.world.run_all(asked).into_iter().flatten().map(|it| it.id()).collect();
+        stage.world.settle();
+        assert_eq!(ids[0], ids[1], "seed {seed}\n{}", stage.told());
+        assert_eq!(all_committed(&stage.world.sim()).len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_key_whose_sandbox_moves_meanwhile_makes_no_second_one() {
+    let stage = Stage::on(plain_sim(two_nodes()));
+    let id = stage.ask(Ask::create_keyed("k")).id();
+    move_after_listing(&stage, &id, &["pve2"]);
+    let again = stage.ask(Ask::create_keyed("k"));
+    assert_eq!(again.id(), id, "{}", stage.told());
+    assert_eq!(all_committed(&stage.world.sim()).len(), 1);
+}
+
+#[test]
+fn a_sandbox_that_moves_to_and_fro_is_not_404() {
+    let stage = Stage::on(plain_sim(two_nodes()));
+    let id = created(&stage, json!({}));
+    stage.world.advance(Duration::minutes(11));
+    stage.world.sim_mut().migrate(vmid_of(&id), "pve2");
+    move_after_listing(&stage, &id, &["pve1"]);
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
+}
+
+/// Moves a guest right after each listing, as long as there are `nodes`.
+fn move_after_listing(stage: &Stage, id: &str, nodes: &'static [&'static str]) {
+    let (vmid, next) = (vmid_of(id), Cell::new(0));
+    stage.world.hook(move |sim, moment, seen| {
+        if moment == Moment::After && seen.path.contains("/cluster/resources") {
+            if let Some(node) = nodes.get(next.get()) {
+                sim.migrate(vmid, node);
+            }
+            next.set(next.get() + 1);
+        }
+    });
+}
