@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::{Mark, OnExpiry};
+use crate::json;
 
 /// Line by which a hookscript hands the exec token to execd where PVE's `env`
 /// option does not exist (before 9.1).
@@ -74,7 +75,7 @@ impl Notes<'_> {
 pub(super) fn machine_line(description: &str) -> Option<Mark> {
     let line = description.lines().rev().find(|it| it.starts_with(LINE))?;
     let line: Value = serde_json::from_slice(line.as_bytes()).ok()?;
-    serde_json::from_value(line).ok()
+    json::read(line).ok()
 }
 
 fn token_line(description: &str) -> Option<&str> {
