@@ -58,11 +58,14 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
         (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
         (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
-        (Want::On, Some(_)) if mark.phase != Phase::Error => match mark.on_expiry {
-            OnExpiry::Pause => Verdict::Pause,
-            _ => Verdict::Stop,
-        },
-        _ if !committed || (!running && is_coming_up(mark, now)) => Verdict::Finish,
+        // What runs all the same was to be stopped by somebody who died before that.
+        (want, Some(_)) if committed && (running || (want == Want::On && mark.phase != Phase::Error)) => {
+            match mark.on_expiry {
+                OnExpiry::Pause => Verdict::Pause,
+                _ => Verdict::Stop,
+            }
+        }
+        _ if is_coming_up(mark, now) && !(committed && running) => Verdict::Finish,
         _ => Verdict::Leave,
     }
 }

@@ -154,3 +154,34 @@ fn move_after_listing(stage: &Stage, id: &str, nodes: &'static [&'static str]) {
         }
     });
 }
+
+#[test]
+fn what_was_never_committed_is_not_kept_by_its_expiry() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({"ttlSeconds": 30, "onExpiry": "stop"}));
+    stage.world.advance(Duration::seconds(31));
+    sweep(&stage);
+    stage.world.settle();
+    act(&stage, &id, "start", json!({}));
+    stage.world.settle();
+    assert!(!runs(&stage, &id), "with its template's address and token\n{}", stage.told());
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
+fn a_sweep_that_dies_before_the_shutdown_leaves_it_to_the_next() {
+    for fault in [Fault::NeverSent, Fault::Dies] {
+        let stage = Stage::new();
+        let id = created(&stage, json!({"ttlSeconds": 60, "onExpiry": "stop"}));
+        stage.world.advance(Duration::seconds(61));
+        stage.world.fault_once(|seen| seen.path.ends_with("/status/shutdown"), fault);
+        stage.try_ask(Ask::post("/api/gc", json!({})).by("ops"));
+        assert!(runs(&stage, &id));
+        stage.world.advance(Duration::minutes(1));
+        sweep(&stage);
+        stage.world.settle();
+        assert!(exists(&stage, &id) && !runs(&stage, &id), "{}", stage.told());
+    }
+}
