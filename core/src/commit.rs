@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Phase, Reading},
+    marks::{self, Mark, Notes, Phase, Reading, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -197,14 +197,26 @@ fn marks_form<I: Io>(
             "PVE takes 8192 characters of notes: shorten the metadata, or what was written in the Notes tab",
         )
     })?;
+    let mut form = vec![("description", description), ("digest", config.digest.clone())];
+    // What is half made never had tags, and is given up even where PVE refuses them.
+    if mark.phase != Phase::Claimed {
+        form.insert(0, ("tags", tags(edge, config, mark)));
+    }
+    if mark.want == Want::Gone {
+        // Inherited from the template, where there was no commit.
+        form.push(("protection", "0".into()));
+    }
+    Ok(form)
+}
+
+fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> String {
     let existing = config.tags.as_deref().unwrap_or_default();
     // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
     let expires = match marks::tagged_expiry(mark.vmid, existing) {
-        Some(Some(tagged)) if mark.expires.is_some_and(|it| (it - tagged).abs() <= 60) => Some(tagged),
+        Some(Some(tagged)) if mark.expires.is_some_and(|it| it.abs_diff(tagged) <= 60) => Some(tagged),
         _ => mark.expires,
     };
-    let tags = marks::tags(existing, mark, expires, edge.settings.limits.tag_budget);
-    Ok(vec![("tags", tags), ("description", description), ("digest", config.digest.clone())])
+    marks::tags(existing, mark, expires, edge.settings.limits.tag_budget)
 }
 
 /// A clone has its template's address: the pool's, or DHCP, replaces it.

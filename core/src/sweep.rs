@@ -260,7 +260,7 @@ async fn act<I: Io>(
         Verdict::Leave => Ok(()),
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
-            carry_on(edge, place, false, now).await.map(|_| ())
+            carry_on(edge, place, false, false, now).await.map(|_| ())
         }
         Verdict::Delete => {
             edge.send(edge.pve.lxc(node, mark.vmid).destroy()).await?;

@@ -156,6 +156,30 @@ fn move_after_listing(stage: &Stage, id: &str, nodes: &'static [&'static str]) {
 }
 
 #[test]
+fn what_a_protected_template_left_half_made_is_deleted() {
+    let stage = from_template(Spec::template(TEMPLATE).set("protection", "1"));
+    let id = half_made(&stage, json!({}));
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
+fn tags_that_pve_refuses_do_not_keep_the_half_made() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({}));
+    stage.world.sim_mut().set_tag_access("none", &[], &[]);
+    // A GET never deletes, whatever PVE refuses.
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(shown.code(), "pve-tags-restricted", "{shown:?}");
+    stage.world.settle();
+    assert!(exists(&stage, &id), "{}", stage.told());
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
 fn what_was_never_committed_is_not_kept_by_its_expiry() {
     let stage = Stage::new();
     let id = half_made(&stage, json!({"ttlSeconds": 30, "onExpiry": "stop"}));
@@ -184,4 +208,14 @@ fn a_sweep_that_dies_before_the_shutdown_leaves_it_to_the_next() {
         stage.world.settle();
         assert!(exists(&stage, &id) && !runs(&stage, &id), "{}", stage.told());
     }
+}
+
+#[test]
+fn long_notes_keep_nothing_alive() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({"ttlSeconds": 60}));
+    stage.world.sim_mut().admin_describe(vmid_of(&id), &"x".repeat(8150));
+    stage.world.advance(Duration::seconds(61));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
 }

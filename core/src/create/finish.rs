@@ -67,7 +67,7 @@ pub(crate) async fn finish<I: Io>(
     };
     // Another request has committed it, and may have started it long ago.
     let running = place.committed && is_running(edge, &place.node, &place.mark).await;
-    carry_on(edge, *place, running, deadline).await
+    carry_on(edge, *place, running, true, deadline).await
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
@@ -130,11 +130,13 @@ async fn look<I: Io>(
 }
 
 /// Commits, grows, starts and probes, as far as each is missing; `running` is
-/// what PVE said a moment ago, `false` where nobody asked.
+/// what PVE said a moment ago, `false` where nobody asked. Only a creation
+/// undoes what PVE refuses: a read never deletes, and the sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
     running: bool,
+    undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
@@ -150,7 +152,10 @@ pub(crate) async fn carry_on<I: Io>(
     } else {
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
-            Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
+            Err(commit::Failure::Final(cause)) if undoes => {
+                return Err(undo(edge, &node, &mark, cause).await);
+            }
+            Err(commit::Failure::Final(cause)) => return Err(cause),
             Err(commit::Failure::Again(error)) => {
                 tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
                 return Ok(progress(mark, config, false));

@@ -1,7 +1,7 @@
 //! The description: Markdown for the admin who opens the Notes tab, whatever
 //! the admin wrote, and last the machine line.
 
-use super::{Mark, OnExpiry};
+use super::{Mark, OnExpiry, Want};
 
 /// Line by which a hookscript hands the exec token to execd where PVE's `env`
 /// option does not exist (before 9.1).
@@ -39,7 +39,9 @@ impl Notes<'_> {
         let admin = if admin.is_empty() { admin } else { format!("{admin}\n\n") };
         let rest = format!("{admin}{token}{line}");
         let full = format!("{BEGIN}\n{}\n{END}\n\n{rest}", self.human());
-        [full, rest].into_iter().find(|it| it.chars().count() < LONGEST)
+        // What is condemned goes, with whatever was written about it.
+        let last = (self.mark.want == Want::Gone).then_some(line);
+        [full, rest].into_iter().chain(last).find(|it| it.chars().count() < LONGEST)
     }
 
     fn human(&self) -> String {
