@@ -211,6 +211,22 @@ fn a_sweep_that_dies_before_the_shutdown_leaves_it_to_the_next() {
 }
 
 #[test]
+fn a_start_that_finds_execd_open_to_everyone_stops_the_guest() {
+    for action in ["start", "reboot"] {
+        let stage = Stage::new();
+        let id = created(&stage, json!({}));
+        if action == "start" {
+            act(&stage, &id, "stop", json!({}));
+        }
+        stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
+        let answer = act(&stage, &id, action, json!({}));
+        assert_eq!((answer.status, answer.code()), (502, "exec-unprotected".into()), "{answer:?}");
+        stage.world.settle();
+        assert!(!runs(&stage, &id), "{}", stage.told());
+    }
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));

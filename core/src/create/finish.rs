@@ -282,7 +282,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 }
 
 /// What cannot be finished is told, kept as `error`, and not tried again.
-async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
     let kept = commit::change(edge, node, told, |mark| {
         mark.phase = Phase::Error;
