@@ -57,7 +57,7 @@ pub struct PauseBody {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
-    /// Counts from now; without it an hour, for one that was paused or has expired.
+    /// Counts from now; without it an hour, for one that was paused or has expired, unless it never does.
     #[serde(deserialize_with = "crate::request::present")]
     pub ttl_seconds: Option<Option<u64>>,
 }
@@ -117,7 +117,7 @@ pub async fn start<I: Io>(
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused);
     let wanted = commit::change(edge, &node, mark.clone(), |mark| {
         refuse_condemned(mark)?;
-        let over = mark.want == Want::Paused || mark.is_expired(now);
+        let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
         if let Some(ttl) = said.or(over.then(|| Ttl::default(edge.settings))) {
             mark.expires = ttl.after(now.unix_timestamp());
         }

@@ -227,6 +227,15 @@ fn a_start_that_finds_execd_open_to_everyone_stops_the_guest() {
 }
 
 #[test]
+fn what_never_expires_still_never_does_after_a_pause() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({"ttlSeconds": null}));
+    act(&stage, &id, "pause", json!({}));
+    let resumed = act(&stage, &id, "resume", json!({}));
+    assert_eq!((resumed.state(), &resumed.json()["expiresAt"]), ("running".into(), &Value::Null));
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));
