@@ -227,6 +227,16 @@ fn a_start_that_finds_execd_open_to_everyone_stops_the_guest() {
 }
 
 #[test]
+fn a_sandbox_that_expires_before_it_is_up_is_no_201() {
+    let stage = Stage::new();
+    for on_expiry in ["delete", "stop"] {
+        let body = json!({"ttlSeconds": 1, "onExpiry": on_expiry});
+        let answer = stage.ask(Ask::post("/api/sandboxes", body));
+        assert_ne!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[test]
 fn what_never_expires_still_never_does_after_a_pause() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": null}));
