@@ -246,6 +246,16 @@ fn what_never_expires_still_never_does_after_a_pause() {
 }
 
 #[test]
+fn an_if_match_that_cannot_be_read_matches_nothing() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let patch = Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"}));
+    assert_eq!(stage.ask(patch.clone().header("if-match", "\"ä\"")).status, 412);
+    let etag = stage.ask(Ask::one(&id)).header("etag").to_owned();
+    assert_eq!(stage.ask(patch.header("if-match", etag)).status, 200);
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));

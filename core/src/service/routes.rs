@@ -209,7 +209,7 @@ async fn whole<I: Io>(
         }
         Action::Patch => {
             let patch: Patch = read_json(headers, body)?;
-            let if_match = headers.get("if-match").and_then(|it| it.to_str().ok());
+            let if_match = headers.get("if-match").map(|it| it.to_str().unwrap_or_default());
             let mark = change::patch(edge, caller, &id()?, &patch, if_match).await?;
             shown(edge, caller, &id()?, mark).await
         }
