@@ -256,6 +256,15 @@ fn an_if_match_that_cannot_be_read_matches_nothing() {
 }
 
 #[test]
+fn a_query_parameter_said_twice_is_refused() {
+    let stage = Stage::new();
+    for query in ["state=running&state=stopped", "limit=1&limit=2", "metadata.a=1&metadata.a=2"] {
+        let answer = stage.ask(Ask::get(format!("/api/sandboxes?{query}")));
+        assert_eq!((answer.status, answer.code()), (400, "invalid-request".into()), "{query}");
+    }
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));

@@ -1,6 +1,9 @@
 //! The table of routes, and what each does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::Stream;
 use http::{HeaderMap, Method, Request, Response};
@@ -427,7 +430,13 @@ struct Query(Vec<(String, String)>);
 impl Query {
     fn of(request: &Request<Vec<u8>>) -> Result<Self, Error> {
         let text = request.uri().query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let mut names = BTreeSet::new();
+        match pairs.iter().find(|(name, _)| !names.insert(name)) {
+            // The last one would win in silence.
+            Some((name, _)) => Err(Error::field(name, "is there twice")),
+            None => Ok(Self(pairs)),
+        }
     }
 
     fn only(&self, known: &[&str]) -> Result<(), Error> {
