@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish, start_and_probe},
+    finish::{carry_on, finish, give_up, start_and_probe},
     source::default_preset,
 };
 use crate::{

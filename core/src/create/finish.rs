@@ -68,7 +68,7 @@ pub(crate) async fn finish<I: Io>(
     };
     // Another request has committed it, and may have started it long ago.
     let running = place.committed && is_running(edge, &place.node, &place.mark).await;
-    carry_on(edge, *place, running, deadline).await
+    carry_on(edge, *place, running, true, deadline).await
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
@@ -131,11 +131,13 @@ async fn look<I: Io>(
 }
 
 /// Commits, grows, starts and probes, as far as each is missing; `running` is
-/// what PVE said a moment ago, `false` where nobody asked.
+/// what PVE said a moment ago, `false` where nobody asked. Only a creation
+/// undoes what PVE refuses: a read never deletes, and the sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
     running: bool,
+    undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
@@ -159,7 +161,10 @@ pub(crate) async fn carry_on<I: Io>(
         }
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
-            Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
+            Err(commit::Failure::Final(cause)) if undoes => {
+                return Err(undo(edge, &node, &mark, cause).await);
+            }
+            Err(commit::Failure::Final(cause)) => return Err(cause),
             Err(commit::Failure::Again(error)) => {
                 tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
                 return Ok(progress(mark, config, false));
@@ -291,7 +296,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 }
 
 /// What cannot be finished is told, kept as `error`, and not tried again.
-async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
     let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;
