@@ -69,7 +69,7 @@ async fn exact<I: Io>(
         if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
             return Err(not_found(SandboxId::of(mark)));
         }
-        let progress = create::carry_on(edge, place, running, deadline).await?;
+        let progress = create::carry_on(edge, place, running, false, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use pve_edge_tests::{
-    sim::{Node, Reply, Setup, Sim, Spec},
+    sim::{Node, Setup, Sim, Spec},
     world::{Fault, Moment, World},
 };
 use serde_json::{Value, json};
@@ -153,4 +153,123 @@ fn move_after_listing(stage: &Stage, id: &str, nodes: &'static [&'static str]) {
             next.set(next.get() + 1);
         }
     });
+}
+
+#[test]
+fn what_a_protected_template_left_half_made_is_deleted() {
+    let stage = from_template(Spec::template(TEMPLATE).set("protection", "1"));
+    let id = half_made(&stage, json!({}));
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
+fn tags_that_pve_refuses_do_not_keep_the_half_made() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({}));
+    stage.world.sim_mut().set_tag_access("none", &[], &[]);
+    // A GET never deletes, whatever PVE refuses.
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(shown.code(), "pve-tags-restricted", "{shown:?}");
+    stage.world.settle();
+    assert!(exists(&stage, &id), "{}", stage.told());
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
+fn what_was_never_committed_is_not_kept_by_its_expiry() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({"ttlSeconds": 30, "onExpiry": "stop"}));
+    stage.world.advance(Duration::seconds(31));
+    sweep(&stage);
+    stage.world.settle();
+    act(&stage, &id, "start", json!({}));
+    stage.world.settle();
+    assert!(!runs(&stage, &id), "with its template's address and token\n{}", stage.told());
+    stage.world.advance(Duration::seconds(601));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
+}
+
+#[test]
+fn a_sweep_that_dies_before_the_shutdown_leaves_it_to_the_next() {
+    for fault in [Fault::NeverSent, Fault::Dies] {
+        let stage = Stage::new();
+        let id = created(&stage, json!({"ttlSeconds": 60, "onExpiry": "stop"}));
+        stage.world.advance(Duration::seconds(61));
+        stage.world.fault_once(|seen| seen.path.ends_with("/status/shutdown"), fault);
+        stage.try_ask(Ask::post("/api/gc", json!({})).by("ops"));
+        assert!(runs(&stage, &id));
+        stage.world.advance(Duration::minutes(1));
+        sweep(&stage);
+        stage.world.settle();
+        assert!(exists(&stage, &id) && !runs(&stage, &id), "{}", stage.told());
+    }
+}
+
+#[test]
+fn a_start_that_finds_execd_open_to_everyone_stops_the_guest() {
+    for action in ["start", "reboot"] {
+        let stage = Stage::new();
+        let id = created(&stage, json!({}));
+        if action == "start" {
+            act(&stage, &id, "stop", json!({}));
+        }
+        stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
+        let answer = act(&stage, &id, action, json!({}));
+        assert_eq!((answer.status, answer.code()), (502, "exec-unprotected".into()), "{answer:?}");
+        stage.world.settle();
+        assert!(!runs(&stage, &id), "{}", stage.told());
+    }
+}
+
+#[test]
+fn a_sandbox_that_expires_before_it_is_up_is_no_201() {
+    let stage = Stage::new();
+    for on_expiry in ["delete", "stop"] {
+        let body = json!({"ttlSeconds": 1, "onExpiry": on_expiry});
+        let answer = stage.ask(Ask::post("/api/sandboxes", body));
+        assert_ne!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[test]
+fn what_never_expires_still_never_does_after_a_pause() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({"ttlSeconds": null}));
+    act(&stage, &id, "pause", json!({}));
+    let resumed = act(&stage, &id, "resume", json!({}));
+    assert_eq!((resumed.state(), &resumed.json()["expiresAt"]), ("running".into(), &Value::Null));
+}
+
+#[test]
+fn an_if_match_that_cannot_be_read_matches_nothing() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let patch = Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"}));
+    assert_eq!(stage.ask(patch.clone().header("if-match", "\"ä\"")).status, 412);
+    let etag = stage.ask(Ask::one(&id)).header("etag").to_owned();
+    assert_eq!(stage.ask(patch.header("if-match", etag)).status, 200);
+}
+
+#[test]
+fn a_query_parameter_said_twice_is_refused() {
+    let stage = Stage::new();
+    for query in ["state=running&state=stopped", "limit=1&limit=2", "metadata.a=1&metadata.a=2"] {
+        let answer = stage.ask(Ask::get(format!("/api/sandboxes?{query}")));
+        assert_eq!((answer.status, answer.code()), (400, "invalid-request".into()), "{query}");
+    }
+}
+
+#[test]
+fn long_notes_keep_nothing_alive() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({"ttlSeconds": 60}));
+    stage.world.sim_mut().admin_describe(vmid_of(&id), &"x".repeat(8150));
+    stage.world.advance(Duration::seconds(61));
+    sweeps(&stage);
+    assert!(!exists(&stage, &id), "{}", stage.told());
 }
