@@ -265,6 +265,22 @@ fn a_query_parameter_said_twice_is_refused() {
 }
 
 #[test]
+fn only_a_crashed_clone_is_called_one() {
+    let stage = Stage::new();
+    // A backup of the template: no clone runs, and nothing has crashed.
+    stage.world.sim_mut().set_lock(TEMPLATE, Some("backup"));
+    assert_eq!(stage.ask(Ask::create()).code(), "template-busy");
+    // Nobody knows which clones run.
+    stage.world.sim_mut().set_lock(TEMPLATE, Some("disk"));
+    stage
+        .world
+        .fault_if(|seen| seen.path.contains("/tasks?").then(|| Fault::Refused(500, "got timeout".into())));
+    assert_eq!(stage.ask(Ask::create()).code(), "template-busy");
+    stage.world.clear_faults();
+    assert_eq!(stage.ask(Ask::create()).code(), "template-lock-stale");
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));
