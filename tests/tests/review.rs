@@ -281,6 +281,16 @@ fn only_a_crashed_clone_is_called_one() {
 }
 
 #[test]
+fn no_two_sandboxes_get_their_templates_ipv6_address() {
+    let net0 = "name=eth0,bridge=vmbr0,ip=10.0.0.9/24,gw=10.0.0.1,ip6=fd00::9/64,gw6=fd00::1,tag=7";
+    let stage = from_template(Spec::template(TEMPLATE).set("net0", net0));
+    let id = created(&stage, json!({}));
+    let sim = stage.world.sim();
+    let net0 = sim.guest(vmid_of(&id)).unwrap().config.get("net0").unwrap();
+    assert!(net0.contains("ip=dhcp") && net0.contains("tag=7") && !net0.contains("fd00::"), "{net0}");
+}
+
+#[test]
 fn long_notes_keep_nothing_alive() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": 60}));
