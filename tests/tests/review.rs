@@ -299,3 +299,20 @@ fn long_notes_keep_nothing_alive() {
     sweeps(&stage);
     assert!(!exists(&stage, &id), "{}", stage.told());
 }
+
+#[test]
+fn probes_are_counted_all() {
+    let key = "k";
+    let vmid = vmid_of(&Stage::new().ask(Ask::create_keyed(key)).id());
+    let stage = Stage::new();
+    // It refuses the wrong token, and is too busy for ours.
+    stage.world.route(&format!("port-39375-vm-{vmid}.sandbox.test"), |request| {
+        let wrong = request.headers()["authorization"].to_str().unwrap().ends_with("0000");
+        let (status, delay) = (if wrong { 401 } else { 503 }, Duration::ZERO);
+        Ok(Reply { status, delay, reason: String::new(), headers: Default::default(), body: Vec::new() })
+    });
+    let answer = stage.ask(Ask::create_keyed(key).header("prefer", "wait=25"));
+    assert_eq!((answer.status, vmid_of(&answer.id())), (202, vmid));
+    let all = stage.world.requests().len();
+    assert!(all <= 40, "{all} requests");
+}
