@@ -316,3 +316,13 @@ fn probes_are_counted_all() {
     let all = stage.world.requests().len();
     assert!(all <= 40, "{all} requests");
 }
+
+#[test]
+fn a_replay_during_a_backup_tells_that_it_runs() {
+    let stage = Stage::new();
+    let id = stage.ask(Ask::create_keyed("k")).id();
+    stage.world.advance(Duration::minutes(20));
+    stage.world.sim_mut().set_lock(vmid_of(&id), Some("backup"));
+    let again = stage.ask(Ask::create_keyed("k"));
+    assert_eq!((again.status, again.state(), again.id()), (200, "running".into(), id));
+}
