@@ -326,3 +326,16 @@ fn a_replay_during_a_backup_tells_that_it_runs() {
     let again = stage.ask(Ask::create_keyed("k"));
     assert_eq!((again.status, again.state(), again.id()), (200, "running".into(), id));
 }
+
+#[test]
+fn a_crashed_creation_is_an_error_in_the_end() {
+    let stage = Stage::new();
+    let answer = stage.ask(Ask::create().header("prefer", "wait=0"));
+    let id = answer.id();
+    stage.world.sim_mut().crash(vmid_of(&id));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "creating");
+    stage.world.advance(Duration::seconds(601));
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(shown.state(), "error", "{shown:?}");
+    assert!(shown.json()["problem"].as_str().unwrap().contains("locked (create)"), "{shown:?}");
+}
