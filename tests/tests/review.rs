@@ -318,6 +318,21 @@ fn probes_are_counted_all() {
 }
 
 #[test]
+fn an_expiry_beyond_all_numbers_breaks_nothing() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let mut sim = stage.world.sim_mut();
+    let tags = sim.guest(vmid_of(&id)).unwrap().config.get("tags").unwrap().to_owned();
+    let head = tags.split(';').find(|it| it.starts_with("pe1.")).unwrap();
+    let mut fields: Vec<&str> = head.split('.').collect();
+    fields[5] = "-9223372036854775808";
+    sim.admin_set(vmid_of(&id), "tags", &fields.join("."));
+    drop(sim);
+    sweep(&stage);
+    assert_eq!(stage.ask(Ask::extend(&id, 60)).status, 200);
+}
+
+#[test]
 fn a_replay_during_a_backup_tells_that_it_runs() {
     let stage = Stage::new();
     let id = stage.ask(Ask::create_keyed("k")).id();
