@@ -233,6 +233,10 @@ fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<St
         None => ("dhcp".to_owned(), None),
     };
     let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
+    // A static IPv6 address is the template's alone.
+    if net0.split(',').any(|it| it.starts_with("ip6=") && it.contains(':')) {
+        changes.extend([("ip6", None), ("gw6", None)]);
+    }
     if let Some(bridge) = &settings.bridge {
         changes.push(("bridge", Some(bridge.to_string())));
     }

@@ -116,7 +116,8 @@ async fn look<I: Io>(
     match reading {
         Reading::Intent(found) | Reading::Committed(found) if found.nonce == mark.nonce => {
             *seen = true;
-            if config.lock.is_some() {
+            // A lock is no matter for one that needs nothing any more.
+            if config.lock.is_some() && (!committed || is_coming_up(&found, edge.now())) {
                 return Ok(Look::NotYet(Box::new(found)));
             }
             let node = node.to_owned();
