@@ -15,7 +15,7 @@ use crate::{
     nonce::base32,
     place::place,
     read::gone,
-    request::{Metadata, Ttl, name_errors},
+    request::{Metadata, Ttl, key_error, name_errors},
     sandbox::SandboxId,
 };
 
@@ -52,12 +52,13 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<Mark, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
-    let errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+    let mut errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+    errors.extend(key_error(patch.metadata.iter().flatten().flat_map(BTreeMap::keys)));
     if !errors.is_empty() {
         return Err(Error::fields(errors));
     }
     let now = edge.now().unix_timestamp();
-    update(edge, caller, id, |mark| {
+    update(edge, caller, id, &|mark| {
         if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
             let text = "If-Match names another version of this sandbox: read it again";
             return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
@@ -96,7 +97,7 @@ pub async fn extend<I: Io>(
     ttl: &Ttl,
 ) -> Result<Mark, Error> {
     let now = edge.now().unix_timestamp();
-    update(edge, caller, id, |mark| {
+    update(edge, caller, id, &|mark| {
         mark.expires = ttl.after(now);
         Ok(())
     })
@@ -107,7 +108,7 @@ async fn update<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: commit::Apply<'_>,
 ) -> Result<Mark, Error> {
     let extends = edge.now();
     let apply = |mark: &mut Mark| {
@@ -129,7 +130,7 @@ async fn update<I: Io>(
             let text = "PVE takes no changes of a guest that is suspended: resume it first";
             return Err(Error::new(Code::Suspended, text));
         }
-        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, apply).await? {
+        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
             return Ok(mark);
         }
     }

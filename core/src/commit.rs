@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Phase, Reading, Want},
+    marks::{self, Mark, Notes, Phase, Reading, Role, Want},
     pve::{
         PveError,
         lxc::{Config, with_options},
@@ -25,6 +25,10 @@ pub enum Failure {
     /// Somebody else was faster, or no answer: read and go on.
     Again(PveError),
 }
+
+/// A change of a mark, or why it may not be made. One type for all of them: a
+/// Worker's bundle shall not have the functions here once for each.
+pub type Apply<'a> = &'a (dyn Fn(&mut Mark) -> Result<(), Error> + Sync);
 
 /// The commit: marks, sizes, network, exec token, and what a clone inherits
 /// and must not keep. All of it applies at once on a stopped clone.
@@ -70,7 +74,6 @@ pub async fn template<I: Io>(
 ) -> Result<(), Failure> {
     let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
-    form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));
     if let Some(net0) = &config.net0 {
         form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)])));
@@ -90,7 +93,7 @@ pub async fn change<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     known: Mark,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: Apply<'_>,
 ) -> Result<Mark, Error> {
     let lxc = edge.pve.lxc(node, known.vmid);
     for _ in 0..5 {
@@ -100,7 +103,7 @@ pub async fn change<I: Io>(
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
             _ => return Err(crate::place::not_found(known.vmid)),
         };
-        if let Some(changed) = write(edge, node, &config, &mark, &apply).await? {
+        if let Some(changed) = write(edge, node, &config, &mark, apply).await? {
             return Ok(changed);
         }
     }
@@ -113,7 +116,7 @@ pub async fn write<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    apply: impl Fn(&mut Mark) -> Result<(), Error>,
+    apply: Apply<'_>,
 ) -> Result<Option<Mark>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;
@@ -163,7 +166,6 @@ fn form<I: Io>(
         Token::Env(_) => None,
     };
     let mut form = marks_form(edge, config, mark, in_notes)?;
-    form.push(("protection", "0".into()));
     form.push(("onboot", "0".into()));
     form.push(("hostname", reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
@@ -202,9 +204,11 @@ fn marks_form<I: Io>(
     if mark.phase != Phase::Claimed {
         form.insert(0, ("tags", tags(edge, config, mark)));
     }
-    if mark.want == Want::Gone {
-        // Inherited from the template, where there was no commit.
-        form.push(("protection", "0".into()));
+    // A DELETE has no digest. One that is executed late, after a renewal or on the
+    // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
+    let protected = mark.want != Want::Gone && mark.role == Role::Sandbox;
+    if config.protection.unwrap_or(false) != protected {
+        form.push(("protection", u8::from(protected).to_string()));
     }
     Ok(form)
 }

@@ -1,7 +1,5 @@
 //! `GET /api/config/sandbox`: what a client may ask for.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -42,21 +40,30 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
     let templates = inventory.templates(edge.settings);
-    let mut presets: BTreeMap<PresetId, Preset> = BTreeMap::new();
-    let mut ids: Vec<&SnapshotId> = templates.iter().filter_map(|it| it.snapshot.as_ref()).collect();
-    ids.sort();
-    ids.dedup();
+    let mut presets: Vec<Preset> = Vec::new();
+    let mut ids: Vec<&SnapshotId> = Vec::new();
+    for id in templates.iter().filter_map(|it| it.snapshot.as_ref()) {
+        if let Err(at) = ids.binary_search(&id) {
+            ids.insert(at, id);
+        }
+    }
     for id in ids {
-        let sizes = id.preset.sizes();
-        let preset = presets.entry(id.preset.clone()).or_insert_with(|| Preset {
-            preset_id: id.preset.clone(),
-            label: id.preset.label(),
-            cpu: sizes.map(|it| it.cores),
-            memory: sizes.map(|it| it.memory_mib),
-            disk: sizes.map(|it| it.disk_gib),
-            versions: Vec::new(),
-        });
-        preset.versions.push(Version { version: id.version, snapshot_id: id.clone() });
+        let version = Version { version: id.version, snapshot_id: id.clone() };
+        // Sorted: a preset's versions follow each other.
+        match presets.last_mut().filter(|it| it.preset_id == id.preset) {
+            Some(preset) => preset.versions.push(version),
+            None => {
+                let sizes = id.preset.sizes();
+                presets.push(Preset {
+                    preset_id: id.preset.clone(),
+                    label: id.preset.label(),
+                    cpu: sizes.map(|it| it.cores),
+                    memory: sizes.map(|it| it.memory_mib),
+                    disk: sizes.map(|it| it.disk_gib),
+                    versions: vec![version],
+                });
+            }
+        }
     }
     let provider = Provider::PveLxc;
     let services: Vec<Value> =
@@ -72,7 +79,7 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
             "hibernate": false,
             "gpu": false,
         },
-        "presets": presets.into_values().collect::<Vec<_>>(),
+        "presets": presets,
         "defaultPresetId": default_preset(&templates).map(|it| it.preset),
         "services": services,
         "serverOrigin": edge.settings.server_origin,

@@ -1,13 +1,11 @@
 //! `GET /api/health/sandbox`: what is wrong, and how to fix it, in three requests.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::{
     edge::Edge,
     error::Error,
-    inventory::Inventory,
+    inventory::{Inventory, is_about_guests},
     io::Io,
     pve::{
         PveError,
@@ -111,12 +109,10 @@ fn storage(row: &Resource) -> Value {
 }
 
 fn missing_privileges(rights: &Permissions) -> Vec<Value> {
-    let has: BTreeSet<&str> = rights
-        .iter()
-        .filter(|(path, _)| *path == "/" || path.starts_with("/vms") || path.starts_with("/pool"))
-        .flat_map(|(_, rights)| rights.keys().map(String::as_str))
-        .collect();
-    let missing: Vec<&str> = GUEST_PRIVILEGES.into_iter().filter(|it| !has.contains(it)).collect();
+    let has = |privilege: &str| {
+        rights.iter().any(|(path, rights)| is_about_guests(path) && rights.get(privilege).is_some())
+    };
+    let missing: Vec<&str> = GUEST_PRIVILEGES.into_iter().filter(|it| !has(it)).collect();
     if missing.is_empty() {
         return Vec::new();
     }

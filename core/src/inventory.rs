@@ -83,7 +83,7 @@ impl Inventory {
             };
             guests.push(Guest { row, vmid, ours, snapshot });
         }
-        guests.sort_by_key(|it| it.vmid);
+        guests.sort_unstable_by_key(|it| it.vmid);
         Self { guests, others }
     }
 
@@ -131,7 +131,7 @@ impl Inventory {
         }
         let rights = edge.send(edge.pve.permissions()).await?;
         let may_see =
-            rights.iter().any(|(path, rights)| is_about_guests(path) && rights.contains_key("VM.Audit"));
+            rights.iter().any(|(path, rights)| is_about_guests(path) && rights.get("VM.Audit").is_some());
         if may_see {
             return Ok(());
         }
@@ -161,6 +161,6 @@ impl Inventory {
     }
 }
 
-fn is_about_guests(path: &str) -> bool {
+pub(crate) fn is_about_guests(path: &str) -> bool {
     path == "/" || path.starts_with("/vms") || path.starts_with("/pool")
 }

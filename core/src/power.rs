@@ -115,7 +115,7 @@ pub async fn start<I: Io>(
     let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
     let now = edge.now();
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused);
-    let wanted = commit::change(edge, &node, mark.clone(), |mark| {
+    let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
         if let Some(ttl) = said.or(over.then(|| Ttl::default(edge.settings))) {
@@ -161,7 +161,7 @@ pub async fn stop<I: Io>(
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
     let Place { node, mark, .. } = usable(edge, caller, id).await?;
-    want(edge, &node, &mark, |mark| mark.want = Want::Off).await?;
+    want(edge, &node, &mark, &|mark| mark.want = Want::Off).await?;
     let stopped = halt(edge, &node, &mark, (!body.force).then_some(timeout), deadline).await?;
     Ok(Done {
         did: if stopped.is_some() { Did::Stopped } else { Did::Nothing },
@@ -216,7 +216,7 @@ pub async fn pause<I: Io>(
     }
     let until = edge.now().unix_timestamp() + i64::from(edge.settings.limits.stopped_max_seconds);
     let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
-    want(edge, &node, &mark, |mark| {
+    want(edge, &node, &mark, &|mark| {
         mark.want = Want::Paused;
         mark.keeps = Some(keeps);
         // What is paused does not run out of its own time.
@@ -262,9 +262,9 @@ async fn want<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     mark: &Mark,
-    apply: impl Fn(&mut Mark),
+    apply: &(dyn Fn(&mut Mark) + Sync),
 ) -> Result<Mark, Error> {
-    commit::change(edge, node, mark.clone(), |mark| {
+    commit::change(edge, node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         apply(mark);
         Ok(())
@@ -314,7 +314,7 @@ async fn suspend<I: Io>(
         Some(Err(why)) => why,
         None => "PVE did not finish in time".to_owned(),
     };
-    want(edge, node, mark, |it| {
+    want(edge, node, mark, &|it| {
         it.want = Want::On;
         it.keeps = None;
         it.expires = mark.expires;

@@ -1,5 +1,7 @@
 //! Deleting a sandbox.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use crate::{
@@ -9,9 +11,11 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
-    place::{Place, place},
-    pve::task::Upid,
+    marks::Mark,
+    place::place,
+    pve::{PveError, lxc::Config, task::Upid},
     sandbox::SandboxId,
+    vmid::Vmid,
     wait::wait,
 };
 
@@ -24,33 +28,28 @@ pub enum Removed {
     Working,
 }
 
-/// Deletes a sandbox: the DELETE is the very next request after the read that
-/// showed the nonce, since PVE's has no digest; after any wait it is read again.
+/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
+/// the next guest of that VMID: so committed guests are protected, and the PUT
+/// that takes the protection off, by digest, is what decides whose guest goes.
+/// The DELETE is the very next request; after any wait all is read again.
 pub async fn remove<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
-    for _ in 0..4 {
-        let Place { node, config, mark, .. } = place(edge, caller, id).await?;
-        if let Some(lock) = &config.lock {
-            return match lock.as_str() {
-                "destroyed" => Ok(Removed::Working),
-                lock => Err(commit::locked(lock, &mark)),
-            };
+    for _ in 0..6 {
+        let found = place(edge, caller, id).await?;
+        let mark = &found.mark;
+        if let Some(lock) = &found.config.lock {
+            return locked(lock, mark);
         }
-        let lxc = edge.pve.lxc(&node, mark.vmid);
-        let error = match edge.send(lxc.destroy()).await {
+        let error = match destroy(edge, &found.node, &found.config, mark.vmid).await {
             Ok(task) => return finished(edge, &task, deadline).await,
             Err(error) => error,
         };
-        if error.is_protected() {
-            let form = [("protection", "0"), ("digest", &*config.digest)];
-            match edge.send(lxc.set_config(&form)).await {
-                Err(error) if !error.is_digest_mismatch() => return Err(error.into()),
-                _ => continue,
-            }
+        if error.is_digest_mismatch() || error.is_protected() {
+            continue;
         }
         if error.is_missing() {
             // It may have moved; only a listing that lacks it proves that it is gone.
@@ -64,8 +63,7 @@ pub async fn remove<I: Io>(
             }
         }
         return match error.lock() {
-            Some("destroyed") => Ok(Removed::Working),
-            Some(lock) => Err(commit::locked(lock, &mark)),
+            Some(lock) => locked(lock, mark),
             // It may have been executed: another try finds out, from the start.
             None if error.is_unanswered() && edge.now() < deadline => continue,
             None => Err(error.into()),
@@ -74,11 +72,31 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
 }
 
+/// Takes the protection off, if the guest is still what `config` says, and destroys it.
+pub(crate) async fn destroy<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    vmid: Vmid,
+) -> Result<Upid, PveError> {
+    let lxc = edge.pve.lxc(node, vmid);
+    if config.protection == Some(true) {
+        edge.send(lxc.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
+    }
+    edge.send(lxc.destroy()).await
+}
+
+fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
+    if lock == "destroyed" { Ok(Removed::Working) } else { Err(commit::locked(lock, mark)) }
+}
+
 async fn finished<I: Io>(
     edge: &Edge<'_, I>,
     task: &Upid,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
+    // A stop and a destruction take a second each as a rule.
+    edge.pause(Duration::from_secs(1), deadline).await;
     match wait(edge, task, deadline).await {
         None => Ok(Removed::Working),
         Some(Ok(())) => Ok(Removed::Done),

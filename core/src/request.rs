@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
+    json,
     settings::Settings,
 };
 
@@ -20,6 +22,13 @@ const LONGEST_TTL: u64 = 1_000_000_000;
 
 /// A JSON body, or the field that is wrong with it.
 pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
+    json::read(value(headers, body)?).map_err(|wrong| {
+        let (field, fix) = wrong.into_parts();
+        Error::field(if field.is_empty() { "body".into() } else { field }, fix)
+    })
+}
+
+fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
     let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
     let is_json = kind.is_none_or(|it| {
         let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -30,19 +39,8 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
-    // serde takes a list for a struct, in the order of its fields.
-    let is_list = body.trim_ascii_start().starts_with(b"[");
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_syntax() || inner.is_eof() {
-            return Error::new(Code::InvalidJson, format!("the body is not JSON: {inner}"));
-        }
-        Error::field(if field == "." { "body".into() } else { field }, inner.to_string())
-    })?;
-    reader.end().map_err(|error| Error::new(Code::InvalidJson, format!("after the JSON: {error}")))?;
-    if is_list { Err(Error::field("body", "must be a JSON object")) } else { Ok(value) }
+    serde_json::from_slice(body)
+        .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))
 }
 
 /// Tells a field that is `null` from one that is absent.
@@ -98,12 +96,7 @@ impl Metadata {
         if metadata.len() > METADATA_ENTRIES {
             errors.push(("metadata".to_owned(), format!("at most {METADATA_ENTRIES} entries")));
         }
-        for key in metadata.keys() {
-            if key.is_empty() || key.chars().count() > METADATA_KEY {
-                errors.push(("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")));
-                break;
-            }
-        }
+        errors.extend(key_error(metadata.keys()));
         let bytes = serde_json::to_string(metadata).map_or(0, |it| it.len());
         if bytes > METADATA_BYTES {
             let text =
@@ -112,6 +105,12 @@ impl Metadata {
         }
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
+}
+
+/// What is wrong with keys of metadata.
+pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
+    let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
+    bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
 }
 
 /// What is wrong with a name.

@@ -1,6 +1,8 @@
 //! HTTP in, HTTP out: what both adapters call.
 
 mod answer;
+mod asked;
+mod openapi;
 mod routes;
 
 use futures_util::Stream;

@@ -22,6 +22,7 @@ use crate::{
     place::Place,
     power::halt,
     pve::lxc::Config,
+    remove::destroy,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
     snapshot::advance,
 };
@@ -263,22 +264,22 @@ async fn act<I: Io>(
             carry_on(edge, place, false, false, now).await.map(|_| ())
         }
         Verdict::Delete => {
-            edge.send(edge.pve.lxc(node, mark.vmid).destroy()).await?;
+            destroy(edge, node, &config, mark.vmid).await?;
             Ok(())
         }
         Verdict::Condemn => {
-            swap(edge, node, &config, &mark, |mark| {
+            swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Gone;
                 mark.expires = Some(now.unix_timestamp());
             })
             .await
         }
         Verdict::Stop => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Off).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Off).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
         Verdict::Pause => {
-            swap(edge, node, &config, &mark, |mark| mark.want = Want::Paused).await?;
+            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Paused).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }
@@ -290,9 +291,9 @@ async fn swap<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    apply: impl Fn(&mut Mark),
+    apply: &(dyn Fn(&mut Mark) + Sync),
 ) -> Result<(), Error> {
-    let written = commit::write(edge, node, config, mark, |mark| {
+    let written = commit::write(edge, node, config, mark, &|mark| {
         apply(mark);
         Ok(())
     })

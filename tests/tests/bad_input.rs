@@ -33,7 +33,7 @@ fn bodies() {
     let raw = |text: &str| Ask::create().bytes(text);
     for (ask, status, code, says) in [
         (raw("{"), 400, "invalid-json", "not JSON"),
-        (raw("{} x"), 400, "invalid-json", "after the JSON"),
+        (raw("{} x"), 400, "invalid-json", "the body is not JSON"),
         (raw("\u{fffd}"), 400, "invalid-json", "not JSON"),
         (raw("[]"), 400, "invalid-request", "body"),
         (raw("\"x\""), 400, "invalid-request", "body"),

@@ -44,10 +44,10 @@ fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reac
     let requests = stage.world.requests();
     let flow: Vec<String> = requests.iter().skip(before).map(|it| shape(&it.method, &it.path)).collect();
     reached.assert_eq(&flow.join("\n"));
-    for nth in 0..flow.len() {
+    for (nth, step) in flow.iter().enumerate() {
         for fault in faults() {
             for at_once in [true, false] {
-                let told = format!("request {nth} ({}), {fault:?}, at once: {at_once}", flow[nth]);
+                let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
                 let (stage, neighbours) = crowded();
                 one(
                     &stage,
@@ -116,6 +116,7 @@ fn create_with_a_key() {
             POST nodes/pve1/lxc/TEMPLATE/clone
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
+            GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
@@ -158,6 +159,7 @@ fn get_of_a_half_made_one() {
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/tasks
+            GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
@@ -230,20 +232,20 @@ fn delete() {
         before::running,
         Ask::end,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
     run(
         before::long_running,
         Ask::end,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        DELETE nodes/pve1/lxc/VMID
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
         after::deleted,
     );
 }

@@ -166,7 +166,7 @@ fn a_template_on_another_node() {
     check(&stage, (422, "template-not-found"), "no online node");
 }
 
-/// Protection and start at boot are inherited from the template, and taken off.
+/// What a clone has of its template, and what the commit makes of it.
 #[test]
 fn what_a_clone_inherits() {
     let mut sim = Sim::new(Setup::default());
@@ -180,7 +180,7 @@ fn what_a_clone_inherits() {
     let sim = stage.world.sim();
     let guest = sim.guest(crate::stage::vmid_of(&answer.id())).expect("it is there");
     let of = |key: &str| guest.config.get(key).unwrap_or_default().to_owned();
-    assert_eq!((of("protection"), of("onboot")), ("0".into(), "0".into()));
+    assert_eq!((of("protection"), of("onboot")), ("1".into(), "0".into()));
     assert!(
         of("env").starts_with("LANG=C\0CMUX_EXECD_AUTH_TOKEN=") && !of("env").contains("of-the-template")
     );

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use pve_edge_tests::{
-    sim::{Node, Reply, Setup, Sim, Spec},
+    sim::{Node, Setup, Sim, Spec},
     world::{Fault, Moment, World},
 };
 use serde_json::{Value, json};

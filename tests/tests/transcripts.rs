@@ -20,9 +20,14 @@ fn check(stage: &Stage, ask: Ask, expected: Expect) -> Answer {
 pub(crate) fn told(transcript: &str) -> String {
     let mut told = String::new();
     for line in transcript.lines() {
+        // The name of an adapter may stand in front.
+        let (name, line) = match line.split_once(' ') {
+            Some((name, rest)) if rest.starts_with(['<', '>', '!']) => (format!("{name} "), rest),
+            _ => (String::new(), line),
+        };
         let line = match line.strip_prefix("< ") {
-            Some(answer) => format!("  {}", refusal(answer)),
-            None => short(line.strip_prefix("> ").unwrap_or(line)),
+            Some(answer) => format!("{name}  {}", refusal(answer)),
+            None => name + &short(line.strip_prefix("> ").unwrap_or(line)),
         };
         told.push_str(line.trim_end());
         told.push('\n');

@@ -1,7 +1,7 @@
 //! Log lines: one JSON object each, on the platform's console, which takes
 //! their fields apart.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt::Debug};
+use std::{cell::RefCell, fmt::Debug};
 
 use serde_json::{Map, Value};
 use tracing::{
@@ -25,6 +25,7 @@ struct Console;
 type Fields = Map<String, Value>;
 
 struct Span {
+    id: u64,
     name: &'static str,
     fields: Fields,
     since: u64,
@@ -34,7 +35,7 @@ struct Span {
 #[derive(Default)]
 struct Spans {
     last: u64,
-    open: BTreeMap<u64, Span>,
+    open: Vec<Span>,
     entered: Vec<u64>,
 }
 
@@ -58,8 +59,9 @@ impl Subscriber for Console {
         let since = Date::now().as_millis();
         SPANS.with_borrow_mut(|spans| {
             spans.last += 1;
-            spans.open.insert(spans.last, Span { name: span.metadata().name(), fields, since, handles: 1 });
-            Id::from_u64(spans.last)
+            let (id, name) = (spans.last, span.metadata().name());
+            spans.open.push(Span { id, name, fields, since, handles: 1 });
+            Id::from_u64(id)
         })
     }
 
@@ -67,8 +69,8 @@ impl Subscriber for Console {
         let mut fields = Fields::new();
         values.record(&mut Recorder(&mut fields));
         SPANS.with_borrow_mut(|spans| {
-            if let Some(span) = spans.open.get_mut(&id.into_u64()) {
-                span.fields.append(&mut fields);
+            if let Some(span) = spans.find(id.into_u64()) {
+                span.fields.extend(fields);
             }
         });
     }
@@ -95,7 +97,7 @@ impl Subscriber for Console {
 
     fn clone_span(&self, id: &Id) -> Id {
         SPANS.with_borrow_mut(|spans| {
-            if let Some(span) = spans.open.get_mut(&id.into_u64()) {
+            if let Some(span) = spans.find(id.into_u64()) {
                 span.handles += 1;
             }
         });
@@ -116,11 +118,16 @@ impl Subscriber for Console {
 }
 
 impl Spans {
+    fn find(&mut self, id: u64) -> Option<&mut Span> {
+        self.open.iter_mut().find(|it| it.id == id)
+    }
+
     /// The span, when this was its last handle.
     fn drop_handle(&mut self, id: u64) -> Option<Span> {
-        let span = self.open.get_mut(&id)?;
+        let at = self.open.iter().position(|it| it.id == id)?;
+        let span = self.open.get_mut(at)?;
         span.handles -= 1;
-        if span.handles > 0 { None } else { self.open.remove(&id) }
+        if span.handles > 0 { None } else { Some(self.open.swap_remove(at)) }
     }
 }
 
@@ -129,7 +136,7 @@ fn around(parent: Option<&Id>, root: bool) -> Fields {
     SPANS.with_borrow(|spans| {
         let entered = spans.entered.last().copied().filter(|_| !root);
         let id = parent.map(Id::into_u64).or(entered);
-        id.and_then(|id| spans.open.get(&id)).map(|span| span.fields.clone()).unwrap_or_default()
+        spans.open.iter().find(|it| Some(it.id) == id).map(|span| span.fields.clone()).unwrap_or_default()
     })
 }
 
@@ -170,7 +177,7 @@ impl Visit for Recorder<'_> {
 
 fn write(level: Level, mut fields: Fields) {
     fields.insert("level".into(), level.as_str().into());
-    let line = Value::Object(fields).to_string();
+    let line = serde_json::to_string(&fields).unwrap_or_default();
     match level {
         Level::ERROR => console_error!("{line}"),
         Level::WARN => console_warn!("{line}"),

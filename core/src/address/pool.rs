@@ -1,6 +1,6 @@
 //! `PVE_IP_POOL_CIDR`: claiming a VMID claims its address.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, str::FromStr};
+use std::{net::Ipv4Addr, str::FromStr};
 
 use crate::vmid::{Vmid, VmidRange};
 
@@ -15,7 +15,8 @@ pub struct IpPool {
     /// Offset of the first usable address, and the usable ones' count before reserved ones are left out.
     base: u32,
     usable: u32,
-    reserved: BTreeSet<u32>,
+    /// Sorted.
+    reserved: Vec<u32>,
     capacity: u32,
 }
 
@@ -62,11 +63,15 @@ impl IpPool {
         };
         let usable = u32::try_from(usable.min(u64::from(LARGEST))).unwrap_or(LARGEST);
         let gateway = gateway.map(|it| (u32::from(it), u32::from(it)));
-        let mut left_out = BTreeSet::new();
+        let mut left_out = Vec::new();
         for (first, last) in reserved.0.iter().copied().chain(gateway) {
             let first = first.max(base);
             let last = last.min(base + (usable.max(1) - 1));
-            left_out.extend((first..=last).take(usable as usize).filter(|_| first <= last));
+            for address in (first..=last).take(usable as usize) {
+                if let Err(at) = left_out.binary_search(&address) {
+                    left_out.insert(at, address);
+                }
+            }
         }
         let free = usable - u32::try_from(left_out.len()).unwrap_or(usable).min(usable);
         let vmids = u32::from(range.last()) - u32::from(range.first()) + 1;
@@ -99,10 +104,10 @@ impl IpPool {
     pub fn vmid(&self, address: Ipv4Addr) -> Option<Vmid> {
         let address = u32::from(address);
         let offset = address.checked_sub(self.base).filter(|it| *it < self.usable)?;
-        if self.reserved.contains(&address) {
+        if self.reserved.binary_search(&address).is_ok() {
             return None;
         }
-        let before = u32::try_from(self.reserved.range(..address).count()).ok()?;
+        let before = u32::try_from(self.reserved.partition_point(|it| *it < address)).ok()?;
         let index = offset.checked_sub(before).filter(|it| *it < self.capacity)?;
         (self.first_vmid + index).try_into().ok()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::Claimed;
+use super::{Claimed, rival::rival};
 use crate::{
     commit,
     edge::Edge,
@@ -19,6 +19,7 @@ use crate::{
     place::Place,
     pve::{PveError, lxc::Config, task::Upid},
     reach,
+    remove::destroy,
     sandbox::is_coming_up,
 };
 
@@ -151,6 +152,14 @@ pub(crate) async fn carry_on<I: Io>(
     let mark = if committed {
         mark
     } else {
+        match rival(edge, &mark).await {
+            Ok(None) => {}
+            Ok(Some(vmid)) => return Err(undo(edge, &node, &mark, outdone(vmid)).await),
+            Err(error) => {
+                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
+                return Ok(progress(mark, config, false));
+            }
+        }
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
             Err(commit::Failure::Final(cause)) if undoes => {
@@ -173,6 +182,11 @@ pub(crate) async fn carry_on<I: Io>(
         Ok(ready) => Ok(progress(mark, config, ready)),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
+}
+
+fn outdone(vmid: u32) -> Error {
+    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
+    Error::new(Code::Conflict, text).retry_after(1)
 }
 
 /// The disk grows after the commit, and only when the preset's is larger.
@@ -285,7 +299,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 /// What cannot be finished is told, kept as `error`, and not tried again.
 pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
-    let kept = commit::change(edge, node, told, |mark| {
+    let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;
         mark.want = Want::Off;
         mark.problem = Some(cause.to_string());
@@ -314,15 +328,21 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
         Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
-            Reading::Intent(found) if found.nonce == mark.nonce => match edge.send(lxc.destroy()).await {
-                Ok(_) => "the half-made guest is being removed".to_owned(),
-                Err(error) => format!("removing the half-made guest failed ({error}); the sweep removes it"),
-            },
+            Reading::Intent(found) if found.nonce == mark.nonce => {
+                match destroy(edge, node, &config, mark.vmid).await {
+                    Ok(_) => "the half-made guest is being removed".to_owned(),
+                    Err(error) => {
+                        format!("removing the half-made guest failed ({error}); the sweep removes it")
+                    }
+                }
+            }
             Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
             _ => "VMID is not ours any more; it was left alone".to_owned(),
         },
     };
-    Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
+    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
+    let told = told.member("undo", outcome);
+    cause.after().into_iter().fold(told, Error::retry_after)
 }
 
 /// A first wait, then others that grow: often a task takes about a second.

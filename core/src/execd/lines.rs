@@ -1,6 +1,6 @@
 //! The daemon's JSON lines, from bytes as they come.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 /// A command decides how long its lines are, and all instances of a Worker share 128 MB.
 const LONGEST: usize = 8 << 20;
@@ -25,18 +25,6 @@ pub enum Line {
 pub struct Lines {
     partial: Vec<u8>,
     too_long: bool,
-}
-
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    code: i32,
 }
 
 impl Lines {
@@ -67,13 +55,19 @@ impl Lines {
 }
 
 fn parse(line: &[u8]) -> Option<Line> {
-    let raw: Raw = serde_json::from_slice(line).ok()?;
+    let mut line: Value = serde_json::from_slice(line).ok()?;
+    let kind = line.get("type")?.as_str()?.to_owned();
+    let mut text = |name| match line.get_mut(name).map(Value::take) {
+        None => Some(String::new()),
+        Some(Value::String(text)) => Some(text),
+        Some(_) => None,
+    };
     // The daemon sends lines without their end.
-    match raw.kind.as_str() {
-        "stdout" => Some(Line::Stdout(raw.data + "\n")),
-        "stderr" => Some(Line::Stderr(raw.data + "\n")),
-        "error" => Some(Line::Error(raw.message)),
-        "exit" => Some(Line::Exit(raw.code)),
+    match kind.as_str() {
+        "stdout" => Some(Line::Stdout(text("data")? + "\n")),
+        "stderr" => Some(Line::Stderr(text("data")? + "\n")),
+        "error" => Some(Line::Error(text("message")?)),
+        "exit" => Some(Line::Exit(line.get("code").map_or(Some(0), |it| it.as_i64()?.try_into().ok())?)),
         _ => None,
     }
 }

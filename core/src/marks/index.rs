@@ -63,19 +63,15 @@ pub(super) fn read(tags: &str, mark: &mut Mark) -> bool {
 }
 
 fn decode(tags: &str) -> Option<Index> {
-    let mut chunks = BTreeMap::new();
-    let mut count = None;
-    for tag in super::split(tags) {
-        let Some((at, of, text)) = chunk(tag) else { continue };
-        if *count.get_or_insert(of) != of || chunks.insert(at, text).is_some() {
+    let chunks: Vec<(usize, usize, &str)> = super::split(tags).filter_map(chunk).collect();
+    let mut text = String::new();
+    for wanted in 0..chunks.len() {
+        let (_, of, part) = chunks.iter().find(|(at, ..)| *at == wanted)?;
+        if *of != chunks.len() {
             return None;
         }
+        text.push_str(part);
     }
-    let count = count?;
-    if chunks.len() != count || chunks.keys().copied().ne(0..count) {
-        return None;
-    }
-    let text: String = chunks.into_values().collect();
     postcard::from_bytes(&from_base32(&text)?).ok()
 }
 

@@ -1,7 +1,10 @@
 //! The description: Markdown for the admin who opens the Notes tab, whatever
 //! the admin wrote, and last the machine line.
 
+use serde_json::Value;
+
 use super::{Mark, OnExpiry, Want};
+use crate::json;
 
 /// Line by which a hookscript hands the exec token to execd where PVE's `env`
 /// option does not exist (before 9.1).
@@ -72,7 +75,9 @@ impl Notes<'_> {
 
 /// The mark in a description's machine line.
 pub(super) fn machine_line(description: &str) -> Option<Mark> {
-    description.lines().rev().find(|it| it.starts_with(LINE)).and_then(|it| serde_json::from_str(it).ok())
+    let line = description.lines().rev().find(|it| it.starts_with(LINE))?;
+    let line: Value = serde_json::from_slice(line.as_bytes()).ok()?;
+    json::read(line).ok()
 }
 
 fn token_line(description: &str) -> Option<&str> {

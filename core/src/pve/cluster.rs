@@ -1,8 +1,7 @@
 //! Calls that any node answers for the whole cluster.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{Call, Pve, perl};
 
@@ -75,7 +74,7 @@ impl Version {
 }
 
 /// Path → privilege → whether it is inherited below that path.
-pub type Permissions = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+pub type Permissions = Map<String, Value>;
 
 impl Pve {
     /// `GET /cluster/resources` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/cluster/resources))
@@ -102,7 +101,7 @@ impl Pve {
     /// `GET /nodes/{node}/dns` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/dns))
     ///
     /// `search` is the domain in which the network's DNS knows its guests. Needs `Sys.Audit`.
-    pub fn dns(&self, node: &str) -> Call<BTreeMap<String, serde_json::Value>> {
+    pub fn dns(&self, node: &str) -> Call<Map<String, Value>> {
         self.get("/nodes/{node}/dns", &[&"nodes", &node, &"dns"], &[])
     }
 }

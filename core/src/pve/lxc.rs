@@ -35,6 +35,9 @@ pub struct Config {
     /// Whether it is a template.
     #[serde(default, deserialize_with = "perl::boolean")]
     pub template: Option<bool>,
+    /// Whether PVE refuses to destroy it.
+    #[serde(default, deserialize_with = "perl::boolean")]
+    pub protection: Option<bool>,
     /// `name=eth0,bridge=vmbr0,hwaddr=…,ip=dhcp`
     #[serde(default)]
     pub net0: Option<String>,

@@ -3,8 +3,6 @@
 //! PVE tells almost everything as 500 with free text; the questions that
 //! operations ask of that text are asked here and nowhere else.
 
-use std::collections::BTreeMap;
-
 use crate::{
     error::{Code, Error},
     io::{Failure, NetError, Sent},
@@ -35,7 +33,7 @@ pub struct Refusal {
     /// PVE's text; empty where it was lost on the way.
     pub message: String,
     /// What is wrong with which parameter.
-    pub errors: BTreeMap<String, String>,
+    pub errors: Vec<(String, String)>,
 }
 
 impl PveError {
@@ -114,7 +112,7 @@ impl PveError {
     /// 400 that names this parameter.
     pub fn names(&self, parameter: &str) -> bool {
         matches!(self, Self::Refused(refusal)
-            if refusal.status == 400 && (refusal.errors.contains_key(parameter)
+            if refusal.status == 400 && (refusal.errors.iter().any(|(name, _)| name == parameter)
                 || (refusal.errors.is_empty() && refusal.message.contains(parameter))))
     }
 
@@ -199,6 +197,12 @@ fn refused(refusal: &Refusal) -> Error {
         _ if says("hostname lookup") || says("no such cluster node") => {
             Error::new(Code::NodeOffline, format!("{message}; is PVE_NODE right?"))
         }
+        // Between a look at it and this call; a look alone tells whether it is gone or on another node.
+        _ if says("onfiguration file") && says("does not exist") => Error::new(
+            Code::Conflict,
+            format!("the guest was deleted or moved at this moment; ask again ({message})"),
+        )
+        .retry_after(1),
         _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
         _ if says("No space left")
             || says("out of space")

@@ -1,9 +1,6 @@
 //! The table of routes, and what each does.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::Stream;
 use http::{HeaderMap, Method, Request, Response};
@@ -12,7 +9,9 @@ use serde_json::json;
 
 use super::{
     Body,
-    answer::{empty, plain, with},
+    answer::{empty, plain, tagged, with},
+    asked::{Query, idempotency_key, if_match, wait, wants_events},
+    openapi::openapi,
 };
 use crate::{
     auth::Caller,
@@ -28,7 +27,7 @@ use crate::{
     marks::Mark,
     place::not_found,
     power::{self, Did, Keeps},
-    read::{self, Filter},
+    read,
     remove::{self, Removed},
     request::{Ttl, json as read_json},
     sandbox::{Sandbox, SandboxId, State},
@@ -38,14 +37,14 @@ use crate::{
 
 /// How long a creation waits when nobody says.
 const CREATE_WAIT: Duration = Duration::from_secs(20);
-/// The longest that anybody may wait.
-const LONGEST_WAIT: u64 = 25;
 /// How long a deletion waits when nobody says.
 const DELETE_WAIT: Duration = Duration::from_secs(10);
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// The API's description.
+    OpenApi,
     /// Alive.
     Health,
     /// Provider reachable.
@@ -89,7 +88,8 @@ pub(super) enum Action {
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 20] = [
+pub(super) const ROUTES: [(&str, &str, Action); 21] = [
+    ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
     ("GET", "/api/config/sandbox", Action::Config),
@@ -160,19 +160,25 @@ pub(super) async fn answer<I: Io>(
     route: Result<Route, Vec<&'static str>>,
     request: Request<Vec<u8>>,
 ) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
-    if matches!(&route, Ok(route) if route.action == Action::Health) {
-        return Ok(plain(200, &json!({"status": "ok"})).map(Body::Whole));
+    match &route {
+        Ok(route) if route.action == Action::Health => return Ok(alive().map(Body::Whole)),
+        Ok(route) if route.action == Action::OpenApi => return Ok(openapi().map(Body::Whole)),
+        _ => {}
     }
     let caller = edge.settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
     })?;
     let route = route.map_err(|methods| unmatched(request.uri().path(), &methods))?;
-    let query = Query::of(&request)?;
+    let query = Query::of(&request);
     if route.action == Action::Exec && wants_events(request.headers()) {
         query.only(&[])?;
         return events(edge, &caller, &route.id, &request).await.map(|it| it.map(Body::Stream));
     }
     whole(edge, &caller, &route, &query, &request).await.map(|it| it.map(Body::Whole))
+}
+
+fn alive() -> Response<Vec<u8>> {
+    plain(200, &json!({"status": "ok"}))
 }
 
 fn unmatched(path: &str, methods: &[&str]) -> Error {
@@ -197,7 +203,8 @@ async fn whole<I: Io>(
     let id = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
     let (headers, body) = (request.headers(), request.body().as_slice());
     match route.action {
-        Action::Health => Ok(plain(200, &json!({"status": "ok"}))),
+        Action::Health => Ok(alive()),
+        Action::OpenApi => Ok(openapi()),
         Action::SandboxHealth => {
             let (healthy, report) = health::health(edge).await;
             Ok(plain(if healthy { 200 } else { 503 }, &report))
@@ -212,8 +219,7 @@ async fn whole<I: Io>(
         }
         Action::Patch => {
             let patch: Patch = read_json(headers, body)?;
-            let if_match = headers.get("if-match").map(|it| it.to_str().unwrap_or_default());
-            let mark = change::patch(edge, caller, &id()?, &patch, if_match).await?;
+            let mark = change::patch(edge, caller, &id()?, &patch, if_match(headers).as_deref()).await?;
             shown(edge, caller, &id()?, mark).await
         }
         Action::Delete => {
@@ -389,87 +395,4 @@ async fn events<I: Io>(
     let stream = execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem(""));
     let response = with(Response::new(stream), "content-type", "text/event-stream");
     Ok(with(response, "cache-control", "no-store"))
-}
-
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
-    accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
-}
-
-fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
-    match mark {
-        Some(mark) => with(response, "etag", &change::etag(mark)),
-        None => response,
-    }
-}
-
-/// `Prefer: wait=N`, in seconds (RFC 7240).
-fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let prefer = headers.get_all("prefer").iter().filter_map(|it| it.to_str().ok());
-    for preference in prefer.flat_map(|it| it.split([',', ';'])) {
-        let Some((name, value)) = preference.split_once('=') else { continue };
-        if name.trim().eq_ignore_ascii_case("wait") {
-            let seconds = value.trim().trim_matches('"').parse::<u64>();
-            let fix = || Error::field("Prefer", "wait is a number of seconds, at most 25");
-            return Ok(Some(Duration::from_secs(seconds.map_err(|_| fix())?.min(LONGEST_WAIT))));
-        }
-    }
-    Ok(None)
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
-        _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
-    }
-}
-
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn of(request: &Request<Vec<u8>>) -> Result<Self, Error> {
-        let text = request.uri().query().unwrap_or_default();
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let mut names = BTreeSet::new();
-        match pairs.iter().find(|(name, _)| !names.insert(name)) {
-            // The last one would win in silence.
-            Some((name, _)) => Err(Error::field(name, "is there twice")),
-            None => Ok(Self(pairs)),
-        }
-    }
-
-    fn only(&self, known: &[&str]) -> Result<(), Error> {
-        let known_name =
-            |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
-        match self.0.iter().find(|(name, _)| !known_name(name)) {
-            None => Ok(()),
-            Some((name, _)) => Err(Error::field(name, "is not a query parameter of this path")),
-        }
-    }
-
-    fn filter(&self) -> Result<Filter, Error> {
-        self.only(&["state", "limit", "cursor"])?;
-        let mut filter = Filter { limit: 100, ..Filter::default() };
-        let mut metadata = BTreeMap::new();
-        for (name, value) in &self.0 {
-            match name.as_str() {
-                "state" => filter.state = Some(value.parse().map_err(|fix| Error::field("state", fix))?),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|it| (1..=5000).contains(it));
-                    filter.limit = limit.ok_or_else(|| Error::field("limit", "1 to 5000"))?;
-                }
-                "cursor" => {
-                    let fix = "is the nextCursor of an earlier page";
-                    filter.after = Some(value.parse().map_err(|_| Error::field("cursor", fix))?);
-                }
-                _ => {
-                    let key = name.strip_prefix("metadata.").unwrap_or_default();
-                    metadata.insert(key.to_owned(), value.clone());
-                }
-            }
-        }
-        filter.metadata = metadata;
-        Ok(filter)
-    }
 }

@@ -1,11 +1,9 @@
 //! Reads text pairs and collects what is wrong with them.
 
-use std::collections::BTreeMap;
-
 use super::NAMES;
 
 pub(super) struct Reader<'a> {
-    pairs: BTreeMap<&'a str, &'a str>,
+    pairs: Vec<(&'a str, &'a str)>,
     problems: Vec<String>,
 }
 
@@ -13,21 +11,25 @@ impl<'a> Reader<'a> {
     /// What is set to nothing is not set.
     pub(super) fn new(pairs: &'a [(String, String)]) -> Self {
         let set = pairs.iter().map(|(name, value)| (name.as_str(), value.trim()));
-        let (wrong, right): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (wrong, right): (Vec<_>, Vec<_>) =
             set.filter(|(_, value)| !value.is_empty()).partition(|(_, value)| value.contains('\0'));
         // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
-        let known = wrong.keys().filter(|name| NAMES.iter().any(|(known, _)| known == *name));
+        let known = wrong.iter().filter(|(name, _)| NAMES.iter().any(|(known, _)| known == name));
         let problems =
-            known.map(|name| format!("{name} must be text, not a table, a list or null")).collect();
+            known.map(|(name, _)| format!("{name} must be text, not a table, a list or null")).collect();
         Self { pairs: right, problems }
     }
 
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.pairs.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
-        self.pairs.contains_key(name)
+        self.get(name).is_some()
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.pairs.get(name).map(|it| (*it).to_owned())
+        self.get(name).map(str::to_owned)
     }
 
     pub(super) fn wrong(&mut self, name: &str, why: &str) {
@@ -39,7 +41,7 @@ impl<'a> Reader<'a> {
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        match parse(self.pairs.get(name)?) {
+        match parse(self.get(name)?) {
             Ok(value) => Some(value),
             Err(why) => {
                 self.wrong(name, &format!("is wrong: {why}"));

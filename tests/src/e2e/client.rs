@@ -192,3 +192,22 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_found_wherever_it_is() {
+        for part in ["aab", "ba", "b", "", "aaba"] {
+            assert!(contains(b"aaba", part.as_bytes()), "{part}");
+        }
+        for part in ["bb", "aaa", "aabaa", "c"] {
+            assert!(!contains(b"aaba", part.as_bytes()), "{part}");
+        }
+        let heard = Heard::default();
+        heard.hear(&HeaderMap::new(), b"x-secr");
+        heard.hear(&HeaderMap::new(), b"et-y");
+        assert!(heard.has("secret") && !heard.has("secrets"));
+    }
+}

@@ -35,6 +35,9 @@ pub const STRANGERS: [(&str, u32); 6] =
 /// The running guest of others whose VMID is one of ours.
 pub const STRANGER: u32 = 200_010;
 
+/// From here on are the guests that only benchmarks have.
+pub const MORE: u32 = 300_000;
+
 /// How long PVE works, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
@@ -68,8 +71,8 @@ enum Behind {
 }
 
 impl Cluster {
-    /// The simulator, in this process.
-    pub async fn simulated(speed: Speed, others: u32) -> Result<Self, String> {
+    /// The simulator, in this process; besides the usual guests it has one for each of `tags`.
+    pub async fn simulated(speed: Speed, tags: &[String]) -> Result<Self, String> {
         let mut sim = Sim::new(Setup {
             clone_secs: Duration::seconds_f64(speed.clone),
             start_secs: Duration::seconds_f64(speed.start),
@@ -78,7 +81,7 @@ impl Cluster {
             start: OffsetDateTime::now_utc(),
             ..Setup::default()
         });
-        fill(&mut sim, others);
+        fill(&mut sim, tags);
         let sim = Arc::new(Mutex::new(sim));
         let server = serve(sim.clone(), 0).await.map_err(|error| error.to_string())?;
         let url = format!("http://{}", server.address);
@@ -153,7 +156,7 @@ impl Cluster {
 }
 
 /// What `fakepve/serve.py` puts there, too.
-fn fill(sim: &mut Sim, others: u32) {
+fn fill(sim: &mut Sim, tags: &[String]) {
     for (vmid, tag) in
         [(100_001, "1vcpu_1gb_8gb_v1"), (100_002, "1vcpu_1gb_8gb_v2"), (100_003, "2vcpu_2gb_8gb_v1")]
     {
@@ -164,8 +167,8 @@ fn fill(sim: &mut Sim, others: u32) {
     let mark = r#"{"pve-edge":1,"deployment":"other"}"#;
     sim.add(Spec::guest(STRANGER).tags("edge").description(mark).running());
     sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(102).tags("prod").set("name", "windows") });
-    for at in 0..others {
-        sim.add(Spec::guest(300_000 + at).tags("team-a;nightly"));
+    for (vmid, tags) in (MORE..).zip(tags) {
+        sim.add(Spec::guest(vmid).tags(tags));
     }
 }
 

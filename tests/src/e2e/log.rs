@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 /// The logs of one combination: a folder of files, and what this process logs.
@@ -11,6 +11,8 @@ use std::{
 pub struct Log {
     folder: PathBuf,
     own: Own,
+    /// What this process had logged before.
+    from: usize,
 }
 
 /// What this process logs: one subscriber for all that it serves.
@@ -18,18 +20,13 @@ pub struct Log {
 struct Own(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Logs in `folder`; the first of them takes what this process logs.
+    /// Logs in `folder`, and what this process logs from now on.
     pub fn new(folder: &Path) -> Self {
-        let own = Own::default();
-        let writer = own.clone();
-        // A second one in this process finds a subscriber there, and stays empty.
-        let _ = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_max_level(tracing::Level::INFO)
-            .with_writer(move || writer.clone())
-            .try_init();
-        Self { folder: folder.to_owned(), own }
+        static OWN: OnceLock<Own> = OnceLock::new();
+        // A process has one subscriber.
+        let own = OWN.get_or_init(Own::subscribe).clone();
+        let from = own.0.lock().unwrap_or_else(PoisonError::into_inner).len();
+        Self { folder: folder.to_owned(), own, from }
     }
 
     /// Where a process of that name shall write.
@@ -49,8 +46,8 @@ impl Log {
 
     /// All that was written so far, by name.
     pub fn texts(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
-        let own = self.own.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut texts = vec![("this-process".to_owned(), own)];
+        let own = self.own.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = vec![("this-process".to_owned(), own.get(self.from..).unwrap_or_default().to_vec())];
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
@@ -58,6 +55,21 @@ impl Log {
             }
         }
         Ok(texts)
+    }
+}
+
+impl Own {
+    fn subscribe() -> Self {
+        let own = Self::default();
+        let writer = own.clone();
+        // Were there another one, the log would be empty, which is noticed.
+        let _ = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .try_init();
+        own
     }
 }
 

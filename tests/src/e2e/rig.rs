@@ -53,7 +53,7 @@ impl Pve {
 
     pub(super) async fn start(self, folder: &Path, log: &Log) -> Result<Cluster, String> {
         match self {
-            Self::Simulator => Cluster::simulated(SPEED, 0).await,
+            Self::Simulator => Cluster::simulated(SPEED, &[]).await,
             Self::Fakepve => Cluster::fakepve(folder, &log.file("fakepve"), SPEED, 0).await,
         }
     }

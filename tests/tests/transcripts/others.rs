@@ -175,16 +175,16 @@ fn delete() {
         &stage,
         Ask::end(&id),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-          200
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        GET /api2/json/nodes/pve1/tasks/<upid>/status
-          200
-        = 204 
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=…
+              200
+            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
+            = 204 
+        "#]],
     );
     check(
         &stage,
@@ -211,15 +211,9 @@ fn delete_a_protected_one() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-              200 can't remove CT 758960 - protection mode enabled
             PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=…
               200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
             DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-              200
-            GET /api2/json/nodes/pve1/tasks/<upid>/status
               200
             GET /api2/json/nodes/pve1/tasks/<upid>/status
               200

@@ -5,15 +5,22 @@ use std::{path::Path, time::Instant};
 use http::Request;
 use pve_edge_core::{
     io::Io,
+    marks::{self, Mark},
+    nonce::Nonce,
     service::{Body, Service, handle},
 };
 use pve_edge_lambda::{http::seed, net::Transport};
 use pve_edge_tests::{
-    e2e::{Cluster, Keys, Network, Pve, Speed, settings},
+    e2e::{
+        Cluster, Keys, Network, Pve, Speed,
+        cluster::{MORE, NODE},
+        settings,
+    },
     guests::Guests,
     serve::Api,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
 
 use crate::tape::{Player, Recorder};
 
@@ -47,10 +54,10 @@ struct Replay {
 }
 
 impl Bed {
-    /// With this many guests of others.
+    /// With this many guests of others; the simulator's are sandboxes.
     pub(crate) async fn new(pve: Pve, folder: &Path, others: u32) -> Result<Self, String> {
         let cluster = match pve {
-            Pve::Simulator => Cluster::simulated(SPEED, others).await?,
+            Pve::Simulator => Cluster::simulated(SPEED, &tags(others)).await?,
             Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
         };
         let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
@@ -111,6 +118,25 @@ impl Drop for Bed {
     fn drop(&mut self) {
         self.guests.close();
     }
+}
+
+/// Tags of this many running sandboxes, with a name and two pieces of metadata.
+fn tags(count: u32) -> Vec<String> {
+    let born = OffsetDateTime::now_utc() - Duration::minutes(20);
+    let expires = born.unix_timestamp() + 36_000;
+    let tags = (MORE..MORE + count).map(|vmid| {
+        let [_, b, c, d] = vmid.to_be_bytes();
+        // As the machine line has it, which takes any mark that an older version wrote.
+        let mark: Mark = serde_json::from_value(json!({
+            "pve-edge": 1, "deployment": "e2e", "vmid": vmid, "nonce": Nonce::new(born, [b, c, d, 0, 0]),
+            "team": "blue", "node": NODE, "expires": expires, "onExpiry": "delete", "want": "on",
+            "phase": "committed", "name": format!("agent-{vmid}"), "template": 100_002,
+            "snapshot": "pvelxc_1vcpu_1gb_8gb_v2", "metadata": {"branch": "main", "issue": "12345"},
+        }))
+        .expect("a mark");
+        marks::tags("", &mark, mark.expires, 256)
+    });
+    tags.collect()
 }
 
 /// Seconds that this thread has run.

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use pve_edge_tests::e2e::Pve;
 use serde_json::{Value, json};
 
-/// Guests of others in a cluster.
+/// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.
 const FEW: u32 = 50;
 const MANY: u32 = 1000;
 
@@ -51,8 +51,12 @@ async fn measure(pve: Pve, report: &mut Report) -> Result<(), String> {
     report.asked("delete, running", &deleted, 204, 4, None);
     drop(bed);
     let bed = Bed::new(pve, folder.path(), MANY).await?;
-    let many = bed.ask("GET", "/api/sandboxes", Value::Null).await;
+    let many = bed.ask("GET", "/api/sandboxes?limit=5000", Value::Null).await;
     report.asked("list, 1000 guests", &many, 200, 1, None);
+    let shown = many.body["items"].as_array().map_or(0, Vec::len);
+    if pve == Pve::Simulator && shown != MANY as usize {
+        return Err(format!("{shown} of {MANY} sandboxes are listed"));
+    }
     let cpu = bed.cpu(&many, 50).await;
     report.cpu("core's CPU: list, for each 100 guests", cpu / f64::from(MANY / 100), 1.0);
     Ok(())

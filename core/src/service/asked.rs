@@ -1,0 +1,156 @@
+//! What a request says beside its body: headers and query.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::{HeaderMap, Request};
+
+use crate::{error::Error, read::Filter};
+
+/// The longest that anybody may wait.
+const LONGEST_WAIT: u64 = 25;
+
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
+    accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
+}
+
+/// `Prefer: wait=N`, in seconds (RFC 7240).
+pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let prefer = headers.get_all("prefer").iter().filter_map(|it| it.to_str().ok());
+    for preference in prefer.flat_map(|it| it.split([',', ';'])) {
+        let Some((name, value)) = preference.split_once('=') else { continue };
+        if name.trim().eq_ignore_ascii_case("wait") {
+            let seconds = value.trim().trim_matches('"').parse::<u64>();
+            let fix = || Error::field("Prefer", "wait is a number of seconds, at most 25");
+            return Ok(Some(Duration::from_secs(seconds.map_err(|_| fix())?.min(LONGEST_WAIT))));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+            _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
+        },
+        // Whichever were taken, a retry through another proxy could take the other.
+        _ => Err(Error::field("Idempotency-Key", "must be sent once")),
+    }
+}
+
+/// All of `If-Match`; what is no text in it matches nothing, and is not as good as absent.
+pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<_> =
+        headers.get_all("if-match").iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let text = request.uri().query().unwrap_or_default();
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// Refuses what is not known here, and what is said twice.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Error> {
+        let known_name =
+            |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !known_name(name) {
+                return Err(Error::field(name, "is not a query parameter of this path"));
+            }
+            if self.0.iter().take(at).any(|(earlier, _)| earlier == name) {
+                return Err(Error::field(name, "must be given once"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn filter(&self) -> Result<Filter, Error> {
+        self.only(&["state", "limit", "cursor"])?;
+        let mut filter = Filter { limit: 100, ..Filter::default() };
+        let mut metadata = BTreeMap::new();
+        for (name, value) in &self.0 {
+            match name.as_str() {
+                "state" => filter.state = Some(value.parse().map_err(|fix| Error::field("state", fix))?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|it| (1..=5000).contains(it));
+                    filter.limit = limit.ok_or_else(|| Error::field("limit", "1 to 5000"))?;
+                }
+                "cursor" => {
+                    let fix = "is the nextCursor of an earlier page";
+                    filter.after = Some(value.parse().map_err(|_| Error::field("cursor", fix))?);
+                }
+                _ => {
+                    let key = name.strip_prefix("metadata.").unwrap_or_default();
+                    metadata.insert(key.to_owned(), value.clone());
+                }
+            }
+        }
+        filter.metadata = metadata;
+        Ok(filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(values: &[&'static [u8]], name: &'static str) -> HeaderMap {
+        values
+            .iter()
+            .map(|it| (name.parse().unwrap(), HeaderValue::from_bytes(it).unwrap()))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(HeaderMap::new(), |mut headers, (name, value): (http::HeaderName, _)| {
+                headers.append(name, value);
+                headers
+            })
+    }
+
+    #[test]
+    fn a_condition_that_is_no_text_is_still_a_condition() {
+        assert_eq!(if_match(&headers(&[], "if-match")), None);
+        assert_eq!(if_match(&headers(&[b"\"a\"", b"\"b\""], "if-match")).as_deref(), Some("\"a\",\"b\""));
+        assert!(if_match(&headers(&[b"\xff"], "if-match")).is_some());
+    }
+
+    #[test]
+    fn a_key_is_sent_once() {
+        let key = |values: &[&'static [u8]]| {
+            idempotency_key(&headers(values, "idempotency-key")).map(|it| it.map(str::to_owned)).ok()
+        };
+        assert_eq!(key(&[]), Some(None));
+        assert_eq!(key(&[b"a b"]), Some(Some("a b".into())));
+        assert_eq!((key(&[b""]), key(&[b"\xe4"]), key(&[b"a", b"a"])), (None, None, None));
+    }
+
+    #[test]
+    fn a_parameter_is_given_once() {
+        let filter = |query: &str| {
+            let request = Request::get(format!("/?{query}")).body(()).unwrap();
+            Query::of(&request).filter().map_err(|it| it.detail().to_owned())
+        };
+        assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
+        assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");
+        assert_eq!(filter("metadata.a=1&metadata.a=2").unwrap_err(), "metadata.a: must be given once");
+        for bad in [
+            "limit=0",
+            "limit=99999999999999999999",
+            "limit=%00",
+            "state=",
+            "cursor=-1",
+            "metadata=a",
+            "%FF=1",
+        ] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
+}

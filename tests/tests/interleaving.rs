@@ -1,0 +1,117 @@
+//! Several adapters, clients and faults on one cluster, in an order that a
+//! seed decides; what must be true is looked at after every request.
+
+mod actor;
+mod book;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use pve_edge_tests::{
+    sim::{Kind, Node, Setup, Spec},
+    world::{Fault, Moment, Seen},
+};
+
+use self::{actor::Actor, book::Book};
+use crate::stage::{Ask, Stage, plain_sim};
+
+/// Worlds that every run goes through.
+const SEEDS: u64 = 150;
+
+#[test]
+fn whatever_the_order_nothing_is_lost_doubled_or_touched() {
+    match std::env::var("PVE_EDGE_SEED").ok().and_then(|it| it.parse().ok()) {
+        Some(seed) => world_of(seed),
+        None => (0..SEEDS).for_each(world_of),
+    }
+}
+
+/// Says how to repeat what failed.
+struct Tell(u64, Stage);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.1.told());
+            eprintln!("PVE_EDGE_SEED={} cargo test -p pve-edge-tests interleaving", self.0);
+        }
+    }
+}
+
+fn world_of(seed: u64) {
+    let mut dice = Dice(seed);
+    let stage = stage_of(seed, &mut dice);
+    let _tell = Tell(seed, stage.clone());
+    let book = Rc::new(RefCell::new(Book::new(&stage.world.sim())));
+    let watching = book.clone();
+    stage.world.hook(move |sim, moment, seen| {
+        if moment == Moment::After {
+            watching.borrow_mut().check(sim, seen);
+        }
+    });
+    inject(&stage, dice.fork());
+    let many = 2 + dice.below(3);
+    let actors = (0..many).map(|nth| Actor::new(nth, &stage, book.clone(), dice.fork()).act());
+    let ended =
+        stage.world.run_all(actors.map(|it| Box::pin(it) as std::pin::Pin<Box<dyn Future<Output = ()>>>));
+    assert!(ended.iter().all(Option::is_some), "a client is stuck");
+    stage.world.clear_faults();
+    stage.world.settle();
+    stage.world.unhook();
+    actor::look_back(&stage, &book);
+}
+
+/// Two nodes, others' guests, a neighbour deployment; tasks of uneven length.
+fn stage_of(seed: u64, dice: &mut Dice) -> Stage {
+    let mut setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], seed, ..Setup::default() };
+    setup.clone_secs = time::Duration::milliseconds(200 + dice.below(3000) as i64);
+    setup.start_secs = time::Duration::milliseconds(200 + dice.below(2000) as i64);
+    let mut sim = plain_sim(setup);
+    sim.add(Spec::guest(100).running());
+    sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(101) });
+    sim.add(Spec::guest(200_001).description("somebody's"));
+    let world = pve_edge_tests::world::World::new(sim, seed);
+    // A small range: VMIDs are drawn twice, and met again.
+    let stage = Stage::of(world, &[("PVE_VMID_RANGE", "200000-200011")]);
+    let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging"), ("PVE_VMID_RANGE", "200000-200011")]);
+    assert_eq!(staging.ask(Ask::create_keyed("shared-0")).status, 201);
+    stage.world.latency(1, 1 + dice.below(400));
+    stage
+}
+
+/// Now and then a request meets a fault; an operation dies.
+fn inject(stage: &Stage, mut dice: Dice) {
+    let rate = [0, 2, 5, 10][dice.below(4) as usize];
+    stage.world.fault_if(move |_: &Seen| {
+        if dice.below(100) >= rate {
+            return None;
+        }
+        Some(match dice.below(9) {
+            0 => Fault::Refused(500, "unexpected failure".into()),
+            1 => Fault::Refused(596, String::new()),
+            2 => Fault::NeverSent,
+            3 => Fault::Unanswered,
+            4 => Fault::Late(Duration::from_secs(1 + dice.below(40))),
+            5 => Fault::Slow(Duration::from_secs(1 + dice.below(12))),
+            6 => Fault::CutBody(0),
+            7 => Fault::Dies,
+            _ => Fault::DiesAfter,
+        })
+    });
+}
+
+/// SplitMix64: small, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn fork(&mut self) -> Self {
+        Self(self.below(u64::MAX))
+    }
+}

@@ -1,0 +1,196 @@
+//! A client that does random things and believes what it is told.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use pve_edge_core::io::Io;
+use serde_json::json;
+
+use super::{Dice, book::Book};
+use crate::{
+    client,
+    stage::{Answer, Ask, Stage},
+    truth::{assert_honest, mark},
+};
+
+/// What each sandbox is given, and promised again by an extend.
+const TTL: u64 = 36_000;
+
+pub(super) struct Actor {
+    nth: u64,
+    stage: Stage,
+    book: Rc<RefCell<Book>>,
+    dice: Dice,
+    count: u64,
+}
+
+impl Actor {
+    pub(super) fn new(nth: u64, stage: &Stage, book: Rc<RefCell<Book>>, dice: Dice) -> Self {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        let small = [("PVE_VMID_RANGE", "200000-200011")];
+        let stage = stage.beside(NAMES[nth as usize % NAMES.len()], &small);
+        Self { nth, stage, book, dice, count: 0 }
+    }
+
+    pub(super) async fn act(mut self) {
+        for _ in 0..8 {
+            let pause = Duration::from_millis(self.dice.below(3000));
+            self.stage.world.io().sleep(pause).await;
+            match (self.dice.below(10), self.any_id()) {
+                (0..=2, _) | (_, None) => self.create().await,
+                (3, Some(id)) => self.get(&id).await,
+                (4, _) => self.list().await,
+                (5, Some(id)) => self.patch(&id).await,
+                (6, Some(id)) => self.extend(&id).await,
+                (7, Some(id)) => self.exec(&id).await,
+                (_, Some(id)) => self.delete(&id).await,
+            }
+        }
+    }
+
+    /// The answer, or `None` when the operation died: a client gives up after a minute.
+    async fn ask(&self, ask: Ask) -> Option<Answer> {
+        let handle = self.stage.world.spawn(self.stage.pending(ask));
+        for _ in 0..600 {
+            if let Some(answer) = handle.take() {
+                return Some(answer);
+            }
+            self.stage.world.io().sleep(Duration::from_millis(100)).await;
+        }
+        None
+    }
+
+    fn any_id(&mut self) -> Option<String> {
+        let book = self.book.borrow();
+        let ids: Vec<&String> = book.entries.iter().filter(|(_, it)| !it.gone).map(|(id, _)| id).collect();
+        let at = self.dice.below(ids.len().max(1) as u64) as usize;
+        ids.get(at).map(|it| (*it).clone())
+    }
+
+    async fn create(&mut self) {
+        let mut ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": TTL}));
+        let keyed = self.dice.below(3) > 0;
+        if keyed {
+            ask = ask.header("idempotency-key", format!("shared-{}", self.dice.below(3)));
+        }
+        for _ in 0..4 {
+            let answer = self.ask(ask.clone()).await;
+            if let Some(answer) = &answer {
+                self.believe(answer);
+            }
+            let done = answer.as_ref().is_some_and(|it| it.status < 300);
+            if done || !keyed {
+                return;
+            }
+            let wait = answer.and_then(|it| it.retry_after()).unwrap_or(1);
+            self.stage.world.io().sleep(Duration::from_secs(wait)).await;
+        }
+    }
+
+    /// A sandbox that is told to run must be there from now on.
+    fn believe(&self, answer: &Answer) {
+        if answer.status >= 300 {
+            return;
+        }
+        let id = answer.id();
+        let mut book = self.book.borrow_mut();
+        let entry = book.entry(&id);
+        if !entry.ending {
+            if answer.state() == "running" {
+                assert_honest(&self.stage, answer);
+                entry.alive = true;
+            }
+            assert!(answer.state() != "error", "{answer:?}");
+        }
+    }
+
+    async fn get(&mut self, id: &str) {
+        let Some(answer) = self.ask(Ask::one(id)).await else { return };
+        let entry = self.book.borrow_mut().entry(id).clone();
+        if entry.alive && !entry.ending {
+            assert!(answer.status != 404, "{id} is told to be gone: {answer:?}");
+        }
+        self.believe(&answer);
+    }
+
+    async fn list(&mut self) {
+        let alive: Vec<String> = {
+            let book = self.book.borrow();
+            book.entries.iter().filter(|(_, it)| it.alive && !it.ending).map(|(id, _)| id.clone()).collect()
+        };
+        let Some(answer) = self.ask(Ask::get("/api/sandboxes?limit=1000")).await else { return };
+        if answer.status != 200 {
+            return;
+        }
+        for id in alive {
+            let ending = self.book.borrow_mut().entry(&id).ending;
+            assert!(ending || answer.body.contains(&id), "{id} is not listed: {answer:?}");
+        }
+        let Some(of_red) = self.ask(Ask::get("/api/sandboxes").by("red")).await else { return };
+        assert!(of_red.status != 200 || of_red.json()["items"] == json!([]), "{of_red:?}");
+    }
+
+    async fn patch(&mut self, id: &str) {
+        self.count += 1;
+        let (name, count) = (format!("count-{}", self.nth), self.count);
+        let body = json!({"metadata": {&name: count.to_string()}});
+        let answer = self.ask(Ask::patch(format!("/api/sandboxes/{id}"), body)).await;
+        if answer.is_some_and(|it| it.status == 200) {
+            self.book.borrow_mut().entry(id).counts.insert(name, count);
+        }
+    }
+
+    async fn extend(&mut self, id: &str) {
+        let promised = self.stage.world.now().unix_timestamp() + TTL as i64;
+        let answer = self.ask(Ask::extend(id, TTL)).await;
+        if answer.is_some_and(|it| it.status == 200) {
+            let mut book = self.book.borrow_mut();
+            let entry = book.entry(id);
+            entry.expires = entry.expires.max(promised);
+        }
+    }
+
+    /// A command of its own, asked for once, whatever becomes of it.
+    async fn exec(&mut self, id: &str) {
+        self.count += 1;
+        let command = format!("once-{}-{}", self.nth, self.count);
+        let answer = self.ask(Ask::exec(id, &command)).await;
+        let sim = self.stage.world.sim();
+        let ran = sim.executions().keys().filter(|(_, it)| it.ends_with(&command)).count();
+        let code = answer.as_ref().map(Answer::code).unwrap_or_default();
+        match answer.map(|it| it.status) {
+            Some(200) => assert_eq!(ran, 1, "{command}"),
+            Some(_) if code != "exec-cut" => assert_eq!(ran, 0, "{command}: {code}"),
+            _ => {}
+        }
+    }
+
+    async fn delete(&mut self, id: &str) {
+        self.book.borrow_mut().entry(id).ending = true;
+        let answer = self.ask(Ask::end(id)).await;
+        if answer.is_some_and(|it| it.status == 204) {
+            self.book.borrow_mut().entry(id).gone = true;
+        }
+    }
+}
+
+/// When all is quiet: everything alive runs, everything gone is 404, and
+/// whatever else there is carries our intent.
+pub(super) fn look_back(stage: &Stage, book: &RefCell<Book>) {
+    let entries = book.borrow().entries.clone();
+    for (id, entry) in entries {
+        if entry.alive && !entry.ending {
+            let answer = stage.world.run(client::poll(stage.clone(), id.clone()));
+            assert_eq!((answer.status, &*answer.state()), (200, "running"), "{id}: {answer:?}");
+        }
+        if entry.gone {
+            let answer = stage.ask(Ask::one(&id));
+            assert_eq!(answer.status, 404, "{id}: {answer:?}");
+        }
+    }
+    let sim = stage.world.sim();
+    let ours = sim.guests().filter(|it| (200_000..=200_011).contains(&it.vmid) && it.vmid != 200_001);
+    for guest in ours {
+        let staging = guest.tags().iter().any(|it| it.starts_with("pe1.staging."));
+        assert!(staging || mark(guest).is_some(), "{} is nobody's: {}", guest.vmid, guest.config.text());
+    }
+}
