@@ -109,6 +109,7 @@ pub async fn collect<I: Io>(mut opened: Opened<I>, cap: usize) -> Result<Outcome
                     outcome.timed_out |= message.starts_with("timeout");
                     outcome.error = Some(message);
                 }
+                Line::TooLong => outcome.truncated = true,
                 Line::Exit(code) => {
                     outcome.exit_code = code;
                     return Ok(outcome);
