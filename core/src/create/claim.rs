@@ -11,6 +11,7 @@ use crate::{
     inventory::{Inventory, Template},
     io::Io,
     marks::{self, Mark, Notes, Reading},
+    place::was_destroyed,
     pve::PveError,
     reach,
     vmid::Vmid,
@@ -145,6 +146,11 @@ async fn whose<I: Io>(
         match edge.send(edge.pve.lxc(&mark.node, mark.vmid).config()).await {
             Ok(config) => {
                 if let Some(found) = ours(mark, &config.tags, &config.description) {
+                    let another = found.nonce != mark.nonce;
+                    // What a late clone has brought back after its deletion is nobody's to go on with.
+                    if another && was_destroyed(edge, &mark.node, mark.vmid, found.nonce).await {
+                        return Ok(Attempt::Taken);
+                    }
                     return Ok(claimed(found, &mark.node, true));
                 }
                 let text = config.description.as_deref().unwrap_or_default();
