@@ -15,7 +15,7 @@ use crate::{
     nonce::base32,
     place::place,
     read::gone,
-    request::{Metadata, Ttl, name_errors},
+    request::{Metadata, Ttl, key_error, name_errors},
     sandbox::SandboxId,
 };
 
@@ -52,7 +52,8 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<Mark, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
-    let errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+    let mut errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+    errors.extend(key_error(patch.metadata.iter().flatten().flat_map(BTreeMap::keys)));
     if !errors.is_empty() {
         return Err(Error::fields(errors));
     }

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish, start_and_probe},
+    finish::{carry_on, finish, give_up, start_and_probe},
     source::default_preset,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub async fn create<I: Io>(
     inventory.believe(edge).await?;
     let key = key.map(|key| Key::new(edge, caller, key, request));
     if let Some(key) = &key
-        && let Some(place) = replay(edge, caller, &inventory, key).await?
+        && let Some(place) = replay(edge, caller, &inventory, key, deadline).await?
     {
         let progress = finish(edge, Claimed::of(place), deadline).await?;
         return Ok(Created { progress, replayed: true });
@@ -131,6 +131,7 @@ async fn replay<I: Io>(
     caller: &Caller,
     inventory: &Inventory,
     key: &Key,
+    deadline: OffsetDateTime,
 ) -> Result<Option<Place>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
         guest
@@ -142,13 +143,7 @@ async fn replay<I: Io>(
     let unmarked = source::drawn(edge, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none() && it.row.kind == "lxc").collect();
     for guest in listed.into_iter().chain(unmarked) {
-        let node = guest.row.node.as_str();
-        let config = match edge.send(edge.pve.lxc(node, guest.vmid).config()).await {
-            Ok(config) => config,
-            Err(error) if error.is_missing() => continue,
-            Err(error) if error.is_final() => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let Some((node, config)) = claim::told(edge, guest, deadline).await? else { continue };
         let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
         let committed = matches!(reading, Reading::Committed(_));
         let Some(mark) = reading.mark().filter(|mark| {
@@ -159,7 +154,7 @@ async fn replay<I: Io>(
             continue;
         };
         // A late clone may have brought back what its owner has deleted.
-        if !committed && was_destroyed(edge, node, guest.vmid, mark.nonce).await {
+        if !committed && was_destroyed(edge, &node, guest.vmid, mark.nonce).await {
             continue;
         }
         key.check(mark)?;
@@ -170,7 +165,7 @@ async fn replay<I: Io>(
             ));
         }
         let mark = mark.clone();
-        return Ok(Some(Place { node: node.to_owned(), config, mark, committed }));
+        return Ok(Some(Place { node, config, mark, committed }));
     }
     Ok(None)
 }
@@ -195,7 +190,7 @@ fn intent<I: Io>(
         expires: None,
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         want: Want::On,
-        phase: Phase::Committed,
+        phase: Phase::Claimed,
         role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),

@@ -18,6 +18,7 @@ pub mod execd;
 pub mod health;
 pub mod inventory;
 pub mod io;
+pub mod json;
 pub mod marks;
 pub mod nonce;
 pub mod place;

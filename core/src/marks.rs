@@ -199,7 +199,9 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
     let line = description.and_then(notes::machine_line).filter(|mark| mark.vmid == vmid);
     match (head::read(vmid, tags), line) {
         (None, None) => Reading::Foreign,
-        (None, Some(line)) => Reading::Intent(line),
+        (None, Some(line)) if line.phase == Phase::Claimed => Reading::Intent(line),
+        // Whoever clears the tags makes no half-made guest of it: the next change writes them again.
+        (None, Some(line)) => Reading::Committed(line),
         // An admin who overwrites the notes erases nothing that matters.
         (Some(mut head), None) => {
             index::read(tags, &mut head);

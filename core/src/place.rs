@@ -55,23 +55,31 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
             Err(error) => return Err(not_ours_to_see(error)),
         }
     }
-    // A guest that its node does not know may have moved.
-    let inventory = Inventory::read(edge).await?;
-    let Some(guest) = inventory.guest(id.vmid) else {
-        inventory.believe(edge).await?;
-        return absent(edge, id).await;
-    };
-    let node = guest.row.node.clone();
-    if !inventory.is_online(&node) {
-        return match &guest.ours {
-            Some(it) if it.mark.nonce == id.nonce && may(caller, &it.mark, &edge.settings.deployment) => {
-                Ok(Found::Offline(Box::new(guest.clone())))
-            }
-            _ => Err(not_found(id)),
+    // A guest that its node does not know may have moved, and may move again
+    // meanwhile: only a listing that lacks it, read afterwards, proves that it is gone.
+    for _ in 0..3 {
+        let inventory = Inventory::read(edge).await?;
+        let Some(guest) = inventory.guest(id.vmid) else {
+            inventory.believe(edge).await?;
+            return absent(edge, id).await;
         };
+        let node = guest.row.node.as_str();
+        if !inventory.is_online(node) {
+            return match &guest.ours {
+                Some(it) if it.mark.nonce == id.nonce && may(caller, &it.mark, &edge.settings.deployment) => {
+                    Ok(Found::Offline(Box::new(guest.clone())))
+                }
+                _ => Err(not_found(id)),
+            };
+        }
+        match edge.send(edge.pve.lxc(node, id.vmid).config()).await {
+            Ok(config) => return prove(edge, caller, id, node, config).map(Found::here),
+            // A virtual machine of that number is a stranger.
+            Err(error) if error.is_missing() && guest.row.kind == "lxc" => {}
+            Err(error) => return Err(not_ours_to_see(error)),
+        }
     }
-    let config = edge.send(edge.pve.lxc(&node, id.vmid).config()).await.map_err(not_ours_to_see)?;
-    prove(edge, caller, id, &node, config).map(Found::here)
+    Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(1))
 }
 
 /// As [`find`], for what cannot be done to a sandbox that is not there.

@@ -20,6 +20,7 @@ use serde_json::Value;
 pub use self::refusal::{PveError, Refusal};
 use crate::{
     io::{Failure, NetError, Sent, Way, Whole},
+    json,
     secret::Secret,
 };
 
@@ -48,7 +49,7 @@ impl<T> Call<T> {
 
 /// PVE's data as what the call answers.
 pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
-    serde_json::from_value(data)
+    json::read(data)
         .map_err(|error| PveError::NotPve(format!("PVE's answer has an unexpected shape: {error}")))
 }
 

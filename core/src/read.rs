@@ -69,7 +69,7 @@ async fn exact<I: Io>(
         if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
             return Err(not_found(SandboxId::of(mark)));
         }
-        let progress = create::carry_on(edge, place, running, deadline).await?;
+        let progress = create::carry_on(edge, place, running, false, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }
@@ -211,7 +211,7 @@ fn item<I: Io>(
     let unknown = guest.row.status == "unknown" || guest.row.status.is_empty();
     let state = if is_offline {
         State::Error
-    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase == Phase::Committed {
+    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase != Phase::Error {
         State::Creating
     } else {
         state(mark, running || (unknown && mark.want == Want::On), now)

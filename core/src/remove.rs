@@ -55,7 +55,10 @@ pub async fn remove<I: Io>(
             // It may have moved; only a listing that lacks it proves that it is gone.
             let inventory = Inventory::read(edge).await?;
             match inventory.guest(id.vmid) {
-                None => return Ok(Removed::Done),
+                None => {
+                    inventory.believe(edge).await?;
+                    return Ok(Removed::Done);
+                }
                 Some(_) => continue,
             }
         }

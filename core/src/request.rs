@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
+    json,
     settings::Settings,
 };
 
@@ -21,6 +22,13 @@ const LONGEST_TTL: u64 = 1_000_000_000;
 
 /// A JSON body, or the field that is wrong with it.
 pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
+    json::read(value(headers, body)?).map_err(|wrong| {
+        let (field, fix) = wrong.into_parts();
+        Error::field(if field.is_empty() { "body".into() } else { field }, fix)
+    })
+}
+
+fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
     let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
     let is_json = kind.is_none_or(|it| {
         let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -31,35 +39,8 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))?;
-    // serde would take a list for a struct, in the order of its fields.
-    if !body.is_object() {
-        return Err(Error::field("body", "must be a JSON object"));
-    }
-    serde_json::from_value(body.clone()).map_err(|error| {
-        let refusal = |part| serde_json::from_value::<T>(part).err().map(|it| it.to_string());
-        let (field, fix) = blame("", &body, &refusal).unwrap_or_else(|| (String::new(), error.to_string()));
-        Error::field(if field.is_empty() { "body".into() } else { field }, fix)
-    })
-}
-
-/// The smallest part of a body that is refused by itself, such as `env.HOME` or `argv[1]`, and why.
-/// No field is required, so that a part which is right is taken without the others.
-fn blame(path: &str, part: &Value, refusal: &dyn Fn(Value) -> Option<String>) -> Option<(String, String)> {
-    let why = refusal(part.clone())?;
-    let smaller = match part {
-        Value::Object(members) => members.iter().find_map(|(name, member)| {
-            let dot = if path.is_empty() { "" } else { "." };
-            blame(&format!("{path}{dot}{name}"), member, &|it| refusal(json!({ name.as_str(): it })))
-        }),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .find_map(|(at, item)| blame(&format!("{path}[{at}]"), item, &|it| refusal(json!([it])))),
-        _ => None,
-    };
-    smaller.or_else(|| Some((path.to_owned(), why)))
+    serde_json::from_slice(body)
+        .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))
 }
 
 /// Tells a field that is `null` from one that is absent.
@@ -115,12 +96,7 @@ impl Metadata {
         if metadata.len() > METADATA_ENTRIES {
             errors.push(("metadata".to_owned(), format!("at most {METADATA_ENTRIES} entries")));
         }
-        for key in metadata.keys() {
-            if key.is_empty() || key.chars().count() > METADATA_KEY {
-                errors.push(("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")));
-                break;
-            }
-        }
+        errors.extend(key_error(metadata.keys()));
         let bytes = serde_json::to_string(metadata).map_or(0, |it| it.len());
         if bytes > METADATA_BYTES {
             let text =
@@ -129,6 +105,12 @@ impl Metadata {
         }
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
+}
+
+/// What is wrong with keys of metadata.
+pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
+    let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
+    bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
 }
 
 /// What is wrong with a name.

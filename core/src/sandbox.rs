@@ -215,7 +215,7 @@ pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
 /// state and not work to do.
 pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
     mark.want == Want::On
-        && mark.phase == Phase::Committed
+        && mark.phase != Phase::Error
         && mark.age(now) < FINISH_SECONDS
         && !mark.is_expired(now)
 }

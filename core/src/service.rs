@@ -2,6 +2,7 @@
 
 mod answer;
 mod asked;
+mod openapi;
 mod routes;
 
 use futures_util::Stream;

@@ -51,7 +51,7 @@ pub enum Verdict {
 
 /// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
-    let over = mark.expires.map(|it| now.unix_timestamp() - it).filter(|it| *it >= 0);
+    let over = mark.expires.map(|it| now.unix_timestamp().saturating_sub(it)).filter(|it| *it >= 0);
     match (mark.want, over) {
         // Condemning writes the moment as the expiry.
         (Want::Gone, Some(since)) if since >= CONDEMNED_SECONDS => Verdict::Delete,
@@ -59,11 +59,14 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
         (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
         (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
-        (Want::On, Some(_)) if mark.phase == Phase::Committed => match mark.on_expiry {
-            OnExpiry::Pause => Verdict::Pause,
-            _ => Verdict::Stop,
-        },
-        _ if !committed || (!running && is_coming_up(mark, now)) => Verdict::Finish,
+        // What runs all the same was to be stopped by somebody who died before that.
+        (want, Some(_)) if committed && (running || (want == Want::On && mark.phase != Phase::Error)) => {
+            match mark.on_expiry {
+                OnExpiry::Pause => Verdict::Pause,
+                _ => Verdict::Stop,
+            }
+        }
+        _ if is_coming_up(mark, now) && !(committed && running) => Verdict::Finish,
         _ => Verdict::Leave,
     }
 }
@@ -263,7 +266,7 @@ async fn act<I: Io>(
         }
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
-            carry_on(edge, place, false, now).await.map(|_| ())
+            carry_on(edge, place, false, false, now).await.map(|_| ())
         }
         Verdict::Delete => {
             destroy(edge, node, &config, mark.vmid).await?;

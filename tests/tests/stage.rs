@@ -112,6 +112,7 @@ impl Stage {
         let seed: [u8; 32] = Sha256::digest(self.dice.get().to_be_bytes()).into();
         let (io, service, platform) = (self.world.io_named(self.name), self.service.clone(), self.platform);
         let world = self.world.clone();
+        let (method, target) = (ask.method, ask.path.clone());
         Box::pin(async move {
             let response = handle(io, &service, platform, seed, ask.request()).await;
             let (head, body) = response.into_parts();
@@ -125,7 +126,10 @@ impl Stage {
                 }
             }
             let body = String::from_utf8(bytes).expect("answers are UTF-8");
-            Answer { status: head.status.as_u16(), headers: head.headers, body, at: world.now() }
+            let answer =
+                Answer { status: head.status.as_u16(), headers: head.headers, body, at: world.now() };
+            crate::contract::check(method, &target, &answer);
+            answer
         })
     }
 

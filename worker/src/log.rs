@@ -177,7 +177,7 @@ impl Visit for Recorder<'_> {
 
 fn write(level: Level, mut fields: Fields) {
     fields.insert("level".into(), level.as_str().into());
-    let line = Value::Object(fields).to_string();
+    let line = serde_json::to_string(&fields).unwrap_or_default();
     match level {
         Level::ERROR => console_error!("{line}"),
         Level::WARN => console_warn!("{line}"),

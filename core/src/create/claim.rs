@@ -8,11 +8,11 @@ use super::{Claimed, queue::Queue};
 use crate::{
     edge::Edge,
     error::{Code, Error},
-    inventory::{Inventory, Template},
+    inventory::{Guest, Inventory, Template},
     io::Io,
     marks::{self, Mark, Notes, Reading},
     place::was_destroyed,
-    pve::PveError,
+    pve::{PveError, lxc::Config},
     reach,
     vmid::Vmid,
 };
@@ -139,35 +139,32 @@ async fn whose<I: Io>(
     deadline: OffsetDateTime,
     unanswered: bool,
 ) -> Result<Attempt, Error> {
+    let mut node = mark.node.clone();
     loop {
         let claimed = |mark: Mark, node: &str, seen| {
             Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task: None, seen }))
         };
-        match edge.send(edge.pve.lxc(&mark.node, mark.vmid).config()).await {
+        match edge.send(edge.pve.lxc(&node, mark.vmid).config()).await {
             Ok(config) => {
                 if let Some(found) = ours(mark, &config.tags, &config.description) {
                     let another = found.nonce != mark.nonce;
                     // What a late clone has brought back after its deletion is nobody's to go on with.
-                    if another && was_destroyed(edge, &mark.node, mark.vmid, found.nonce).await {
+                    if another && was_destroyed(edge, &node, mark.vmid, found.nonce).await {
                         return Ok(Attempt::Taken);
                     }
-                    return Ok(claimed(found, &mark.node, true));
+                    return Ok(claimed(found, &node, true));
                 }
-                let text = config.description.as_deref().unwrap_or_default();
-                let unknown = config.lock.as_deref() == Some("create") && text.is_empty()
-                    || text.starts_with("qmclone temporary file");
-                if !unknown {
+                if !is_unknown_yet(&config) {
                     return Ok(Attempt::Taken);
                 }
             }
-            // On another node, or of another kind: the listing knows.
+            // Of another kind, or on another node, where the same key may have made it: the listing knows.
             Err(error) if error.is_missing() => {
                 let inventory = Inventory::read(edge).await?;
                 match inventory.guest(mark.vmid) {
-                    Some(guest) if guest.row.node != mark.node || guest.row.kind != "lxc" => {
-                        return Ok(Attempt::Taken);
-                    }
-                    _ => {}
+                    Some(guest) if guest.row.kind != "lxc" => return Ok(Attempt::Taken),
+                    Some(guest) => node.clone_from(&guest.row.node),
+                    None => {}
                 }
             }
             Err(error) if matches!(&error, PveError::Refused(it) if it.status == 403) => {}
@@ -178,12 +175,53 @@ async fn whose<I: Io>(
             return if unanswered {
                 Ok(claimed(mark.clone(), &mark.node, false))
             } else {
-                let text = format!("VMID {} is being taken, and PVE does not say by whom yet", mark.vmid);
-                Err(Error::new(Code::NoFreeVmid, text).retry_after(2))
+                Err(untold(mark.vmid))
             };
         }
         edge.pause(Duration::from_millis(400), deadline).await;
     }
+}
+
+/// Node and config of a guest that a key may have made, once they tell whose
+/// it is; `None` when it is gone, or not ours to see.
+pub(super) async fn told<I: Io>(
+    edge: &Edge<'_, I>,
+    guest: &Guest,
+    deadline: OffsetDateTime,
+) -> Result<Option<(String, Config)>, Error> {
+    let mut node = guest.row.node.clone();
+    loop {
+        match edge.send(edge.pve.lxc(&node, guest.vmid).config()).await {
+            Ok(config) if !is_unknown_yet(&config) => return Ok(Some((node, config))),
+            Ok(_) => {}
+            // It may have moved since the listing; only one that lacks it proves that it is gone.
+            Err(error) if error.is_missing() => match Inventory::read(edge).await?.guest(guest.vmid) {
+                None => return Ok(None),
+                Some(now) if now.row.node != node => {
+                    node.clone_from(&now.row.node);
+                    continue;
+                }
+                Some(_) => {}
+            },
+            Err(error) if error.is_final() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        if edge.now() >= deadline || edge.left() <= RESERVE {
+            return Err(untold(guest.vmid));
+        }
+        edge.pause(Duration::from_millis(400), deadline).await;
+    }
+}
+
+fn untold(vmid: Vmid) -> Error {
+    let text = format!("VMID {vmid} is being taken, and PVE does not say by whom yet");
+    Error::new(Code::NoFreeVmid, text).retry_after(2)
+}
+
+/// The first moment of a clone, when nothing tells yet whose it is.
+fn is_unknown_yet(config: &Config) -> bool {
+    let text = config.description.as_deref().unwrap_or_default();
+    config.lock.as_deref() == Some("create") && text.is_empty() || text.starts_with("qmclone temporary file")
 }
 
 /// The mark of a guest that this request made, or one with the same key.

@@ -13,6 +13,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     execd::Probe,
+    inventory::Inventory,
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
     place::Place,
@@ -67,7 +68,7 @@ pub(crate) async fn finish<I: Io>(
     };
     // Another request has committed it, and may have started it long ago.
     let running = place.committed && is_running(edge, &place.node, &place.mark).await;
-    carry_on(edge, *place, running, deadline).await
+    carry_on(edge, *place, running, true, deadline).await
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
@@ -93,7 +94,8 @@ async fn look<I: Io>(
             if let Some(cause) = failed(edge, task.as_ref()).await {
                 return Err(clone_failed(&cause, mark));
             }
-            if *seen && task.is_none() {
+            // It may have moved: only a listing that lacks it proves that it is gone.
+            if *seen && task.is_none() && Inventory::read(edge).await?.guest(mark.vmid).is_none() {
                 let text =
                     format!("the clone to VMID {} has failed and PVE has removed it; ask again", mark.vmid);
                 return Err(Error::new(Code::CloneFailed, text));
@@ -129,16 +131,18 @@ async fn look<I: Io>(
 }
 
 /// Commits, grows, starts and probes, as far as each is missing; `running` is
-/// what PVE said a moment ago, `false` where nobody asked.
+/// what PVE said a moment ago, `false` where nobody asked. Only a creation
+/// undoes what PVE refuses: a read never deletes, and the sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
     running: bool,
+    undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
     let now = edge.now();
-    let due = mark.want == Want::On && mark.phase == Phase::Committed && is_coming_up(&mark, now);
+    let due = is_coming_up(&mark, now);
     let progress =
         |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
@@ -157,7 +161,10 @@ pub(crate) async fn carry_on<I: Io>(
         }
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
-            Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
+            Err(commit::Failure::Final(cause)) if undoes => {
+                return Err(undo(edge, &node, &mark, cause).await);
+            }
+            Err(commit::Failure::Final(cause)) => return Err(cause),
             Err(commit::Failure::Again(error)) => {
                 tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
                 return Ok(progress(mark, config, false));
@@ -289,7 +296,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 }
 
 /// What cannot be finished is told, kept as `error`, and not tried again.
-async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
     let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;

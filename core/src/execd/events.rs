@@ -97,5 +97,6 @@ impl<I: Io> State<I> {
 
 /// JSON has no raw newline, so one `data:` line is enough.
 fn sse(event: &str, data: &Value) -> Vec<u8> {
+    let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: {event}\ndata: {data}\n\n").into_bytes()
 }

@@ -85,7 +85,7 @@ impl ExecRequest {
     /// The request that runs it.
     pub fn request(&self, base: &str, token: &Secret, way: Way) -> Request<Vec<u8>> {
         let body = json!({"command": self.line, "timeout_ms": self.timeout_ms});
-        post(base, token, way, body.to_string().into_bytes())
+        post(base, token, way, serde_json::to_vec(&body).unwrap_or_default())
     }
 }
 

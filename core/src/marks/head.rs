@@ -48,6 +48,8 @@ pub enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// Claimed by a clone; never in a tag.
+    Claimed,
     /// Committed; nothing is known against it.
     Committed,
     /// It cannot be finished; the machine line says why.
@@ -113,7 +115,7 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
             Want::Gone => 'g',
         },
         match mark.phase {
-            Phase::Committed => 'c',
+            Phase::Claimed | Phase::Committed => 'c',
             Phase::Error => 'e',
         },
     ];

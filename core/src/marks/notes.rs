@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Mark, OnExpiry};
+use super::{Mark, OnExpiry, Want};
+use crate::json;
 
 /// Line by which a hookscript hands the exec token to execd where PVE's `env`
 /// option does not exist (before 9.1).
@@ -41,7 +42,9 @@ impl Notes<'_> {
         let admin = if admin.is_empty() { admin } else { format!("{admin}\n\n") };
         let rest = format!("{admin}{token}{line}");
         let full = format!("{BEGIN}\n{}\n{END}\n\n{rest}", self.human());
-        [full, rest].into_iter().find(|it| it.chars().count() < LONGEST)
+        // What is condemned goes, with whatever was written about it.
+        let last = (self.mark.want == Want::Gone).then_some(line);
+        [full, rest].into_iter().chain(last).find(|it| it.chars().count() < LONGEST)
     }
 
     fn human(&self) -> String {
@@ -74,7 +77,7 @@ impl Notes<'_> {
 pub(super) fn machine_line(description: &str) -> Option<Mark> {
     let line = description.lines().rev().find(|it| it.starts_with(LINE))?;
     let line: Value = serde_json::from_slice(line.as_bytes()).ok()?;
-    serde_json::from_value(line).ok()
+    json::read(line).ok()
 }
 
 fn token_line(description: &str) -> Option<&str> {

@@ -197,6 +197,12 @@ fn refused(refusal: &Refusal) -> Error {
         _ if says("hostname lookup") || says("no such cluster node") => {
             Error::new(Code::NodeOffline, format!("{message}; is PVE_NODE right?"))
         }
+        // Between a look at it and this call; a look alone tells whether it is gone or on another node.
+        _ if says("onfiguration file") && says("does not exist") => Error::new(
+            Code::Conflict,
+            format!("the guest was deleted or moved at this moment; ask again ({message})"),
+        )
+        .retry_after(1),
         _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
         _ if says("No space left")
             || says("out of space")

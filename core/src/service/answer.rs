@@ -4,7 +4,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::MAX_BODY;
-use crate::error::{Code, Error};
+use crate::{
+    change,
+    error::{Code, Error},
+    marks::Mark,
+};
 
 /// The body of an answer: whole, or a stream of server-sent events.
 #[derive(Debug)]
@@ -66,4 +70,12 @@ pub(super) fn with<B>(mut response: Response<B>, name: &'static str, value: &str
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// With the ETag of what the answer shows.
+pub(super) fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
+    match mark {
+        Some(mark) => with(response, "etag", &change::etag(mark)),
+        None => response,
+    }
 }

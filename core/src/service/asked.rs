@@ -1,4 +1,4 @@
-//! What a request asks beside its body: by headers and query.
+//! What a request says beside its body: headers and query.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,6 @@ use crate::{error::Error, read::Filter};
 /// The longest that anybody may wait.
 const LONGEST_WAIT: u64 = 25;
 
-/// Whether output shall stream.
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
     accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
@@ -29,31 +28,47 @@ pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(None)
 }
 
-/// `Idempotency-Key`
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
-        _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
+    let mut values = headers.get_all("idempotency-key").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+            _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
+        },
+        // Whichever were taken, a retry through another proxy could take the other.
+        _ => Err(Error::field("Idempotency-Key", "must be sent once")),
     }
 }
 
-/// The query of a path; what a path does not know is refused.
+/// All of `If-Match`; what is no text in it matches nothing, and is not as good as absent.
+pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<_> =
+        headers.get_all("if-match").iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn of(request: &Request<Vec<u8>>) -> Result<Self, Error> {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
         let text = request.uri().query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
+    /// Refuses what is not known here, and what is said twice.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Error> {
         let known_name =
             |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
-        match self.0.iter().find(|(name, _)| !known_name(name)) {
-            None => Ok(()),
-            Some((name, _)) => Err(Error::field(name, "is not a query parameter of this path")),
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !known_name(name) {
+                return Err(Error::field(name, "is not a query parameter of this path"));
+            }
+            if self.0.iter().take(at).any(|(earlier, _)| earlier == name) {
+                return Err(Error::field(name, "must be given once"));
+            }
         }
+        Ok(())
     }
 
     pub(super) fn filter(&self) -> Result<Filter, Error> {
@@ -79,5 +94,63 @@ impl Query {
         }
         filter.metadata = metadata;
         Ok(filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(values: &[&'static [u8]], name: &'static str) -> HeaderMap {
+        values
+            .iter()
+            .map(|it| (name.parse().unwrap(), HeaderValue::from_bytes(it).unwrap()))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(HeaderMap::new(), |mut headers, (name, value): (http::HeaderName, _)| {
+                headers.append(name, value);
+                headers
+            })
+    }
+
+    #[test]
+    fn a_condition_that_is_no_text_is_still_a_condition() {
+        assert_eq!(if_match(&headers(&[], "if-match")), None);
+        assert_eq!(if_match(&headers(&[b"\"a\"", b"\"b\""], "if-match")).as_deref(), Some("\"a\",\"b\""));
+        assert!(if_match(&headers(&[b"\xff"], "if-match")).is_some());
+    }
+
+    #[test]
+    fn a_key_is_sent_once() {
+        let key = |values: &[&'static [u8]]| {
+            idempotency_key(&headers(values, "idempotency-key")).map(|it| it.map(str::to_owned)).ok()
+        };
+        assert_eq!(key(&[]), Some(None));
+        assert_eq!(key(&[b"a b"]), Some(Some("a b".into())));
+        assert_eq!((key(&[b""]), key(&[b"\xe4"]), key(&[b"a", b"a"])), (None, None, None));
+    }
+
+    #[test]
+    fn a_parameter_is_given_once() {
+        let filter = |query: &str| {
+            let request = Request::get(format!("/?{query}")).body(()).unwrap();
+            Query::of(&request).filter().map_err(|it| it.detail().to_owned())
+        };
+        assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
+        assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");
+        assert_eq!(filter("metadata.a=1&metadata.a=2").unwrap_err(), "metadata.a: must be given once");
+        for bad in [
+            "limit=0",
+            "limit=99999999999999999999",
+            "limit=%00",
+            "state=",
+            "cursor=-1",
+            "metadata=a",
+            "%FF=1",
+        ] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::{
     Body,
-    answer::{empty, plain, with},
-    asked::{Query, idempotency_key, wait, wants_events},
+    answer::{empty, plain, tagged, with},
+    asked::{Query, idempotency_key, if_match, wait, wants_events},
+    openapi::openapi,
 };
 use crate::{
     auth::Caller,
@@ -42,6 +43,8 @@ const DELETE_WAIT: Duration = Duration::from_secs(10);
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// The API's description.
+    OpenApi,
     /// Alive.
     Health,
     /// Provider reachable.
@@ -85,7 +88,8 @@ pub(super) enum Action {
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 20] = [
+pub(super) const ROUTES: [(&str, &str, Action); 21] = [
+    ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
     ("GET", "/api/config/sandbox", Action::Config),
@@ -156,19 +160,25 @@ pub(super) async fn answer<I: Io>(
     route: Result<Route, Vec<&'static str>>,
     request: Request<Vec<u8>>,
 ) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
-    if matches!(&route, Ok(route) if route.action == Action::Health) {
-        return Ok(plain(200, &json!({"status": "ok"})).map(Body::Whole));
+    match &route {
+        Ok(route) if route.action == Action::Health => return Ok(alive().map(Body::Whole)),
+        Ok(route) if route.action == Action::OpenApi => return Ok(openapi().map(Body::Whole)),
+        _ => {}
     }
     let caller = edge.settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
     })?;
     let route = route.map_err(|methods| unmatched(request.uri().path(), &methods))?;
-    let query = Query::of(&request)?;
+    let query = Query::of(&request);
     if route.action == Action::Exec && wants_events(request.headers()) {
         query.only(&[])?;
         return events(edge, &caller, &route.id, &request).await.map(|it| it.map(Body::Stream));
     }
     whole(edge, &caller, &route, &query, &request).await.map(|it| it.map(Body::Whole))
+}
+
+fn alive() -> Response<Vec<u8>> {
+    plain(200, &json!({"status": "ok"}))
 }
 
 fn unmatched(path: &str, methods: &[&str]) -> Error {
@@ -193,7 +203,8 @@ async fn whole<I: Io>(
     let id = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
     let (headers, body) = (request.headers(), request.body().as_slice());
     match route.action {
-        Action::Health => Ok(plain(200, &json!({"status": "ok"}))),
+        Action::Health => Ok(alive()),
+        Action::OpenApi => Ok(openapi()),
         Action::SandboxHealth => {
             let (healthy, report) = health::health(edge).await;
             Ok(plain(if healthy { 200 } else { 503 }, &report))
@@ -208,8 +219,7 @@ async fn whole<I: Io>(
         }
         Action::Patch => {
             let patch: Patch = read_json(headers, body)?;
-            let if_match = headers.get("if-match").and_then(|it| it.to_str().ok());
-            let mark = change::patch(edge, caller, &id()?, &patch, if_match).await?;
+            let mark = change::patch(edge, caller, &id()?, &patch, if_match(headers).as_deref()).await?;
             shown(edge, caller, &id()?, mark).await
         }
         Action::Delete => {
@@ -347,7 +357,9 @@ async fn create_sandbox<I: Io>(
     let status = match (sandbox.state, ready, replayed) {
         (State::Creating, ..) => 202,
         (_, _, true) => 200,
-        _ => 201,
+        (_, true, _) => 201,
+        // Over, or stopped by somebody, before it was up.
+        _ => 202,
     };
     let place = format!("/api/sandboxes/{}", sandbox.id);
     Ok(tagged(with(plain(status, &sandbox), "location", &place), Some(&mark)))
@@ -383,11 +395,4 @@ async fn events<I: Io>(
     let stream = execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem(""));
     let response = with(Response::new(stream), "content-type", "text/event-stream");
     Ok(with(response, "cache-control", "no-store"))
-}
-
-fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
-    match mark {
-        Some(mark) => with(response, "etag", &change::etag(mark)),
-        None => response,
-    }
 }

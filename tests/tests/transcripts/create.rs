@@ -21,7 +21,7 @@ fn cold() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -89,7 +89,7 @@ fn on_pve_8_the_token_travels_in_the_notes() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -126,7 +126,7 @@ fn on_pve_7_the_token_travels_in_the_notes() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -164,7 +164,7 @@ fn on_pve_8_without_a_hookscript_nothing_is_left() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -196,7 +196,7 @@ fn a_larger_disk() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -240,7 +240,7 @@ fn an_address_of_the_pool() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/200000/config
               200
@@ -276,7 +276,7 @@ fn a_replay() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=311483 hostname=vm-311483 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":311483,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=311483 hostname=vm-311483 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":311483,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
             GET /api2/json/nodes/pve1/lxc/311483/config
               200

@@ -1,0 +1,203 @@
+//! JSON values as types of ours, and where one is wrong.
+//!
+//! `serde_json::from_value` names no field, takes a list for a struct, and
+//! formats fractions for its messages, which is 5 % of a Worker's bundle.
+
+use std::fmt::Display;
+
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, Error, Expected, IntoDeserializer, Unexpected, Visitor},
+    forward_to_deserialize_any,
+};
+use serde_json::{Map, Value};
+
+/// The value as a `T`.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Wrong> {
+    T::deserialize(Json(value))
+}
+
+/// What is wrong with a value.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", .0.path, .0.fix)]
+pub struct Wrong(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: String,
+    fix: String,
+}
+
+impl Wrong {
+    /// Where, such as `env.HOME` or `argv[1]`, or nothing; and what would be right.
+    pub fn into_parts(self) -> (String, String) {
+        (self.0.path, self.0.fix)
+    }
+
+    fn under(mut self, segment: &str) -> Self {
+        let dot = if self.0.path.is_empty() || self.0.path.starts_with('[') { "" } else { "." };
+        self.0.path = format!("{segment}{dot}{}", self.0.path);
+        self
+    }
+
+    fn expected(what: &dyn Expected) -> Self {
+        Self::custom(format_args!("must be {what}"))
+    }
+}
+
+impl Error for Wrong {
+    fn custom<T: Display>(fix: T) -> Self {
+        Self(Box::new(Inner { path: String::new(), fix: fix.to_string() }))
+    }
+
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::expected(expected)
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::expected(expected)
+    }
+}
+
+struct Json(Value);
+
+impl Json {
+    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match (self.0.as_u64(), self.0.as_i64(), self.0.as_f64()) {
+            (Some(number), ..) => visitor.visit_u64(number),
+            (_, Some(number), _) => visitor.visit_i64(number),
+            (_, _, Some(number)) => visitor.visit_f64(number),
+            _ => Err(Wrong::expected(&visitor)),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Json {
+    type Error = Wrong;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Number(_) => self.number(visitor),
+            Value::String(text) => visitor.visit_string(text),
+            Value::Array(items) => visitor.visit_seq(Items(items.into_iter().enumerate())),
+            Value::Object(members) => visitor.visit_map(Members::of(members)),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Bool(value) => visitor.visit_bool(value),
+            _ => Err(Wrong::expected(&visitor)),
+        }
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        self.number(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        self.number(visitor)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        self.number(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::String(text) => visitor.visit_string(text),
+            _ => Err(Wrong::expected(&visitor)),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Array(items) => visitor.visit_seq(Items(items.into_iter().enumerate())),
+            _ => Err(Wrong::expected(&visitor)),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Object(members) => visitor.visit_map(Members::of(members)),
+            _ => Err(Wrong::expected(&visitor)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Object(members) => visitor.visit_map(Members::of(members)),
+            _ => Err(Wrong::custom("must be an object")),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::String(text) => visitor.visit_enum(text.into_deserializer()),
+            _ => Err(Wrong::custom("must be a string")),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u128 f32 f64 char str bytes byte_buf unit unit_struct newtype_struct
+        tuple tuple_struct identifier
+    }
+}
+
+struct Members {
+    left: serde_json::map::IntoIter,
+    name: String,
+    value: Value,
+}
+
+impl Members {
+    fn of(members: Map<String, Value>) -> Self {
+        Self { left: members.into_iter(), name: String::new(), value: Value::Null }
+    }
+}
+
+impl<'de> serde::de::MapAccess<'de> for Members {
+    type Error = Wrong;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Wrong> {
+        let Some(member) = self.left.next() else { return Ok(None) };
+        (self.name, self.value) = member;
+        let read: Result<_, Wrong> = seed.deserialize(self.name.as_str().into_deserializer());
+        read.map(Some).map_err(|error| error.under(&self.name))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
+        seed.deserialize(Json(self.value.take())).map_err(|error| error.under(&self.name))
+    }
+}
+
+struct Items(std::iter::Enumerate<std::vec::IntoIter<Value>>);
+
+impl<'de> serde::de::SeqAccess<'de> for Items {
+    type Error = Wrong;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Wrong> {
+        let Some((at, item)) = self.0.next() else { return Ok(None) };
+        seed.deserialize(Json(item)).map(Some).map_err(|error| error.under(&format!("[{at}]")))
+    }
+}

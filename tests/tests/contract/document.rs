@@ -1,0 +1,223 @@
+//! `core/openapi.json`, read as a validator of answers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use http::HeaderMap;
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+use crate::stage::Answer;
+
+const SOURCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/openapi.json"));
+/// What every HTTP answer may have without a word.
+const USUAL: [&str; 2] = ["content-type", "cache-control"];
+
+static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract {
+    document: serde_json::from_str(SOURCE).expect("openapi.json is JSON"),
+    validators: Mutex::default(),
+});
+
+type Check = Result<(), String>;
+
+/// The document, and the validators of what was needed of it.
+pub(crate) struct Contract {
+    document: Value,
+    validators: Mutex<BTreeMap<String, Arc<Validator>>>,
+}
+
+impl Contract {
+    /// The API's.
+    pub(crate) fn of_the_api() -> &'static Self {
+        &CONTRACT
+    }
+
+    /// Whether this answer is one that is documented for this request.
+    pub(crate) fn check(&self, method: &str, target: &str, answer: &Answer) -> Check {
+        let path = target.split('?').next().unwrap_or_default();
+        let responses = match self.item(path) {
+            None => {
+                &json!({"401": {"$ref": "#/components/responses/E401"}, "404": {"$ref": "#/components/responses/E404"}})
+            }
+            Some(item) => match item.get(method.to_lowercase()) {
+                None => {
+                    &json!({"401": {"$ref": "#/components/responses/E401"}, "405": {"$ref": "#/components/responses/E405"}})
+                }
+                Some(operation) => &operation["responses"],
+            },
+        };
+        let response = responses.get(answer.status.to_string()).ok_or("its status is not documented")?;
+        let response = self.resolved(response);
+        self.check_headers(&response["headers"], &answer.headers)?;
+        let Some(content) = response.get("content") else {
+            return if answer.body.is_empty() { Ok(()) } else { Err("it has a body".into()) };
+        };
+        let kind = answer.header("content-type");
+        match content.get(kind) {
+            None => Err(format!("{kind} is not documented")),
+            Some(media) if kind == "text/event-stream" => self.check_events(&media["x-events"], &answer.body),
+            Some(media) => self.closed(&media["schema"], &answer.json()),
+        }
+    }
+
+    /// The item of the path template that this path is of.
+    fn item(&self, path: &str) -> Option<&Value> {
+        let paths = self.document["paths"].as_object()?;
+        let fits = |template: &str| {
+            let (theirs, ours): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+            theirs.len() == ours.len()
+                && theirs.iter().zip(ours).all(|(it, our)| *it == our || *it == "{id}" && !our.is_empty())
+        };
+        paths.iter().find(|(template, _)| fits(template)).map(|(_, item)| item)
+    }
+
+    fn check_headers(&self, documented: &Value, headers: &HeaderMap) -> Check {
+        let documented: BTreeMap<String, &Value> = documented
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, header)| (name.to_lowercase(), self.resolved(header)))
+            .collect();
+        for name in headers.keys().filter(|it| !USUAL.contains(&it.as_str())) {
+            if !documented.contains_key(name.as_str()) {
+                return Err(format!("the header {name} is not documented"));
+            }
+        }
+        for (name, header) in documented {
+            let Some(value) = headers.get(&name) else {
+                if header["required"] == true {
+                    return Err(format!("the header {name} is missing"));
+                }
+                continue;
+            };
+            let text = value.to_str().map_err(|error| format!("{name}: {error}"))?;
+            let value = if header["schema"]["type"] == "integer" {
+                text.parse::<i64>().ok().map(Value::from)
+            } else {
+                None
+            };
+            let value = value.unwrap_or_else(|| text.into());
+            self.validate(&header["schema"], &value).map_err(|why| format!("the header {name}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_events(&self, documented: &Value, body: &str) -> Check {
+        for event in body.split_terminator("\n\n").filter(|it| !it.starts_with(':')) {
+            let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
+            let (kind, data) = parts.ok_or_else(|| format!("{event:?} is no event"))?;
+            let schema = documented.get(kind).ok_or_else(|| format!("the event {kind} is not documented"))?;
+            let data = serde_json::from_str(data).map_err(|error| format!("{data}: {error}"))?;
+            self.closed(schema, &data)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Contract::validate`], and what the schema does not name is refused: clients pass over
+    /// members that they do not know, and the document is to know all of them.
+    fn closed(&self, schema: &Value, value: &Value) -> Check {
+        let rows = value.get("items").and_then(Value::as_array).into_iter().flatten();
+        for row in rows {
+            let kind = if row.get("snapshotId").is_some() && row.get("id").is_none() {
+                "Snapshot"
+            } else {
+                "Sandbox"
+            };
+            self.closed(&json!({"$ref": format!("#/components/schemas/{kind}")}), row)?;
+        }
+        let mut schema = schema.clone();
+        if let Some(schema) =
+            schema.as_object_mut().filter(|it| it.contains_key("$ref") || it.contains_key("anyOf"))
+        {
+            schema.insert("unevaluatedProperties".into(), false.into());
+        }
+        self.validate(&schema, value)
+    }
+
+    /// Whether a value is what a schema of the document says.
+    pub(crate) fn validate(&self, schema: &Value, value: &Value) -> Check {
+        let validator = {
+            let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+            validators.entry(schema.to_string()).or_insert_with(|| Arc::new(self.validator(schema))).clone()
+        };
+        let wrong: Vec<String> =
+            validator.iter_errors(value).map(|it| format!("{}: {it}", it.instance_path())).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+
+    fn validator(&self, schema: &Value) -> Validator {
+        let mut root = schema.as_object().cloned().unwrap_or_default();
+        root.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+        root.insert("components".into(), self.document["components"].clone());
+        jsonschema::options()
+            .should_validate_formats(true)
+            .build(&Value::Object(root))
+            .expect("a valid schema")
+    }
+
+    fn resolved<'a>(&'a self, part: &'a Value) -> &'a Value {
+        match part["$ref"].as_str() {
+            Some(reference) => self.document.pointer(reference.trim_start_matches('#')).expect(reference),
+            None => part,
+        }
+    }
+
+    /// Calls `see` with the place, the schema and the value of each example.
+    pub(crate) fn examples(&self, see: &mut impl FnMut(&str, &Value, &Value)) {
+        examples("#", &self.document, see);
+    }
+
+    /// References to nothing, and components that nothing refers to.
+    pub(crate) fn loose_ends(&self) -> Vec<String> {
+        let mut used = BTreeSet::new();
+        references(&self.document, &mut used);
+        let mut loose: Vec<String> = used
+            .iter()
+            .filter(|it| self.document.pointer(it.trim_start_matches('#')).is_none())
+            .cloned()
+            .collect();
+        for (kind, components) in self.document["components"].as_object().into_iter().flatten() {
+            let names = components.as_object().into_iter().flat_map(Map::keys);
+            loose.extend(names.map(|name| format!("#/components/{kind}/{name}")).filter(|it| {
+                // Named by `security`; and the answer to what is no operation.
+                kind != "securitySchemes" && it != "#/components/responses/E405" && !used.contains(it)
+            }));
+        }
+        loose
+    }
+}
+
+fn examples(place: &str, part: &Value, see: &mut impl FnMut(&str, &Value, &Value)) {
+    let Value::Object(members) = part else {
+        for (at, item) in part.as_array().into_iter().flatten().enumerate() {
+            examples(&format!("{place}/{at}"), item, see);
+        }
+        return;
+    };
+    // Of a parameter, a header or a body: its schema stands beside. Of a schema: it is around.
+    let schema = members.get("schema").unwrap_or(part);
+    if let Some(example) = members.get("example") {
+        see(place, schema, example);
+    }
+    match members.get("examples") {
+        Some(Value::Array(list)) => list.iter().for_each(|it| see(place, part, it)),
+        Some(Value::Object(named)) => named.values().for_each(|it| see(place, schema, &it["value"])),
+        _ => {}
+    }
+    for (name, member) in members.iter().filter(|(name, _)| !name.starts_with("example")) {
+        examples(&format!("{place}/{name}"), member, see);
+    }
+}
+
+fn references(part: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|it| references(it, found));
+        }
+        Value::Array(items) => items.iter().for_each(|it| references(it, found)),
+        _ => {}
+    }
+}
