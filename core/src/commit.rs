@@ -199,14 +199,11 @@ fn marks_form<I: Io>(
             "PVE takes 8192 characters of notes: shorten the metadata, or what was written in the Notes tab",
         )
     })?;
-    let existing = config.tags.as_deref().unwrap_or_default();
-    // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
-    let expires = match marks::tagged_expiry(mark.vmid, existing) {
-        Some(Some(tagged)) if mark.expires.is_some_and(|it| (it - tagged).abs() <= 60) => Some(tagged),
-        _ => mark.expires,
-    };
-    let tags = marks::tags(existing, mark, expires, edge.settings.limits.tag_budget);
-    let mut form = vec![("tags", tags), ("description", description), ("digest", config.digest.clone())];
+    let mut form = vec![("description", description), ("digest", config.digest.clone())];
+    // What is half made never had tags, and is given up even where PVE refuses them.
+    if mark.phase != Phase::Claimed {
+        form.insert(0, ("tags", tags(edge, config, mark)));
+    }
     // A DELETE has no digest. One that is executed late, after a renewal or on the
     // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
     let protected = mark.want != Want::Gone && mark.role == Role::Sandbox;
@@ -214,6 +211,16 @@ fn marks_form<I: Io>(
         form.push(("protection", u8::from(protected).to_string()));
     }
     Ok(form)
+}
+
+fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> String {
+    let existing = config.tags.as_deref().unwrap_or_default();
+    // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
+    let expires = match marks::tagged_expiry(mark.vmid, existing) {
+        Some(Some(tagged)) if mark.expires.is_some_and(|it| it.abs_diff(tagged) <= 60) => Some(tagged),
+        _ => mark.expires,
+    };
+    marks::tags(existing, mark, expires, edge.settings.limits.tag_budget)
 }
 
 /// A clone has its template's address: the pool's, or DHCP, replaces it.
@@ -226,6 +233,10 @@ fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<St
         None => ("dhcp".to_owned(), None),
     };
     let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
+    // A static IPv6 address is the template's alone.
+    if net0.split(',').any(|it| it.starts_with("ip6=") && it.contains(':')) {
+        changes.extend([("ip6", None), ("gw6", None)]);
+    }
     if let Some(bridge) = &settings.bridge {
         changes.push(("bridge", Some(bridge.to_string())));
     }

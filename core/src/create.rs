@@ -7,6 +7,7 @@ mod claim;
 mod finish;
 mod queue;
 mod request;
+mod rival;
 mod source;
 
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use time::OffsetDateTime;
 
 pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish, start_and_probe},
+    finish::{carry_on, finish, give_up, start_and_probe},
     source::default_preset,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     io::Io,
     marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want, read as read_marks},
     nonce::Nonce,
-    place::{Place, may},
+    place::{Place, may, was_destroyed},
     pve::task::Upid,
     quota,
     sandbox::SandboxId,
@@ -77,7 +78,7 @@ pub async fn create<I: Io>(
     let sources = source::sources(edge.settings, &inventory, caller, request)?;
     let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
     quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
-    let free = source::free_vmids(edge, &inventory, key.as_ref())?;
+    let free = source::free_vmids(edge, &inventory, key.as_ref().map(|it| it.hash))?;
     let ttl = request.ttl(edge.settings)?;
     let intent = |vmid, node: &str, source: &Template| Mark {
         expires: ttl.after(edge.now().unix_timestamp()),
@@ -96,7 +97,6 @@ pub async fn create<I: Io>(
 /// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.
 pub(crate) struct Key {
     hash: KeyHash,
-    whole: [u8; 32],
     /// HMAC of the request under each of `EDGE_SECRET`, newest first.
     bodies: Vec<String>,
 }
@@ -108,10 +108,9 @@ impl Key {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let whole: [u8; 32] = hasher.finalize().into();
-        let [a, b, c, d, e, ..] = whole;
+        let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
         let bodies = edge.settings.secrets.bodies(&request.canonical());
-        Self { hash: KeyHash([a, b, c, d, e]), whole, bodies }
+        Self { hash: KeyHash([a, b, c, d, e]), bodies }
     }
 
     /// Refuses a key that came with another body.
@@ -141,7 +140,7 @@ async fn replay<I: Io>(
             .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
-    let unmarked = source::drawn(edge, inventory, key).filter_map(|vmid| inventory.guest(vmid));
+    let unmarked = source::drawn(edge, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none() && it.row.kind == "lxc").collect();
     for guest in listed.into_iter().chain(unmarked) {
         let Some((node, config)) = claim::told(edge, guest, deadline).await? else { continue };
@@ -154,6 +153,10 @@ async fn replay<I: Io>(
         }) else {
             continue;
         };
+        // A late clone may have brought back what its owner has deleted.
+        if !committed && was_destroyed(edge, &node, guest.vmid, mark.nonce).await {
+            continue;
+        }
         key.check(mark)?;
         if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(

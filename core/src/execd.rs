@@ -109,6 +109,7 @@ pub async fn collect<I: Io>(mut opened: Opened<I>, cap: usize) -> Result<Outcome
                     outcome.timed_out |= message.starts_with("timeout");
                     outcome.error = Some(message);
                 }
+                Line::TooLong => outcome.truncated = true,
                 Line::Exit(code) => {
                     outcome.exit_code = code;
                     return Ok(outcome);
@@ -149,6 +150,7 @@ pub enum Probe {
 
 /// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
 /// prove nothing: it needs no token, and a daemon without one lets everyone in.
+/// `spend` takes each of the two requests from what the platform allows.
 pub async fn probe<I: Io>(
     io: &I,
     base: &str,
@@ -156,16 +158,23 @@ pub async fn probe<I: Io>(
     token: &Secret,
     wrong: &Secret,
     deadline: OffsetDateTime,
+    spend: impl Fn() -> bool,
 ) -> Probe {
     let nothing = ExecRequest::nothing();
     let ask = async |token| match open(io, nothing.request(base, token, way), deadline).await {
         Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
         Err(error) => Err(error),
     };
+    if !spend() {
+        return Probe::NotYet;
+    }
     match ask(wrong).await {
         Ok(_) => return Probe::Open,
         Err(ExecError::Unauthorized) => {}
         Err(_) => return Probe::NotYet,
+    }
+    if !spend() {
+        return Probe::NotYet;
     }
     match ask(token).await {
         Ok(true) => Probe::Ready,

@@ -9,13 +9,13 @@ use time::OffsetDateTime;
 use crate::{
     auth::Caller,
     commit,
-    create::start_and_probe,
+    create::{give_up, start_and_probe},
     edge::Edge,
     error::{Code, Error},
     io::Io,
     marks::{Mark, Phase, Want},
     place::{Place, place},
-    pve::{PveError, task::Upid},
+    pve::{PveError, lxc::Config, task::Upid},
     read::gone,
     request::Ttl,
     sandbox::SandboxId,
@@ -57,7 +57,7 @@ pub struct PauseBody {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
-    /// Counts from now; without it an hour, for one that was paused or has expired.
+    /// Counts from now; without it an hour, for one that was paused or has expired, unless it never does.
     #[serde(deserialize_with = "crate::request::present")]
     pub ttl_seconds: Option<Option<u64>>,
 }
@@ -117,7 +117,7 @@ pub async fn start<I: Io>(
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused);
     let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
-        let over = mark.want == Want::Paused || mark.is_expired(now);
+        let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
         if let Some(ttl) = said.or(over.then(|| Ttl::default(edge.settings))) {
             mark.expires = ttl.after(now.unix_timestamp());
         }
@@ -132,8 +132,23 @@ pub async fn start<I: Io>(
     if !running && keeps == Some(Keeps::Memory) {
         return resume(edge, &node, &mark, deadline).await;
     }
-    let finished = start_and_probe(edge, &node, &config, &wanted, running, deadline).await?;
+    let finished = up(edge, &node, &config, &wanted, running, deadline).await?;
     Ok(Done { did: if running { Did::Nothing } else { Did::Started }, finished, keeps: None })
+}
+
+/// Starts it where it is not running and waits for its exec daemon; one that lets everyone in must not run on.
+async fn up<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    running: bool,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    match start_and_probe(edge, node, config, mark, running, deadline).await {
+        Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(edge, node, mark, error).await),
+        result => result,
+    }
 }
 
 /// Stops it: asks the guest, and after the timeout does it hard.
@@ -174,7 +189,7 @@ pub async fn reboot<I: Io>(
         Err(error) => return Err(refused(error, &mark)),
     };
     let ended = outcome(edge, &task, deadline).await?;
-    let finished = ended && start_and_probe(edge, &node, &config, &mark, true, deadline).await?;
+    let finished = ended && up(edge, &node, &config, &mark, true, deadline).await?;
     Ok(Done { did: Did::Rebooted, finished, keeps: None })
 }
 

@@ -118,17 +118,10 @@ pub async fn probe<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark:
     let token = Secret::new(token(edge.settings, mark));
     let wrong = Secret::new("0".repeat(64));
     for (base, way) in exec_bases(edge, node, config, mark.vmid).await {
-        if !edge.spend(1) {
-            break;
-        }
-        let deadline = edge.now() + std::time::Duration::from_secs(4);
-        match execd::probe(&edge.io, &base, way, &token, &wrong, deadline.min(edge.end())).await {
+        let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
+        match execd::probe(&edge.io, &base, way, &token, &wrong, deadline, || edge.spend(1)).await {
             Probe::NotYet => {}
-            // It answered, so it was asked twice.
-            found => {
-                edge.spend(1);
-                return found;
-            }
+            found => return found,
         }
     }
     Probe::NotYet

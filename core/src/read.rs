@@ -15,7 +15,7 @@ use crate::{
     marks::{Mark, OnExpiry, Phase, Want},
     place::{Found, Place, find, may, not_found, was_destroyed},
     reach,
-    sandbox::{Sandbox, SandboxId, State, is_coming_up, state},
+    sandbox::{FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, state},
     vmid::Vmid,
 };
 
@@ -53,7 +53,8 @@ async fn exact<I: Io>(
 ) -> Result<(Sandbox, Option<Mark>), Error> {
     let Place { node, config, mark, committed } = &place;
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
-    if locked_by_creation || (!committed && config.lock.is_some()) {
+    let given_up = !committed && mark.age(edge.now()) >= FINISH_SECONDS;
+    if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
         let at = reach::addresses(edge.settings, mark.vmid, None, None);
         let sandbox = Sandbox::new(mark, node, State::Creating, at, edge.now());
         return Ok((sandbox, Some(mark.clone())));
@@ -69,7 +70,7 @@ async fn exact<I: Io>(
         if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
             return Err(not_found(SandboxId::of(mark)));
         }
-        let progress = create::carry_on(edge, place, running, deadline).await?;
+        let progress = create::carry_on(edge, place, running, false, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }
@@ -77,8 +78,13 @@ async fn exact<I: Io>(
     let mut sandbox = Sandbox::new(mark, node, state(mark, running, now), at, now);
     if !committed {
         sandbox.state = State::Error;
-        sandbox.problem =
-            Some("its creation was given up before it was finished; the sweep removes it".into());
+        sandbox.problem = Some(match &config.lock {
+            None => "its creation was given up before it was finished; the sweep removes it".into(),
+            Some(lock) => format!(
+                "its creation has crashed and left it locked ({lock}); on node {node} run: pct unlock {}",
+                mark.vmid
+            ),
+        });
     }
     Ok((sandbox, Some(mark.clone())))
 }

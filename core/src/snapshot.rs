@@ -22,6 +22,7 @@ use crate::{
     place::may,
     preset::{PresetId, SnapshotId},
     pve::lxc::Config,
+    remove::destroy,
     sandbox::{SandboxId, stamp},
 };
 
@@ -189,7 +190,13 @@ pub async fn remove<I: Io>(
     if let Some(lock) = &config.lock {
         return Err(crate::commit::locked(lock, &mark));
     }
-    let task = edge.send(edge.pve.lxc(&node, mark.vmid).destroy()).await?;
+    // It has its sandbox's protection.
+    let task = destroy(edge, &node, &config, mark.vmid).await.map_err(|error| {
+        match error.is_digest_mismatch() || error.is_protected() {
+            true => Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1),
+            false => error.into(),
+        }
+    })?;
     match crate::wait::wait(edge, &task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),

@@ -19,7 +19,7 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
-    place::Place,
+    place::{Place, was_destroyed},
     power::halt,
     pve::lxc::Config,
     remove::destroy,
@@ -59,11 +59,14 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
         (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
         (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
-        (Want::On, Some(_)) if mark.phase != Phase::Error => match mark.on_expiry {
-            OnExpiry::Pause => Verdict::Pause,
-            _ => Verdict::Stop,
-        },
-        _ if !committed || (!running && is_coming_up(mark, now)) => Verdict::Finish,
+        // What runs all the same was to be stopped by somebody who died before that.
+        (want, Some(_)) if committed && (running || (want == Want::On && mark.phase != Phase::Error)) => {
+            match mark.on_expiry {
+                OnExpiry::Pause => Verdict::Pause,
+                _ => Verdict::Stop,
+            }
+        }
+        _ if is_coming_up(mark, now) && !(committed && running) => Verdict::Finish,
         _ => Verdict::Leave,
     }
 }
@@ -256,9 +259,14 @@ async fn act<I: Io>(
     let now = edge.now();
     match due {
         Verdict::Leave => Ok(()),
+        Verdict::Finish if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await => {
+            let text =
+                "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
+            Err(Error::new(Code::Condemned, text))
+        }
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
-            carry_on(edge, place, false, now).await.map(|_| ())
+            carry_on(edge, place, false, false, now).await.map(|_| ())
         }
         Verdict::Delete => {
             destroy(edge, node, &config, mark.vmid).await?;

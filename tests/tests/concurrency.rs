@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, pin::Pin};
 
+use pve_edge_tests::{sim::Spec, world::Fault};
 use time::OffsetDateTime;
 
 use crate::{
     client,
-    stage::{Answer, Ask, Stage, TEMPLATE},
+    stage::{Answer, Ask, Stage, TEMPLATE, vmid_of},
     truth::{all_committed, assert_honest},
 };
 
@@ -81,6 +82,29 @@ fn one_key_at_the_same_time_makes_one_sandbox() {
         assert!(answers.iter().flatten().all(|it| matches!(it.status, 200..=202)), "{answers:?}");
         stage.world.settle();
         assert_eq!(all_committed(&stage.world.sim()).len(), 1);
+    }
+}
+
+/// The first VMID that the key draws is taken in one request's listing and free in the other's.
+#[test]
+fn one_key_makes_one_sandbox_though_its_vmids_come_and_go() {
+    for held_back in [100, 400, 900, 1400, 2500] {
+        let stage = Stage::new();
+        let first = stage.ask(Ask::create_keyed("k")).id();
+        assert_eq!(stage.ask(Ask::end(&first)).status, 204);
+        stage.world.sim_mut().add(Spec::guest(vmid_of(&first)));
+        let slow = Fault::Slow(std::time::Duration::from_millis(held_back));
+        stage.world.fault_once(|seen| seen.path.ends_with("/clone"), slow);
+        let client = |stage: &Stage| stage.world.spawn(client::create(stage.clone(), Ask::create_keyed("k")));
+        let one = client(&stage);
+        stage.world.advance(time::Duration::milliseconds(60));
+        stage.world.sim_mut().admin_remove(vmid_of(&first));
+        let other = client(&stage);
+        stage.world.settle();
+        let ids = [one.take(), other.take()].map(|it| it.expect("both are served").id());
+        assert_eq!(ids[0], ids[1], "held back {held_back} ms\n{}", stage.told());
+        let sim = stage.world.sim();
+        assert_eq!((all_committed(&sim).len(), sim.guests().count()), (1, 2), "{}", stage.told());
     }
 }
 

@@ -60,6 +60,15 @@ fn every_operation_answers_as_it_is_documented() {
     ask(Ask::extend(&id, 300), 200);
     ask(Ask::exec(&id, "true"), 200);
     ask(Ask::exec(&id, "true").header("accept", "text/event-stream"), 200);
+    // A caller in a hurry gets a snapshot too.
+    let taken = ask(Ask::post(at("/snapshots"), json!({"name": "s"})).header("prefer", "wait=0"), 202);
+    let snapshot = taken.header("location").to_owned();
+    stage.world.settle();
+    ask(Ask::get(&snapshot).header("prefer", "wait=20"), 200);
+    ask(Ask::get("/api/snapshots"), 200);
+    ask(Ask::get(format!("/api/snapshots/{SNAPSHOT}")), 403);
+    ask(Ask::delete(&snapshot), 204);
+    ask(Ask::get(&snapshot), 404);
     ask(Ask::post(at("/reboot"), json!({"force": true})), 200);
     ask(Ask::post(at("/pause"), json!({"keeps": "memory"})), 422);
     ask(Ask::post(at("/pause"), json!({})).header("prefer", "wait=0"), 202);

@@ -116,6 +116,7 @@ fn create_with_a_key() {
             POST nodes/pve1/lxc/TEMPLATE/clone
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
+            GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec
@@ -158,6 +159,7 @@ fn get_of_a_half_made_one() {
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/tasks
+            GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             POST exec

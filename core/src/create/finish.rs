@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::Claimed;
+use super::{Claimed, rival::rival};
 use crate::{
     commit,
     edge::Edge,
@@ -68,7 +68,7 @@ pub(crate) async fn finish<I: Io>(
     };
     // Another request has committed it, and may have started it long ago.
     let running = place.committed && is_running(edge, &place.node, &place.mark).await;
-    carry_on(edge, *place, running, deadline).await
+    carry_on(edge, *place, running, true, deadline).await
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
@@ -116,7 +116,8 @@ async fn look<I: Io>(
     match reading {
         Reading::Intent(found) | Reading::Committed(found) if found.nonce == mark.nonce => {
             *seen = true;
-            if config.lock.is_some() {
+            // A lock is no matter for one that needs nothing any more.
+            if config.lock.is_some() && (!committed || is_coming_up(&found, edge.now())) {
                 return Ok(Look::NotYet(Box::new(found)));
             }
             let node = node.to_owned();
@@ -131,11 +132,13 @@ async fn look<I: Io>(
 }
 
 /// Commits, grows, starts and probes, as far as each is missing; `running` is
-/// what PVE said a moment ago, `false` where nobody asked.
+/// what PVE said a moment ago, `false` where nobody asked. Only a creation
+/// undoes what PVE refuses: a read never deletes, and the sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
     running: bool,
+    undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let Place { node, config, mark, committed } = place;
@@ -149,9 +152,20 @@ pub(crate) async fn carry_on<I: Io>(
     let mark = if committed {
         mark
     } else {
+        match rival(edge, &mark).await {
+            Ok(None) => {}
+            Ok(Some(vmid)) => return Err(undo(edge, &node, &mark, outdone(vmid)).await),
+            Err(error) => {
+                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
+                return Ok(progress(mark, config, false));
+            }
+        }
         match commit::first(edge, &node, &config, &mark).await {
             Ok(mark) => mark,
-            Err(commit::Failure::Final(cause)) => return Err(undo(edge, &node, &mark, cause).await),
+            Err(commit::Failure::Final(cause)) if undoes => {
+                return Err(undo(edge, &node, &mark, cause).await);
+            }
+            Err(commit::Failure::Final(cause)) => return Err(cause),
             Err(commit::Failure::Again(error)) => {
                 tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
                 return Ok(progress(mark, config, false));
@@ -168,6 +182,11 @@ pub(crate) async fn carry_on<I: Io>(
         Ok(ready) => Ok(progress(mark, config, ready)),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
+}
+
+fn outdone(vmid: u32) -> Error {
+    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
+    Error::new(Code::Conflict, text).retry_after(1)
 }
 
 /// The disk grows after the commit, and only when the preset's is larger.
@@ -278,7 +297,7 @@ fn clone_failed(cause: &str, mark: &Mark) -> Error {
 }
 
 /// What cannot be finished is told, kept as `error`, and not tried again.
-async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
     let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;
@@ -321,7 +340,9 @@ async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) 
             _ => "VMID is not ours any more; it was left alone".to_owned(),
         },
     };
-    Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail())).member("undo", outcome)
+    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
+    let told = told.member("undo", outcome);
+    cause.after().into_iter().fold(told, Error::retry_after)
 }
 
 /// A first wait, then others that grow: often a task takes about a second.

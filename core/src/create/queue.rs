@@ -14,6 +14,9 @@ use crate::{
 /// A lock that lasts this long is looked into.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 
+/// PVE's lock on the source of a clone.
+const CLONING: &str = "disk";
+
 /// Waiting for a template that others clone.
 pub(super) struct Queue<'a> {
     sources: Vec<&'a Template>,
@@ -46,11 +49,13 @@ impl<'a> Queue<'a> {
             self.sources.rotate_left(1);
         }
         let due = self.idle_at.map_or(now - since >= SUSPICIOUS, |at| now - at >= SUSPICIOUS);
-        if !due {
+        // A backup's lock, say, is no crashed clone's.
+        if !due || lock != CLONING {
             return Ok(());
         }
-        let tasks = edge.send(edge.pve.active_clones(&source.node, source.vmid)).await.unwrap_or_default();
-        if !tasks.is_empty() {
+        // A list that cannot be read proves nothing.
+        let clones = edge.send(edge.pve.active_clones(&source.node, source.vmid)).await;
+        if !clones.is_ok_and(|it| it.is_empty()) {
             self.idle_at = None;
             self.locked_since = Some(now);
         } else if self.idle_at.is_none() {

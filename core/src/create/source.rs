@@ -2,14 +2,14 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{CreateRequest, Key};
+use super::CreateRequest;
 use crate::{
     auth::Caller,
     edge::Edge,
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
-    marks,
+    marks::{self, KeyHash},
     place::may,
     preset::SnapshotId,
     sandbox::SandboxId,
@@ -20,6 +20,8 @@ use crate::{
 
 /// VMIDs that an Idempotency-Key draws before it goes on to the next free one.
 const CANDIDATES: u32 = 4;
+/// Free VMIDs after which the search for those that a key drew ends.
+const SPARE: usize = 8;
 
 /// The templates that can serve a request, the best first.
 pub(super) fn sources(
@@ -112,28 +114,29 @@ fn no_template(what: &str, all: &[Template]) -> Error {
     )
 }
 
-/// The VMIDs that a key draws: the same ones each time, until one was free.
+/// The VMIDs that a key draws: the same ones each time, until enough were free.
 pub(super) fn drawn<'a, I: Io>(
     edge: &'a Edge<'_, I>,
     inventory: &'a Inventory,
-    key: &'a Key,
+    key: KeyHash,
 ) -> impl Iterator<Item = Vmid> + 'a {
     let pool = Pool::of(edge.settings);
     let hashed = (0..CANDIDATES).filter_map(move |at| {
         let mut hasher = Sha256::new();
-        hasher.update(key.whole);
+        hasher.update(key.0);
         hasher.update(at.to_be_bytes());
         let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
         pool.at(u32::from_be_bytes([a, b, c, d]) % pool.size.max(1))
     });
-    let [a, b, c, d, ..] = key.whole;
+    let [a, b, c, d, _] = key.0;
     let start = u32::from_be_bytes([a, b, c, d]) % pool.size.max(1);
-    // Small ranges: on from a place that the key names, up to and with the first free one.
-    let mut over = false;
+    // Small ranges: on from a place that the key names. Not only to the first free
+    // one: what another request found taken may be free by now.
+    let mut spare = SPARE;
     let walked = (0..pool.size).filter_map(move |at| pool.at((start + at) % pool.size.max(1)));
     hashed.chain(walked.take_while(move |vmid| {
-        let go_on = !over;
-        over |= inventory.guest(*vmid).is_none();
+        let go_on = spare > 0;
+        spare -= usize::from(go_on && inventory.guest(*vmid).is_none());
         go_on
     }))
 }
@@ -142,7 +145,7 @@ pub(super) fn drawn<'a, I: Io>(
 pub(super) fn free_vmids<I: Io>(
     edge: &Edge<'_, I>,
     inventory: &Inventory,
-    key: Option<&Key>,
+    key: Option<KeyHash>,
 ) -> Result<Vec<Vmid>, Error> {
     let is_free = |vmid: &Vmid| inventory.guest(*vmid).is_none();
     let free: Vec<Vmid> = match key {

@@ -87,6 +87,9 @@ impl<I: Io> State<I> {
                 self.timed_out |= message.starts_with("timeout");
                 sse("error", &json!({"message": message}))
             }
+            Line::TooLong => {
+                sse("error", &json!({"message": "a line of output was too long, and is left out"}))
+            }
             Line::Exit(code) => {
                 self.over = true;
                 sse("exit", &json!({"exitCode": code, "timedOut": self.timed_out}))

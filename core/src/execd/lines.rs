@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// A command decides how long its lines are, and all instances of a Worker share 128 MB.
+const LONGEST: usize = 8 << 20;
+
 /// One line of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -11,6 +14,8 @@ pub enum Line {
     Stderr(String),
     /// The daemon's own words.
     Error(String),
+    /// One that was too long, and is left out.
+    TooLong,
     /// The last one.
     Exit(i32),
 }
@@ -19,6 +24,7 @@ pub enum Line {
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
+    too_long: bool,
 }
 
 impl Lines {
@@ -28,13 +34,23 @@ impl Lines {
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|it| *it == b'\n') {
             let (head, tail) = rest.split_at(at);
-            self.partial.extend_from_slice(head);
-            found.extend(parse(&self.partial));
+            self.keep(head);
+            found.extend(if self.too_long { Some(Line::TooLong) } else { parse(&self.partial) });
             self.partial.clear();
+            self.too_long = false;
             rest = tail.get(1..).unwrap_or_default();
         }
-        self.partial.extend_from_slice(rest);
+        self.keep(rest);
         found
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.too_long |= self.partial.len() + bytes.len() > LONGEST;
+        if self.too_long {
+            self.partial = Vec::new();
+        } else {
+            self.partial.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -76,6 +92,18 @@ mod tests {
         let mut lines = Lines::default();
         let found: Vec<Line> = text.as_bytes().chunks(16_384).flat_map(|it| lines.push(it)).collect();
         assert_eq!(found, [Line::Stderr(long + "\n")]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_left_out_and_not_kept() {
+        let mut lines = Lines::default();
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..64 {
+            assert_eq!(lines.push(&chunk), []);
+            assert!(lines.partial.capacity() <= 2 * LONGEST);
+        }
+        let found = lines.push(b"\n{\"type\":\"exit\",\"code\":0}\n");
+        assert_eq!(found, [Line::TooLong, Line::Exit(0)]);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Mark, OnExpiry};
+use super::{Mark, OnExpiry, Want};
 use crate::json;
 
 /// Line by which a hookscript hands the exec token to execd where PVE's `env`
@@ -42,7 +42,9 @@ impl Notes<'_> {
         let admin = if admin.is_empty() { admin } else { format!("{admin}\n\n") };
         let rest = format!("{admin}{token}{line}");
         let full = format!("{BEGIN}\n{}\n{END}\n\n{rest}", self.human());
-        [full, rest].into_iter().find(|it| it.chars().count() < LONGEST)
+        // What is condemned goes, with whatever was written about it.
+        let last = (self.mark.want == Want::Gone).then_some(line);
+        [full, rest].into_iter().chain(last).find(|it| it.chars().count() < LONGEST)
     }
 
     fn human(&self) -> String {

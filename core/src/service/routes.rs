@@ -357,7 +357,9 @@ async fn create_sandbox<I: Io>(
     let status = match (sandbox.state, ready, replayed) {
         (State::Creating, ..) => 202,
         (_, _, true) => 200,
-        _ => 201,
+        (_, true, _) => 201,
+        // Over, or stopped by somebody, before it was up.
+        _ => 202,
     };
     let place = format!("/api/sandboxes/{}", sandbox.id);
     Ok(tagged(with(plain(status, &sandbox), "location", &place), Some(&mark)))

@@ -31,6 +31,9 @@ const INDEPENDENT: [&str; 2] = ["lvmthin", "rbd"];
 /// A sandbox that is copied lives at least so long, since it is locked meanwhile.
 const OUTLAST_SECONDS: i64 = 3600;
 
+/// How long PVE may take for its own snapshot, before anything is copied.
+const SNAPSHOT: Duration = Duration::from_secs(20);
+
 /// `POST …/snapshots`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -77,7 +80,8 @@ pub async fn take<I: Io>(
     inventory.room_for_tags()?;
     let mark = intent(edge, caller, request, &source, &inventory)?;
     outlast(edge, &source).await?;
-    snapshot(edge, &source, &mark, deadline).await?;
+    // However short the caller waits: until PVE has its snapshot there is nothing that a later request could carry on.
+    snapshot(edge, &source, &mark, deadline.max(edge.deadline(SNAPSHOT))).await?;
     let config = copy(edge, &source, &mark, &inventory).await?;
     let (mark, ready) = advance(edge, &source.node, config, mark, deadline).await?;
     Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))

@@ -276,27 +276,29 @@ fn a_replay() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=856385 hostname=vm-856385 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=311483 hostname=vm-311483 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":311483,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
-            GET /api2/json/nodes/pve1/lxc/856385/config
+            GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            GET /api2/json/nodes/pve1/lxc/856385/config
+            GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            PUT /api2/extjs/nodes/pve1/lxc/856385/config tags=pe1.prod.856385.abuvloiazucki5ke.blue.1767229200.dnc.xfhr435u.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":856385,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-856385 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+            GET /api2/json/cluster/resources
               200
-            POST /api2/extjs/nodes/pve1/lxc/856385/status/start
+            PUT /api2/extjs/nodes/pve1/lxc/311483/config tags=pe1.prod.311483.abuvloiazucki5ke.blue.1767229200.dnc.xfhr435u.pve1;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":311483,"nonce":"abuvloiazucki5ke","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-311483 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
               200
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST /api2/extjs/nodes/pve1/lxc/311483/status/start
+              200
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
               401
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 201 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-856385.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-856385.sandbox.test/websockify","xterm":"https://port-39383-vm-856385.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-856385.sandbox.test/ws","socketIo":"wss://port-9776-vm-856385.sandbox.test/socket.io/"}}
+            = 201 {"id":"pvelxc-311483-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":311483,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-311483.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-311483.sandbox.test/websockify","xterm":"https://port-39383-vm-311483.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-311483.sandbox.test/ws","socketIo":"wss://port-9776-vm-311483.sandbox.test/socket.io/"}}
         "#]],
     );
     stage.world.advance(Duration::minutes(1));
@@ -306,17 +308,17 @@ fn a_replay() {
         expect![[r#"
             GET /api2/json/cluster/resources
               200
-            GET /api2/json/nodes/pve1/lxc/856385/config
+            GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            GET /api2/json/nodes/pve1/lxc/856385/config
+            GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            GET /api2/json/nodes/pve1/lxc/856385/status/current
+            GET /api2/json/nodes/pve1/lxc/311483/status/current
               200
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
               401
-            POST port-39375-vm-856385.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
               200
-            = 200 {"id":"pvelxc-856385-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":856385,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-856385.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-856385.sandbox.test/websockify","xterm":"https://port-39383-vm-856385.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-856385.sandbox.test/ws","socketIo":"wss://port-9776-vm-856385.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-311483-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":311483,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-311483.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-311483.sandbox.test/websockify","xterm":"https://port-39383-vm-311483.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-311483.sandbox.test/ws","socketIo":"wss://port-9776-vm-311483.sandbox.test/socket.io/"}}
         "#]],
     );
     let other = Ask::post("/api/sandboxes", json!({"name": "x"})).header("idempotency-key", "k1");
@@ -324,12 +326,12 @@ fn a_replay() {
         &stage,
         other,
         expect![[r#"
-        GET /api2/json/cluster/resources
-          200
-        GET /api2/json/nodes/pve1/lxc/856385/config
-          200
-        = 409 {"code":"idempotency-conflict","detail":"this Idempotency-Key made a sandbox from another request; use a new key for a new request","requestId":"4mmle6qulscxxtj2","retryable":false,"status":409,"title":"The Idempotency-Key was used for another request","type":"urn:pve-edge:problem:idempotency-conflict"}
-    "#]],
+            GET /api2/json/cluster/resources
+              200
+            GET /api2/json/nodes/pve1/lxc/311483/config
+              200
+            = 409 {"code":"idempotency-conflict","detail":"this Idempotency-Key made a sandbox from another request; use a new key for a new request","requestId":"4mmle6qulscxxtj2","retryable":false,"status":409,"title":"The Idempotency-Key was used for another request","type":"urn:pve-edge:problem:idempotency-conflict"}
+        "#]],
     );
 }
 
