@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use pve_edge_tests::{
-    sim::{Node, Setup, Sim, Spec},
+    sim::{Node, Reply, Setup, Sim, Spec},
     world::{Fault, Moment, World},
 };
 use serde_json::{Value, json};
@@ -353,4 +353,12 @@ fn a_crashed_creation_is_an_error_in_the_end() {
     let shown = stage.ask(Ask::one(&id));
     assert_eq!(shown.state(), "error", "{shown:?}");
     assert!(shown.json()["problem"].as_str().unwrap().contains("locked (create)"), "{shown:?}");
+}
+
+#[test]
+fn nothing_is_taken_of_what_is_half_made() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({}));
+    let taken = act(&stage, &id, "snapshots", json!({}));
+    assert_eq!((taken.status, taken.code()), (409, "still-creating".into()), "{taken:?}");
 }
