@@ -57,8 +57,7 @@ pub async fn patch<I: Io>(
     if !errors.is_empty() {
         return Err(Error::fields(errors));
     }
-    let now = edge.now().unix_timestamp();
-    update(edge, caller, id, &|mark| {
+    update(edge, caller, id, &|mark, now| {
         if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
             let text = "If-Match names another version of this sandbox: read it again";
             return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
@@ -96,30 +95,21 @@ pub async fn extend<I: Io>(
     id: &SandboxId,
     ttl: &Ttl,
 ) -> Result<Mark, Error> {
-    let now = edge.now().unix_timestamp();
-    update(edge, caller, id, &|mark| {
+    update(edge, caller, id, &|mark, now| {
         mark.expires = ttl.after(now);
         Ok(())
     })
     .await
 }
 
+/// `apply` is given the moment of the attempt that is written: of two
+/// renewals at once, the later one gives no less.
 async fn update<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    apply: commit::Apply<'_>,
+    apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
 ) -> Result<Mark, Error> {
-    let extends = edge.now();
-    let apply = |mark: &mut Mark| {
-        if mark.want == Want::Gone {
-            let text = "this sandbox is condemned and will be deleted; nothing can renew it";
-            return Err(Error::new(Code::Condemned, text));
-        }
-        apply(mark)?;
-        // What is over and stays over is gone for its owner too.
-        gone(mark, extends, id)
-    };
     for _ in 0..5 {
         let found = place(edge, caller, id).await?;
         if !found.committed {
@@ -130,6 +120,16 @@ async fn update<I: Io>(
             let text = "PVE takes no changes of a guest that is suspended: resume it first";
             return Err(Error::new(Code::Suspended, text));
         }
+        let now = edge.now();
+        let apply = |mark: &mut Mark| {
+            if mark.want == Want::Gone {
+                let text = "this sandbox is condemned and will be deleted; nothing can renew it";
+                return Err(Error::new(Code::Condemned, text));
+            }
+            apply(mark, now.unix_timestamp())?;
+            // What is over and stays over is gone for its owner too.
+            gone(mark, now, id)
+        };
         if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
             return Ok(mark);
         }

@@ -26,7 +26,7 @@ use crate::{
     io::Io,
     marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want, read as read_marks},
     nonce::Nonce,
-    place::{Place, may},
+    place::{Place, may, was_destroyed},
     pve::task::Upid,
     quota,
     sandbox::SandboxId,
@@ -153,6 +153,10 @@ async fn replay<I: Io>(
         }) else {
             continue;
         };
+        // A late clone may have brought back what its owner has deleted.
+        if !committed && was_destroyed(edge, &node, guest.vmid, mark.nonce).await {
+            continue;
+        }
         key.check(mark)?;
         if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(

@@ -62,6 +62,31 @@ impl Error for Wrong {
 struct Json(Value);
 
 impl Json {
+    /// Not in the callers, which are there once for each type.
+    #[inline(never)]
+    fn members(self) -> Result<Members, Wrong> {
+        match self.0 {
+            Value::Object(members) => Ok(Members::of(members)),
+            _ => Err(Wrong::custom("must be an object")),
+        }
+    }
+
+    #[inline(never)]
+    fn items(self) -> Result<Items, Wrong> {
+        match self.0 {
+            Value::Array(items) => Ok(Items(items.into_iter().enumerate())),
+            _ => Err(Wrong::custom("must be a list")),
+        }
+    }
+
+    #[inline(never)]
+    fn text(self) -> Result<String, Wrong> {
+        match self.0 {
+            Value::String(text) => Ok(text),
+            _ => Err(Wrong::custom("must be a string")),
+        }
+    }
+
     fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match (self.0.as_u64(), self.0.as_i64(), self.0.as_f64()) {
             (Some(number), ..) => visitor.visit_u64(number),
@@ -110,24 +135,15 @@ impl<'de> Deserializer<'de> for Json {
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        match self.0 {
-            Value::String(text) => visitor.visit_string(text),
-            _ => Err(Wrong::expected(&visitor)),
-        }
+        visitor.visit_string(self.text()?)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items(items.into_iter().enumerate())),
-            _ => Err(Wrong::expected(&visitor)),
-        }
+        visitor.visit_seq(self.items()?)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        match self.0 {
-            Value::Object(members) => visitor.visit_map(Members::of(members)),
-            _ => Err(Wrong::expected(&visitor)),
-        }
+        visitor.visit_map(self.members()?)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -136,10 +152,7 @@ impl<'de> Deserializer<'de> for Json {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Wrong> {
-        match self.0 {
-            Value::Object(members) => visitor.visit_map(Members::of(members)),
-            _ => Err(Wrong::custom("must be an object")),
-        }
+        visitor.visit_map(self.members()?)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -148,10 +161,7 @@ impl<'de> Deserializer<'de> for Json {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Wrong> {
-        match self.0 {
-            Value::String(text) => visitor.visit_enum(text.into_deserializer()),
-            _ => Err(Wrong::custom("must be a string")),
-        }
+        visitor.visit_enum(self.text()?.into_deserializer())
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -174,14 +184,22 @@ impl Members {
     fn of(members: Map<String, Value>) -> Self {
         Self { left: members.into_iter(), name: String::new(), value: Value::Null }
     }
+
+    #[inline(never)]
+    fn advance(&mut self) -> bool {
+        let Some(member) = self.left.next() else { return false };
+        (self.name, self.value) = member;
+        true
+    }
 }
 
 impl<'de> serde::de::MapAccess<'de> for Members {
     type Error = Wrong;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Wrong> {
-        let Some(member) = self.left.next() else { return Ok(None) };
-        (self.name, self.value) = member;
+        if !self.advance() {
+            return Ok(None);
+        }
         let read: Result<_, Wrong> = seed.deserialize(self.name.as_str().into_deserializer());
         read.map(Some).map_err(|error| error.under(&self.name))
     }

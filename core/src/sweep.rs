@@ -19,7 +19,7 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
-    place::Place,
+    place::{Place, was_destroyed},
     power::halt,
     pve::lxc::Config,
     remove::destroy,
@@ -259,6 +259,11 @@ async fn act<I: Io>(
     let now = edge.now();
     match due {
         Verdict::Leave => Ok(()),
+        Verdict::Finish if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await => {
+            let text =
+                "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
+            Err(Error::new(Code::Condemned, text))
+        }
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
             carry_on(edge, place, false, false, now).await.map(|_| ())

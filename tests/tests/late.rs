@@ -70,6 +70,20 @@ fn a_late_clone_brings_nothing_back() {
     );
 }
 
+/// Nor does the same key go on with what the late clone made.
+#[test]
+fn a_late_clone_is_not_what_its_key_makes_next() {
+    let stage = Stage::new();
+    stage.world.fault_once(|seen| seen.path.ends_with("/clone"), Fault::Late(LATE));
+    let first = stage.ask(Ask::create_keyed("k"));
+    assert_eq!((first.status, stage.ask(Ask::end(&first.id())).status), (201, 204));
+    stage.world.advance(time::Duration::minutes(1));
+    let next = stage.ask(Ask::create_keyed("k"));
+    assert_eq!(next.status, 201, "{next:?}\n{}", stage.told());
+    assert_ne!(next.id(), first.id());
+    assert_eq!(stage.ask(Ask::one(&first.id())).status, 404);
+}
+
 /// A PUT that is executed late has a digest that is not true any more.
 #[test]
 fn a_late_extend_does_not_undo_a_later_one() {

@@ -11,6 +11,7 @@ use crate::{
     inventory::{Guest, Inventory, Template},
     io::Io,
     marks::{self, Mark, Notes, Reading},
+    place::was_destroyed,
     pve::{PveError, lxc::Config},
     reach,
     vmid::Vmid,
@@ -146,6 +147,11 @@ async fn whose<I: Io>(
         match edge.send(edge.pve.lxc(&node, mark.vmid).config()).await {
             Ok(config) => {
                 if let Some(found) = ours(mark, &config.tags, &config.description) {
+                    let another = found.nonce != mark.nonce;
+                    // What a late clone has brought back after its deletion is nobody's to go on with.
+                    if another && was_destroyed(edge, &node, mark.vmid, found.nonce).await {
+                        return Ok(Attempt::Taken);
+                    }
                     return Ok(claimed(found, &node, true));
                 }
                 if !is_unknown_yet(&config) {

@@ -11,7 +11,8 @@ use crate::{
     error::Error,
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Want},
+    marks::{self, Mark, Reading, Want},
+    place::was_destroyed,
 };
 
 /// The VMID of another guest of this guest's key, or of one that PVE does not tell yet.
@@ -40,7 +41,13 @@ pub(super) async fn rival<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> Result<Opti
         let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
         // The first moment of a clone tells nobody whose it is.
         let unknown = config.lock.as_deref() == Some("create") && config.description.is_none();
-        if unknown || reading.mark().is_some_and(is_rival) {
+        if unknown {
+            return Ok(Some(guest.vmid.into()));
+        }
+        let Some(other) = reading.mark().filter(|it| is_rival(it)) else { continue };
+        // Nobody commits what a late clone has brought back after its deletion.
+        let committed = matches!(reading, Reading::Committed(_));
+        if committed || !was_destroyed(edge, &guest.row.node, guest.vmid, other.nonce).await {
             return Ok(Some(guest.vmid.into()));
         }
     }
