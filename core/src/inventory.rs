@@ -106,6 +106,8 @@ impl Inventory {
             // PVE tells late that a guest has become a template; of ours the tags know.
             .filter(|it| it.row.kind == "lxc" && (it.row.template != Some(false) || it.snapshot.is_some()))
             .filter(|it| !settings.vmid_range.contains(it.vmid))
+            // Without its owner a snapshot that goes would be everybody's.
+            .filter(|it| it.snapshot.as_ref().is_none_or(|it| it.mark.want == Want::On))
             .filter_map(|it| {
                 let own = it.snapshot.as_ref().map(|it| it.mark.clone());
                 let snapshot = marks::template(it.tags());
@@ -115,7 +117,7 @@ impl Inventory {
                     vmid: it.vmid,
                     node: it.row.node.clone(),
                     snapshot,
-                    own: own.filter(|it| it.want == Want::On),
+                    own,
                     lock: it.row.lock.clone(),
                 })
             })

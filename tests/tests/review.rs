@@ -354,3 +354,11 @@ fn a_crashed_creation_is_an_error_in_the_end() {
     assert_eq!(shown.state(), "error", "{shown:?}");
     assert!(shown.json()["problem"].as_str().unwrap().contains("locked (create)"), "{shown:?}");
 }
+
+#[test]
+fn nothing_is_taken_of_what_is_half_made() {
+    let stage = Stage::new();
+    let id = half_made(&stage, json!({}));
+    let taken = act(&stage, &id, "snapshots", json!({}));
+    assert_eq!((taken.status, taken.code()), (409, "still-creating".into()), "{taken:?}");
+}

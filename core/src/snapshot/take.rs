@@ -72,6 +72,10 @@ pub async fn take<I: Io>(
     }
     let source = place(edge, caller, id).await?;
     gone(&source.mark, edge.now(), id)?;
+    if !source.committed {
+        let text = format!("{id} is still being created; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(2));
+    }
     if let Some(lock) = &source.config.lock {
         return Err(commit::locked(lock, &source.mark));
     }
