@@ -50,7 +50,7 @@ impl Ends {
     }
 }
 
-/// Serves `handler` until `stop` ends; what is then still open is cut after [`GRACE`].
+/// Serves `handler` until `stop` ends; what is then still open is cut after two seconds.
 pub async fn serve<H, F>(listener: TcpListener, handler: H, stop: impl Future<Output = ()>)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
