@@ -8,7 +8,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Reading, Role},
     nonce::Nonce,
-    pve::{PveError, lxc::Config, task::Task},
+    pve::{PveError, lxc::Config},
     sandbox::SandboxId,
     vmid::Vmid,
 };
@@ -161,7 +161,7 @@ pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid, no
     }
     let since = nonce.birth().unix_timestamp() + 1;
     let tasks = edge.send(edge.pve.destructions(node, vmid, since)).await.unwrap_or_default();
-    tasks.iter().any(Task::may_count)
+    tasks.iter().any(|it| it.destroys(vmid, since) && it.may_count())
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

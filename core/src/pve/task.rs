@@ -77,6 +77,15 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it is a destruction of this guest that began at `since` or later:
+    /// asked of the UPID too, since a filter that is passed over tells nothing.
+    pub fn destroys(&self, vmid: impl fmt::Display, since: i64) -> bool {
+        let mut parts = self.upid.split(':').skip(4);
+        let began = parts.next().and_then(|it| i64::from_str_radix(it, 16).ok());
+        let (kind, id) = (parts.next(), parts.next());
+        kind == Some("vzdestroy") && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
+    }
+
     /// Whether it runs or has succeeded.
     pub fn may_count(&self) -> bool {
         self.status.as_deref().is_none_or(|it| it == "OK" || it == "RUNNING" || it.starts_with("WARNINGS:"))
