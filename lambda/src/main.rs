@@ -96,7 +96,8 @@ fn platform(streams: bool, max_wait: Duration) -> Platform {
         max_wait,
         requests: 200,
         parallel: 4,
-        answer_bytes: 4 << 20,
+        // Both streams of a command must fit the 6 MB of an answer.
+        answer_bytes: 3_100_000,
         streams,
         private_network: true,
         unverified_tls: true,
