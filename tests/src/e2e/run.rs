@@ -47,7 +47,9 @@ pub async fn run(combination: Combination, filter: &str) -> Tally {
     println!("-- {place}: started in {:.1} s", start.elapsed().as_secs_f64());
     let before = rig.cluster.strangers().await;
     let wanted = ALL.iter().filter(|it| it.name.contains(filter) && it.applies(target));
-    let mut outcomes = stream::iter(wanted.map(|it| attempt(it, &rig))).buffer_unordered(AT_ONCE);
+    // With six, the emulator has been seen never to deliver an answer of 4 MB.
+    let at_once = if matches!(target, Target::Lambda | Target::LambdaStreaming) { 3 } else { AT_ONCE };
+    let mut outcomes = stream::iter(wanted.map(|it| attempt(it, &rig))).buffer_unordered(at_once);
     while let Some((name, outcome, seconds)) = outcomes.next().await {
         tally.tell(&place, &format!("{name}  ({seconds:.1} s)"), outcome);
     }
