@@ -1,6 +1,6 @@
 //! The guest agent, as PVE passes it on [qemu-server `API2/Qemu/Agent.pm`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -94,7 +94,8 @@ pub(crate) fn exec(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     }
     let vmid = call.vmid();
     let program = Program { arguments, input: call.get("input-data").map(str::to_owned) };
-    let job = sim.job(vmid, command(&program.arguments), Some(program), None);
+    let (command, allowed) = command(&program.arguments);
+    let job = sim.job(vmid, command, Some(program), allowed);
     let (output, took) = collected(job.lines());
     sim.agents.last += 1;
     let pid = 1000 + sim.agents.last;
@@ -189,7 +190,9 @@ fn collected(lines: Vec<ExecLine>) -> (Output, Option<time::Duration>) {
     for line in lines {
         match line {
             ExecLine::Stdout(line) => add(&mut output.out, &line),
-            ExecLine::Stderr(line) | ExecLine::Error(line) => add(&mut output.err, &line),
+            ExecLine::Stderr(line) => add(&mut output.err, &line),
+            // Only execd has words of its own.
+            ExecLine::Error(_) => {}
             ExecLine::Exit(code) => output.code = code,
             ExecLine::Wait(wait) => took = took.map(|took| took + wait),
             ExecLine::Cut => took = None,
@@ -198,13 +201,24 @@ fn collected(lines: Vec<ExecLine>) -> (Output, Option<time::Duration>) {
     (output, took)
 }
 
-/// The command that a shell was given, or all arguments: what a test's runner sees.
-pub(crate) fn command(arguments: &[String]) -> String {
+/// The command that a shell was given, or all arguments: what a test's runner
+/// sees, and for how long it may. A script that is about `"$0"` runs its first
+/// argument, under `timeout` for as many seconds as the second says.
+fn command(arguments: &[String]) -> (String, Option<Duration>) {
     let shell = |program: &str| matches!(program.rsplit('/').next(), Some("sh" | "bash" | "dash"));
     match arguments {
-        [program, flag, command, ..] if shell(program) && flag.starts_with('-') && flag.ends_with('c') => {
-            command.clone()
+        [program, flag, script, rest @ ..]
+            if shell(program) && flag.starts_with('-') && flag.ends_with('c') =>
+        {
+            match rest {
+                [line, rest @ ..] if script.contains("\"$0\"") => {
+                    let seconds =
+                        rest.first().filter(|_| script.contains("timeout ")).and_then(|it| it.parse().ok());
+                    (line.clone(), seconds.map(Duration::from_secs_f64))
+                }
+                _ => (script.clone(), None),
+            }
         }
-        all => all.join(" "),
+        all => (all.join(" "), None),
     }
 }
