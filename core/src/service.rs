@@ -10,12 +10,14 @@ use http::{Request, Response};
 use tracing::Instrument;
 
 pub use self::answer::{Body, too_large};
-use self::{answer::problem, routes::Route};
+use self::{
+    answer::{REQUEST_ID, problem, request_id, with},
+    routes::Route,
+};
 use crate::{
     edge::Edge,
     error::{Code, Error},
     io::{Io, NetError, Platform},
-    nonce::base32,
     pve::Pve,
     settings::Settings,
     sweep::sweep,
@@ -72,7 +74,7 @@ pub async fn handle<I: Io>(
     seed: [u8; 32],
     request: Request<Vec<u8>>,
 ) -> Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
-    let request_id = base32(seed.get(16..26).unwrap_or_default());
+    let request_id = request_id(&seed);
     let start = io.now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = routes::find(&method, &path);
@@ -91,10 +93,7 @@ pub async fn handle<I: Io>(
     .instrument(span.clone())
     .await;
     let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(Body::Whole));
-    let mut response = response;
-    if let Ok(value) = request_id.parse() {
-        response.headers_mut().insert("x-request-id", value);
-    }
+    let response = with(response, REQUEST_ID, &request_id);
     let ms = (clock.now() - start).whole_milliseconds() as i64;
     span.in_scope(|| tracing::info!(status = response.status().as_u16(), ms, "answer"));
     response

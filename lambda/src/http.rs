@@ -34,7 +34,7 @@ pub async fn answer(
 
 /// The answer to a request whose body is larger than [`MAX_BODY`].
 pub fn too_large() -> Response<AnswerBody> {
-    service::too_large().map(whole)
+    service::too_large(seed()).map(whole)
 }
 
 /// All of a body.

@@ -12,7 +12,7 @@ use pve_edge_tests::{
 };
 
 use self::{actor::Actor, book::Book};
-use crate::stage::{Ask, Stage, plain_sim};
+use crate::stage::{Ask, Stage, sim_of};
 
 /// Worlds that every run goes through.
 const SEEDS: u64 = 150;
@@ -22,8 +22,8 @@ const FOUND: [u64; 2] = [275, 665];
 #[test]
 fn whatever_the_order_nothing_is_lost_doubled_or_touched() {
     match std::env::var("PVE_EDGE_SEED").ok().and_then(|it| it.parse().ok()) {
-        Some(seed) => world_of(seed),
-        None => (0..SEEDS).chain(FOUND).for_each(world_of),
+        Some(seed) => world_of(Kind::Lxc, seed),
+        None => (0..SEEDS).chain(FOUND).for_each(|seed| world_of(Kind::Lxc, seed)),
     }
 }
 
@@ -39,9 +39,9 @@ impl Drop for Tell {
     }
 }
 
-fn world_of(seed: u64) {
+fn world_of(kind: Kind, seed: u64) {
     let mut dice = Dice(seed);
-    let stage = stage_of(seed, &mut dice);
+    let stage = stage_of(kind, seed, &mut dice);
     let _tell = Tell(seed, stage.clone());
     let book = Rc::new(RefCell::new(Book::new(&stage.world.sim())));
     let watching = book.clone();
@@ -63,17 +63,17 @@ fn world_of(seed: u64) {
 }
 
 /// Two nodes, others' guests, a neighbour deployment; tasks of uneven length.
-fn stage_of(seed: u64, dice: &mut Dice) -> Stage {
+fn stage_of(kind: Kind, seed: u64, dice: &mut Dice) -> Stage {
     let mut setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], seed, ..Setup::default() };
     setup.clone_secs = time::Duration::milliseconds(200 + dice.below(3000) as i64);
     setup.start_secs = time::Duration::milliseconds(200 + dice.below(2000) as i64);
-    let mut sim = plain_sim(setup);
+    let mut sim = sim_of(kind, setup);
     sim.add(Spec::guest(100).running());
-    sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(101) });
+    sim.add(Spec::vm(101));
     sim.add(Spec::guest(200_001).description("somebody's"));
     let world = pve_edge_tests::world::World::new(sim, seed);
     // A small range: VMIDs are drawn twice, and met again.
-    let stage = Stage::of(world, &[("PVE_VMID_RANGE", "200000-200011")]);
+    let stage = Stage::of_kind(kind, world, &[("PVE_VMID_RANGE", "200000-200011")]);
     let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging"), ("PVE_VMID_RANGE", "200000-200011")]);
     assert_eq!(staging.ask(Ask::create_keyed("shared-0")).status, 201);
     stage.world.latency(1, 1 + dice.below(400));

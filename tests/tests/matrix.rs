@@ -3,9 +3,10 @@
 
 mod after;
 mod before;
+mod containers;
 
-use expect_test::{Expect, expect};
-use pve_edge_tests::world::Fault;
+use expect_test::Expect;
+use pve_edge_tests::{sim::Kind, world::Fault};
 
 use self::{
     after::Case,
@@ -35,8 +36,14 @@ fn faults() -> Vec<Fault> {
 
 /// Runs an operation once as it is, which tells its requests, then once for
 /// each request, each fault, and each of two moments of asking again.
-fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reached: Expect, case: Case) {
-    let (stage, _) = crowded();
+fn run(
+    kind: Kind,
+    prepare: impl Fn(&Stage) -> String,
+    operation: impl Fn(&str) -> Ask,
+    reached: Expect,
+    case: Case,
+) {
+    let (stage, _) = crowded(kind);
     let id = prepare(&stage);
     let before = stage.world.requests().len();
     let answer = stage.ask(operation(&id));
@@ -48,7 +55,7 @@ fn run(prepare: impl Fn(&Stage) -> String, operation: impl Fn(&str) -> Ask, reac
         for fault in faults() {
             for at_once in [true, false] {
                 let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
-                let (stage, neighbours) = crowded();
+                let (stage, neighbours) = crowded(kind);
                 one(
                     &stage,
                     &neighbours,
@@ -96,7 +103,7 @@ fn shape(method: &str, path: &str) -> String {
     let path = path.split('?').next().unwrap_or(path);
     let segments = path.trim_start_matches("/api2/").split('/').skip(1).map(|it| match it {
         it if it.starts_with("UPID") => "UPID",
-        "9000" => "TEMPLATE",
+        "9000" | "9100" => "TEMPLATE",
         it if it.parse::<u32>().is_ok() => "VMID",
         it => it,
     });
@@ -105,159 +112,37 @@ fn shape(method: &str, path: &str) -> String {
 
 const CREATE: &str = "k1";
 
-#[test]
-fn create_with_a_key() {
-    run(
-        |_| String::new(),
-        |_| Ask::create_keyed(CREATE),
-        expect![[r#"
-            GET cluster/resources
-            GET nodes/pve1/lxc/TEMPLATE/config
-            POST nodes/pve1/lxc/TEMPLATE/clone
-            GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
-            GET cluster/resources
-            PUT nodes/pve1/lxc/VMID/config
-            POST nodes/pve1/lxc/VMID/status/start
-            POST exec
-            POST exec
-            POST exec
-            POST exec
-            POST exec"#]],
-        after::created_with_a_key,
-    );
+fn create_with_a_key(kind: Kind, reached: Expect) {
+    run(kind, |_| String::new(), |_| Ask::create_keyed(CREATE), reached, after::created_with_a_key);
 }
 
-#[test]
-fn create_without_a_key() {
-    run(
-        |_| String::new(),
-        |_| Ask::create(),
-        expect![[r#"
-            GET cluster/resources
-            GET nodes/pve1/lxc/TEMPLATE/config
-            POST nodes/pve1/lxc/TEMPLATE/clone
-            GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
-            PUT nodes/pve1/lxc/VMID/config
-            POST nodes/pve1/lxc/VMID/status/start
-            POST exec
-            POST exec
-            POST exec
-            POST exec
-            POST exec"#]],
-        after::created_without_a_key,
-    );
+fn create_without_a_key(kind: Kind, reached: Expect) {
+    run(kind, |_| String::new(), |_| Ask::create(), reached, after::created_without_a_key);
 }
 
-#[test]
-fn get_of_a_half_made_one() {
+fn get_of_a_half_made_one(kind: Kind, reached: Expect) {
     let operation = |id: &str| Ask::one(id).header("prefer", "wait=20");
-    run(
-        before::half_made,
-        operation,
-        expect![[r#"
-            GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/tasks
-            GET cluster/resources
-            PUT nodes/pve1/lxc/VMID/config
-            POST nodes/pve1/lxc/VMID/status/start
-            POST exec
-            POST exec
-            POST exec
-            POST exec
-            POST exec"#]],
-        after::polled,
-    );
+    run(kind, before::half_made, operation, reached, after::polled);
 }
 
-#[test]
-fn patch() {
+fn patch(kind: Kind, young: Expect, old: Expect) {
     let body = serde_json::json!({"metadata": {"pr": "7"}});
     let operation = |id: &str| Ask::patch(format!("/api/sandboxes/{id}"), body.clone());
-    run(
-        before::running,
-        operation,
-        expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST exec
-        POST exec"#]],
-        after::patched,
-    );
-    run(
-        before::long_running,
-        operation,
-        expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
-        after::patched,
-    );
+    run(kind, before::running, operation, young, after::patched);
+    run(kind, before::long_running, operation, old, after::patched);
 }
 
-#[test]
-fn extend() {
+fn extend(kind: Kind, young: Expect, old: Expect) {
     let operation = |id: &str| Ask::extend(id, 7200);
-    run(
-        before::running,
-        operation,
-        expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST exec
-        POST exec"#]],
-        after::extended,
-    );
-    run(
-        before::long_running,
-        operation,
-        expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
-        after::extended,
-    );
+    run(kind, before::running, operation, young, after::extended);
+    run(kind, before::long_running, operation, old, after::extended);
 }
 
-#[test]
-fn delete() {
-    run(
-        before::running,
-        Ask::end,
-        expect![[r#"
-            GET nodes/pve1/lxc/VMID/config
-            PUT nodes/pve1/lxc/VMID/config
-            DELETE nodes/pve1/lxc/VMID
-            GET nodes/pve1/tasks/UPID/status"#]],
-        after::deleted,
-    );
-    run(
-        before::long_running,
-        Ask::end,
-        expect![[r#"
-            GET nodes/pve1/lxc/VMID/config
-            PUT nodes/pve1/lxc/VMID/config
-            DELETE nodes/pve1/lxc/VMID
-            GET nodes/pve1/tasks/UPID/status"#]],
-        after::deleted,
-    );
+fn delete(kind: Kind, young: Expect, old: Expect) {
+    run(kind, before::running, Ask::end, young, after::deleted);
+    run(kind, before::long_running, Ask::end, old, after::deleted);
 }
 
-#[test]
-fn exec() {
-    run(
-        before::running,
-        |id| Ask::exec(id, after::COMMAND),
-        expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        POST exec"#]],
-        after::executed,
-    );
+fn exec(kind: Kind, reached: Expect) {
+    run(kind, before::running, |id| Ask::exec(id, after::COMMAND), reached, after::executed);
 }

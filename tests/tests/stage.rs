@@ -9,7 +9,7 @@ use pve_edge_core::{
     service::{Body, Service, handle},
 };
 use pve_edge_tests::{
-    sim::{Setup, Sim, Spec, TOKEN, execd::ExecLine},
+    sim::{Kind, Setup, Sim, Spec, TOKEN, execd::ExecLine},
     world::{API, World},
 };
 use serde_json::Value;
@@ -32,6 +32,8 @@ pub(crate) const WORKERS: Platform = Platform {
 pub(crate) const SNAPSHOT: &str = "pvelxc_1vcpu_1gb_8gb_v1";
 /// The template of it.
 pub(crate) const TEMPLATE: u32 = 9000;
+/// The template of the same sizes of VMs.
+pub(crate) const VM_TEMPLATE: u32 = 9100;
 /// `EDGE_SECRET` of every stage.
 pub(crate) const SECRET: &str = "edge-secret-of-the-tests-0123456789abcdef";
 
@@ -44,6 +46,8 @@ pub(crate) struct Stage {
     dice: Rc<Cell<u64>>,
     /// In front of the lines of its requests.
     name: &'static str,
+    /// What its sandboxes are.
+    kind: Kind,
 }
 
 /// A request to the API.
@@ -80,15 +84,29 @@ impl Stage {
 
     /// In this world, with settings beyond the usual ones; an empty one removes.
     pub(crate) fn of(world: World, changes: &[(&str, &str)]) -> Self {
-        let service = Service::new(&settings(changes), WORKERS);
+        Self::of_kind(Kind::Lxc, world, changes)
+    }
+
+    /// The same, with sandboxes of this kind.
+    pub(crate) fn of_kind(kind: Kind, world: World, changes: &[(&str, &str)]) -> Self {
+        let provider = [("SANDBOX_PROVIDER", "pve-vm")];
+        let provider = provider.iter().filter(|_| kind == Kind::Qemu);
+        let changes: Vec<_> = provider.chain(changes).copied().collect();
+        let service = Service::new(&settings(&changes), WORKERS);
         assert_eq!(service.misconfigured(), [] as [&str; 0]);
-        Self { world, platform: WORKERS, service: Rc::new(service), dice: Rc::new(Cell::new(1)), name: "" }
+        let (service, dice) = (Rc::new(service), Rc::new(Cell::new(1)));
+        Self { world, platform: WORKERS, service, dice, name: "", kind }
+    }
+
+    /// One node, one template of VMs.
+    pub(crate) fn of_vms() -> Self {
+        Self::of_kind(Kind::Qemu, World::new(sim_of(Kind::Qemu, Setup::default()), 7), &[])
     }
 
     /// Another adapter on the same world.
     pub(crate) fn beside(&self, name: &'static str, changes: &[(&str, &str)]) -> Self {
         let dice = Rc::new(Cell::new(1 + 1000 * u64::from(name.bytes().fold(1, u8::wrapping_add))));
-        Self { name, dice, ..Self::of(self.world.clone(), changes) }
+        Self { name, dice, ..Self::of_kind(self.kind, self.world.clone(), changes) }
     }
 
     /// What a careless log line would show.
@@ -155,6 +173,17 @@ impl Stage {
 pub(crate) fn plain_sim(setup: Setup) -> Sim {
     let mut sim = Sim::new(setup);
     sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT));
+    echo(&mut sim);
+    sim
+}
+
+/// The same with a template of this kind.
+pub(crate) fn sim_of(kind: Kind, setup: Setup) -> Sim {
+    if kind == Kind::Lxc {
+        return plain_sim(setup);
+    }
+    let mut sim = Sim::new(setup);
+    sim.add(Spec::vm_template(VM_TEMPLATE).tags(&SNAPSHOT.replace("pvelxc", "pvevm")));
     echo(&mut sim);
     sim
 }

@@ -27,13 +27,13 @@ fn start() {
 
 #[event(fetch)]
 async fn fetch(request: worker::Request, env: Env, ctx: Context) -> Result<Response> {
+    let seed = seed()?;
     let request = match request::read(request).await {
         Ok(request) => request,
-        Err(Refused::TooLarge) => return answer::whole(service::too_large()),
+        Err(Refused::TooLarge) => return answer::whole(service::too_large(seed)),
         Err(Refused::Broken) => return Response::error("Bad Request", 400),
     };
     let safe = request.method().is_safe();
-    let seed = seed()?;
     let work = async move {
         let platform = platform(&env);
         let service = service(&env, platform);

@@ -8,6 +8,7 @@ use crate::{
     change,
     error::{Code, Error},
     marks::Mark,
+    nonce::base32,
 };
 
 /// The body of an answer: whole, or a stream of server-sent events.
@@ -19,11 +20,21 @@ pub enum Body<S> {
     Stream(S),
 }
 
-/// The answer to a request whose body is larger than [`MAX_BODY`].
-pub fn too_large() -> Response<Vec<u8>> {
+/// The answer to a request whose body is larger than [`MAX_BODY`]; `seed` as for
+/// [`handle`](super::handle).
+pub fn too_large(seed: [u8; 32]) -> Response<Vec<u8>> {
     let text = format!("the body is larger than {} KiB", MAX_BODY / 1024);
-    problem(&Error::new(Code::TooLarge, text), "")
+    let id = request_id(&seed);
+    with(problem(&Error::new(Code::TooLarge, text), &id), REQUEST_ID, &id)
 }
+
+/// By which an answer, its problem document and the log lines find each other.
+pub(super) fn request_id(seed: &[u8; 32]) -> String {
+    base32(seed.get(16..26).unwrap_or_default())
+}
+
+/// The header that carries it.
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// JSON.
 pub(super) fn plain(status: u16, value: &impl Serialize) -> Response<Vec<u8>> {

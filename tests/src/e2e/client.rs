@@ -173,6 +173,8 @@ impl Answer {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
         }
         assert!(problem["retryable"].is_boolean(), "{problem}");
+        let id = problem["requestId"].as_str().unwrap_or_default();
+        assert!(!id.is_empty() && id == self.header("x-request-id"), "{problem}");
         problem
     }
 

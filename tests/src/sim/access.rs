@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Sim, reply::Fail};
+use super::{Sim, Version, reply::Fail};
 
 /// What a default cluster's token sends as `Authorization`, after `PVEAPIToken=`.
 pub const TOKEN: &str = "edge@pve!edge=7f5ab1d0-0000-4000-8000-1d2c3b4a5968";
@@ -26,6 +26,10 @@ pub const MINIMAL: &[&str] = &[
     "Pool.Audit",
 ];
 
+/// What it needs for the agents of VMs, since 9 and before.
+pub const AGENT: &[&str] = &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"];
+pub const MONITOR: &[&str] = &["VM.Monitor"];
+
 /// All of PVE's privileges that anything here asks for.
 const ALL: &[&str] = &["Sys.Modify", "VM.Console", "VM.Backup", "Permissions.Modify", "VM.Config.HWType"];
 
@@ -45,14 +49,15 @@ pub(crate) struct Token {
 }
 
 impl Access {
-    /// [`TOKEN`], separated, with [`MINIMAL`] for the user and itself.
-    pub(crate) fn of_service_token() -> Self {
+    /// [`TOKEN`], separated, with [`MINIMAL`] and what agents need for the user and itself.
+    pub(crate) fn of_service_token(version: Version) -> Self {
+        let agents = if version >= Version::V9 { AGENT } else { MONITOR };
         let mut access = Self::default();
         let (id, secret) = TOKEN.rsplit_once('=').unwrap_or((TOKEN, ""));
         access.tokens.insert(id.into(), Token { secret: secret.into(), separated: true });
         let user = id.split('!').next().unwrap_or(id);
         for who in [user, id] {
-            let privileges = MINIMAL.iter().map(|p| (*p).to_owned()).collect();
+            let privileges = MINIMAL.iter().chain(agents).map(|p| (*p).to_owned()).collect();
             access.acl.insert((who.into(), "/".into()), privileges);
         }
         access
@@ -72,7 +77,7 @@ impl Access {
 
     fn of(&self, who: &str, path: &str) -> BTreeSet<String> {
         if who == "root@pam" {
-            return MINIMAL.iter().chain(ALL).map(|p| (*p).to_owned()).collect();
+            return MINIMAL.iter().chain(ALL).chain(AGENT).chain(MONITOR).map(|p| (*p).to_owned()).collect();
         }
         let mut at = path;
         loop {

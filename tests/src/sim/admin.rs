@@ -64,6 +64,28 @@ impl Spec {
         }
     }
 
+    /// A stopped VM of another's, with cloud-init, an agent and DHCP on the first bridge.
+    pub fn vm(vmid: u32) -> Self {
+        let options = [
+            ("agent", "1"),
+            ("boot", "order=scsi0"),
+            ("cores", "2"),
+            ("ipconfig0", "ip=dhcp"),
+            ("memory", "2048"),
+            ("net0", "virtio,bridge=vmbr0"),
+            ("ostype", "l26"),
+            ("scsihw", "virtio-scsi-pci"),
+            ("smbios1", "uuid=00000000-0000-4000-8000-000000000000"),
+        ];
+        let options = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Self { kind: Kind::Qemu, options, ..Self::guest(vmid) }
+    }
+
+    /// A VM's template.
+    pub fn vm_template(vmid: u32) -> Self {
+        Self { template: true, ..Self::vm(vmid) }
+    }
+
     /// A template.
     pub fn template(vmid: u32) -> Self {
         Self { template: true, ..Self::guest(vmid) }
@@ -120,11 +142,16 @@ impl Sim {
             config.set("tags", spec.tags);
         }
         for (key, value) in config.options.iter_mut() {
-            *value = config_api::with_hwaddr(key, value, &self.rng.hwaddr());
+            *value = config_api::with_hwaddr(spec.kind, key, value, &self.rng.hwaddr());
         }
         let bytes = resize::bytes(&spec.disk).unwrap_or(0);
-        let volid = self.new_volume(&storage, vmid, bytes, None);
-        config.set("rootfs", format!("{volid},size={}", spec.disk));
+        let volid = self.new_volume(spec.kind, &storage, vmid, bytes, None);
+        config.set(spec.kind.disk(), format!("{volid},size={}", spec.disk));
+        if spec.kind == Kind::Qemu && config.get("ide2").is_none() {
+            let drive = format!("{storage}:vm-{vmid}-cloudinit");
+            self.put_volume(&drive, 4 << 20, None);
+            config.set("ide2", format!("{drive},media=cdrom"));
+        }
         let guest = Guest {
             vmid,
             node,
@@ -133,10 +160,12 @@ impl Sim {
             pool: spec.pool,
             run: None,
             disk_token: spec.disk_token,
+            saved: BTreeMap::new(),
+            files: BTreeMap::new(),
         };
         self.guests.insert(vmid, guest);
         if spec.template {
-            self.rename_to_base(vmid, "rootfs", &volid);
+            self.rename_to_base(vmid, spec.kind.disk(), &volid);
             self.admin_set(vmid, "template", "1");
         }
         if spec.running {
@@ -232,7 +261,12 @@ impl Sim {
     pub fn crash(&mut self, vmid: u32) {
         let about = |step: &Step| match step {
             Step::Work { vmid: at, work, .. } => {
-                *at == vmid || matches!(work, super::tasks::Work::Clone { newid } if *newid == vmid)
+                let made = match work {
+                    super::tasks::Work::Clone { newid } => Some(*newid),
+                    super::tasks::Work::Qemu(work) => work.newid(),
+                    _ => None,
+                };
+                *at == vmid || made == Some(vmid)
             }
             Step::Flock { vmid: at, .. } => *at == vmid,
             _ => false,

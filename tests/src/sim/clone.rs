@@ -35,7 +35,7 @@ pub(crate) fn clone(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answ
     if let Some(target) = call.get("target").filter(|t| sim.setup.nodes.iter().all(|node| node.name != *t)) {
         return Err(Fail::die(format!("no such cluster node '{target}'")));
     }
-    sim.container(call)?;
+    sim.named(call)?;
     sim.wait_flock(source, arrived)?;
     sim.check_lock(source)?;
     if let Err(fail) = claimable(sim, newid).and_then(|()| possible(sim, call)) {
@@ -83,7 +83,7 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
         let own = volid.split(':').next().unwrap_or("").to_owned();
         let storage = plan.storage.clone().unwrap_or(own);
         let base = (!plan.full).then_some(volid.as_str());
-        let made = sim.new_volume(&storage, newid, bytes, base);
+        let made = sim.new_volume(Kind::Lxc, &storage, newid, bytes, base);
         let rest = options[&key].split(',').skip(1).map(|part| format!(",{part}")).collect::<String>();
         if let Some(guest) = sim.guests.get_mut(&newid) {
             guest.config.set(&key, format!("{made}{rest}"));
@@ -100,14 +100,16 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
     sim.end(upid, "OK");
 }
 
-fn plan(sim: &Sim, call: &Call) -> Plan {
+pub(crate) fn plan(sim: &Sim, call: &Call) -> Plan {
     let own = |name: &str| call.get(name).map(str::to_owned);
     Plan {
         full: full(sim, call),
         storage: own("storage"),
         snapname: own("snapname"),
         pool: own("pool"),
-        target: own("target"),
+        target: call.get("target").filter(|target| *target != call.node()).map(str::to_owned),
+        name: own("name"),
+        description: own("description"),
     }
 }
 
@@ -119,19 +121,19 @@ fn lock_source(sim: &mut Sim, source: u32) {
 
 fn claimable(sim: &Sim, newid: u32) -> Result<(), Fail> {
     let Some(other) = sim.guests.get(&newid) else { return Ok(()) };
-    let kind = if other.kind == Kind::Lxc { "CT" } else { "VM" };
+    let kind = other.kind.noun();
     Err(Fail::die(format!("{kind} {newid} already exists on node '{}'", other.node)))
 }
 
 /// `full` is 0 by default for a template, else 1.
-fn full(sim: &Sim, call: &Call) -> bool {
+pub(crate) fn full(sim: &Sim, call: &Call) -> bool {
     let template = sim.guests.get(&call.vmid()).is_some_and(|guest| guest.config.is("template"));
     if call.get("full").is_some() { call.is("full") } else { !template }
 }
 
 /// Everything that PVE checks while it holds both locks.
 fn possible(sim: &Sim, call: &Call) -> Result<(), Fail> {
-    let source = sim.container(call)?;
+    let source = sim.named(call)?;
     let (full, snapname) = (full(sim, call), call.get("snapname"));
     if let Some(name) = snapname.filter(|name| !source.config.snapshots.contains_key(*name)) {
         return Err(Fail::die(format!("snapshot '{name}' does not exist")));
@@ -165,7 +167,10 @@ fn possible(sim: &Sim, call: &Call) -> Result<(), Fail> {
 }
 
 /// Everything is copied but what belongs to the source alone.
-fn source_options(config: &Config, snapname: Option<&str>) -> std::collections::BTreeMap<String, String> {
+pub(crate) fn source_options(
+    config: &Config,
+    snapname: Option<&str>,
+) -> std::collections::BTreeMap<String, String> {
     let section = snapname.and_then(|name| config.snapshots.get(name)).unwrap_or(config);
     let own = ["lock", "template", "parent", "snaptime", "snapstate"];
     let copied = |key: &str| !own.contains(&key) && !key.starts_with("unused");
@@ -182,7 +187,7 @@ fn new_guest(sim: &mut Sim, call: &Call, newid: u32) -> Guest {
         config.unset(&key);
     }
     for (key, value) in config.options.iter_mut().filter(|(key, _)| key.starts_with("net")) {
-        *value = config_api::with_hwaddr(key, value, &sim.rng.hwaddr());
+        *value = config_api::with_hwaddr(Kind::Lxc, key, value, &sim.rng.hwaddr());
     }
     if let Some(text) = call.get("description").filter(|text| !text.is_empty()) {
         config.description = Some(text.into());

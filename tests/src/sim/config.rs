@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use sha2::{Digest as _, Sha256};
 
+use super::Kind;
+
 /// Options and sections of one config file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -42,10 +44,14 @@ impl Config {
     }
 
     /// What an API read returns: a container's description has one newline
-    /// at its end, however many were written [pve-container `LXC/Config.pm`].
-    pub(crate) fn description_read(&self) -> Option<String> {
+    /// at its end, however many were written [pve-container `LXC/Config.pm`];
+    /// a VM's has no white space there [qemu-server `QemuServer.pm` parse_vm_config].
+    pub(crate) fn description_read(&self, kind: Kind) -> Option<String> {
         let text = self.description.as_deref()?;
-        Some(format!("{}\n", text.trim_end_matches('\n')))
+        match kind {
+            Kind::Lxc => Some(format!("{}\n", text.trim_end_matches('\n'))),
+            Kind::Qemu => Some(text.trim_end().to_owned()),
+        }
     }
 
     /// The file.

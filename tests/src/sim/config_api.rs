@@ -1,4 +1,4 @@
-//! `GET` and `PUT …/config` [pve-container `API2/LXC/Config.pm`].
+//! `GET` and `PUT …/config` [pve-container `API2/LXC/Config.pm`, qemu-server `API2/Qemu.pm`].
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    Config, Sim,
+    Kind, Sim, qemu,
     reply::{Answer, Fail},
     setup::Version,
     storage,
@@ -35,7 +35,7 @@ const HOT: &[&str] = &[
 
 /// `GET …/config`; current, and from pveproxy, not from a worker.
 pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     let whole = &guest.config;
     let section = match call.get("snapshot") {
         None => whole,
@@ -56,9 +56,11 @@ pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     if !sim.may(&call.token, &format!("/vms/{}", guest.vmid), &["VM.Config.Options"]) {
         options.remove("env");
     }
-    let mut data: Map<String, Value> =
-        options.iter().map(|(key, value)| (key.clone(), typed(key, value))).collect();
-    if let Some(text) = section.description_read() {
+    let mut data: Map<String, Value> = options
+        .iter()
+        .map(|(key, value)| (key.clone(), typed(guest.kind, sim.setup.version, key, value)))
+        .collect();
+    if let Some(text) = section.description_read(guest.kind) {
         data.insert("description".into(), text.into());
     }
     data.insert("digest".into(), whole.digest().into());
@@ -67,41 +69,80 @@ pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
 
 /// `PUT …/config`: all or nothing, under the file lock.
 pub(crate) fn write(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
-    let vmid = call.vmid();
-    let settings: BTreeMap<&String, &String> =
-        call.form.iter().filter(|(key, _)| *key != "digest" && !call.uri.contains_key(*key)).collect();
-    if settings.is_empty() {
-        return Err(Fail::die("no options specified"));
-    }
+    let (vmid, kind) = (call.vmid(), call.kind());
+    let settings = settings(call)?;
     if let Some(env) = call.get("env").filter(|env| env.split('\0').any(|entry| !is_env(entry))) {
         return Err(Fail::parameter("env", format!("value does not match the regex pattern: {}", env.len())));
     }
-    sim.container(call)?;
-    sim.wait_flock(vmid, arrived)?;
-    sim.check_lock(vmid)?;
-    assert_digest(&sim.container(call)?.config, call)?;
-    let delete =
-        call.get("delete").unwrap_or("").split(super::tags::SEPARATORS).filter(|key| !key.is_empty());
-    let delete: Vec<&str> = delete.collect();
-    for key in &delete {
-        if call.form.contains_key(*key) {
-            let text = format!("can't use '-{key}' and -delete {key}' at the same time");
-            return Err(Fail::parameter("delete", text));
-        }
-        allowed(sim, call, key, None)?;
+    let mut delete = deleted(call)?;
+    sim.named(call)?;
+    if kind == Kind::Qemu {
+        permitted(sim, call, &settings, &delete)?;
     }
-    for (key, value) in settings.iter().filter(|(key, _)| !matches!(key.as_str(), "delete" | "revert")) {
-        allowed(sim, call, key, Some(value))?;
+    sim.wait_flock(vmid, arrived)?;
+    match kind {
+        Kind::Lxc => {
+            sim.check_lock(vmid)?;
+            assert_digest(sim, call)?;
+            permitted(sim, call, &settings, &delete)?;
+        }
+        Kind::Qemu => {
+            assert_digest(sim, call)?;
+            if !qemu::config::forgets_memory(sim, call, &mut delete)? {
+                sim.check_lock(vmid)?;
+            }
+        }
     }
     apply(sim, vmid, &settings, &delete);
     Ok(Value::Null)
 }
 
-/// Compare-and-swap on the whole file.
-pub(crate) fn assert_digest(config: &Config, call: &Call) -> Result<(), Fail> {
+/// What a write sets, without what is about the write itself.
+fn settings(call: &Call) -> Result<BTreeMap<&String, &String>, Fail> {
+    let own = ["digest", "background_delay", "force", "skiplock"];
+    let is_setting = |key: &str| !own.contains(&key) && !call.uri.contains_key(key);
+    let settings: BTreeMap<_, _> = call.form.iter().filter(|(key, _)| is_setting(key)).collect();
+    if settings.is_empty() { Err(Fail::die("no options specified")) } else { Ok(settings) }
+}
+
+fn deleted(call: &Call) -> Result<Vec<&str>, Fail> {
+    let delete = call.get("delete").unwrap_or("").split(super::tags::SEPARATORS);
+    let delete: Vec<&str> = delete.filter(|key| !key.is_empty()).collect();
+    if let Some(key) = delete.iter().find(|key| call.form.contains_key(**key)) {
+        let text = format!("can't use '-{key}' and -delete {key}' at the same time");
+        return Err(Fail::parameter("delete", text));
+    }
+    Ok(delete)
+}
+
+fn permitted(
+    sim: &Sim,
+    call: &Call,
+    settings: &BTreeMap<&String, &String>,
+    delete: &[&str],
+) -> Result<(), Fail> {
+    let set = settings.iter().filter(|(key, _)| !matches!(key.as_str(), "delete" | "revert"));
+    let gone = delete.iter().map(|key| (*key, None));
+    let mut all = gone.chain(set.map(|(key, value)| (key.as_str(), Some(value.as_str()))));
+    all.try_for_each(|(key, value)| match call.kind() {
+        Kind::Lxc => allowed(sim, call, key, value),
+        Kind::Qemu => qemu::config::allowed(sim, call, key, value),
+    })
+}
+
+/// Compare-and-swap on the whole file; the words differ, and qemu-server spelt
+/// them otherwise before 9.
+pub(crate) fn assert_digest(sim: &Sim, call: &Call) -> Result<(), Fail> {
+    let guest = sim.named(call)?;
     match call.get("digest") {
-        Some(digest) if !digest.is_empty() && digest != config.digest() => {
-            Err(Fail::die("detected modified configuration - file changed by other user? Try again."))
+        Some(digest) if !digest.is_empty() && digest != guest.config.digest() => {
+            Err(Fail::die(match guest.kind {
+                Kind::Lxc => "detected modified configuration - file changed by other user? Try again.",
+                Kind::Qemu if sim.setup.version >= Version::V9 => {
+                    "checksum mismatch (file change by other user?)"
+                }
+                Kind::Qemu => "checksum missmatch (file change by other user?)",
+            }))
         }
         _ => Ok(()),
     }
@@ -109,42 +150,62 @@ pub(crate) fn assert_digest(config: &Config, call: &Call) -> Result<(), Fail> {
 
 /// The bridges of all networks.
 pub(crate) fn bridges(options: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    let networks = options.iter().filter(|(key, _)| key.starts_with("net"));
+    let networks = options.iter().filter(|(key, _)| is_net(key));
     networks.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("bridge=")))
 }
 
+/// Whether an option is a network.
+pub(crate) fn is_net(key: &str) -> bool {
+    key.strip_prefix("net").is_some_and(|n| n.parse::<u8>().is_ok())
+}
+
 /// A network line as PVE prints it, with this address if `key` is a network.
-pub(crate) fn with_hwaddr(key: &str, value: &str, hwaddr: &str) -> String {
-    if key.strip_prefix("net").is_none_or(|n| n.parse::<u8>().is_err()) {
+pub(crate) fn with_hwaddr(kind: Kind, key: &str, value: &str, hwaddr: &str) -> String {
+    if !is_net(key) {
         return value.into();
     }
     let mut parts: BTreeMap<&str, &str> = value.split(',').filter_map(|part| part.split_once('=')).collect();
-    parts.insert("hwaddr", hwaddr);
-    parts.insert("type", "veth");
-    let name = parts.remove("name").unwrap_or("eth0");
+    let name = match kind {
+        Kind::Lxc => {
+            parts.insert("hwaddr", hwaddr);
+            parts.insert("type", "veth");
+            format!("name={}", parts.remove("name").unwrap_or("eth0"))
+        }
+        Kind::Qemu => {
+            let model = qemu::config::model(value);
+            parts.retain(|key, _| *key != model && !matches!(*key, "model" | "macaddr"));
+            format!("{model}={hwaddr}")
+        }
+    };
     let rest = parts.iter().map(|(key, value)| format!(",{key}={value}")).collect::<String>();
-    format!("name={name}{rest}")
+    format!("{name}{rest}")
 }
 
-/// Numbers are numbers in JSON.
-pub(crate) fn typed(key: &str, value: &str) -> Value {
+/// Numbers are numbers in JSON; a VM's memory is a string since 8.
+pub(crate) fn typed(kind: Kind, version: Version, key: &str, value: &str) -> Value {
     const NUMBERS: &[&str] = &[
+        "balloon",
+        "console",
         "cores",
-        "memory",
-        "swap",
-        "onboot",
-        "protection",
-        "template",
-        "unprivileged",
         "cpulimit",
         "cpuunits",
-        "tty",
-        "console",
         "debug",
+        "memory",
+        "numa",
+        "onboot",
+        "protection",
         "snaptime",
+        "sockets",
+        "swap",
+        "template",
+        "tty",
+        "unprivileged",
+        "vcpus",
     ];
+    let text = kind == Kind::Qemu && key == "memory" && version >= Version::V8;
     match value.parse::<i64>() {
-        Ok(number) if NUMBERS.contains(&key) => number.into(),
+        Ok(number) if NUMBERS.contains(&key) && !text => number.into(),
+        _ if key == "cipassword" => "**********".into(),
         _ => value.into(),
     }
 }
@@ -153,7 +214,14 @@ fn apply(sim: &mut Sim, vmid: u32, settings: &BTreeMap<&String, &String>, delete
     let hwaddr = sim.rng.hwaddr();
     let tags = settings.get(&"tags".to_owned()).map(|tags| sim.datacenter.normalised(tags));
     let Some(guest) = sim.guests.get_mut(&vmid) else { return };
-    let hot = |key: &str| HOT.contains(&key) || key.starts_with("net");
+    let kind = guest.kind;
+    let hot = |key: &str| {
+        is_net(key)
+            || match kind {
+                Kind::Lxc => HOT.contains(&key),
+                Kind::Qemu => qemu::config::HOT.contains(&key),
+            }
+    };
     let running = guest.run.is_some();
     for key in delete {
         match *key {
@@ -170,11 +238,13 @@ fn apply(sim: &mut Sim, vmid: u32, settings: &BTreeMap<&String, &String>, delete
                 continue;
             }
             "tags" => tags.clone().unwrap_or_default(),
-            key if key.starts_with("net") && value.contains("hwaddr=") => {
-                let own = value.split(',').find_map(|part| part.strip_prefix("hwaddr=")).unwrap_or(&hwaddr);
-                with_hwaddr(key, value, own)
+            key => {
+                let given = match kind {
+                    Kind::Lxc => value.split(',').find_map(|part| part.strip_prefix("hwaddr=")),
+                    Kind::Qemu => qemu::config::macaddr(value),
+                };
+                with_hwaddr(kind, key, boolean(key, value), given.unwrap_or(&hwaddr))
             }
-            key => with_hwaddr(key, boolean(key, value), &hwaddr),
         };
         if running && !hot(key) {
             guest.config.pending.insert((*key).clone(), Some(value));
@@ -194,7 +264,7 @@ fn boolean<'a>(key: &str, value: &'a str) -> &'a str {
 
 /// `check_ct_modify_config_perm` of `LXC.pm`: one option, its new value or `None`.
 fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) -> Result<(), Fail> {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     let path = format!("/vms/{}", guest.vmid);
     let need = |privilege: &str| sim.require(&call.token, &path, &[privilege]);
     match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
@@ -235,7 +305,7 @@ fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) -> Result<(),
 
 /// Only `nesting` may change, and only unprivileged containers.
 fn features(sim: &Sim, call: &Call, value: &str) -> Result<(), Fail> {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     if !guest.config.is("unprivileged") {
         let text = "changing feature flags for privileged container is only allowed for root@pam";
         return Err(Fail::permission(text));

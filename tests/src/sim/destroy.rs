@@ -1,9 +1,9 @@
-//! `DELETE …/lxc/{vmid}` [pve-container `API2/LXC.pm` destroy_vm].
+//! `DELETE …/{vmid}` [pve-container `API2/LXC.pm`, qemu-server `API2/Qemu.pm` destroy_vm].
 
 use time::OffsetDateTime;
 
 use super::{
-    Sim, limits,
+    Kind, Sim, limits,
     reply::{Answer, Fail},
     storage,
     tasks::Work,
@@ -13,16 +13,19 @@ use super::{
 /// Checks, and the UPID of the worker.
 pub(crate) fn destroy(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let (vmid, force) = (call.vmid(), call.is("force"));
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     if guest.config.is("protection") {
-        return Err(Fail::die(format!("can't remove CT {vmid} - protection mode enabled")));
+        let noun = guest.kind.noun();
+        return Err(Fail::die(format!("can't remove {noun} {vmid} - protection mode enabled")));
     }
-    let running = guest.run.is_some();
-    sim.check_lock(vmid)?;
+    let (kind, running) = (guest.kind, guest.run.is_some());
+    if kind == Kind::Lxc {
+        sim.check_lock(vmid)?;
+    }
     if running && !force {
-        return Err(Fail::die(format!("unable to destroy CT {vmid} - container is running")));
+        return Err(Fail::die(is_running(kind, vmid)));
     }
-    Ok(sim.fork_locked(call.node(), "vzdestroy", vmid, &call.token, Work::Destroy { force }).into())
+    Ok(sim.fork_locked(call.node(), &kind.task("destroy"), vmid, &call.token, Work::Destroy { force }).into())
 }
 
 /// The config is whole for most of the time, then only a lock, then gone.
@@ -58,27 +61,40 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
 
 /// The worker looks again: much may have happened while it waited for the lock.
 fn refusal(sim: &mut Sim, upid: &str, vmid: u32, force: bool) -> Option<String> {
-    let node = sim.tasks.get(upid).map(|task| task.node.clone()).unwrap_or_default();
-    let Some(guest) = sim.guests.get(&vmid).filter(|guest| guest.node == node) else {
-        return Some(limits::missing(&node, vmid));
+    let task = sim.tasks.get(upid)?;
+    let (kind, name) = (task.guest_kind(), task.kind.clone());
+    let Some(guest) = sim.at(kind, &task.node, vmid) else {
+        return Some(limits::missing(kind, &task.node, vmid));
     };
-    if let Some(lock) = guest.config.lock() {
-        return Some(format!("CT is locked ({lock})"));
+    let suspended = kind == Kind::Qemu && guest.config.lock() == Some("suspended");
+    if let Some(text) = limits::locked(guest).filter(|_| !suspended) {
+        return Some(text);
     }
     if guest.run.is_some() && !force {
-        return Some(format!("unable to destroy CT {vmid} - container is running"));
+        return Some(is_running(kind, vmid));
     }
     let volumes = storage::volumes(&guest.config.options);
     if let Some(used) = volumes.values().find(|volid| sim.child_of(volid).is_some()) {
         let volname = used.split(':').nth(1).unwrap_or(used);
-        return Some(format!("base volume '{volname}' is still in use by linked clones"));
+        return Some(match kind {
+            Kind::Lxc => format!("base volume '{volname}' is still in use by linked clones"),
+            // The words are PVE's.
+            Kind::Qemu => format!("base volume '{used}' is still in use by linked cloned"),
+        });
     }
-    sim.failure("vzdestroy")
+    sim.failure(&name)
+}
+
+fn is_running(kind: Kind, vmid: u32) -> String {
+    match kind {
+        Kind::Lxc => format!("unable to destroy CT {vmid} - container is running"),
+        Kind::Qemu => format!("VM {vmid} is running - destroy failed"),
+    }
 }
 
 fn remove_volumes(sim: &mut Sim, vmid: u32) {
     let Some(guest) = sim.guests.get(&vmid) else { return };
-    for volid in storage::volumes(&guest.config.options).values() {
-        sim.volumes.remove(volid);
+    for volid in storage::owned(&guest.config) {
+        sim.volumes.remove(&volid);
     }
 }

@@ -107,7 +107,9 @@ impl Sim {
     /// Everything but the run itself: a server lets go of the simulator before that.
     pub(crate) fn execd_admit(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Admitted {
         let run = self.guests.get(&vmid).and_then(|guest| guest.run.as_ref());
-        let Some(run) = run.filter(|run| run.ready <= self.now) else { return Admitted::Refused };
+        let Some(run) = run.filter(|run| run.ready <= self.now && !run.paused) else {
+            return Admitted::Refused;
+        };
         let token = run.token.clone();
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => Admitted::Answered(text(200, "ok")),
@@ -126,7 +128,7 @@ impl Sim {
         let first = host.split('.').next().unwrap_or(host);
         let named = |guest: &&super::Guest| {
             guest.run.as_ref().is_some_and(|run| run.address.to_string() == host)
-                || guest.config.get("hostname").is_some_and(|name| name == host || name == first)
+                || guest.config.get(guest.kind.name_key()).is_some_and(|name| name == host || name == first)
         };
         self.guests.values().find(named).map(|guest| guest.vmid)
     }
@@ -148,10 +150,23 @@ impl Sim {
         if command.is_empty() || !(timeout.is_null() || timeout.is_u64()) || request.body().len() > 1 << 20 {
             return Admitted::Answered(json_answer(400, &json!({ "error": "invalid request" })));
         }
+        let timeout = timeout.as_u64().filter(|ms| *ms > 0).map(Duration::from_millis);
+        Admitted::Runs(self.job(vmid, command, None, timeout))
+    }
+
+    /// A command to run, by execd or by the guest agent.
+    pub(crate) fn job(
+        &mut self,
+        vmid: u32,
+        command: String,
+        program: Option<Program>,
+        timeout: Option<Duration>,
+    ) -> Job {
         *self.execd.ran.entry((vmid, command.clone())).or_default() += 1;
         let folder = self.execd.folder.join(vmid.to_string());
-        let timeout = timeout.as_u64().filter(|ms| *ms > 0).map(Duration::from_millis);
-        Admitted::Runs(Job { vmid, command, timeout, folder, runner: self.execd.runner.clone() })
+        let arguments = vec!["/bin/bash".to_owned(), "-c".to_owned(), command.clone()];
+        let program = program.unwrap_or(Program { arguments, input: None });
+        Job { vmid, command, program, timeout, folder, runner: self.execd.runner.clone() }
     }
 }
 
@@ -165,22 +180,34 @@ pub(crate) enum Admitted {
     Runs(Job),
 }
 
+/// What is really started where no closure runs the commands.
+pub(crate) struct Program {
+    pub(crate) arguments: Vec<String>,
+    /// Its standard input.
+    pub(crate) input: Option<String>,
+}
+
 /// A command that may run.
 pub(crate) struct Job {
     vmid: u32,
     command: String,
+    program: Program,
     timeout: Option<Duration>,
     folder: PathBuf,
     runner: Option<Runner>,
 }
 
 impl Job {
-    pub(crate) fn run(self) -> Streamed {
-        let lines = match &self.runner {
+    /// What it puts out, and when.
+    pub(crate) fn lines(&self) -> Vec<ExecLine> {
+        match &self.runner {
             Some(runner) => within(self.timeout, runner(self.vmid, &self.command)),
-            None => bash(&self.folder, &self.command, self.timeout),
-        };
-        let pieces = lines.into_iter().map(piece).collect();
+            None => process(&self.folder, &self.program, self.timeout),
+        }
+    }
+
+    pub(crate) fn run(self) -> Streamed {
+        let pieces = self.lines().into_iter().map(piece).collect();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jsonlines"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -229,18 +256,26 @@ fn timed_out(timeout: Duration) -> [ExecLine; 2] {
     [ExecLine::Error(format!("timeout after {}ms", timeout.as_millis())), ExecLine::Exit(124)]
 }
 
-/// A real shell in a scratch folder that all commands of the guest share.
-fn bash(folder: &Path, command: &str, timeout: Option<Duration>) -> Vec<ExecLine> {
+/// A real process in a scratch folder that all commands of the guest share.
+fn process(folder: &Path, program: &Program, timeout: Option<Duration>) -> Vec<ExecLine> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let output = |name: &str| folder.with_extension(format!("{number}.{name}"));
-    let (out, err) = (output("out"), output("err"));
+    let (out, err, given) = (output("out"), output("err"), output("in"));
     let run = || -> std::io::Result<Vec<ExecLine>> {
         fs::create_dir_all(folder)?;
-        let mut child = Command::new("/bin/bash")
-            .args(["-c", command])
+        let stdin = match &program.input {
+            None => Stdio::null(),
+            Some(input) => {
+                fs::write(&given, input)?;
+                fs::File::open(&given)?.into()
+            }
+        };
+        let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let mut child = Command::new(name)
+            .args(arguments)
             .current_dir(folder)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(fs::File::create(&out)?)
             .stderr(fs::File::create(&err)?)
             .spawn()?;
@@ -265,7 +300,7 @@ fn bash(folder: &Path, command: &str, timeout: Option<Duration>) -> Vec<ExecLine
         Ok(lines)
     };
     let lines = run().unwrap_or_else(|error| vec![ExecLine::Error(error.to_string()), ExecLine::Exit(127)]);
-    let _ = (fs::remove_file(&out), fs::remove_file(&err));
+    let _ = (fs::remove_file(&out), fs::remove_file(&err), fs::remove_file(&given));
     lines
 }
 

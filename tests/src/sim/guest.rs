@@ -1,6 +1,6 @@
 //! A guest and its run.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use time::OffsetDateTime;
 
@@ -11,8 +11,58 @@ use super::{Config, Sim};
 pub enum Kind {
     /// `lxc`.
     Lxc,
-    /// `qemu`: foreign guests only.
+    /// `qemu`.
     Qemu,
+}
+
+impl Kind {
+    /// As in paths of the API, and `type` of a listing.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lxc => "lxc",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    /// As in PVE's sentences.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Lxc => "CT",
+            Self::Qemu => "VM",
+        }
+    }
+
+    /// The type of a task: `vzstart`, `qmstart`.
+    pub(crate) fn task(self, action: &str) -> String {
+        match self {
+            Self::Lxc => format!("vz{action}"),
+            Self::Qemu => format!("qm{action}"),
+        }
+    }
+
+    /// Where config files are, below a node's folder.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Lxc => "lxc",
+            Self::Qemu => "qemu-server",
+        }
+    }
+
+    /// What the guest is called by.
+    pub(crate) fn name_key(self) -> &'static str {
+        match self {
+            Self::Lxc => "hostname",
+            Self::Qemu => "name",
+        }
+    }
+
+    /// The first disk of the guests here.
+    pub(crate) fn disk(self) -> &'static str {
+        match self {
+            Self::Lxc => "rootfs",
+            Self::Qemu => "scsi0",
+        }
+    }
 }
 
 /// A guest.
@@ -32,6 +82,11 @@ pub struct Guest {
     pub run: Option<Run>,
     /// Bearer token that the template's disk carries.
     pub disk_token: Option<String>,
+    /// Memory on disk: of each snapshot with `vmstate`, and under `""` that of
+    /// a VM that is suspended to disk.
+    pub(crate) saved: BTreeMap<String, Run>,
+    /// Files that the guest agent wrote.
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 /// What a start left behind until the stop.
@@ -45,6 +100,10 @@ pub struct Run {
     pub token: Option<String>,
     /// Address of `eth0`.
     pub address: Ipv4Addr,
+    /// A number of this memory: the same one after a suspension, another after a start.
+    pub memory: u64,
+    /// Whether the processors stand still.
+    pub paused: bool,
 }
 
 impl Guest {
@@ -55,11 +114,11 @@ impl Guest {
 
     /// Host name, or what PVE shows in its place.
     pub fn name(&self) -> String {
-        let (key, prefix) = match self.kind {
-            Kind::Lxc => ("hostname", "CT"),
-            Kind::Qemu => ("name", "VM "),
+        let prefix = match self.kind {
+            Kind::Lxc => "CT",
+            Kind::Qemu => "VM ",
         };
-        self.config.get(key).map_or_else(|| format!("{prefix}{}", self.vmid), str::to_owned)
+        self.config.get(self.kind.name_key()).map_or_else(|| format!("{prefix}{}", self.vmid), str::to_owned)
     }
 
     /// Its tags.
@@ -67,19 +126,23 @@ impl Guest {
         self.config.get("tags").unwrap_or("").split(';').filter(|tag| !tag.is_empty()).collect()
     }
 
-    pub(crate) fn kind_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Lxc => "lxc",
-            Kind::Qemu => "qemu",
-        }
+    /// The run, unless its processors stand still.
+    pub(crate) fn awake(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| !run.paused)
+    }
+
+    /// What the listing shows: of a VM what QEMU says of itself.
+    pub(crate) fn shown_status(&self) -> &'static str {
+        if self.run.is_some() && self.awake().is_none() { "paused" } else { self.status() }
     }
 }
 
 impl Sim {
     /// What a start that ends now makes of a guest.
     pub(crate) fn boot(&mut self, vmid: u32) {
-        let (now, boot) = (self.now, self.setup.boot);
+        let now = self.now;
         let Some(guest) = self.guests.get_mut(&vmid) else { return };
+        let boot = if guest.kind == Kind::Lxc { self.setup.boot } else { self.setup.vm_boot };
         for (key, value) in std::mem::take(&mut guest.config.pending) {
             match value {
                 Some(value) => guest.config.set(&key, value),
@@ -88,7 +151,9 @@ impl Sim {
         }
         let token = token_at_start(guest);
         let address = address(guest);
-        guest.run = Some(Run { since: now, ready: now + boot, token, address });
+        self.sequence += 1;
+        let memory = self.sequence;
+        guest.run = Some(Run { since: now, ready: now + boot, token, address, memory, paused: false });
     }
 }
 
@@ -107,8 +172,11 @@ fn token_at_start(guest: &Guest) -> Option<String> {
 
 /// The static address of `net0`, else what DHCP gives: a function of the VMID.
 pub(crate) fn address(guest: &Guest) -> Ipv4Addr {
-    let net0 = guest.config.get("net0").unwrap_or("");
-    let fixed = net0
+    let line = if guest.kind == Kind::Lxc { "net0" } else { "ipconfig0" };
+    let fixed = guest
+        .config
+        .get(line)
+        .unwrap_or("")
         .split(',')
         .find_map(|part| part.strip_prefix("ip="))
         .and_then(|cidr| cidr.split('/').next()?.parse().ok());

@@ -1,15 +1,15 @@
-//! Live reads of containers.
+//! Live reads of guests.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{Guest, Kind, Sim, Version, reply::Answer, resize, storage, wire::Call};
+use super::{Guest, Kind, Sim, Version, qemu::agent, reply::Answer, resize, storage, wire::Call};
 
-/// `GET /nodes/{node}/lxc`: live, of that node.
+/// `GET /nodes/{node}/lxc` and `…/qemu`: live, of that node.
 pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let here = |guest: &&Guest| {
         guest.node == call.node()
-            && guest.kind == Kind::Lxc
+            && guest.kind == call.kind()
             && sim.may(&call.token, &format!("/vms/{}", guest.vmid), &["VM.Audit"])
     };
     let guests = sim.guests.values().filter(here);
@@ -24,15 +24,21 @@ pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
 
 /// `GET …/status/current`
 pub(crate) fn current(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     let mut item = status(sim, guest);
     item["ha"] = json!({ "managed": 0 });
+    if guest.kind == Kind::Qemu {
+        item["qmpstatus"] = json!(guest.shown_status());
+        if agent::configured(guest.config.get("agent").unwrap_or("")) {
+            item["agent"] = json!(1);
+        }
+    }
     Ok(item)
 }
 
 /// `GET …/interfaces`: what the kernel shows inside; null when stopped.
 pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     let Some(run) = &guest.run else { return Ok(Value::Null) };
     let interface = |name: &str, hwaddr: &str, inet: Option<String>, inet6: Option<&str>| {
         let mut addresses = Vec::new();
@@ -61,15 +67,20 @@ pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answe
 
 fn status(sim: &Sim, guest: &Guest) -> Value {
     let number = |key: &str, none: u64| guest.config.get(key).and_then(|n| n.parse().ok()).unwrap_or(none);
-    let rootfs = storage::volumes(&guest.config.options).remove("rootfs");
+    let rootfs = storage::volumes(&guest.config.options).remove(guest.kind.disk());
     let disk = rootfs.and_then(|volid| sim.volumes.get(&volid).map(|volume| volume.bytes));
     let mut item = json!({
-        "vmid": guest.vmid, "type": "lxc", "status": guest.status(), "name": guest.name(),
+        "vmid": guest.vmid, "status": guest.status(), "name": guest.name(),
         "cpus": number("cores", 1), "cpu": 0, "maxmem": number("memory", 512) << 20, "mem": 0,
-        "maxswap": number("swap", 512) << 20, "swap": 0, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
+        "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
         "maxdisk": disk.unwrap_or(resize::bytes("4G").unwrap_or(0)), "disk": 0,
         "uptime": uptime(sim, guest),
     });
+    if guest.kind == Kind::Lxc {
+        item["type"] = json!("lxc");
+        item["maxswap"] = json!(number("swap", 512) << 20);
+        item["swap"] = json!(0);
+    }
     for key in ["tags", "lock"] {
         if let Some(value) = guest.config.get(key) {
             item[key] = json!(value);

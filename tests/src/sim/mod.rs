@@ -13,6 +13,7 @@ mod limits;
 mod node_api;
 mod parameters;
 mod power;
+mod qemu;
 mod reply;
 mod resize;
 mod resources;
@@ -28,11 +29,11 @@ mod tasks;
 mod template;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
-pub use access::{MINIMAL, TOKEN};
+pub use access::{AGENT, MINIMAL, MONITOR, TOKEN};
 pub use admin::Spec;
 pub use config::Config;
 pub use guest::{Guest, Kind, Run};
@@ -58,11 +59,14 @@ pub struct Sim {
     pub(crate) sequence: u64,
     /// File locks by VMID, held by the task of that UPID.
     pub(crate) flocks: BTreeMap<u32, String>,
+    /// File locks that several tasks hold together: clones of one VM.
+    pub(crate) shared: BTreeSet<(u32, String)>,
     pub(crate) stats: BTreeMap<u32, Stats>,
     pub(crate) access: access::Access,
     /// `datacenter.cfg`.
     pub(crate) datacenter: tags::Datacenter,
     pub(crate) execd: execd::Execd,
+    pub(crate) agents: qemu::agent::Agents,
     pub(crate) failures: Vec<(String, String)>,
     counts: BTreeMap<(String, String), u64>,
 }
@@ -80,16 +84,18 @@ impl Sim {
         Self {
             now: setup.start,
             rng: Rng::new(setup.seed),
-            access: access::Access::of_service_token(),
+            access: access::Access::of_service_token(setup.version),
             guests: BTreeMap::new(),
             volumes: BTreeMap::new(),
             tasks: BTreeMap::new(),
             agenda: BTreeMap::new(),
             sequence: 0,
             flocks: BTreeMap::new(),
+            shared: BTreeSet::new(),
             stats: BTreeMap::new(),
             datacenter: tags::Datacenter::default(),
             execd: execd::Execd::default(),
+            agents: qemu::agent::Agents::default(),
             failures: Vec::new(),
             counts: BTreeMap::new(),
             setup,

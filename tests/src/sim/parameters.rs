@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     reply::Fail,
     setup::Version,
-    table::{Endpoint, TABLE},
+    table::{self, Endpoint},
     wire::Call,
 };
 
@@ -47,8 +47,10 @@ pub(crate) enum Check {
     Disk,
     /// `+4G`, `32G`.
     Size,
-    /// `netN`.
+    /// `netN` of a container.
     Net,
+    /// `netN` of a VM.
+    Nic,
 }
 
 use Check::*;
@@ -132,10 +134,10 @@ pub(crate) fn verify(endpoint: &Endpoint, call: &Call, version: Version) -> Resu
         let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let indexed = format!("{base}[n]");
         let known = |p: &&Param| p.since <= version && (p.name == name || p.name == indexed && base != name);
-        let checked = endpoint.parameters.iter().find(known).ok_or(UNKNOWN.to_owned());
+        let checked = endpoint.takes().find(known).ok_or(UNKNOWN.to_owned());
         checked.and_then(|p| p.check.of(value)).err().map(|text| errors.insert(name.clone(), text));
     }
-    for required in endpoint.parameters.iter().filter(|p| p.required && call.get(p.name).is_none()) {
+    for required in endpoint.takes().filter(|p| p.required && call.get(p.name).is_none()) {
         errors.insert(required.name.into(), "property is missing and it is not optional".into());
     }
     if errors.is_empty() { Ok(()) } else { Err(Fail::parameters(errors)) }
@@ -146,12 +148,12 @@ pub(crate) fn verify(endpoint: &Endpoint, call: &Call, version: Version) -> Resu
 pub fn schema() -> Value {
     let endpoint = |e: &Endpoint| {
         let mut names = serde_json::Map::new();
-        for parameter in e.parameters {
+        for parameter in e.takes() {
             names.insert(parameter.name.into(), json!({ "required": parameter.required }));
         }
         json!({ "method": e.method, "path": e.path, "parameters": names })
     };
-    TABLE.iter().map(endpoint).collect()
+    table::all().map(endpoint).collect()
 }
 
 impl Check {
@@ -184,6 +186,7 @@ impl Check {
             Disk => (is_disk(value), format!("value '{value}' does not have a value in the enumeration")),
             Size => (is_size(value), "value does not match the regex pattern".into()),
             Net => return net(value),
+            Nic => return nic(value),
         };
         if good { Ok(()) } else { Err(text) }
     }
@@ -268,5 +271,31 @@ fn net(value: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err("invalid format - format error\nname: property is missing and it is not optional\n".into())
+    }
+}
+
+/// The model comes first, with or without an address.
+fn nic(value: &str) -> Result<(), String> {
+    const KEYS: &[&str] = &[
+        "model",
+        "macaddr",
+        "virtio",
+        "e1000",
+        "e1000e",
+        "rtl8139",
+        "vmxnet3",
+        "bridge",
+        "firewall",
+        "link_down",
+        "mtu",
+        "queues",
+        "rate",
+        "tag",
+        "trunks",
+    ];
+    let key = |part: &str| part.split('=').next().unwrap_or("").to_owned();
+    match value.split(',').find(|part| !KEYS.contains(&key(part).as_str())) {
+        Some(part) => Err(format!("invalid format - format error\n{}: {UNKNOWN}\n", key(part))),
+        None => Ok(()),
     }
 }

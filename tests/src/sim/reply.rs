@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::{Sim, setup::Version, wire::Call};
+use super::{Sim, qemu::agent::SILENT, setup::Version, wire::Call};
 
 /// An answer on the wire.
 #[derive(Clone, Debug)]
@@ -38,6 +38,14 @@ pub(crate) enum Fail {
 pub(crate) type Answer = Result<Value, Fail>;
 
 impl Fail {
+    /// What a worker's exit status says of it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Said { message, .. } => message.clone(),
+            Self::Unreachable | Self::Locked => "got timeout".into(),
+        }
+    }
+
     /// `die` in a handler: always 500.
     pub(crate) fn die(message: impl Into<String>) -> Self {
         Self::Said { status: 500, message: message.into(), errors: BTreeMap::new() }
@@ -73,7 +81,9 @@ pub(crate) fn envelope(version: Version, call: &Call, answer: Answer) -> Reply {
         Ok(data) => json_reply(200, "OK", &json!({ "data": data })),
         Err(Fail::Unreachable | Fail::Locked) => plain(595, "No route to host", "", version),
         Err(Fail::Said { status, message, errors }) => {
-            failure(version, call.extjs, status, &message, &errors)
+            let reply = failure(version, call.extjs, status, &message, &errors);
+            // A ping of 3 s comes first.
+            if message == SILENT { Reply { delay: Duration::seconds(3), ..reply } } else { reply }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `PUT …/resize` [pve-container `API2/LXC.pm` resize_vm].
+//! `PUT …/resize` [pve-container `API2/LXC.pm`, qemu-server `API2/Qemu.pm` resize_vm].
 
 use time::OffsetDateTime;
 
@@ -13,11 +13,11 @@ use super::{
 /// Grows a volume, in a worker.
 pub(crate) fn resize(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
     let vmid = call.vmid();
-    sim.container(call)?;
+    sim.named(call)?;
     sim.wait_flock(vmid, arrived)?;
     sim.check_lock(vmid)?;
-    let config = &sim.container(call)?.config;
-    config_api::assert_digest(config, call)?;
+    config_api::assert_digest(sim, call)?;
+    let config = &sim.named(call)?.config;
     let disk = call.get("disk").unwrap_or("rootfs").to_owned();
     let volumes = storage::volumes(&config.options);
     let Some(volid) = volumes.get(&disk) else {
@@ -46,7 +46,17 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, vmid: u32, disk: &str, size: u64
     if let Some(text) = sim.failure("resize") {
         return sim.end(upid, &text);
     }
-    let Some(guest) = sim.guests.get_mut(&vmid) else { return sim.end(upid, "CT is gone") };
+    if sim.guests.contains_key(&vmid) {
+        set_size(sim, vmid, disk, size);
+        sim.end(upid, "OK");
+    } else {
+        sim.end(upid, "CT is gone");
+    }
+}
+
+/// Grows a volume, and says so in the config.
+pub(crate) fn set_size(sim: &mut Sim, vmid: u32, disk: &str, size: u64) {
+    let Some(guest) = sim.guests.get_mut(&vmid) else { return };
     let value = guest.config.get(disk).unwrap_or("").to_owned();
     let kept = value.split(',').filter(|part| !part.starts_with("size="));
     let volid = value.split(',').next().unwrap_or("");
@@ -55,7 +65,6 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, vmid: u32, disk: &str, size: u64
     if let Some(volume) = sim.volumes.get_mut(volid) {
         volume.bytes = size;
     }
-    sim.end(upid, "OK");
 }
 
 /// `8G` in bytes.

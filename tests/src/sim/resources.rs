@@ -77,12 +77,13 @@ impl Sim {
         let number =
             |key: &str, none: u64| guest.config.get(key).and_then(|n| n.parse().ok()).unwrap_or(none);
         let volumes = storage::volumes(&guest.config.options);
-        let disk = volumes.get("rootfs").and_then(|volid| self.volumes.get(volid)).map_or(0, |v| v.bytes);
+        let disk =
+            volumes.get(guest.kind.disk()).and_then(|volid| self.volumes.get(volid)).map_or(0, |v| v.bytes);
         let since = at - self.now;
         Stats {
             at,
             name: guest.name(),
-            status: guest.status(),
+            status: guest.shown_status(),
             template: guest.config.is("template"),
             uptime: guest.run.as_ref().map_or(0, |_| guest_api::uptime(self, guest) + since.whole_seconds()),
             cores: number("cores", 1),
@@ -102,7 +103,7 @@ impl Sim {
 }
 
 fn of_guest(sim: &Sim, call: &Call, guest: &Guest) -> Value {
-    let kind = guest.kind_name();
+    let kind = guest.kind.name();
     let mut item = json!({
         "id": format!("{kind}/{}", guest.vmid), "vmid": guest.vmid, "type": kind, "node": guest.node,
         "status": "unknown",

@@ -22,6 +22,13 @@ impl Rng {
         self.next() % bound
     }
 
+    /// A random UUID.
+    pub(crate) fn uuid(&mut self) -> String {
+        let (a, b) = (self.next(), self.next());
+        let (time, high, low) = (a >> 32, (a >> 16) & 0xffff, a & 0xfff);
+        format!("{time:08x}-{high:04x}-4{low:03x}-8{:03x}-{:012x}", b >> 52, b & 0xffff_ffff_ffff)
+    }
+
     /// A MAC address with the prefix that PVE registered.
     pub(crate) fn hwaddr(&mut self) -> String {
         let bytes = self.next().to_be_bytes();

@@ -45,6 +45,8 @@ pub struct Setup {
     pub task_secs: Duration,
     /// From *started* to an answering execd and addresses.
     pub boot: Duration,
+    /// The same of a VM, with an answering agent.
+    pub vm_boot: Duration,
     /// When it is.
     pub start: OffsetDateTime,
     /// Of MAC addresses, process numbers and the phase of `pvestatd`.
@@ -108,6 +110,7 @@ impl Default for Setup {
             destroy_secs: second,
             task_secs: second,
             boot: Duration::milliseconds(200),
+            vm_boot: Duration::seconds(2),
             start: OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_767_225_600),
             seed: 1,
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Config, Sim, StorageKind,
+    Config, Kind, Sim, StorageKind, config_api, limits, power,
     reply::{Answer, Fail},
     storage::{self, Feature},
     tasks::Work,
@@ -13,26 +13,34 @@ use super::{
 
 /// `GET …/feature`
 pub(crate) fn feature(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let config = &sim.container(call)?.config;
+    let (kind, config) = (call.kind(), &sim.named(call)?.config);
     let has = match call.get("feature") {
         Some("clone") => possible(sim, config, Feature::Clone, call.get("snapname")),
         Some("snapshot") => possible(sim, config, Feature::Snapshot, None),
         _ => true,
     };
-    Ok(json!({ "hasFeature": u8::from(has) }))
+    let mut data = json!({ "hasFeature": u8::from(has) });
+    if kind == Kind::Qemu {
+        data["nodes"] = sim.setup.nodes.iter().map(|node| json!(node.name)).collect();
+    }
+    Ok(data)
 }
 
 /// `GET …/snapshot`, with `current` among them.
 pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let guest = sim.container(call)?;
+    let guest = sim.named(call)?;
     let config = &guest.config;
     let one = |(name, section): (&String, &Config)| {
-        let mut item = json!({ "name": name, "description": section.description_read().unwrap_or_default() });
+        let mut item =
+            json!({ "name": name, "description": section.description_read(guest.kind).unwrap_or_default() });
         if let Some(time) = section.get("snaptime").and_then(|time| time.parse::<i64>().ok()) {
             item["snaptime"] = json!(time);
         }
         if let Some(parent) = section.get("parent") {
             item["parent"] = json!(parent);
+        }
+        if guest.kind == Kind::Qemu {
+            item["vmstate"] = json!(u8::from(section.get("vmstate").is_some()));
         }
         item
     };
@@ -50,26 +58,64 @@ pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     Ok(items.into())
 }
 
+/// `GET …/snapshot/{snapname}/config`
+pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
+    let name = call.get("snapname").unwrap_or("");
+    let guest = sim.named(call)?;
+    known(&guest.config, name).map_err(Fail::die)?;
+    let section = &guest.config.snapshots[name];
+    let kind = guest.kind;
+    let mut data: serde_json::Map<String, Value> = section
+        .options
+        .iter()
+        .map(|(key, value)| (key.clone(), config_api::typed(kind, sim.setup.version, key, value)))
+        .collect();
+    if let Some(text) = section.description_read(kind) {
+        data.insert("description".into(), text.into());
+    }
+    Ok(data.into())
+}
+
+/// `PUT …/snapshot/{snapname}/config`: the description alone.
+pub(crate) fn describe(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
+    let (vmid, name) = (call.vmid(), call.get("snapname").unwrap_or(""));
+    let Some(text) = call.get("description") else { return Ok(Value::Null) };
+    sim.named(call)?;
+    sim.wait_flock(vmid, arrived)?;
+    sim.check_lock(vmid)?;
+    known(&sim.named(call)?.config, name).map_err(Fail::die)?;
+    let section = sim.guests.get_mut(&vmid).and_then(|guest| guest.config.snapshots.get_mut(name));
+    if let Some(section) = section {
+        section.description = Some(text.to_owned()).filter(|text| !text.is_empty());
+    }
+    Ok(Value::Null)
+}
+
 /// `POST …/snapshot`
 pub(crate) fn take(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let name = call.get("snapname").unwrap_or("").to_owned();
-    if matches!(name.as_str(), "current" | "vzdump") {
+    let reserved = match call.kind() {
+        Kind::Lxc => name == "vzdump",
+        Kind::Qemu => name.to_lowercase() == "pending",
+    };
+    if reserved || name == "current" {
         return Err(Fail::die(format!("unable to use snapshot name '{name}' (reserved name)")));
     }
     let description = call.get("description").map(str::to_owned);
-    Ok(fork(sim, call, "vzsnapshot", Work::Snapshot { name, description }))
+    let vmstate = call.is("vmstate");
+    Ok(power::fork(sim, call, "snapshot", Work::Snapshot { name, description, vmstate }))
 }
 
 /// `DELETE …/snapshot/{snapname}`
 pub(crate) fn remove(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let name = call.get("snapname").unwrap_or("").to_owned();
-    Ok(fork(sim, call, "vzdelsnapshot", Work::RemoveSnapshot { name }))
+    Ok(power::fork(sim, call, "delsnapshot", Work::RemoveSnapshot { name }))
 }
 
 /// `POST …/snapshot/{snapname}/rollback`
 pub(crate) fn rollback(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let name = call.get("snapname").unwrap_or("").to_owned();
-    Ok(fork(sim, call, "vzrollback", Work::Rollback { name, start: call.is("start") }))
+    Ok(power::fork(sim, call, "rollback", Work::Rollback { name, start: call.is("start") }))
 }
 
 /// What the workers do.
@@ -81,11 +127,11 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: Work) {
 
 fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> {
     let guest = sim.guests.get(&vmid).ok_or("CT is gone")?;
-    let lock = guest.config.lock().map(str::to_owned);
-    let free = || lock.as_ref().map_or(Ok(()), |lock| Err(format!("CT is locked ({lock})")));
+    let locked = limits::locked(guest);
+    let free = || locked.clone().map_or(Ok(()), Err);
     let template = guest.config.is("template");
     let (lock, next) = match work {
-        Work::Snapshot { name, description } => {
+        Work::Snapshot { name, description, vmstate } => {
             if template {
                 return Err("you can't take a snapshot if it's a template".into());
             }
@@ -97,6 +143,9 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
                 return Err("snapshot feature is not available".into());
             }
             add(sim, vmid, &name, description);
+            if vmstate {
+                sim.save_memory(vmid, &name);
+            }
             ("snapshot", Work::Snapshotted)
         }
         Work::Rollback { name, start } => {
@@ -129,7 +178,11 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
     guest.config.unset("lock");
     match work {
         Work::RemovedSnapshot { name } => {
-            guest.config.snapshots.remove(&name);
+            let gone = guest.config.snapshots.remove(&name);
+            guest.saved.remove(&name);
+            if let Some(state) = gone.as_ref().and_then(|section| section.get("vmstate")) {
+                sim.volumes.remove(state);
+            }
             for volid in storage::volumes(&guest.config.options).into_values() {
                 if let Some(volume) = sim.volumes.get_mut(&volid) {
                     volume.snapshots.retain(|snapshot| *snapshot != name);
@@ -139,11 +192,16 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
         Work::RolledBack { name, start } => {
             let mut old = guest.config.snapshots.get(&name).cloned().unwrap_or_default();
             old.unset("snaptime");
-            old.set("parent", name);
+            old.set("parent", name.as_str());
             // All comes back but the description, which stays what it is now.
+            for key in ["vmstate", "runningmachine", "runningcpu"] {
+                old.unset(key);
+            }
             guest.config.options = old.options;
             guest.run = None;
-            if start {
+            if guest.saved.contains_key(&name) {
+                sim.recall(vmid, &name);
+            } else if start {
                 sim.boot(vmid);
             }
         }
@@ -186,8 +244,4 @@ fn newest(sim: &Sim, vmid: u32, name: &str) -> Result<(), String> {
 
 fn possible(sim: &Sim, config: &Config, feature: Feature, snapname: Option<&str>) -> bool {
     storage::volumes(&config.options).values().all(|volid| sim.has(volid, feature, snapname))
-}
-
-fn fork(sim: &mut Sim, call: &Call, kind: &str, work: Work) -> Value {
-    sim.fork_locked(call.node(), kind, call.vmid(), &call.token, work).into()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Sim, StorageKind, reply::Fail};
+use super::{Config, Kind, Sim, StorageKind, reply::Fail};
 
 /// A volume.
 #[derive(Clone, Debug)]
@@ -25,7 +25,10 @@ pub(crate) enum Feature {
 }
 
 impl Sim {
-    /// `volume_has_feature` for container volumes.
+    /// `volume_has_feature`.
+    ///
+    /// A file of a VM may be the backing of another, and a qcow2 has snapshots;
+    /// containers ask for raw images, which can do neither.
     pub(crate) fn has(&self, volid: &str, feature: Feature, snapname: Option<&str>) -> bool {
         let Some(volume) = self.volumes.get(volid) else { return false };
         let Some(storage) = self.storage_of(volid) else { return false };
@@ -33,7 +36,8 @@ impl Sim {
             (StorageKind::LvmThin, Feature::Clone) => volume.base || snapname.is_some(),
             (StorageKind::ZfsPool, Feature::Clone) => volume.base && snapname.is_none(),
             (StorageKind::LvmThin | StorageKind::ZfsPool, Feature::Snapshot) => !volume.base,
-            (StorageKind::Dir, Feature::Clone | Feature::Snapshot) => false,
+            (StorageKind::Dir, Feature::Clone) => volume.base && volid.ends_with(".qcow2"),
+            (StorageKind::Dir, Feature::Snapshot) => !volume.base && volid.ends_with(".qcow2"),
             (_, Feature::Template) => !volume.base,
         }
     }
@@ -58,21 +62,34 @@ impl Sim {
     }
 
     /// A new volume's name: free, and with its base in front where clones need it.
-    pub(crate) fn new_volume(&mut self, storage: &str, vmid: u32, bytes: u64, base: Option<&str>) -> String {
-        let kind = self.storage_of(&format!("{storage}:"));
-        let own = match kind {
-            Some(StorageKind::ZfsPool) => format!("subvol-{vmid}-disk-"),
-            Some(StorageKind::Dir) => format!("{vmid}/vm-{vmid}-disk-"),
-            _ => format!("vm-{vmid}-disk-"),
+    pub(crate) fn new_volume(
+        &mut self,
+        kind: Kind,
+        storage: &str,
+        vmid: u32,
+        bytes: u64,
+        base: Option<&str>,
+    ) -> String {
+        let store = self.storage_of(&format!("{storage}:"));
+        let (own, end) = match (store, kind) {
+            (Some(StorageKind::ZfsPool), Kind::Lxc) => (format!("subvol-{vmid}-disk-"), ""),
+            (Some(StorageKind::Dir), Kind::Lxc) => (format!("{vmid}/vm-{vmid}-disk-"), ""),
+            (Some(StorageKind::Dir), Kind::Qemu) => (format!("{vmid}/vm-{vmid}-disk-"), ".qcow2"),
+            _ => (format!("vm-{vmid}-disk-"), ""),
         };
-        let parent = base.filter(|_| kind == Some(StorageKind::ZfsPool)).map(str::to_owned);
+        let parent = base.filter(|_| store != Some(StorageKind::LvmThin)).map(str::to_owned);
         let front = parent.as_deref().and_then(|base| base.split(':').nth(1)).map(|b| format!("{b}/"));
-        let prefix = format!("{storage}:{}{own}", front.unwrap_or_default());
-        let number = (0u32..).find(|n| !self.volumes.contains_key(&format!("{prefix}{n}"))).unwrap_or(0);
-        let volid = format!("{prefix}{number}");
-        let volume = Volume { bytes, base: false, parent, snapshots: Vec::new() };
-        self.volumes.insert(volid.clone(), volume);
+        let name = |n: u32| format!("{storage}:{}{own}{n}{end}", front.as_deref().unwrap_or(""));
+        let number = (0u32..).find(|n| !self.volumes.contains_key(&name(*n))).unwrap_or(0);
+        let volid = name(number);
+        self.put_volume(&volid, bytes, parent);
         volid
+    }
+
+    /// A volume of this name.
+    pub(crate) fn put_volume(&mut self, volid: &str, bytes: u64, parent: Option<String>) {
+        let volume = Volume { bytes, base: false, parent, snapshots: Vec::new() };
+        self.volumes.insert(volid.into(), volume);
     }
 
     /// Bytes used on a storage.
@@ -87,10 +104,24 @@ impl Sim {
     }
 }
 
-/// The volumes of a config: `rootfs` and `mpN`.
+/// The volumes of a config: `rootfs` and `mpN`, or the drives that are no CD-ROM.
 pub(crate) fn volumes(options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let is_disk =
-        |key: &str| key == "rootfs" || key.strip_prefix("mp").is_some_and(|n| n.parse::<u8>().is_ok());
     let volid = |value: &str| value.split(',').next().unwrap_or("").to_owned();
-    options.iter().filter(|(key, _)| is_disk(key)).map(|(key, value)| (key.clone(), volid(value))).collect()
+    let disks = options.iter().filter(|(key, value)| is_disk(key) && !value.contains("media=cdrom"));
+    disks.map(|(key, value)| (key.clone(), volid(value))).collect()
+}
+
+/// All volumes that go with a guest: its disks, its cloud-init drive, saved memory.
+pub(crate) fn owned(config: &Config) -> Vec<String> {
+    let sections = std::iter::once(config).chain(config.snapshots.values());
+    let lines = sections.flat_map(|section| section.options.iter());
+    let kept = lines.filter(|(key, value)| is_disk(key) && value.contains(':') || *key == "vmstate");
+    kept.map(|(_, value)| value.split(',').next().unwrap_or("").to_owned()).collect()
+}
+
+/// Whether an option names a volume.
+pub(crate) fn is_disk(key: &str) -> bool {
+    let numbered = |bus: &str| key.strip_prefix(bus).is_some_and(|n| n.parse::<u8>().is_ok());
+    matches!(key, "rootfs" | "efidisk0" | "tpmstate0")
+        || ["mp", "scsi", "virtio", "sata", "ide"].into_iter().any(numbered)
 }

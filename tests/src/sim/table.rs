@@ -8,7 +8,7 @@ use super::{
     Sim, clone, config_api, destroy, guest_api, node_api,
     parameters::{self, Param, p, q},
     parameters::{CONFIG, Check::*},
-    power,
+    power, qemu,
     reply::{Answer, Fail},
     resize, resources,
     setup::Version,
@@ -22,8 +22,17 @@ pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     pub(crate) rights: Rights,
     pub(crate) parameters: &'static [Param],
+    /// What this method takes beside those that it shares with another.
+    pub(crate) also: &'static [Param],
     pub(crate) run: Run,
     pub(crate) since: Version,
+}
+
+impl Endpoint {
+    /// All parameters.
+    pub(crate) fn takes(&self) -> impl Iterator<Item = &'static Param> {
+        self.parameters.iter().chain(self.also)
+    }
 }
 
 /// What a handler is: it may wait for a lock since the request's arrival.
@@ -41,7 +50,7 @@ pub(crate) enum Rights {
     Own(fn(&Sim, &Call) -> Result<(), Fail>),
 }
 
-/// All of them.
+/// All of them, but VMs'.
 pub(crate) static TABLE: &[Endpoint] = &[
     get("/version", Rights::Login, &[], node_api::version),
     get("/access/permissions", Rights::Login, &[q("path", Text), q("userid", Text)], node_api::permissions),
@@ -148,20 +157,45 @@ const CLONE: &[Param] = &[
     q("target", Text),
 ];
 
-const fn get(path: &'static str, rights: Rights, parameters: &'static [Param], run: Run) -> Endpoint {
-    Endpoint { method: "GET", path, rights, parameters, run, since: Version::V7_4 }
+pub(crate) const fn get(
+    path: &'static str,
+    rights: Rights,
+    parameters: &'static [Param],
+    run: Run,
+) -> Endpoint {
+    Endpoint { method: "GET", path, rights, parameters, also: &[], run, since: Version::V7_4 }
 }
 
-const fn put(path: &'static str, rights: Rights, parameters: &'static [Param], run: Run) -> Endpoint {
+pub(crate) const fn put(
+    path: &'static str,
+    rights: Rights,
+    parameters: &'static [Param],
+    run: Run,
+) -> Endpoint {
     Endpoint { method: "PUT", ..get(path, rights, parameters, run) }
 }
 
-const fn post(path: &'static str, rights: Rights, parameters: &'static [Param], run: Run) -> Endpoint {
+pub(crate) const fn post(
+    path: &'static str,
+    rights: Rights,
+    parameters: &'static [Param],
+    run: Run,
+) -> Endpoint {
     Endpoint { method: "POST", ..get(path, rights, parameters, run) }
 }
 
-const fn delete(path: &'static str, rights: Rights, parameters: &'static [Param], run: Run) -> Endpoint {
+pub(crate) const fn delete(
+    path: &'static str,
+    rights: Rights,
+    parameters: &'static [Param],
+    run: Run,
+) -> Endpoint {
     Endpoint { method: "DELETE", ..get(path, rights, parameters, run) }
+}
+
+/// Those of containers and of VMs.
+pub(crate) fn all() -> impl Iterator<Item = &'static Endpoint> {
+    TABLE.iter().chain(qemu::table::QEMU)
 }
 
 /// The endpoint of a path, and the values in the path.
@@ -170,8 +204,7 @@ pub(crate) fn find(
     path: &str,
     version: Version,
 ) -> Option<(&'static Endpoint, BTreeMap<String, String>)> {
-    TABLE
-        .iter()
+    all()
         .filter(|endpoint| endpoint.method == method && endpoint.since <= version)
         .find_map(|endpoint| Some((endpoint, matched(endpoint.path, path)?)))
 }

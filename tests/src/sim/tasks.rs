@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Sim, clone, destroy, power, resize, setup::FLOCK_WAIT, snapshot, template};
+use super::{Kind, Sim, clone, destroy, power, qemu, resize, setup::FLOCK_WAIT, snapshot, template};
 
 /// A task.
 #[derive(Clone, Debug)]
@@ -34,6 +34,9 @@ pub(crate) struct Plan {
     pub(crate) snapname: Option<String>,
     pub(crate) pool: Option<String>,
     pub(crate) target: Option<String>,
+    /// Of a VM, whose worker writes them.
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// What happens at a point in time.
@@ -47,6 +50,8 @@ pub(crate) enum Step {
     Work { upid: String, vmid: u32, work: Work },
     /// A worker that needs the guest's file lock first.
     Flock { upid: String, vmid: u32, since: OffsetDateTime, work: Work },
+    /// `qmeventd` starts a VM again that was asked to reboot.
+    Restart { vmid: u32 },
 }
 
 /// Pieces of work.
@@ -66,13 +71,21 @@ pub(crate) enum Work {
     Resize { disk: String, size: u64 },
     Template,
     Templated,
-    Snapshot { name: String, description: Option<String> },
+    Snapshot { name: String, description: Option<String>, vmstate: bool },
     Snapshotted,
     Rollback { name: String, start: bool },
     RolledBack { name: String, start: bool },
     RemoveSnapshot { name: String },
     RemovedSnapshot { name: String },
     Fail { text: String },
+    Qemu(qemu::Work),
+}
+
+impl Task {
+    /// What kind of guest it is about, by its type.
+    pub(crate) fn guest_kind(&self) -> Kind {
+        if self.kind.starts_with("qm") { Kind::Qemu } else { Kind::Lxc }
+    }
 }
 
 impl Step {
@@ -82,6 +95,7 @@ impl Step {
             Self::Fill { newid, guest } => clone::fill(sim, newid, *guest),
             Self::Work { upid, vmid, work } => sim.work(&upid, vmid, work),
             Self::Flock { upid, vmid, since, work } => sim.flock(upid, vmid, since, work),
+            Self::Restart { vmid } => sim.bring_up(vmid),
         }
     }
 }
@@ -126,6 +140,7 @@ impl Sim {
     /// Ends a task and gives its file lock back.
     pub(crate) fn end(&mut self, upid: &str, exit: &str) {
         self.flocks.retain(|_, holder| holder != upid);
+        self.shared.retain(|(_, holder)| holder != upid);
         if let Some(task) = self.tasks.get_mut(upid) {
             let line = if exit == "OK" { "TASK OK".to_owned() } else { format!("TASK ERROR: {exit}") };
             task.log.push(line);
@@ -144,9 +159,18 @@ impl Sim {
         }
     }
 
+    /// The file that PVE locks, in the words of `Tools.pm`.
+    pub(crate) fn flock_timeout(&self, vmid: u32) -> String {
+        let file = match self.guests.get(&vmid).map(|guest| guest.kind) {
+            Some(Kind::Lxc) | None => format!("/run/lock/lxc/pve-config-{vmid}.lock"),
+            Some(Kind::Qemu) => format!("/var/lock/qemu-server/lock-{vmid}.conf"),
+        };
+        format!("can't lock file '{file}' - got timeout")
+    }
+
     /// Whether somebody holds the guest's file lock.
     pub(crate) fn flocked(&self, vmid: u32) -> bool {
-        self.flocks.contains_key(&vmid)
+        self.flocks.contains_key(&vmid) || self.shared.iter().any(|(at, _)| *at == vmid)
     }
 
     fn flock(&mut self, upid: String, vmid: u32, since: OffsetDateTime, work: Work) {
@@ -155,7 +179,7 @@ impl Sim {
             return self.work(&upid, vmid, work);
         }
         if self.now >= since + FLOCK_WAIT {
-            return self.end(&upid, &flock_timeout(vmid));
+            return self.end(&upid, &self.flock_timeout(vmid));
         }
         let next = self.next_event().map_or(since + FLOCK_WAIT, |at| at.min(since + FLOCK_WAIT));
         // Behind whatever frees the lock then; polling is what PVE does too.
@@ -175,12 +199,8 @@ impl Sim {
             Work::Resize { disk, size } => resize::finish(self, upid, vmid, &disk, size),
             Work::Template | Work::Templated => template::work(self, upid, vmid, &work),
             Work::Fail { text } => self.end(upid, &text),
+            Work::Qemu(work) => qemu::work(self, upid, vmid, work),
             other => snapshot::work(self, upid, vmid, other),
         }
     }
-}
-
-/// The file that pve-container locks, in the words of `Tools.pm`.
-pub(crate) fn flock_timeout(vmid: u32) -> String {
-    format!("can't lock file '/run/lock/lxc/pve-config-{vmid}.lock' - got timeout")
 }

@@ -1,10 +1,11 @@
-//! `POST …/template` answers null, though a worker does it [pve-container `API2/LXC.pm`].
+//! `POST …/template`: of a container it answers null, though a worker does it
+//! [pve-container `API2/LXC.pm`, qemu-server `API2/Qemu.pm`].
 
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    Sim,
+    Guest, Kind, Sim, limits, power,
     reply::{Answer, Fail},
     storage::{self, Feature},
     tasks::{Step, Work},
@@ -14,35 +15,55 @@ use super::{
 /// Checks, then a worker that inherits the file lock.
 pub(crate) fn convert(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
     let vmid = call.vmid();
-    sim.container(call)?;
+    sim.named(call)?;
+    if call.kind() == Kind::Qemu {
+        possible(sim.named(call)?).map_err(Fail::die)?;
+        return Ok(power::fork(sim, call, "template", Work::Template));
+    }
     sim.wait_flock(vmid, arrived)?;
-    sim.check_lock(vmid)?;
-    let guest = sim.container(call)?;
-    if !guest.config.snapshots.is_empty() {
-        return Err(Fail::die("unable to create template, because CT contains snapshots"));
-    }
-    if guest.config.is("template") {
-        return Err(Fail::die("you can't convert a template to a template"));
-    }
-    if guest.run.is_some() {
-        return Err(Fail::die("you can't convert a CT to template if the CT is running"));
-    }
+    possible(sim.named(call)?).map_err(Fail::die)?;
     let upid = sim.fork(call.node(), "vztemplate", &vmid.to_string(), &call.token);
     sim.flocks.insert(vmid, upid.clone());
     sim.after(time::Duration::ZERO, Step::Work { upid, vmid, work: Work::Template });
     Ok(Value::Null)
 }
 
+fn possible(guest: &Guest) -> Result<(), String> {
+    if let Some(text) = limits::locked(guest) {
+        return Err(text);
+    }
+    let noun = guest.kind.noun();
+    if !guest.config.snapshots.is_empty() {
+        return Err(format!("unable to create template, because {noun} contains snapshots"));
+    }
+    if guest.config.is("template") {
+        return Err("you can't convert a template to a template".into());
+    }
+    match (guest.run.is_some(), guest.kind) {
+        (false, _) => Ok(()),
+        (true, Kind::Lxc) => Err("you can't convert a CT to template if the CT is running".into()),
+        (true, Kind::Qemu) => Err("you can't convert a VM to template if VM is running".into()),
+    }
+}
+
 /// The worker.
 pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
     let Some(guest) = sim.guests.get(&vmid) else { return sim.end(upid, "CT is gone") };
+    let kind = guest.kind;
+    if let (Kind::Qemu, Work::Template, Err(text)) = (kind, work, possible(guest)) {
+        return sim.end(upid, &text);
+    }
     let volumes = storage::volumes(&guest.config.options);
     if matches!(work, Work::Template) {
         let unfit = volumes.values().find(|volid| !sim.has(volid, Feature::Template, None));
         if let Some(volid) = unfit {
             return sim.end(upid, &format!("Template feature is not available for '{volid}'"));
         }
-        if let Some(text) = sim.failure("vztemplate") {
+        if kind == Kind::Qemu {
+            // The mark comes before the volumes.
+            sim.admin_set(vmid, "template", "1");
+        }
+        if let Some(text) = sim.failure(&kind.task("template")) {
             return sim.end(upid, &text);
         }
         return sim.then(sim.setup.task_secs, upid, vmid, Work::Templated);

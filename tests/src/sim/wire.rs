@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, header};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Sim,
+    Kind, Sim,
     reply::{self, Fail, Reply},
     setup::Version,
     table::{self, Endpoint},
@@ -49,6 +49,12 @@ impl Call {
 
     pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.get(name)?.parse().ok()
+    }
+
+    /// Which of the two trees the path is in.
+    pub(crate) fn kind(&self) -> Kind {
+        let qemu = self.endpoint.is_some_and(|endpoint| endpoint.path.starts_with("/nodes/{node}/qemu"));
+        if qemu { Kind::Qemu } else { Kind::Lxc }
     }
 
     /// `{node}`, with `localhost` resolved.

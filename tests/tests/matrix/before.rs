@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pve_edge_tests::sim::{Kind, Node, Setup, Spec};
+use pve_edge_tests::{
+    sim::{Kind, Node, Setup, Spec},
+    world::World,
+};
 use time::Duration;
 
-use crate::stage::{Ask, Stage, plain_sim};
+use crate::stage::{Ask, Stage, sim_of};
 
 /// Guests of others, as they were.
 pub(super) struct Neighbours(BTreeMap<u32, String>);
@@ -37,14 +40,14 @@ fn snapshot(stage: &Stage, which: impl Fn(u32) -> bool) -> BTreeMap<u32, String>
 
 /// Two nodes; others' guests, inside the range of sandboxes too; sandboxes of
 /// another deployment, of another team, and one of the caller's own.
-pub(super) fn crowded() -> (Stage, Neighbours) {
+pub(super) fn crowded(kind: Kind) -> (Stage, Neighbours) {
     let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
-    let mut sim = plain_sim(setup);
+    let mut sim = sim_of(kind, setup);
     sim.add(Spec::guest(100).running().tags("db;prod"));
-    sim.add(Spec { kind: Kind::Qemu, ..Spec::guest(101) });
+    sim.add(Spec::vm(101));
     sim.add(Spec::template(9001).tags("base"));
     sim.add(Spec::guest(200_123).description("somebody's").node("pve2"));
-    let stage = Stage::on(sim);
+    let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
     let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
     for answer in [
         staging.ask(Ask::create_keyed("k1")),

@@ -1,5 +1,6 @@
 //! What surprises in PVE, held by the simulator; and the world around it.
 
+mod agents;
 mod clone;
 mod config;
 mod destroy;
@@ -9,5 +10,6 @@ mod schema;
 mod server;
 mod snapshots;
 mod talk;
+mod vms;
 mod wire;
 mod world;

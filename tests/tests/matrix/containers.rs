@@ -1,0 +1,128 @@
+//! The flows of containers.
+
+use expect_test::expect;
+use pve_edge_tests::sim::Kind;
+
+#[test]
+fn create_with_a_key() {
+    super::create_with_a_key(
+        Kind::Lxc,
+        expect![[r#"
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET cluster/resources
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+    );
+}
+
+#[test]
+fn create_without_a_key() {
+    super::create_without_a_key(
+        Kind::Lxc,
+        expect![[r#"
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+    );
+}
+
+#[test]
+fn get_of_a_half_made_one() {
+    super::get_of_a_half_made_one(
+        Kind::Lxc,
+        expect![[r#"
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
+            GET cluster/resources
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec"#]],
+    );
+}
+
+#[test]
+fn patch() {
+    super::patch(
+        Kind::Lxc,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST exec
+        POST exec"#]],
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn extend() {
+    super::extend(
+        Kind::Lxc,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST exec
+        POST exec"#]],
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn delete() {
+    super::delete(
+        Kind::Lxc,
+        expect![[r#"
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
+        expect![[r#"
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status"#]],
+    );
+}
+
+#[test]
+fn exec() {
+    super::exec(
+        Kind::Lxc,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        POST exec"#]],
+    );
+}
