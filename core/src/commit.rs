@@ -9,11 +9,15 @@ use crate::{
     marks::{self, Mark, Notes, Phase, Reading, Role, Want},
     pve::{
         PveError,
-        lxc::{Config, with_options},
+        config::{Config, with_options},
+        guest::Kind,
     },
     reach,
 };
 
+/// Cloud-init's address of a VM's first network card.
+const IPCONFIG: &str = "ipconfig0";
+const DHCP: &str = "ip=dhcp";
 /// Environment variable by which execd gets its token.
 const TOKEN_VARIABLE: &str = "CMUX_EXECD_AUTH_TOKEN";
 
@@ -38,11 +42,12 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
-    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
+    let guarded = (mark.kind == Kind::Qemu).then(|| edge.now().unix_timestamp());
+    let mark = &Mark { phase: Phase::Committed, guarded, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
-    let lxc = edge.pve.lxc(node, mark.vmid);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
-    let error = match edge.send(lxc.set_config(&borrowed(&with_env))).await {
+    let error = match edge.send(guest.set_config(&borrowed(&with_env))).await {
         Ok(_) => return Ok(mark.clone()),
         Err(error) => error,
     };
@@ -59,7 +64,7 @@ pub async fn first<I: Io>(
         )));
     }
     let by_notes = form(edge, config, mark, Token::Notes(&token)).map_err(Failure::Final)?;
-    match edge.send(lxc.set_config(&borrowed(&by_notes))).await {
+    match edge.send(guest.set_config(&borrowed(&by_notes))).await {
         Ok(_) => Ok(mark.clone()),
         Err(error) => Err(failure(error)),
     }
@@ -75,13 +80,15 @@ pub async fn template<I: Io>(
     let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));
-    if let Some(net0) = &config.net0 {
-        form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)])));
+    match &config.net0 {
+        _ if mark.kind == Kind::Qemu => form.extend(config.has_cloud_init().then(|| (IPCONFIG, DHCP.into()))),
+        Some(net0) => form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)]))),
+        None => {}
     }
     if config.env.is_some() {
         form.push(("delete", "env".into()));
     }
-    match edge.send(edge.pve.lxc(node, mark.vmid).set_config(&borrowed(&form))).await {
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
         Ok(_) => Ok(()),
         Err(error) => Err(failure(error)),
     }
@@ -95,9 +102,9 @@ pub async fn change<I: Io>(
     known: Mark,
     apply: Apply<'_>,
 ) -> Result<Mark, Error> {
-    let lxc = edge.pve.lxc(node, known.vmid);
+    let guest = edge.pve.guest(node, known.kind, known.vmid);
     for _ in 0..5 {
-        let config = edge.send(lxc.config()).await?;
+        let config = edge.send(guest.config()).await?;
         let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
         let mark = match reading {
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
@@ -120,16 +127,17 @@ pub async fn write<I: Io>(
 ) -> Result<Option<Mark>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;
+    guard(edge, config, mark, &mut changed);
     if let Some(lock) = &config.lock {
         return Err(locked(lock, mark));
     }
     let form = marks_form(edge, config, &changed, None)?;
-    match edge.send(edge.pve.lxc(node, mark.vmid).set_config(&borrowed(&form))).await {
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
         Ok(_) => Ok(Some(changed)),
         Err(error) if error.is_digest_mismatch() => Ok(None),
         // Whether it was executed, the next read shows; writing the same again is harmless.
         Err(error) if error.is_unanswered() || error.is_never_sent() => {
-            let now = edge.send(edge.pve.lxc(node, mark.vmid).config()).await?;
+            let now = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await?;
             let reading = marks::read(mark.vmid, now.tags.as_deref(), now.description.as_deref());
             Ok(reading.mark().filter(|it| **it == changed).cloned())
         }
@@ -140,8 +148,38 @@ pub async fn write<I: Io>(
     }
 }
 
+/// A suspended VM can only be deleted unprotected, and its protection cannot be
+/// changed, so its pause takes it off: only from a VM that has been protected
+/// for so long that a DELETE from before that is not executed any more. One
+/// that was protected later stays so, and is woken before it is deleted.
+fn guard<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, changed: &mut Mark) {
+    if mark.kind != Kind::Qemu || mark.is_suspension() && changed.is_suspension() {
+        return;
+    }
+    let now = edge.now().unix_timestamp();
+    if config.protection != Some(true) || changed.guarded.is_none() {
+        changed.guarded = Some(now);
+    }
+}
+
+/// Whether PVE shall refuse to destroy the guest. A DELETE has no digest. One
+/// that is executed late, after a renewal or on the VMID's next guest, finds
+/// the guest protected; who deletes takes that off by digest.
+fn is_protected<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> bool {
+    if mark.want == Want::Gone || mark.role != Role::Sandbox {
+        return false;
+    }
+    let settled =
+        mark.guarded.is_some_and(|at| edge.now().unix_timestamp() - at >= crate::place::LATE_SECONDS);
+    !(mark.is_suspension() && settled)
+}
+
 /// PVE works on the guest and takes no changes until it is done.
 pub fn locked(lock: &str, mark: &Mark) -> Error {
+    if lock == "suspended" {
+        let text = "PVE takes no changes of a VM whose memory is on disk: resume it first, or delete it";
+        return Error::new(Code::Suspended, text);
+    }
     let text = format!("guest {} is locked ({lock}) while PVE works on it; ask again", mark.vmid);
     Error::new(Code::GuestLocked, text).member("lock", lock).retry_after(5)
 }
@@ -167,17 +205,18 @@ fn form<I: Io>(
     };
     let mut form = marks_form(edge, config, mark, in_notes)?;
     form.push(("onboot", "0".into()));
-    form.push(("hostname", reach::hostname(mark.vmid)));
+    form.push((mark.kind.name_parameter(), reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
         form.push(("cores", cores.to_string()));
     }
     if let Some(memory) = mark.sizes.memory {
         form.push(("memory", memory.to_string()));
     }
-    if let Some(net0) = network(edge, config, mark) {
-        form.push(("net0", net0));
+    match mark.kind {
+        Kind::Lxc => form.extend(network(edge, config, mark).map(|it| ("net0", it))),
+        Kind::Qemu => machine(edge, config, mark, &mut form),
     }
-    if let Token::Env(token) = token {
+    if let (Token::Env(token), Kind::Lxc) = (token, mark.kind) {
         form.push(("env", environment(config, token)));
     }
     Ok(form)
@@ -204,9 +243,7 @@ fn marks_form<I: Io>(
     if mark.phase != Phase::Claimed {
         form.insert(0, ("tags", tags(edge, config, mark)));
     }
-    // A DELETE has no digest. One that is executed late, after a renewal or on the
-    // VMID's next guest, finds the guest protected; who deletes takes that off by digest.
-    let protected = mark.want != Want::Gone && mark.role == Role::Sandbox;
+    let protected = is_protected(edge, mark);
     if config.protection.unwrap_or(false) != protected {
         form.push(("protection", u8::from(protected).to_string()));
     }
@@ -223,21 +260,44 @@ fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> String {
     marks::tags(existing, mark, expires, edge.settings.limits.tag_budget)
 }
 
+/// Address with its prefix, and gateway: the pool's, else DHCP.
+fn address<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> (String, Option<String>) {
+    match edge.settings.ip_pool.as_ref().and_then(|pool| pool.address(mark.vmid)) {
+        Some((address, prefix)) => {
+            (format!("{address}/{prefix}"), edge.settings.gateway.map(|it| it.to_string()))
+        }
+        None => ("dhcp".to_owned(), None),
+    }
+}
+
+/// What a VM has beside a container: sockets that multiply its cores, and
+/// cloud-init, which gives it its address. Nothing secret is in that.
+fn machine<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, form: &mut Vec<(&'static str, String)>) {
+    if mark.sizes.cpu.is_some() {
+        form.push(("sockets", "1".into()));
+    }
+    if let (Some(net0), Some(bridge)) = (&config.net0, &edge.settings.bridge) {
+        let changed = with_options(net0, &[("bridge", Some(bridge.clone()))]);
+        form.extend((changed != *net0).then_some(("net0", changed)));
+    }
+    if config.has_cloud_init() {
+        let (ip, gateway) = address(edge, mark);
+        let gateway = gateway.map(|it| format!(",gw={it}")).unwrap_or_default();
+        form.push((IPCONFIG, format!("ip={ip}{gateway}")));
+        form.extend(edge.settings.search_domain.clone().map(|it| ("searchdomain", it)));
+    }
+}
+
 /// A clone has its template's address: the pool's, or DHCP, replaces it.
 fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<String> {
-    let settings = edge.settings;
     let net0 = config.net0.as_deref()?;
-    let pooled = settings.ip_pool.as_ref().and_then(|pool| pool.address(mark.vmid));
-    let (ip, gateway) = match pooled {
-        Some((address, prefix)) => (format!("{address}/{prefix}"), settings.gateway.map(|it| it.to_string())),
-        None => ("dhcp".to_owned(), None),
-    };
+    let (ip, gateway) = address(edge, mark);
     let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
     // A static IPv6 address is the template's alone.
     if net0.split(',').any(|it| it.starts_with("ip6=") && it.contains(':')) {
         changes.extend([("ip6", None), ("gw6", None)]);
     }
-    if let Some(bridge) = &settings.bridge {
+    if let Some(bridge) = &edge.settings.bridge {
         changes.push(("bridge", Some(bridge.to_string())));
     }
     let changed = with_options(net0, &changes);

@@ -42,7 +42,8 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
     let templates = inventory.templates(edge.settings);
     let mut presets: Vec<Preset> = Vec::new();
     let mut ids: Vec<&SnapshotId> = Vec::new();
-    for id in templates.iter().filter_map(|it| it.snapshot.as_ref()) {
+    let provider = edge.settings.provider;
+    for id in templates.iter().filter_map(|it| it.snapshot.as_ref()).filter(|it| it.provider == provider) {
         if let Err(at) = ids.binary_search(&id) {
             ids.insert(at, id);
         }
@@ -65,7 +66,6 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
             }
         }
     }
-    let provider = Provider::PveLxc;
     let services: Vec<Value> =
         SERVICES.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
     Ok(json!({
@@ -73,14 +73,15 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
         "providerDisplayName": provider.display_name(),
         "capabilities": {
             "exec": true,
-            "streamingExec": edge.platform.streams,
+            // A VM's agent tells the output when the command has ended.
+            "streamingExec": edge.platform.streams && provider != Provider::PveVm,
             "metadata": true,
             "ttl": true,
-            "hibernate": false,
+            "hibernate": provider == Provider::PveVm,
             "gpu": false,
         },
         "presets": presets,
-        "defaultPresetId": default_preset(&templates).map(|it| it.preset),
+        "defaultPresetId": default_preset(&templates, provider).map(|it| it.preset),
         "services": services,
         "serverOrigin": edge.settings.server_origin,
     }))

@@ -141,7 +141,7 @@ async fn replay<I: Io>(
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
     let unmarked = source::drawn(edge, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
-    let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none() && it.row.kind == "lxc").collect();
+    let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none()).collect();
     for guest in listed.into_iter().chain(unmarked) {
         let Some((node, config)) = claim::told(edge, guest, deadline).await? else { continue };
         let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -154,7 +154,7 @@ async fn replay<I: Io>(
             continue;
         };
         // A late clone may have brought back what its owner has deleted.
-        if !committed && was_destroyed(edge, &node, guest.vmid, mark.nonce).await {
+        if !committed && was_destroyed(edge, &node, mark).await {
             continue;
         }
         key.check(mark)?;
@@ -184,6 +184,7 @@ fn intent<I: Io>(
         format: 1,
         deployment: edge.settings.deployment.to_string(),
         vmid,
+        kind: source.kind,
         nonce: nonce(edge),
         team: caller.team.to_string(),
         node: node.to_owned(),
@@ -205,6 +206,7 @@ fn intent<I: Io>(
         sizes: sizes(request, source),
         problem: None,
         keeps: None,
+        guarded: None,
         taken_from: None,
         metadata: request.metadata.clone(),
         other: Default::default(),

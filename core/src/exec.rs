@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use futures_util::{Stream, future::Either};
+
 use crate::{
+    agent,
     auth::Caller,
     edge::Edge,
     error::{Code, Error},
-    execd::{self, ExecError, ExecRequest, Opened},
+    execd::{self, ExecError, ExecRequest, Opened, Output},
     io::{Failure, Io, NetError, Sent, Way},
     place::{Place, place},
+    pve::guest::Kind,
     reach,
     read::gone,
     sandbox::{SandboxId, is_coming_up},
@@ -25,21 +29,35 @@ pub async fn open<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     request: &ExecRequest,
-) -> Result<Opened<I>, Error> {
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
     let found = place(edge, caller, id).await?;
     gone(&found.mark, edge.now(), id)?;
     if found.mark.is_expired(edge.now()) {
         let text = format!("{id} has expired and is being stopped: extend it, or start it again");
         return Err(Error::new(Code::NotRunning, text));
     }
-    if !found.committed || matches!(found.config.lock.as_deref(), Some("create" | "destroyed")) {
+    if !found.committed || matches!(found.config.lock.as_deref(), Some("create" | "clone" | "destroyed")) {
         let text = format!("{id} is still being created; ask again");
         return Err(Error::new(Code::StillCreating, text).retry_after(2));
     }
+    if found.mark.kind == Kind::Qemu {
+        let Opened { lines } = agent::open(edge, &found, request).await?;
+        return Ok(Opened { lines: Either::Right(lines) });
+    }
+    let Opened { lines } = by_execd(edge, &found, id, request).await?;
+    Ok(Opened { lines: Either::Left(lines) })
+}
+
+async fn by_execd<I: Io>(
+    edge: &Edge<'_, I>,
+    found: &Place,
+    id: &SandboxId,
+    request: &ExecRequest,
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
     let deadline = edge.now() + request.timeout() + SLACK;
     let tokens: Vec<Secret> =
         reach::tokens(edge.settings, &found.mark).into_iter().map(Secret::new).collect();
-    let bases = reach::exec_bases(edge, &found.node, &found.config, id.vmid).await;
+    let bases = reach::exec_bases(edge, &found.node, &found.config, &found.mark).await;
     let base = choose(edge, &bases).await;
     let last = NetError {
         sent: Sent::Never,
@@ -59,12 +77,12 @@ pub async fn open<I: Io>(
                     last = error;
                     continue 'bases;
                 }
-                Err(error) => return Err(explain(edge, &found, id, error).await),
+                Err(error) => return Err(explain(edge, found, id, error).await),
             }
         }
         break;
     }
-    Err(explain(edge, &found, id, last).await)
+    Err(explain(edge, found, id, last).await)
 }
 
 /// With one address there is nothing to choose. With more, a harmless read
@@ -89,7 +107,7 @@ async fn explain<I: Io>(edge: &Edge<'_, I>, found: &Place, id: &SandboxId, error
         ExecError::NotSent(_) | ExecError::Refused { .. } => {}
         error => return failed(&error),
     }
-    let Ok(status) = edge.send(edge.pve.lxc(&found.node, id.vmid).status()).await else {
+    let Ok(status) = edge.send(edge.pve.guest(&found.node, id.kind(), id.vmid).status()).await else {
         return failed(&error);
     };
     if status.status == "running" {

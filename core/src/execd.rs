@@ -5,7 +5,7 @@ mod events;
 mod lines;
 mod request;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, Request, header};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -46,10 +46,14 @@ pub enum ExecError {
     Cut,
 }
 
-/// A command that execd has taken.
-pub struct Opened<I: Io> {
-    body: I::Body,
+/// A command that was taken, and its output as it comes.
+pub struct Opened<L> {
+    /// What it prints, and last how it ended.
+    pub lines: L,
 }
+
+/// Some lines of a command's output, or that there are no more.
+pub type Output = Result<Vec<Line>, NetError>;
 
 /// The whole output of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -76,14 +80,18 @@ pub async fn open<I: Io>(
     io: &I,
     request: Request<Vec<u8>>,
     deadline: OffsetDateTime,
-) -> Result<Opened<I>, ExecError> {
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
     let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
         Sent::Never => ExecError::NotSent(error),
         Sent::Maybe => ExecError::Unanswered(error),
     })?;
     let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match answer.status {
-        200 if kind.contains("json") => Ok(Opened { body: answer.body }),
+        200 if kind.contains("json") => {
+            let mut lines = Lines::default();
+            let lines = answer.body.map(move |chunk| chunk.map(|bytes| lines.push(&bytes)));
+            Ok(Opened { lines })
+        }
         401 => Err(ExecError::Unauthorized),
         // The edge or the tunnel had no connection to send it on.
         status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
@@ -96,12 +104,13 @@ pub async fn open<I: Io>(
 }
 
 /// Reads all output; of each stream at most `cap` bytes are kept.
-pub async fn collect<I: Io>(mut opened: Opened<I>, cap: usize) -> Result<Outcome, ExecError> {
-    let mut lines = Lines::default();
+pub async fn collect(
+    mut opened: Opened<impl Stream<Item = Output> + Unpin>,
+    cap: usize,
+) -> Result<Outcome, ExecError> {
     let mut outcome = Outcome::default();
-    while let Some(chunk) = opened.body.next().await {
-        let chunk = chunk.map_err(|_| ExecError::Cut)?;
-        for line in lines.push(&chunk) {
+    while let Some(lines) = opened.lines.next().await {
+        for line in lines.map_err(|_| ExecError::Cut)? {
             match line {
                 Line::Stdout(text) => outcome.truncated |= !keep(&mut outcome.stdout, &text, cap),
                 Line::Stderr(text) => outcome.truncated |= !keep(&mut outcome.stderr, &text, cap),

@@ -6,7 +6,7 @@ use crate::{
     io::Io,
     marks::{self, Listed, Mark, Role, Want},
     preset::SnapshotId,
-    pve::cluster::Resource,
+    pve::{cluster::Resource, guest::Kind},
     settings::Settings,
     vmid::Vmid,
 };
@@ -23,6 +23,8 @@ pub struct Guest {
     pub row: Resource,
     /// Its VMID.
     pub vmid: Vmid,
+    /// What it is to PVE.
+    pub kind: Kind,
     /// What its tags say, for a sandbox of ours.
     pub ours: Option<Listed>,
     /// What its tags say, for a template that is a snapshot of ours.
@@ -40,6 +42,8 @@ impl Guest {
 pub struct Template {
     /// Which guest.
     pub vmid: Vmid,
+    /// What it is to PVE.
+    pub kind: Kind,
     /// Where.
     pub node: String,
     /// The preset and version that it is, if any.
@@ -71,17 +75,17 @@ impl Inventory {
         let mut others = Vec::new();
         for row in rows {
             let vmid = row.vmid.and_then(|it| u32::try_from(it).ok()).and_then(|it| Vmid::try_from(it).ok());
-            let Some(vmid) = vmid.filter(|_| matches!(&*row.kind, "lxc" | "qemu")) else {
+            let (Some(vmid), Some(kind)) = (vmid, Kind::from_name(&row.kind)) else {
                 others.push(row);
                 continue;
             };
             let listed = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
-                .filter(|it| it.mark.deployment == deployment);
+                .filter(|it| it.mark.deployment == deployment && it.mark.kind == kind);
             let (ours, snapshot) = match listed {
                 Some(it) if it.mark.role == Role::Template => (None, Some(it)),
                 sandbox => (sandbox, None),
             };
-            guests.push(Guest { row, vmid, ours, snapshot });
+            guests.push(Guest { row, vmid, kind, ours, snapshot });
         }
         guests.sort_unstable_by_key(|it| it.vmid);
         Self { guests, others }
@@ -104,7 +108,7 @@ impl Inventory {
         self.guests
             .iter()
             // PVE tells late that a guest has become a template; of ours the tags know.
-            .filter(|it| it.row.kind == "lxc" && (it.row.template != Some(false) || it.snapshot.is_some()))
+            .filter(|it| it.row.template != Some(false) || it.snapshot.is_some())
             .filter(|it| !settings.vmid_range.contains(it.vmid))
             // Without its owner a snapshot that goes would be everybody's.
             .filter(|it| it.snapshot.as_ref().is_none_or(|it| it.mark.want == Want::On))
@@ -113,8 +117,13 @@ impl Inventory {
                 let snapshot = marks::template(it.tags());
                 // A snapshot is offered to its team without a tag of its own.
                 let snapshot = if own.is_some() { snapshot.flatten() } else { snapshot? };
+                // A preset of VMs is no container, whatever its tags say.
+                if snapshot.as_ref().is_some_and(|id| id.provider != it.kind.provider()) {
+                    return None;
+                }
                 Some(Template {
                     vmid: it.vmid,
+                    kind: it.kind,
                     node: it.row.node.clone(),
                     snapshot,
                     own,

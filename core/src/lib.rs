@@ -6,6 +6,7 @@
 //! [`service::handle`].
 
 pub mod address;
+pub mod agent;
 pub mod auth;
 pub mod change;
 pub mod commit;

@@ -29,7 +29,9 @@ pub use self::{
     head::{KeyHash, OnExpiry, Phase, Role, Want},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
-use crate::{nonce::Nonce, power::Keeps, preset::SnapshotId, snapshot::SourceId, vmid::Vmid};
+use crate::{
+    nonce::Nonce, power::Keeps, preset::SnapshotId, pve::guest::Kind, snapshot::SourceId, vmid::Vmid,
+};
 
 /// Everything we keep about one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,9 @@ pub struct Mark {
     pub deployment: String,
     /// The guest that this mark is about; on any other it was inherited.
     pub vmid: Vmid,
+    /// What that guest is to PVE.
+    #[serde(default, skip_serializing_if = "Kind::is_lxc")]
+    pub kind: Kind,
     /// The part of the id that no other guest ever had; tells the birth.
     pub nonce: Nonce,
     /// Whose guest, among the teams of a deployment.
@@ -86,6 +91,9 @@ pub struct Mark {
     /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_from: Option<TakenFrom>,
+    /// When the VM's protection was last put on, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded: Option<i64>,
     /// What its pause kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<Keeps>,
@@ -136,6 +144,16 @@ impl Mark {
     /// When the guest was claimed.
     pub fn birth(&self) -> OffsetDateTime {
         self.nonce.birth()
+    }
+
+    /// Whether it is a VM whose memory shall be on disk: PVE takes no change of it then.
+    pub fn is_suspension(&self) -> bool {
+        self.kind == Kind::Qemu && self.want == Want::Paused && self.keeps == Some(Keeps::Memory)
+    }
+
+    /// What tags and notes must agree about.
+    fn owner(&self) -> (Nonce, &str, &str, Kind) {
+        (self.nonce, &self.deployment, &self.team, self.kind)
     }
 
     /// When it expires.
@@ -208,8 +226,7 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
             Reading::Committed(head)
         }
         (Some(head), Some(line)) => {
-            let same =
-                head.nonce == line.nonce && head.deployment == line.deployment && head.team == line.team;
+            let same = head.owner() == line.owner();
             match same {
                 // Want and on-expiry are written together with the line; the expiry in
                 // the tag may lag behind it by a minute.

@@ -8,14 +8,14 @@ use crate::{
     io::Io,
     marks::{self, Mark, Reading, Role},
     nonce::Nonce,
-    pve::{PveError, lxc::Config},
+    pve::{PveError, config::Config, guest::Kind},
     sandbox::SandboxId,
     vmid::Vmid,
 };
 
-/// A new id whose guest is not there yet may still get it: a clone that was
-/// not answered can be executed late.
-const LATE_SECONDS: i64 = 90;
+/// So late PVE may execute a request that was not answered: a new id whose
+/// guest is not there yet may still get it.
+pub(crate) const LATE_SECONDS: i64 = 90;
 
 /// One guest, where it is, read a moment ago.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub fn may(caller: &Caller, mark: &Mark, deployment: &str) -> bool {
 /// Finds a sandbox and proves that it is the caller's; anything else is 404.
 pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Found, Error> {
     if !id.node.is_empty() {
-        match edge.send(edge.pve.lxc(&id.node, id.vmid).config()).await {
+        match edge.send(edge.pve.guest(&id.node, id.kind(), id.vmid).config()).await {
             Ok(config) => return prove(edge, caller, id, &id.node, config).map(Found::here),
             Err(error) if error.is_missing() || error.is_node_silent() || error.is_late() => {}
             Err(error) => return Err(not_ours_to_see(error)),
@@ -72,10 +72,10 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
                 _ => Err(not_found(id)),
             };
         }
-        match edge.send(edge.pve.lxc(node, id.vmid).config()).await {
+        match edge.send(edge.pve.guest(node, id.kind(), id.vmid).config()).await {
             Ok(config) => return prove(edge, caller, id, node, config).map(Found::here),
-            // A virtual machine of that number is a stranger.
-            Err(error) if error.is_missing() && guest.row.kind == "lxc" => {}
+            // A guest of another kind of that number is a stranger.
+            Err(error) if error.is_missing() && guest.kind == id.kind() => {}
             Err(error) => return Err(not_ours_to_see(error)),
         }
     }
@@ -124,17 +124,14 @@ fn prove<I: Io>(
     match reading {
         Reading::Intent(mark) | Reading::Committed(mark)
             if mark.nonce == id.nonce
+                && mark.kind == id.kind()
                 && mark.role == Role::Sandbox
                 && may(caller, &mark, &edge.settings.deployment) =>
         {
             Ok(Place { node: node.to_owned(), config, mark, committed })
         }
         // The first moment of a clone: locked, and its description not written yet.
-        Reading::Foreign
-            if config.lock.as_deref() == Some("create")
-                && config.description.is_none()
-                && is_young(edge, id) =>
-        {
+        Reading::Foreign if config.is_unknown_yet() && is_young(edge, id) => {
             Err(Error::new(Code::StillCreating, format!("{id} is being claimed; ask again")).retry_after(1))
         }
         _ => Err(not_found(id)),
@@ -147,7 +144,7 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Erro
     if !is_young(edge, id) {
         return Err(not_found(id));
     }
-    if was_destroyed(edge, &id.node, id.vmid, id.nonce).await {
+    if was_destroyed_of(edge, &id.node, id.kind(), id.vmid, id.nonce).await {
         return Err(not_found(id));
     }
     Ok(Found::NotYet)
@@ -155,13 +152,23 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Erro
 
 /// Whether PVE has begun to destroy the guest of this nonce. One that is there
 /// all the same was made by a clone that was executed after its deletion.
-pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid, nonce: Nonce) -> bool {
+pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    was_destroyed_of(edge, node, mark.kind, mark.vmid, mark.nonce).await
+}
+
+async fn was_destroyed_of<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    kind: Kind,
+    vmid: Vmid,
+    nonce: Nonce,
+) -> bool {
     if node.is_empty() {
         return false;
     }
     let since = nonce.birth().unix_timestamp() + 1;
-    let tasks = edge.send(edge.pve.destructions(node, vmid, since)).await.unwrap_or_default();
-    tasks.iter().any(|it| it.destroys(vmid, since) && it.may_count())
+    let tasks = edge.send(edge.pve.tasks_of(node, kind.destroys(), vmid, since)).await.unwrap_or_default();
+    tasks.iter().any(|it| it.is_since(kind.destroys(), vmid, since) && it.may_count())
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

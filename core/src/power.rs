@@ -15,7 +15,7 @@ use crate::{
     io::Io,
     marks::{Mark, Phase, Want},
     place::{Place, place},
-    pve::{PveError, lxc::Config, task::Upid},
+    pve::{PveError, config::Config, guest::Kind, task::Upid},
     read::gone,
     request::Ttl,
     sandbox::SandboxId,
@@ -113,8 +113,12 @@ pub async fn start<I: Io>(
 ) -> Result<Done, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
     let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
+    if config.is_suspended() && !wake(edge, &node, &mark, deadline).await? {
+        return Ok(Done { did: Did::Resumed, finished: false, keeps: None });
+    }
     let now = edge.now();
-    let keeps = mark.keeps.filter(|_| mark.want == Want::Paused);
+    let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
     let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
@@ -133,7 +137,30 @@ pub async fn start<I: Io>(
         return resume(edge, &node, &mark, deadline).await;
     }
     let finished = up(edge, &node, &config, &wanted, running, deadline).await?;
-    Ok(Done { did: if running { Did::Nothing } else { Did::Started }, finished, keeps: None })
+    let did = match running {
+        _ if config.is_suspended() => Did::Resumed,
+        true => Did::Nothing,
+        false => Did::Started,
+    };
+    Ok(Done { did, finished, keeps: None })
+}
+
+/// Starts a suspended VM, which goes on where it was; whether PVE is done.
+async fn wake<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let task = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await;
+    match wait(edge, &task.map_err(|it| refused(it, mark))?, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        // Another one's start is at work, or was faster.
+        Some(Err(why)) if why.contains("can't lock file") => Ok(false),
+        Some(Err(why)) if why.contains("already running") => Ok(true),
+        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not resume it: {why}"))),
+    }
 }
 
 /// Starts it where it is not running and waits for its exec daemon; one that lets everyone in must not run on.
@@ -160,7 +187,7 @@ pub async fn stop<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, mark, .. } = usable(edge, caller, id).await?;
+    let Place { node, mark, .. } = awake(edge, caller, id).await?;
     want(edge, &node, &mark, &|mark| mark.want = Want::Off).await?;
     let stopped = halt(edge, &node, &mark, (!body.force).then_some(timeout), deadline).await?;
     Ok(Done {
@@ -179,9 +206,9 @@ pub async fn reboot<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    let Place { node, config, mark, .. } = awake(edge, caller, id).await?;
     refuse_condemned(&mark)?;
-    let task = match edge.send(edge.pve.lxc(&node, mark.vmid).reboot(timeout)).await {
+    let task = match edge.send(edge.pve.guest(&node, mark.kind, mark.vmid).reboot(timeout)).await {
         Ok(task) => task,
         Err(error) if error.is_not_running() => {
             return Err(Error::new(Code::NotRunning, format!("{id} is stopped: start it instead")));
@@ -193,8 +220,9 @@ pub async fn reboot<I: Io>(
     Ok(Done { did: Did::Rebooted, finished, keeps: None })
 }
 
-/// Pauses it. A container keeps its files; its memory only where PVE's
-/// experimental checkpoint is enabled, and then it is verified.
+/// Pauses it. A VM keeps its memory, on its storage. A container keeps its
+/// files; its memory only where PVE's experimental checkpoint is enabled, and
+/// then it is verified.
 pub async fn pause<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
@@ -202,18 +230,27 @@ pub async fn pause<I: Io>(
     body: &PauseBody,
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
-    let memory = body.keeps == Some(Keeps::Memory);
-    if memory && !edge.settings.lxc_criu {
+    let asked = body.keeps == Some(Keeps::Memory);
+    if asked && id.kind() == Kind::Lxc && !edge.settings.lxc_criu {
         return Err(Error::new(
             Code::Unsupported,
             "PVE cannot keep a container's memory reliably: pause with keeps=disk, which ends its processes, or \
              enable the experimental checkpoint with PVE_LXC_CRIU=true",
         ));
     }
-    let Place { node, mark, .. } = usable(edge, caller, id).await?;
-    if mark.want == Want::Paused && !is_running(edge, &node, &mark).await? {
+    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    if config.is_suspended() {
+        return Ok(Done { did: Did::Nothing, finished: true, keeps: Some(Keeps::Memory) });
+    }
+    let vm = id.kind() == Kind::Qemu && body.keeps != Some(Keeps::Disk);
+    let running = (vm || mark.want == Want::Paused) && is_running(edge, &node, &mark).await?;
+    if mark.want == Want::Paused && !running {
         return Ok(Done { did: Did::Nothing, finished: true, keeps: mark.keeps.or(Some(Keeps::Disk)) });
     }
+    if vm && asked && !running {
+        return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
+    }
+    let memory = asked || (vm && running);
     let until = edge.now().unix_timestamp() + i64::from(edge.settings.limits.stopped_max_seconds);
     let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
     want(edge, &node, &mark, &|mark| {
@@ -224,8 +261,8 @@ pub async fn pause<I: Io>(
     })
     .await?;
     if memory {
-        suspend(edge, &node, &mark, deadline).await?;
-        return Ok(Done { did: Did::Paused, finished: true, keeps: Some(keeps) });
+        let finished = suspend(edge, &node, &mark, deadline).await?;
+        return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps) });
     }
     let stopped = halt(edge, &node, &mark, Some(DEFAULT_TIMEOUT), deadline).await?;
     Ok(Done { did: Did::Paused, finished: stopped.unwrap_or(true), keeps: Some(keeps) })
@@ -244,6 +281,15 @@ async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> R
             Error::new(Code::StillCreating, format!("{id} is still being created; ask again")).retry_after(2)
         );
     }
+    match &found.config.lock {
+        Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
+        _ => Ok(found),
+    }
+}
+
+/// As [`usable`], and not suspended either.
+async fn awake<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
+    let found = usable(edge, caller, id).await?;
     match &found.config.lock {
         Some(lock) => Err(commit::locked(lock, &found.mark)),
         None => Ok(found),
@@ -273,7 +319,7 @@ async fn want<I: Io>(
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
-    let status = edge.send(edge.pve.lxc(node, mark.vmid).status()).await?;
+    let status = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await?;
     Ok(status.status == "running")
 }
 
@@ -285,10 +331,14 @@ pub(crate) async fn halt<I: Io>(
     graceful: Option<u32>,
     deadline: OffsetDateTime,
 ) -> Result<Option<bool>, Error> {
-    let lxc = edge.pve.lxc(node, mark.vmid);
+    // PVE shuts a VM down that is stopped, and calls that done.
+    if mark.kind == Kind::Qemu && !is_running(edge, node, mark).await? {
+        return Ok(None);
+    }
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let sent = match graceful {
-        Some(timeout) => edge.send(lxc.shutdown(timeout)).await,
-        None => edge.send(lxc.stop()).await,
+        Some(timeout) => edge.send(guest.shutdown(timeout)).await,
+        None => edge.send(guest.stop()).await,
     };
     match sent {
         Ok(task) => outcome(edge, &task, deadline).await.map(Some),
@@ -297,21 +347,25 @@ pub(crate) async fn halt<I: Io>(
     }
 }
 
+/// Keeps its memory; whether PVE is done with it.
 async fn suspend<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     mark: &Mark,
     deadline: OffsetDateTime,
-) -> Result<(), Error> {
-    let task = edge.send(edge.pve.lxc(node, mark.vmid).suspend()).await.map_err(|it| refused(it, mark));
+) -> Result<bool, Error> {
+    let task =
+        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await.map_err(|it| refused(it, mark));
     let ended = match task {
         Ok(task) => wait(edge, &task, deadline).await,
         Err(error) => Some(Err(error.detail().to_owned())),
     };
     let why = match ended {
-        Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(()),
+        Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(true),
         Some(Ok(())) => "PVE says that it was done, and the sandbox still runs".to_owned(),
         Some(Err(why)) => why,
+        // It copies gigabytes; the lock tells that it is at work.
+        None if mark.kind == Kind::Qemu => return Ok(false),
         None => "PVE did not finish in time".to_owned(),
     };
     want(edge, node, mark, &|it| {
@@ -329,7 +383,10 @@ async fn resume<I: Io>(
     mark: &Mark,
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
-    let task = edge.send(edge.pve.lxc(node, mark.vmid).resume()).await.map_err(|it| refused(it, mark))?;
+    let task = edge
+        .send(edge.pve.guest(node, mark.kind, mark.vmid).resume())
+        .await
+        .map_err(|it| refused(it, mark))?;
     let finished = outcome(edge, &task, deadline).await?;
     Ok(Done { did: Did::Resumed, finished, keeps: None })
 }

@@ -6,7 +6,8 @@
 //! survives a tunnel (pve-http-server `Formatter/Standard.pm`).
 
 pub mod cluster;
-pub mod lxc;
+pub mod config;
+pub mod guest;
 pub mod perl;
 pub mod refusal;
 pub mod task;

@@ -4,13 +4,17 @@
 
 use std::net::Ipv4Addr;
 
+use serde_json::Value;
+
 use crate::{
     address::{self, SERVICES, Viewers},
+    agent,
     edge::Edge,
+    error::Error,
     execd::{self, Probe},
     io::{Io, Way},
     marks::Mark,
-    pve::lxc::Config,
+    pve::{config::Config, guest::Kind},
     sandbox::{Addresses, Service},
     secret::Secret,
     settings::Settings,
@@ -69,22 +73,31 @@ pub async fn live_addresses<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
-    vmid: Vmid,
+    mark: &Mark,
     running: bool,
 ) -> Addresses {
-    let ip = if running { live_ip(edge, node, vmid).await } else { None };
-    addresses(edge.settings, vmid, config.searchdomain.as_deref(), ip)
+    let ip = if running { live_ip(edge, node, mark).await } else { None };
+    addresses(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip)
 }
 
-async fn live_ip<I: Io>(edge: &Edge<'_, I>, node: &str, vmid: Vmid) -> Option<Ipv4Addr> {
+async fn live_ip<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Option<Ipv4Addr> {
     if edge.settings.public_domain.is_some() || edge.settings.ip_pool.is_some() {
         return None;
     }
-    let interfaces = edge.send(edge.pve.lxc(node, vmid).interfaces()).await.ok()??;
-    interfaces
-        .iter()
-        .filter(|it| it.name != "lo")
-        .filter_map(|it| it.inet.as_deref()?.split('/').next()?.parse::<Ipv4Addr>().ok())
+    let told = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).interfaces()).await.ok()?;
+    first_ip(&told)
+}
+
+/// The first address of a container's interfaces, or of what a VM's agent says of its.
+fn first_ip(told: &Value) -> Option<Ipv4Addr> {
+    let interfaces = told.get("result").unwrap_or(told).as_array()?;
+    let addresses =
+        interfaces.iter().filter(|it| it.get("name").is_none_or(|it| it != "lo")).flat_map(|it| {
+            let several = it.get("ip-addresses").and_then(Value::as_array).into_iter().flatten();
+            it.get("inet").into_iter().chain(several.filter_map(|it| it.get("ip-address")))
+        });
+    addresses
+        .filter_map(|it| it.as_str()?.split('/').next()?.parse::<Ipv4Addr>().ok())
         .find(|it| !it.is_loopback() && !it.is_link_local())
 }
 
@@ -107,22 +120,31 @@ pub async fn exec_bases<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
-    vmid: Vmid,
+    mark: &Mark,
 ) -> Vec<(String, Way)> {
-    let ip = live_ip(edge, node, vmid).await;
-    bases(edge.settings, vmid, config.searchdomain.as_deref(), ip, EXEC_PORT)
+    let ip = live_ip(edge, node, mark).await;
+    bases(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip, EXEC_PORT)
 }
 
-/// Whether the exec daemon refuses a wrong token and takes ours.
-pub async fn probe<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Probe {
+/// Whether the exec daemon refuses a wrong token and takes ours; of a VM, whether its agent answers.
+/// An error is one that waiting does not mend.
+pub async fn probe<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Probe, Error> {
+    if mark.kind == Kind::Qemu {
+        return agent::probe(edge, node, mark).await;
+    }
     let token = Secret::new(token(edge.settings, mark));
     let wrong = Secret::new("0".repeat(64));
-    for (base, way) in exec_bases(edge, node, config, mark.vmid).await {
+    for (base, way) in exec_bases(edge, node, config, mark).await {
         let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
         match execd::probe(&edge.io, &base, way, &token, &wrong, deadline, || edge.spend(1)).await {
             Probe::NotYet => {}
-            found => return found,
+            found => return Ok(found),
         }
     }
-    Probe::NotYet
+    Ok(Probe::NotYet)
 }

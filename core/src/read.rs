@@ -60,28 +60,30 @@ async fn exact<I: Io>(
         return Ok((sandbox, Some(mark.clone())));
     }
     let running = if *committed {
-        edge.send(edge.pve.lxc(node, mark.vmid).status()).await?.status == "running"
+        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await?.status == "running"
     } else {
         false
     };
     let now = edge.now();
     if config.lock.is_none() && is_coming_up(mark, now) {
         // A late clone may have brought back what its owner has deleted: the sweep removes that.
-        if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await {
+        if !committed && was_destroyed(edge, node, mark).await {
             return Err(not_found(SandboxId::of(mark)));
         }
         let progress = create::carry_on(edge, place, running, false, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }
-    let at = reach::live_addresses(edge, node, config, mark.vmid, running).await;
-    let mut sandbox = Sandbox::new(mark, node, state(mark, running, now), at, now);
+    let at = reach::live_addresses(edge, node, config, mark, running).await;
+    let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
+    let mut sandbox = Sandbox::new(mark, node, state, at, now);
     if !committed {
         sandbox.state = State::Error;
         sandbox.problem = Some(match &config.lock {
             None => "its creation was given up before it was finished; the sweep removes it".into(),
             Some(lock) => format!(
-                "its creation has crashed and left it locked ({lock}); on node {node} run: pct unlock {}",
+                "its creation has crashed and left it locked ({lock}); on node {node} run: {} unlock {}",
+                mark.kind.tool(),
                 mark.vmid
             ),
         });
@@ -94,7 +96,7 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
     let Progress { mark, node, config, running, ready } = progress;
     let now = edge.now();
     let at = match &config {
-        Some(config) if ready => reach::live_addresses(edge, &node, config, mark.vmid, true).await,
+        Some(config) if ready => reach::live_addresses(edge, &node, config, &mark, true).await,
         _ => reach::addresses(edge.settings, mark.vmid, None, None),
     };
     let state = match (ready, mark.phase) {
@@ -217,6 +219,8 @@ fn item<I: Io>(
     let unknown = guest.row.status == "unknown" || guest.row.status.is_empty();
     let state = if is_offline {
         State::Error
+    } else if guest.row.lock.as_deref() == Some("suspended") {
+        State::Paused
     } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase != Phase::Error {
         State::Creating
     } else {

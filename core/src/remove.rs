@@ -11,11 +11,10 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
-    marks::Mark,
-    place::place,
-    pve::{PveError, lxc::Config, task::Upid},
+    marks::{Mark, Want},
+    place::{Place, place},
+    pve::{PveError, config::Config, guest::Kind, task::Upid},
     sandbox::SandboxId,
-    vmid::Vmid,
     wait::wait,
 };
 
@@ -39,16 +38,30 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
     for _ in 0..6 {
-        let found = place(edge, caller, id).await?;
+        let mut found = place(edge, caller, id).await?;
+        if found.mark.kind == Kind::Qemu {
+            match ready(edge, &mut found, deadline).await? {
+                Step::Go => {}
+                Step::Again => continue,
+            }
+        }
         let mark = &found.mark;
-        if let Some(lock) = &found.config.lock {
+        if let Some(lock) = found.config.lock.as_deref().filter(|it| *it != "suspended") {
             return locked(lock, mark);
         }
-        let error = match destroy(edge, &found.node, &found.config, mark.vmid).await {
+        let error = match destroy(edge, &found.node, &found.config, mark).await {
             Ok(task) => return finished(edge, &task, deadline).await,
             Err(error) => error,
         };
         if error.is_digest_mismatch() || error.is_protected() {
+            continue;
+        }
+        // PVE destroys no VM that runs; after the wait all is read again.
+        if error.is_running() {
+            let task = edge.send(edge.pve.guest(&found.node, mark.kind, mark.vmid).stop()).await?;
+            if wait(edge, &task, deadline).await.is_none() {
+                return Ok(Removed::Working);
+            }
             continue;
         }
         if error.is_missing() {
@@ -72,18 +85,66 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
 }
 
+/// What is next for a VM that shall be deleted.
+enum Step {
+    Go,
+    /// Somebody was faster, or something has changed: from the start.
+    Again,
+}
+
+/// A VM takes more than one step, and must not be started between them: it is
+/// condemned first, by digest, and whoever dies on the way leaves the rest to
+/// the sweep. One that is suspended takes no change: unprotected it can be
+/// destroyed as it is, else it is woken first.
+async fn ready<I: Io>(
+    edge: &Edge<'_, I>,
+    found: &mut Place,
+    deadline: OffsetDateTime,
+) -> Result<Step, Error> {
+    let Place { node, config, mark, committed } = found;
+    if config.is_suspended() {
+        if config.protection != Some(true) {
+            return Ok(Step::Go);
+        }
+        let task = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await?;
+        return match wait(edge, &task, deadline).await {
+            Some(_) => Ok(Step::Again),
+            None => Err(commit::locked("suspended", mark).retry_after(5)),
+        };
+    }
+    if !*committed || mark.want == Want::Gone || config.lock.is_some() {
+        return Ok(Step::Go);
+    }
+    let now = edge.now().unix_timestamp();
+    let condemned = commit::write(edge, node, config, mark, &|mark| {
+        mark.want = Want::Gone;
+        mark.expires = Some(now);
+        Ok(())
+    })
+    .await;
+    match condemned {
+        Ok(Some(changed)) => (*mark, config.protection) = (changed, Some(false)),
+        Ok(None) => return Ok(Step::Again),
+        Err(error) if error.code() == Code::GuestLocked => return Ok(Step::Again),
+        // What PVE lets nobody write can still be destroyed.
+        Err(error) if !error.is_retryable() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Step::Go)
+}
+
 /// Takes the protection off, if the guest is still what `config` says, and destroys it.
 pub(crate) async fn destroy<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
-    vmid: Vmid,
+    mark: &Mark,
 ) -> Result<Upid, PveError> {
-    let lxc = edge.pve.lxc(node, vmid);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     if config.protection == Some(true) {
-        edge.send(lxc.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
+        edge.send(guest.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
     }
-    edge.send(lxc.destroy()).await
+    edge.send(guest.destroy()).await
 }
 
 fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {

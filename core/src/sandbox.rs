@@ -10,6 +10,7 @@ use crate::{
     marks::{Mark, OnExpiry, Phase, Want},
     nonce::Nonce,
     preset::Provider,
+    pve::guest::Kind,
     snapshot::SourceId,
     vmid::Vmid,
 };
@@ -31,7 +32,12 @@ pub struct SandboxId {
 impl SandboxId {
     /// The id of the sandbox that `mark` is about.
     pub fn of(mark: &Mark) -> Self {
-        Self { provider: Provider::PveLxc, vmid: mark.vmid, nonce: mark.nonce, node: hint(&mark.node) }
+        Self { provider: mark.kind.provider(), vmid: mark.vmid, nonce: mark.nonce, node: hint(&mark.node) }
+    }
+
+    /// What its guest is to PVE.
+    pub fn kind(&self) -> Kind {
+        if self.provider == Provider::PveVm { Kind::Qemu } else { Kind::Lxc }
     }
 }
 
@@ -172,7 +178,7 @@ impl Sandbox {
         let expires = mark.expires_at().map(stamp);
         Self {
             id: SandboxId::of(mark).to_string(),
-            provider: Provider::PveLxc.name(),
+            provider: mark.kind.provider().name(),
             vmid: mark.vmid,
             node: node.to_owned(),
             name: mark.name.clone(),

@@ -242,9 +242,10 @@ fn provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<Provider>
         Provider::PveLxc | Provider::PveVm if !pve => {
             reader.wrong("SANDBOX_PROVIDER", "is a PVE one, which needs PVE_API_URL and PVE_API_TOKEN");
         }
-        Provider::PveLxc => {}
-        Provider::PveVm | Provider::Morph => {
-            reader.wrong("SANDBOX_PROVIDER", "must be pve-lxc: this version runs no other provider");
+        Provider::PveLxc | Provider::PveVm => {}
+        Provider::Morph => {
+            reader
+                .wrong("SANDBOX_PROVIDER", "must be pve-lxc or pve-vm: this version runs no other provider");
         }
     }
     Some(chosen)

@@ -21,7 +21,7 @@ use crate::{
     marks::{self, Mark, Phase, Reading, Role, Want},
     place::may,
     preset::{PresetId, SnapshotId},
-    pve::lxc::Config,
+    pve::config::Config,
     remove::destroy,
     sandbox::{SandboxId, stamp},
 };
@@ -191,7 +191,7 @@ pub async fn remove<I: Io>(
         return Err(crate::commit::locked(lock, &mark));
     }
     // It has its sandbox's protection.
-    let task = destroy(edge, &node, &config, mark.vmid).await.map_err(|error| {
+    let task = destroy(edge, &node, &config, &mark).await.map_err(|error| {
         match error.is_digest_mismatch() || error.is_protected() {
             true => Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1),
             false => error.into(),
@@ -218,12 +218,12 @@ async fn find<I: Io>(
     let mut node = id.node.clone();
     let mut config = None;
     if !node.is_empty() {
-        config = edge.send(edge.pve.lxc(&node, id.vmid).config()).await.ok();
+        config = edge.send(edge.pve.guest(&node, id.kind(), id.vmid).config()).await.ok();
     }
     if config.is_none() {
         let inventory = Inventory::read(edge).await?;
         inventory.guest(id.vmid).ok_or_else(absent)?.row.node.clone_into(&mut node);
-        config = Some(edge.send(edge.pve.lxc(&node, id.vmid).config()).await?);
+        config = Some(edge.send(edge.pve.guest(&node, id.kind(), id.vmid).config()).await?);
     }
     let config = config.ok_or_else(absent)?;
     match marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref()) {

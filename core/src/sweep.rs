@@ -20,8 +20,8 @@ use crate::{
     io::Io,
     marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
     place::{Place, was_destroyed},
-    power::halt,
-    pve::lxc::Config,
+    power::{Keeps, halt},
+    pve::{config::Config, guest::Kind},
     remove::destroy,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
     snapshot::advance,
@@ -79,7 +79,7 @@ pub struct Action {
     /// Which sandbox, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `condemn`, `delete`, `stop`, `pause`, `finish`, `report`.
+    /// `condemn`, `delete`, `stop`, `start`, `pause`, `finish`, `report`.
     pub action: &'static str,
     /// Why, and what came of it.
     pub reason: String,
@@ -131,9 +131,6 @@ fn from_anywhere<'a, I: Io>(edge: &Edge<'_, I>, inventory: &'a Inventory) -> imp
 
 /// Whether the listing gives a reason to look closer.
 fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
-    if guest.row.kind != "lxc" {
-        return false;
-    }
     // A template that is being made; those that are made need nothing.
     if guest.snapshot.is_some() || edge.settings.template_range.contains(guest.vmid) {
         return guest.row.template != Some(true);
@@ -152,7 +149,7 @@ fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
 /// Reads one guest and does what is due.
 async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option<Action> {
     let (node, vmid) = (guest.row.node.as_str(), guest.vmid);
-    let config = match edge.send(edge.pve.lxc(node, vmid).config()).await {
+    let config = match edge.send(edge.pve.guest(node, guest.kind, vmid).config()).await {
         Ok(config) => config,
         Err(error) if error.is_missing() || error.is_final() => return None,
         Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
@@ -184,6 +181,9 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         Verdict::Delete => "delete",
     };
     let id = Some(SandboxId::of(&mark).to_string());
+    if config.is_suspended() {
+        return overdue(edge, node, &config, &mark, due, dry_run).await;
+    }
     if let Some(lock) = &config.lock {
         let reason = locked(&mark, lock, edge.now())?;
         return Some(Action { vmid, id, action: "report", reason });
@@ -197,6 +197,34 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         },
     };
     Some(Action { vmid, id, action, reason })
+}
+
+/// A suspended VM takes no change, so it cannot be condemned, and needs not be:
+/// nothing can renew it but its start, and PVE destroys no VM that runs. One
+/// that is protected all the same is woken, and condemned by a later run.
+async fn overdue<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    due: Verdict,
+    dry_run: bool,
+) -> Option<Action> {
+    let over = mark.expires.is_some_and(|it| edge.now().unix_timestamp() - it >= CONDEMNED_SECONDS);
+    if !over || !matches!(due, Verdict::Condemn | Verdict::Delete) {
+        return None;
+    }
+    let wakes = config.protection == Some(true);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let (action, call, why) = match wakes {
+        true => ("start", guest.start(), "expired while suspended, and protected: PVE deletes it only awake"),
+        false => ("delete", guest.destroy(), "expired while suspended"),
+    };
+    let mut reason = why.to_owned();
+    if !dry_run && let Err(error) = edge.send(call).await {
+        reason = format!("{why}; failed: {}", Error::from(error));
+    }
+    Some(Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action, reason })
 }
 
 /// A template that is being made is carried on.
@@ -228,12 +256,16 @@ async fn tend_template<I: Io>(
 
 /// A lock that lasts is told, with what only root can do about it.
 fn locked(mark: &Mark, lock: &str, now: OffsetDateTime) -> Option<String> {
-    let crashed = matches!(lock, "create" | "disk" | "destroyed") && mark.age(now) >= FINISH_SECONDS;
+    let crashed =
+        matches!(lock, "create" | "clone" | "disk" | "destroyed") && mark.age(now) >= FINISH_SECONDS;
     if crashed {
-        let vmid = mark.vmid;
-        return Some(format!("lock-stale: locked ({lock}) by work that has crashed; run pct unlock {vmid}"));
+        let (tool, vmid) = (mark.kind.tool(), mark.vmid);
+        return Some(format!(
+            "lock-stale: locked ({lock}) by work that has crashed; run {tool} unlock {vmid}"
+        ));
     }
-    (!matches!(lock, "create" | "destroyed")).then(|| format!("locked ({lock}): left for a later sweep"))
+    (!matches!(lock, "create" | "clone" | "destroyed"))
+        .then(|| format!("locked ({lock}): left for a later sweep"))
 }
 
 fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
@@ -259,7 +291,7 @@ async fn act<I: Io>(
     let now = edge.now();
     match due {
         Verdict::Leave => Ok(()),
-        Verdict::Finish if !committed && was_destroyed(edge, node, mark.vmid, mark.nonce).await => {
+        Verdict::Finish if !committed && was_destroyed(edge, node, &mark).await => {
             let text =
                 "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
             Err(Error::new(Code::Condemned, text))
@@ -268,10 +300,14 @@ async fn act<I: Io>(
             let place = Place { node: node.to_owned(), config, mark, committed };
             carry_on(edge, place, false, false, now).await.map(|_| ())
         }
-        Verdict::Delete => {
-            destroy(edge, node, &config, mark.vmid).await?;
-            Ok(())
-        }
+        Verdict::Delete => match destroy(edge, node, &config, &mark).await {
+            // A later run destroys it.
+            Err(error) if error.is_running() => {
+                edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await?;
+                Ok(())
+            }
+            result => Ok(result.map(|_| ())?),
+        },
         Verdict::Condemn => {
             swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Gone;
@@ -283,8 +319,22 @@ async fn act<I: Io>(
             swap(edge, node, &config, &mark, &|mark| mark.want = Want::Off).await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
+        // What could not be suspended by an earlier run is stopped.
+        Verdict::Pause if mark.kind == Kind::Qemu && !mark.is_suspension() => {
+            swap(edge, node, &config, &mark, &|mark| {
+                mark.want = Want::Paused;
+                mark.keeps = Some(Keeps::Memory);
+            })
+            .await?;
+            edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await?;
+            Ok(())
+        }
         Verdict::Pause => {
-            swap(edge, node, &config, &mark, &|mark| mark.want = Want::Paused).await?;
+            swap(edge, node, &config, &mark, &|mark| {
+                mark.want = Want::Paused;
+                mark.keeps = Some(Keeps::Disk);
+            })
+            .await?;
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Claimed, queue::Queue};
+use super::{Claimed, finish::clone_failed, queue::Queue};
 use crate::{
     edge::Edge,
     error::{Code, Error},
@@ -12,7 +12,12 @@ use crate::{
     io::Io,
     marks::{self, Mark, Notes, Reading},
     place::was_destroyed,
-    pve::{PveError, lxc::Config},
+    pve::{
+        PveError,
+        config::Config,
+        guest::{Kind, NewGuest},
+        task::Upid,
+    },
     reach,
     vmid::Vmid,
 };
@@ -33,15 +38,19 @@ pub(super) async fn claim<I: Io>(
     let mut queue = Queue::new(sources, edge.now());
     loop {
         let source = queue.source()?.clone();
-        let config = edge.send(edge.pve.lxc(&source.node, source.vmid).config()).await;
+        let config = edge.send(edge.pve.guest(&source.node, source.kind, source.vmid).config()).await;
         let config = config.map_err(|error| of_source(error, &source))?;
-        if config.template != Some(true) && source.own.is_some() {
+        if !config.is_finished_template() && source.own.is_some() {
             return Err(Error::new(Code::TemplateBusy, "this snapshot is still being made").retry_after(3));
         }
         if config.template != Some(true) {
             return Err(Error::new(
                 Code::NotATemplate,
-                format!("guest {} is tagged as a template and is none: pct template {0}", source.vmid),
+                format!(
+                    "guest {} is tagged as a template and is none: {} template {0}",
+                    source.vmid,
+                    source.kind.tool()
+                ),
             ));
         }
         if let Some(lock) = config.lock {
@@ -90,25 +99,38 @@ async fn attempt<I: Io>(
     let too_long = || Error::field("metadata", "is too large for the guest's description");
     let description = notes.write().ok_or_else(too_long)?;
     let hostname = reach::hostname(mark.vmid);
+    let new = NewGuest {
+        newid: mark.vmid,
+        name: &hostname,
+        description: &description,
+        target,
+        snapname: None,
+        full: false,
+    };
     let mut unanswered = false;
     loop {
-        let call =
-            edge.pve.lxc(&source.node, source.vmid).clone_to(mark.vmid, &hostname, &description, target);
+        let call = edge.pve.guest(&source.node, source.kind, source.vmid).clone_to(&new);
         let node = mark.node.clone();
         let claimed =
             |mark: &Mark, task, seen| Claimed { node: node.clone(), mark: mark.clone(), task, seen };
         let error = match edge.send(call).await {
-            Ok(upid) => return Ok(Attempt::Claimed(Box::new(claimed(mark, Some(upid), true)))),
+            Ok(upid) if source.kind == Kind::Lxc => {
+                return Ok(Attempt::Claimed(Box::new(claimed(mark, Some(upid), true))));
+            }
+            Ok(upid) => {
+                edge.pause(Duration::from_millis(500), deadline).await;
+                return whose(edge, &Sent { source, mark, task: Some(upid), unanswered }, deadline).await;
+            }
             Err(error) => error,
         };
         if error.is_taken() {
-            return whose(edge, mark, deadline, unanswered).await;
+            return whose(edge, &Sent { source, mark, task: None, unanswered }, deadline).await;
         }
         let again = error.is_never_sent() || error.is_unanswered();
         unanswered |= error.is_unanswered();
         if error.is_unanswered() {
             // It may have been executed: then its config shows our nonce.
-            if let Ok(found) = edge.send(edge.pve.lxc(&mark.node, mark.vmid).config()).await
+            if let Ok(found) = edge.send(edge.pve.guest(&mark.node, mark.kind, mark.vmid).config()).await
                 && let Some(found) = ours(mark, &found.tags, &found.description)
             {
                 return Ok(Attempt::Claimed(Box::new(claimed(&found, None, true))));
@@ -132,54 +154,100 @@ async fn attempt<I: Io>(
     }
 }
 
-/// The VMID exists: is it ours, a stranger's, or not known yet?
+/// A clone that was sent, and whose VMID it is now.
+struct Sent<'a> {
+    source: &'a Template,
+    mark: &'a Mark,
+    /// Of a VM's clone that PVE has accepted.
+    task: Option<Upid>,
+    /// Whether another one, not answered, may be executed late.
+    unanswered: bool,
+}
+
+/// The VMID exists, or a VM's clone that PVE has accepted shall make it exist:
+/// is it ours, a stranger's, or not known yet?
+///
+/// A VM's clone takes its VMID in the worker, under that VMID's lock on the
+/// node, and only where no config is (qemu-server `API2/Qemu.pm` `clone_vm`);
+/// pmxcfs refuses it where another node has one. So of any number of clones
+/// one makes the guest and the others end in an error and touch nothing.
+/// Another VMID is drawn only once ours has so ended: else both could be made.
 async fn whose<I: Io>(
     edge: &Edge<'_, I>,
-    mark: &Mark,
+    sent: &Sent<'_>,
     deadline: OffsetDateTime,
-    unanswered: bool,
 ) -> Result<Attempt, Error> {
-    let mut node = mark.node.clone();
+    let Sent { source, mark, task, unanswered } = sent;
+    let mut node = if task.is_some() { source.node.clone() } else { mark.node.clone() };
     loop {
-        let claimed = |mark: Mark, node: &str, seen| {
-            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task: None, seen }))
+        let claimed = |mark: Mark, node: &str, task, seen| {
+            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen }))
         };
-        match edge.send(edge.pve.lxc(&node, mark.vmid).config()).await {
+        let mut strange = false;
+        match edge.send(edge.pve.guest(&node, mark.kind, mark.vmid).config()).await {
             Ok(config) => {
                 if let Some(found) = ours(mark, &config.tags, &config.description) {
                     let another = found.nonce != mark.nonce;
                     // What a late clone has brought back after its deletion is nobody's to go on with.
-                    if another && was_destroyed(edge, &node, mark.vmid, found.nonce).await {
+                    if another && was_destroyed(edge, &node, &found).await {
                         return Ok(Attempt::Taken);
                     }
-                    return Ok(claimed(found, &node, true));
+                    let task = task.clone().filter(|_| !another);
+                    return Ok(claimed(found, &node, task, true));
                 }
-                if !is_unknown_yet(&config) {
-                    return Ok(Attempt::Taken);
-                }
+                strange = !config.is_unknown_yet();
             }
             // Of another kind, or on another node, where the same key may have made it: the listing knows.
             Err(error) if error.is_missing() => {
-                let inventory = Inventory::read(edge).await?;
-                match inventory.guest(mark.vmid) {
-                    Some(guest) if guest.row.kind != "lxc" => return Ok(Attempt::Taken),
-                    Some(guest) => node.clone_from(&guest.row.node),
-                    None => {}
+                let ended = ended(edge, task.as_ref()).await;
+                if let Some(Err(cause)) = &ended
+                    && !lost(cause)
+                {
+                    return Err(clone_failed(cause, mark));
+                }
+                if task.is_none() || ended.is_some() {
+                    let inventory = Inventory::read(edge).await?;
+                    match inventory.guest(mark.vmid) {
+                        Some(guest) if guest.kind != mark.kind => strange = true,
+                        Some(guest) => node.clone_from(&guest.row.node),
+                        None if ended.is_some() => return Ok(Attempt::Busy),
+                        None => {}
+                    }
                 }
             }
             Err(error) if matches!(&error, PveError::Refused(it) if it.status == 403) => {}
             Err(error) if edge.now() >= deadline => return Err(error.into()),
             Err(_) => {}
         }
+        let over = match task {
+            Some(_) if strange => ended(edge, task.as_ref()).await.is_some(),
+            Some(_) => false,
+            None => mark.kind == Kind::Lxc || !unanswered,
+        };
+        if strange && over {
+            return Ok(Attempt::Taken);
+        }
         if edge.now() >= deadline || edge.left() <= RESERVE {
-            return if unanswered {
-                Ok(claimed(mark.clone(), &mark.node, false))
+            return if !strange && (*unanswered || task.is_some()) {
+                Ok(claimed((*mark).clone(), &mark.node, task.clone(), false))
             } else {
                 Err(untold(mark.vmid))
             };
         }
         edge.pause(Duration::from_millis(400), deadline).await;
     }
+}
+
+/// How a task ended, once it has and PVE tells.
+async fn ended<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<Result<(), String>> {
+    edge.send(edge.pve.task(task?)).await.ok()?.exit()
+}
+
+/// Another clone has the VMID, or had its lock, or the template's.
+pub(super) fn lost(cause: &str) -> bool {
+    ["already exists", "File exists", "can't lock file", "unexpected state change"]
+        .iter()
+        .any(|it| cause.contains(it))
 }
 
 /// Node and config of a guest that a key may have made, once they tell whose
@@ -191,8 +259,8 @@ pub(super) async fn told<I: Io>(
 ) -> Result<Option<(String, Config)>, Error> {
     let mut node = guest.row.node.clone();
     loop {
-        match edge.send(edge.pve.lxc(&node, guest.vmid).config()).await {
-            Ok(config) if !is_unknown_yet(&config) => return Ok(Some((node, config))),
+        match edge.send(edge.pve.guest(&node, guest.kind, guest.vmid).config()).await {
+            Ok(config) if !config.is_unknown_yet() => return Ok(Some((node, config))),
             Ok(_) => {}
             // It may have moved since the listing; only one that lacks it proves that it is gone.
             Err(error) if error.is_missing() => match Inventory::read(edge).await?.guest(guest.vmid) {
@@ -218,12 +286,6 @@ fn untold(vmid: Vmid) -> Error {
     Error::new(Code::NoFreeVmid, text).retry_after(2)
 }
 
-/// The first moment of a clone, when nothing tells yet whose it is.
-fn is_unknown_yet(config: &Config) -> bool {
-    let text = config.description.as_deref().unwrap_or_default();
-    config.lock.as_deref() == Some("create") && text.is_empty() || text.starts_with("qmclone temporary file")
-}
-
 /// The mark of a guest that this request made, or one with the same key.
 fn ours(mark: &Mark, tags: &Option<String>, description: &Option<String>) -> Option<Mark> {
     let reading = marks::read(mark.vmid, tags.as_deref(), description.as_deref());
@@ -244,10 +306,14 @@ fn of_source(error: PveError, source: &Template) -> Error {
         .retry_after(2);
     }
     match &error {
-        PveError::Refused(refusal) if refusal.message.contains("can't clone CT to node") => Error::new(
-            Code::TemplateElsewhere,
-            format!("{}; unset PVE_NODE, or put a template on that node", refusal.message),
-        ),
+        PveError::Refused(refusal)
+            if refusal.message.contains("can't clone") && refusal.message.contains("to node") =>
+        {
+            Error::new(
+                Code::TemplateElsewhere,
+                format!("{}; unset PVE_NODE, or put a template on that node", refusal.message),
+            )
+        }
         _ => error.into(),
     }
 }

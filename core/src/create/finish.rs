@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Claimed, rival::rival};
+use super::{Claimed, claim::lost, rival::rival};
 use crate::{
     commit,
     edge::Edge,
@@ -17,7 +17,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
     place::Place,
-    pve::{PveError, lxc::Config, task::Upid},
+    pve::{PveError, config::Config, guest::Kind, task::Upid},
     reach,
     remove::destroy,
     sandbox::is_coming_up,
@@ -72,7 +72,9 @@ pub(crate) async fn finish<I: Io>(
 }
 
 async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
-    edge.send(edge.pve.lxc(node, mark.vmid).status()).await.is_ok_and(|it| it.status == "running")
+    edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status())
+        .await
+        .is_ok_and(|it| it.status == "running")
 }
 
 enum Look {
@@ -88,10 +90,10 @@ async fn look<I: Io>(
     task: &mut Option<Upid>,
     seen: &mut bool,
 ) -> Result<Look, Error> {
-    let config = match edge.send(edge.pve.lxc(node, mark.vmid).config()).await {
+    let config = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await {
         Ok(config) => config,
         Err(error) if error.is_missing() => {
-            if let Some(cause) = failed(edge, task.as_ref()).await {
+            if let Some(cause) = failed(edge, task.as_ref()).await.filter(|it| !lost(it)) {
                 return Err(clone_failed(&cause, mark));
             }
             // It may have moved: only a listing that lacks it proves that it is gone.
@@ -123,7 +125,7 @@ async fn look<I: Io>(
             let node = node.to_owned();
             Ok(Look::There(Box::new(Place { node, config, mark: found, committed })))
         }
-        _ if config.lock.as_deref() == Some("create") => Ok(Look::NotYet(Box::new(mark.clone()))),
+        _ if config.is_unknown_yet() => Ok(Look::NotYet(Box::new(mark.clone()))),
         _ => Err(Error::new(
             Code::CloneFailed,
             format!("VMID {} is another guest's now: ours was removed meanwhile", mark.vmid),
@@ -192,10 +194,11 @@ fn outdone(vmid: u32) -> Error {
 /// The disk grows after the commit, and only when the preset's is larger.
 async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<(), PveError> {
     let Some(wanted) = mark.sizes.disk else { return Ok(()) };
-    if config.disk_gib().is_none_or(|has| has >= wanted) {
+    let Some((disk, _)) = config.boot_disk().filter(|_| config.disk_gib().is_some_and(|has| has < wanted))
+    else {
         return Ok(());
-    }
-    match edge.send(edge.pve.lxc(node, mark.vmid).grow_rootfs(wanted)).await {
+    };
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
         Err(error) if !error.is_already_that_size() => Err(error),
         _ => Ok(()),
     }
@@ -213,14 +216,18 @@ pub(crate) async fn start_and_probe<I: Io>(
     let task = if running {
         None
     } else {
-        match edge.send(edge.pve.lxc(node, mark.vmid).start()).await {
+        match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await {
             Ok(upid) => Some(upid),
             Err(error) if error.is_already_running() => None,
             Err(error) if error.is_final() => return Err(error.into()),
             Err(_) => return Ok(false),
         }
     };
-    let mut wait = Backoff::new(600, 200, 1.15);
+    // A VM boots longer, and asking an agent that is not there yet keeps one of PVE's workers for 3 s.
+    let mut wait = match mark.kind {
+        Kind::Lxc => Backoff::new(600, 200, 1.15),
+        Kind::Qemu => Backoff::new(1500, 1000, 1.3),
+    };
     let mut tries = 0_u32;
     let mut refusals = 0_u32;
     loop {
@@ -231,7 +238,7 @@ pub(crate) async fn start_and_probe<I: Io>(
             return started_meanwhile(edge, node, mark, &cause).await;
         }
         if tries > 0 || task.is_none() {
-            match reach::probe(edge, node, config, mark).await {
+            match reach::probe(edge, node, config, mark).await? {
                 Probe::Ready => return Ok(true),
                 Probe::Open => {
                     return Err(Error::new(
@@ -274,7 +281,7 @@ async fn started_meanwhile<I: Io>(
     if harmless.iter().any(|it| cause.contains(it)) {
         return Ok(false);
     }
-    match edge.send(edge.pve.lxc(node, mark.vmid).status()).await {
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await {
         Ok(status) if status.status == "stopped" => Err(Error::new(
             Code::StartFailed,
             format!("PVE could not start the guest: {cause}; see the task log of VMID {}", mark.vmid),
@@ -289,7 +296,7 @@ async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<String
     status.exit()?.err()
 }
 
-fn clone_failed(cause: &str, mark: &Mark) -> Error {
+pub(super) fn clone_failed(cause: &str, mark: &Mark) -> Error {
     let full = ["No space left", "out of space", "not enough free space"].iter().any(|it| cause.contains(it));
     let code = if full { Code::StorageFull } else { Code::CloneFailed };
     let text = format!("{cause}; PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
@@ -308,7 +315,7 @@ pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, 
     .await;
     // An exec daemon that lets everyone in must not run on.
     if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
-        let _ = edge.send(edge.pve.lxc(node, mark.vmid).stop()).await;
+        let _ = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await;
     }
     let id = crate::sandbox::SandboxId::of(mark).to_string();
     let fate = match kept {
@@ -323,13 +330,13 @@ pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, 
 /// Undo on proof: PVE refused a step for good, and a read at this moment
 /// shows our nonce and no commit.
 async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let lxc = edge.pve.lxc(node, mark.vmid);
-    let outcome = match edge.send(lxc.config()).await {
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let outcome = match edge.send(guest.config()).await {
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
         Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
             Reading::Intent(found) if found.nonce == mark.nonce => {
-                match destroy(edge, node, &config, mark.vmid).await {
+                match destroy(edge, node, &config, mark).await {
                     Ok(_) => "the half-made guest is being removed".to_owned(),
                     Err(error) => {
                         format!("removing the half-made guest failed ({error}); the sweep removes it")

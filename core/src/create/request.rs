@@ -51,13 +51,12 @@ impl CreateRequest {
         if sources.iter().filter(|it| **it).count() > 1 {
             refuse("snapshotId", "only one of snapshotId, preset and templateVmid");
         }
-        if self
-            .snapshot_id
-            .as_ref()
-            .and_then(SourceId::preset)
-            .is_some_and(|it| it.provider != Provider::PveLxc)
-        {
-            refuse("snapshotId", "is of a provider that this deployment does not run; pvelxc_… is");
+        let preset = self.snapshot_id.as_ref().and_then(SourceId::preset);
+        if preset.is_some_and(|it| it.provider == Provider::Morph) {
+            refuse(
+                "snapshotId",
+                "is of a provider that this deployment does not run; pvelxc_… and pvevm_… are",
+            );
         }
         if self.cpu.is_some_and(|it| !(1..=512).contains(&it)) {
             refuse("cpu", "1 to 512 cores");

@@ -32,22 +32,21 @@ pub(super) async fn rival<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> Result<Opti
         return Ok(Some(guest.vmid.into()));
     }
     let drawn: Vec<_> = drawn(edge, &inventory, key).filter_map(|vmid| inventory.guest(vmid)).collect();
-    for guest in drawn.into_iter().filter(another).filter(|it| it.ours.is_none() && it.row.kind == "lxc") {
-        let config = match edge.send(edge.pve.lxc(&guest.row.node, guest.vmid).config()).await {
+    for guest in drawn.into_iter().filter(another).filter(|it| it.ours.is_none()) {
+        let config = match edge.send(edge.pve.guest(&guest.row.node, guest.kind, guest.vmid).config()).await {
             Ok(config) => config,
             Err(error) if error.is_missing() || error.is_final() => continue,
             Err(error) => return Err(error.into()),
         };
         let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
         // The first moment of a clone tells nobody whose it is.
-        let unknown = config.lock.as_deref() == Some("create") && config.description.is_none();
-        if unknown {
+        if config.is_unknown_yet() {
             return Ok(Some(guest.vmid.into()));
         }
         let Some(other) = reading.mark().filter(|it| is_rival(it)) else { continue };
         // Nobody commits what a late clone has brought back after its deletion.
         let committed = matches!(reading, Reading::Committed(_));
-        if committed || !was_destroyed(edge, &guest.row.node, guest.vmid, other.nonce).await {
+        if committed || !was_destroyed(edge, &guest.row.node, other).await {
             return Ok(Some(guest.vmid.into()));
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     io::Io,
     marks::{self, KeyHash},
     place::may,
-    preset::SnapshotId,
+    preset::{Provider, SnapshotId},
     sandbox::SandboxId,
     settings::Settings,
     snapshot::SourceId,
@@ -44,7 +44,7 @@ pub(super) fn sources(
             let latest = all
                 .iter()
                 .filter_map(|it| it.snapshot.as_ref())
-                .filter(|it| it.preset == *preset)
+                .filter(|it| it.provider == settings.provider && it.preset == *preset)
                 .max_by_key(|it| it.version);
             match latest {
                 Some(id) => Wanted::Snapshot(id.clone()),
@@ -52,7 +52,7 @@ pub(super) fn sources(
             }
         }
         (_, _, Some(vmid)) => Wanted::Vmid(vmid),
-        _ => match default_preset(&all) {
+        _ => match default_preset(&all, settings.provider) {
             Some(id) => Wanted::Snapshot(id),
             None => return Err(no_template("any preset", &all)),
         },
@@ -90,9 +90,9 @@ impl std::fmt::Display for Wanted {
     }
 }
 
-/// The newest version of the smallest preset.
-pub(crate) fn default_preset(templates: &[Template]) -> Option<SnapshotId> {
-    let ids = templates.iter().filter_map(|it| it.snapshot.as_ref());
+/// The newest version of the provider's smallest preset.
+pub(crate) fn default_preset(templates: &[Template], provider: Provider) -> Option<SnapshotId> {
+    let ids = templates.iter().filter_map(|it| it.snapshot.as_ref()).filter(|it| it.provider == provider);
     ids.min_by_key(|it| {
         let sizes = it.preset.sizes().map(|it| (it.cores, it.memory_mib, it.disk_gib));
         (sizes.is_none(), sizes, it.preset.to_string(), u32::MAX - it.version)

@@ -9,7 +9,7 @@ use futures_util::{
 };
 use serde_json::{Value, json};
 
-use super::{ExecError, Line, Lines, Opened};
+use super::{ExecError, Line, Opened, Output};
 use crate::io::{Io, NetError};
 
 /// Without a word for so long, a client that has left is not noticed.
@@ -18,35 +18,27 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// `stdout`, `stderr`, and last `exit` or `error`. A stream that ends without
 /// an exit code is told as an error, never as success. Dropping it ends the
 /// connection to the daemon, which ends the command.
-pub fn events<I: Io>(
-    opened: Opened<I>,
+pub fn events<I: Io, L: Stream<Item = Output> + Unpin>(
+    opened: Opened<L>,
     io: I,
     problem: impl Fn(&ExecError) -> Value + Unpin + 'static,
 ) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin {
-    let state = State {
-        body: opened.body,
-        io,
-        lines: Lines::default(),
-        ready: VecDeque::new(),
-        over: false,
-        timed_out: false,
-    };
+    let state = State { lines: opened.lines, io, ready: VecDeque::new(), over: false, timed_out: false };
     Box::pin(stream::unfold((state, problem), async |(mut state, problem)| {
         let event = state.next(&problem).await?;
         Some((Ok(event), (state, problem)))
     }))
 }
 
-struct State<I: Io> {
-    body: I::Body,
+struct State<I, L> {
+    lines: L,
     io: I,
-    lines: Lines,
     ready: VecDeque<Vec<u8>>,
     over: bool,
     timed_out: bool,
 }
 
-impl<I: Io> State<I> {
+impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
     async fn next(&mut self, problem: &impl Fn(&ExecError) -> Value) -> Option<Vec<u8>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -57,14 +49,14 @@ impl<I: Io> State<I> {
             }
             let chunk = {
                 let silence = pin!(self.io.sleep(SILENCE));
-                match select(self.body.next(), silence).await {
+                match select(self.lines.next(), silence).await {
                     Either::Left((chunk, _)) => chunk,
                     Either::Right(_) => return Some(b": still running\n\n".to_vec()),
                 }
             };
             match chunk {
-                Some(Ok(bytes)) => {
-                    for line in self.lines.push(&bytes) {
+                Some(Ok(lines)) => {
+                    for line in lines {
                         self.tell(line);
                     }
                 }
@@ -88,7 +80,7 @@ impl<I: Io> State<I> {
                 sse("error", &json!({"message": message}))
             }
             Line::TooLong => {
-                sse("error", &json!({"message": "a line of output was too long, and is left out"}))
+                sse("error", &json!({"message": "output was too long, and some of it is left out"}))
             }
             Line::Exit(code) => {
                 self.over = true;

@@ -82,6 +82,11 @@ impl ExecRequest {
         Duration::from_millis(self.timeout_ms)
     }
 
+    /// What a shell runs.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
     /// The request that runs it.
     pub fn request(&self, base: &str, token: &Secret, way: Way) -> Request<Vec<u8>> {
         let body = json!({"command": self.line, "timeout_ms": self.timeout_ms});

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mark, Sizes};
 use crate::{
     nonce::{base32, from_base32},
+    pve::guest::Kind,
     vmid::Vmid,
 };
 
@@ -129,6 +130,9 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
     if mark.role == Role::Template {
         flags.push('t');
     }
+    if mark.kind == Kind::Qemu {
+        flags.push('v');
+    }
     let Mark { deployment, vmid, nonce, team, .. } = mark;
     format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}")
 }
@@ -182,10 +186,9 @@ fn parse(tag: &str) -> Option<Mark> {
         'e' => Phase::Error,
         _ => return None,
     };
-    let role = match flags.next() {
-        Some('t') => Role::Template,
-        _ => Role::Sandbox,
-    };
+    let flags = flags.as_str();
+    let role = if flags.contains('t') { Role::Template } else { Role::Sandbox };
+    let kind = if flags.contains('v') { Kind::Qemu } else { Kind::Lxc };
     let key = match next()? {
         "0" => None,
         text => Some(text.parse().ok()?),
@@ -195,6 +198,7 @@ fn parse(tag: &str) -> Option<Mark> {
         format: 1,
         deployment,
         vmid,
+        kind,
         nonce,
         team,
         node,
@@ -212,6 +216,7 @@ fn parse(tag: &str) -> Option<Mark> {
         sizes: Sizes::default(),
         problem: None,
         keeps: None,
+        guarded: None,
         taken_from: None,
         metadata: Default::default(),
         other: Default::default(),

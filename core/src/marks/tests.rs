@@ -17,20 +17,20 @@ prop_compose! {
         dice in any::<[u8; 5]>(),
         node in "[a-z]([a-z0-9-]{0,10}[a-z0-9])?",
         expires in prop::option::of(1_700_000_000_i64..4_000_000_000),
-        (on_expiry, want, phase, key) in (0_usize..3, 0_usize..4, 0_usize..2, prop::option::of(any::<[u8; 5]>())),
+        (on_expiry, want, phase, kind, key) in (0_usize..3, 0_usize..4, 0_usize..2, 0_usize..2, prop::option::of(any::<[u8; 5]>())),
         name in prop::option::of("\\PC{1,40}"),
         metadata in prop::collection::btree_map("\\PC{1,12}", any::<String>(), 0..5),
     ) -> Mark {
         let birth = OffsetDateTime::from_unix_timestamp(birth).unwrap();
         Mark {
-            format: 1, deployment, vmid: vmid(number), nonce: Nonce::new(birth, dice), team, node, expires,
+            format: 1, deployment, vmid: vmid(number), kind: [Kind::Lxc, Kind::Qemu][kind], nonce: Nonce::new(birth, dice), team, node, expires,
             on_expiry: [OnExpiry::Delete, OnExpiry::Stop, OnExpiry::Pause][on_expiry],
             want: [Want::On, Want::Off, Want::Paused, Want::Gone][want],
             phase: [Phase::Committed, Phase::Error][phase],
             key: key.map(KeyHash), body: None, secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
-            problem: None, keeps: None, taken_from: None, role: Role::Sandbox, metadata, other: Default::default(),
+            problem: None, keeps: None, guarded: None, taken_from: None, role: Role::Sandbox, metadata, other: Default::default(),
         }
     }
 }
@@ -120,6 +120,7 @@ fn example() -> Mark {
         format: 1,
         deployment: "prod".into(),
         vmid: vmid(200_123),
+        kind: Kind::Lxc,
         nonce: Nonce::new(birth, [1, 2, 3, 4, 5]),
         team: "blue".into(),
         node: "pve1".into(),
@@ -136,6 +137,7 @@ fn example() -> Mark {
         sizes: Sizes::default(),
         problem: None,
         keeps: None,
+        guarded: None,
         taken_from: None,
         role: Role::Sandbox,
         metadata: [("task".to_owned(), "7".to_owned())].into(),

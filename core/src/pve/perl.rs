@@ -13,6 +13,11 @@ pub fn truthy(value: &Value) -> bool {
     }
 }
 
+/// A whole number, or its text.
+pub fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
 /// `serde(with)`-style reader of an optional number.
 pub fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match Option::<Value>::deserialize(deserializer)? {

@@ -80,13 +80,16 @@ impl PveError {
     /// The VMID is taken; also pmxcfs' way of saying so across nodes.
     pub fn is_taken(&self) -> bool {
         let text = self.text();
-        text.contains("already exists on node") || text.contains("File exists")
+        ["already exists on node", "config file already exists", "File exists"]
+            .iter()
+            .any(|it| text.contains(it))
     }
 
     /// Somebody changed the config since it was read.
     pub fn is_digest_mismatch(&self) -> bool {
         let text = self.text();
-        text.contains("detected modified configuration") || text.contains("checksum mismatch")
+        // Of VMs; older ones spell the word before it wrongly (qemu-server `API2/Qemu.pm`).
+        text.contains("detected modified configuration") || text.contains("file change by other user")
     }
 
     /// `CT 100 already running`.
@@ -97,6 +100,21 @@ impl PveError {
     /// `CT 100 not running`.
     pub fn is_not_running(&self) -> bool {
         self.text().contains("not running")
+    }
+
+    /// `VM 100 is running - destroy failed`: unlike a container it is stopped first.
+    pub fn is_running(&self) -> bool {
+        self.text().contains("is running - destroy failed")
+    }
+
+    /// `No QEMU guest agent configured`: neither here nor in the template.
+    pub fn lacks_agent(&self) -> bool {
+        self.text().contains("No QEMU guest agent configured")
+    }
+
+    /// `QEMU guest agent is not running`: not yet, or too busy to answer in 3 s.
+    pub fn is_agent_silent(&self) -> bool {
+        self.text().contains("guest agent is not running")
     }
 
     /// `disk is already at specified size`.
@@ -203,6 +221,13 @@ fn refused(refusal: &Refusal) -> Error {
             format!("the guest was deleted or moved at this moment; ask again ({message})"),
         )
         .retry_after(1),
+        _ if says("No QEMU guest agent configured") => Error::new(
+            Code::GuestAgentMissing,
+            format!(
+                "{message}: install qemu-guest-agent in the template and set its option, qm set TEMPLATE \
+                 --agent 1; sandboxes that exist need it too"
+            ),
+        ),
         _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
         _ if says("No space left")
             || says("out of space")
@@ -224,7 +249,7 @@ fn refused(refusal: &Refusal) -> Error {
                 .iter()
                 .map(|(name, why)| match name.as_str() {
                     // What was sent in it is secret, and PVE may repeat it.
-                    "env" | "description" => name.clone(),
+                    "env" | "description" | "command" => name.clone(),
                     _ => format!("{name}: {why}"),
                 })
                 .collect();

@@ -77,13 +77,13 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether it is a destruction of this guest that began at `since` or later:
+    /// Whether it is such work on this guest that began at `since` or later:
     /// asked of the UPID too, since a filter that is passed over tells nothing.
-    pub fn destroys(&self, vmid: impl fmt::Display, since: i64) -> bool {
+    pub fn is_since(&self, wanted: &str, vmid: impl fmt::Display, since: i64) -> bool {
         let mut parts = self.upid.split(':').skip(4);
         let began = parts.next().and_then(|it| i64::from_str_radix(it, 16).ok());
         let (kind, id) = (parts.next(), parts.next());
-        kind == Some("vzdestroy") && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
+        kind == Some(wanted) && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
     }
 
     /// Whether it runs or has succeeded.
@@ -115,10 +115,10 @@ impl Pve {
 
     /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
     ///
-    /// Destructions of a VMID that began at `since` or later, running or over.
-    pub fn destructions(&self, node: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
+    /// Work of one kind on a VMID that began at `since` or later, running or over.
+    pub fn tasks_of(&self, node: &str, kind: &str, vmid: impl fmt::Display, since: i64) -> Call<Vec<Task>> {
         let (vmid, since) = (vmid.to_string(), since.to_string());
-        let query = [("source", "all"), ("typefilter", "vzdestroy"), ("vmid", &*vmid), ("since", &*since)];
+        let query = [("source", "all"), ("typefilter", kind), ("vmid", &*vmid), ("since", &*since)];
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     nonce::Nonce,
     place::{Place, place},
     preset::{PresetId, Provider, SnapshotId},
-    pve::lxc::Config,
+    pve::{config::Config, guest::NewGuest},
     read::gone,
     request::{Metadata, name_errors},
     sandbox::SandboxId,
@@ -92,12 +92,11 @@ pub async fn take<I: Io>(
 }
 
 async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
-    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
-    if edge.send(lxc.has_feature("snapshot")).await?.has_feature {
+    let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
+    if edge.send(guest.has_feature("snapshot")).await?.has_feature {
         return Ok(());
     }
-    let storage =
-        source.config.rootfs.as_deref().and_then(|it| it.split(':').next()).unwrap_or("its storage");
+    let storage = source.config.storage().unwrap_or("its storage");
     Err(Error::new(
         Code::SnapshotUnsupported,
         format!("storage {storage} makes no snapshots of containers: lvmthin, zfspool, rbd and btrfs do"),
@@ -114,11 +113,15 @@ fn intent<I: Io>(
     let [a, b, c, d, e, f, g, h, i, ..] = edge.seed;
     let nonce = Nonce::new(edge.born(), [a, b, c, d, e]);
     let vmid = free(edge, inventory, u32::from_be_bytes([f, g, h, i]))?;
-    let promoted = request.promote.as_ref().map(|it| next_version(edge, inventory, &it.preset));
+    let promoted = request
+        .promote
+        .as_ref()
+        .map(|it| next_version(edge, inventory, source.mark.kind.provider(), &it.preset));
     Ok(Mark {
         format: 1,
         deployment: edge.settings.deployment.to_string(),
         vmid,
+        kind: source.mark.kind,
         nonce,
         team: caller.team.to_string(),
         node: source.node.clone(),
@@ -141,6 +144,7 @@ fn intent<I: Io>(
             snapname: format!("edge{nonce}"),
         }),
         keeps: None,
+        guarded: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
     })
@@ -156,10 +160,19 @@ fn free<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, start: u32) -> Result<
         .ok_or_else(|| Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken"))
 }
 
-fn next_version<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, preset: &PresetId) -> SnapshotId {
+fn next_version<I: Io>(
+    edge: &Edge<'_, I>,
+    inventory: &Inventory,
+    provider: Provider,
+    preset: &PresetId,
+) -> SnapshotId {
     let versions = inventory.templates(edge.settings).into_iter().filter_map(|it| it.snapshot);
-    let last = versions.filter(|it| it.preset == *preset).map(|it| it.version).max().unwrap_or(0);
-    SnapshotId { provider: Provider::PveLxc, preset: preset.clone(), version: last.saturating_add(1) }
+    let last = versions
+        .filter(|it| it.provider == provider && it.preset == *preset)
+        .map(|it| it.version)
+        .max()
+        .unwrap_or(0);
+    SnapshotId { provider, preset: preset.clone(), version: last.saturating_add(1) }
 }
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
@@ -187,8 +200,8 @@ async fn snapshot<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<(), Error> {
     let Some(from) = &mark.taken_from else { return Ok(()) };
-    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
-    let task = edge.send(lxc.take_snapshot(&from.snapname)).await?;
+    let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
+    let task = edge.send(guest.take_snapshot(&from.snapname)).await?;
     match wait(edge, &task, deadline).await {
         Some(Ok(())) => Ok(()),
         Some(Err(why)) => {
@@ -214,16 +227,24 @@ async fn copy<I: Io>(
     let description = notes
         .write()
         .ok_or_else(|| Error::field("metadata", "is too large for the template's description"))?;
-    let storage = source.config.rootfs.as_deref().and_then(|it| it.split(':').next()).unwrap_or_default();
+    let storage = source.config.storage().unwrap_or_default();
     let kind = inventory
         .others
         .iter()
         .find(|it| it.kind == "storage" && it.storage.as_deref() == Some(storage))
         .and_then(|it| it.plugintype.as_deref());
     let full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
-    let lxc = edge.pve.lxc(&source.node, source.mark.vmid);
+    let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     let hostname = format!("template-{}", mark.vmid);
-    let result = edge.send(lxc.copy_snapshot(mark.vmid, &hostname, &description, &from.snapname, full)).await;
+    let new = NewGuest {
+        newid: mark.vmid,
+        name: &hostname,
+        description: &description,
+        target: None,
+        snapname: Some(&from.snapname),
+        full,
+    };
+    let result = edge.send(guest.clone_to(&new)).await;
     match result {
         Ok(_) => {}
         // It may have been executed: whether it was, the template's config tells.
@@ -233,7 +254,7 @@ async fn copy<I: Io>(
             return Err(error.into());
         }
     }
-    match edge.send(edge.pve.lxc(&source.node, mark.vmid).config()).await {
+    match edge.send(edge.pve.guest(&source.node, mark.kind, mark.vmid).config()).await {
         Ok(config) => Ok(config),
         Err(error) if error.is_missing() => {
             Err(Error::new(Code::CloneFailed, "PVE did not answer, and made no copy; ask again")
@@ -251,7 +272,7 @@ pub async fn advance<I: Io>(
     mark: Mark,
     deadline: OffsetDateTime,
 ) -> Result<(Mark, bool), Error> {
-    let lxc = edge.pve.lxc(node, mark.vmid);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let mut pause = Duration::from_millis(1000);
     loop {
         if config.lock.is_none() {
@@ -263,7 +284,7 @@ pub async fn advance<I: Io>(
             match reading {
                 Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     // It answers null, and works on.
-                    let _ = edge.send(lxc.make_template()).await;
+                    let _ = edge.send(guest.make_template()).await;
                 }
                 Reading::Intent(now) if now.nonce == mark.nonce => {
                     if let Err(commit::Failure::Final(error)) =
@@ -280,7 +301,7 @@ pub async fn advance<I: Io>(
         }
         edge.pause(pause, deadline).await;
         pause = (pause * 5 / 4).min(Duration::from_secs(3));
-        config = match edge.send(lxc.config()).await {
+        config = match edge.send(guest.config()).await {
             Ok(config) => config,
             Err(error) if error.is_missing() => {
                 discard(edge, node, &mark).await;
@@ -299,10 +320,10 @@ pub async fn advance<I: Io>(
 /// it stays, it does no harm but on ZFS, where it is in the way of a rollback.
 async fn discard<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
     let Some(from) = &mark.taken_from else { return };
-    let lxc = edge.pve.lxc(node, from.vmid);
-    let Ok(config) = edge.send(lxc.config()).await else { return };
+    let guest = edge.pve.guest(node, mark.kind, from.vmid);
+    let Ok(config) = edge.send(guest.config()).await else { return };
     let reading = marks::read(from.vmid, config.tags.as_deref(), config.description.as_deref());
     if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
-        let _ = edge.send(lxc.remove_snapshot(&from.snapname)).await;
+        let _ = edge.send(guest.remove_snapshot(&from.snapname)).await;
     }
 }
