@@ -4,6 +4,7 @@
 mod after;
 mod before;
 mod containers;
+mod vms;
 
 use expect_test::Expect;
 use pve_edge_tests::{sim::Kind, world::Fault};

@@ -106,7 +106,9 @@ impl Sim {
 
     /// Everything but the run itself: a server lets go of the simulator before that.
     pub(crate) fn execd_admit(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Admitted {
-        let run = self.guests.get(&vmid).and_then(|guest| guest.run.as_ref());
+        // A VM has a daemon only where its template has one.
+        let there = |guest: &&super::Guest| guest.kind == super::Kind::Lxc || guest.disk_token.is_some();
+        let run = self.guests.get(&vmid).filter(there).and_then(|guest| guest.run.as_ref());
         let Some(run) = run.filter(|run| run.ready <= self.now && !run.paused) else {
             return Admitted::Refused;
         };

@@ -1,0 +1,124 @@
+//! The flows of virtual machines.
+
+use expect_test::expect;
+use pve_edge_tests::sim::Kind;
+
+#[test]
+fn create_with_a_key() {
+    super::create_with_a_key(
+        Kind::Qemu,
+        expect![[r#"
+        GET cluster/resources
+        GET nodes/pve1/qemu/TEMPLATE/config
+        POST nodes/pve1/qemu/TEMPLATE/clone
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET cluster/resources
+        PUT nodes/pve1/qemu/VMID/config
+        POST nodes/pve1/qemu/VMID/status/start
+        POST nodes/pve1/qemu/VMID/agent/ping
+        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+    );
+}
+
+#[test]
+fn create_without_a_key() {
+    super::create_without_a_key(
+        Kind::Qemu,
+        expect![[r#"
+        GET cluster/resources
+        GET nodes/pve1/qemu/TEMPLATE/config
+        POST nodes/pve1/qemu/TEMPLATE/clone
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        PUT nodes/pve1/qemu/VMID/config
+        POST nodes/pve1/qemu/VMID/status/start
+        POST nodes/pve1/qemu/VMID/agent/ping
+        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+    );
+}
+
+#[test]
+fn get_of_a_half_made_one() {
+    super::get_of_a_half_made_one(
+        Kind::Qemu,
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/tasks
+        GET cluster/resources
+        PUT nodes/pve1/qemu/VMID/config
+        POST nodes/pve1/qemu/VMID/status/start
+        POST nodes/pve1/qemu/VMID/agent/ping
+        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+    );
+}
+
+#[test]
+fn patch() {
+    super::patch(
+        Kind::Qemu,
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        PUT nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/status/current
+        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn extend() {
+    super::extend(
+        Kind::Qemu,
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        PUT nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/status/current
+        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+        expect![[r#"
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn delete() {
+    super::delete(
+        Kind::Qemu,
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        PUT nodes/pve1/qemu/VMID/config
+        DELETE nodes/pve1/qemu/VMID
+        POST nodes/pve1/qemu/VMID/status/stop
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/qemu/VMID/config
+        DELETE nodes/pve1/qemu/VMID
+        GET nodes/pve1/tasks/UPID/status"#]],
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        PUT nodes/pve1/qemu/VMID/config
+        DELETE nodes/pve1/qemu/VMID
+        POST nodes/pve1/qemu/VMID/status/stop
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/qemu/VMID/config
+        DELETE nodes/pve1/qemu/VMID
+        GET nodes/pve1/tasks/UPID/status"#]],
+    );
+}
+
+#[test]
+fn exec() {
+    super::exec(
+        Kind::Qemu,
+        expect![[r#"
+        GET nodes/pve1/qemu/VMID/config
+        POST nodes/pve1/qemu/VMID/agent/exec
+        GET nodes/pve1/qemu/VMID/agent/exec-status"#]],
+    );
+}
