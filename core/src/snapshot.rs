@@ -21,7 +21,7 @@ use crate::{
     marks::{self, Mark, Phase, Reading, Role, Want},
     place::may,
     preset::{PresetId, SnapshotId},
-    pve::config::Config,
+    pve::{PveError, config::Config},
     remove::destroy,
     sandbox::{SandboxId, stamp},
 };
@@ -192,20 +192,29 @@ pub async fn remove<I: Io>(
     }
     // It has its sandbox's protection.
     let task = destroy(edge, &node, &config, &mark).await.map_err(|error| {
-        match error.is_digest_mismatch() || error.is_protected() {
-            true => Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1),
-            false => error.into(),
+        if error.is_digest_mismatch() || error.is_protected() {
+            return Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1);
+        }
+        match &error {
+            // Of a VM this is told at once.
+            PveError::Refused(refusal) if refusal.message.contains(IN_USE) => in_use(&refusal.message),
+            _ => error.into(),
         }
     })?;
     match crate::wait::wait(edge, &task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
-        Some(Err(why)) if why.contains("still in use") => Err(Error::new(
-            Code::SnapshotInUse,
-            format!("{why}: delete the sandboxes that were made from it first; nothing was deleted"),
-        )),
+        Some(Err(why)) if why.contains(IN_USE) => Err(in_use(&why)),
         Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
     }
+}
+
+/// PVE's words for a template whose disks others are linked to.
+const IN_USE: &str = "still in use";
+
+fn in_use(why: &str) -> Error {
+    let text = format!("{why}: delete the sandboxes that were made from it first; nothing was deleted");
+    Error::new(Code::SnapshotInUse, text)
 }
 
 /// Finds a snapshot and proves that it is the caller's.

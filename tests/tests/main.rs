@@ -21,3 +21,4 @@ mod tidy;
 mod transcripts;
 mod truth;
 mod visibility;
+mod vms;

@@ -99,7 +99,9 @@ async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Erro
     let storage = source.config.storage().unwrap_or("its storage");
     Err(Error::new(
         Code::SnapshotUnsupported,
-        format!("storage {storage} makes no snapshots of containers: lvmthin, zfspool, rbd and btrfs do"),
+        format!(
+            "storage {storage} makes no snapshots of it: lvmthin, zfspool, rbd and btrfs do, and of VMs qcow2 files"
+        ),
     ))
 }
 
