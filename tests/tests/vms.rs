@@ -1,7 +1,7 @@
 //! Virtual machines behind the same API: the same words, the same states, and
 //! what only they can.
 
-use pve_edge_tests::world::Fault;
+use pve_edge_tests::{sim::Spec, world::Fault};
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -154,8 +154,10 @@ fn the_sweep_suspends_and_in_the_end_deletes() {
 #[test]
 fn without_an_agent_it_is_told_what_the_template_lacks() {
     let stage = Stage::of_vms();
-    stage.world.sim_mut().guest_mut(crate::stage::VM_TEMPLATE).unwrap().config.remove("agent");
-    let answer = stage.ask(Ask::create());
+    let tags = SNAPSHOT.replace("pvelxc_1vcpu", "pvevm_0vcpu");
+    let lacking = Spec::vm_template(9101).tags(&tags).set("agent", "0");
+    stage.world.sim_mut().add(lacking);
+    let answer = stage.ask(Ask::post("/api/sandboxes", json!({"templateVmid": 9101})));
     assert_eq!((answer.status, answer.code()), (502, "guest-agent-missing".into()), "{answer:?}");
 }
 
@@ -174,7 +176,7 @@ fn a_snapshot_of_a_vm_makes_vms() {
 #[test]
 fn both_kinds_are_served_whatever_is_made_by_default() {
     let stage = Stage::of_vms();
-    let template = pve_edge_tests::sim::Spec::template(crate::stage::TEMPLATE).tags(SNAPSHOT);
+    let template = Spec::template(crate::stage::TEMPLATE).tags(SNAPSHOT);
     stage.world.sim_mut().add(template);
     let vm = created(&stage, json!({}));
     let container = created(&stage, json!({"snapshotId": SNAPSHOT}));
