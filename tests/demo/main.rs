@@ -11,7 +11,7 @@ use pve_edge_core::service::Pairs;
 use pve_edge_tests::{
     guests::Guests,
     serve::{Api, serve},
-    sim::server::Server,
+    sim::server::{Server, lock},
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -114,7 +114,9 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
     for (name, value) in pve.settings {
         default(settings, name, value);
     }
-    Ok((Guests::new(pve.inventory), pve.server))
+    let guests = Guests::new(pve.inventory);
+    lock(&pve.sim).set_agent_host(guests.agent_host());
+    Ok((guests, pve.server))
 }
 
 fn random<const N: usize>() -> String {

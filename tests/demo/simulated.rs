@@ -1,4 +1,4 @@
-//! The simulated PVE of the demo: one node, two templates, an API token with
+//! The simulated PVE of the demo: one node, templates of both kinds, an API token with
 //! the role of the README, on a free port of loopback.
 
 use std::{
@@ -17,7 +17,7 @@ use pve_edge_tests::{
 use time::OffsetDateTime;
 
 const TOKEN: &str = "edge@pve!demo";
-const GUESTS: [&str; 10] = [
+const GUESTS: [&str; 12] = [
     "VM.Allocate",
     "VM.Audit",
     "VM.Clone",
@@ -26,6 +26,8 @@ const GUESTS: [&str; 10] = [
     "VM.Config.Memory",
     "VM.Config.Network",
     "VM.Config.Options",
+    "VM.GuestAgent.Audit",
+    "VM.GuestAgent.Unrestricted",
     "VM.PowerMgmt",
     "VM.Snapshot",
 ];
@@ -36,6 +38,8 @@ pub(crate) struct Simulated {
     pub settings: Vec<(&'static str, String)>,
     /// Its guests.
     pub inventory: Arc<dyn Inventory>,
+    /// The simulator.
+    pub sim: Shared,
     /// Ends when it is dropped.
     pub server: Server,
 }
@@ -48,13 +52,14 @@ pub(crate) async fn start(secret: &str) -> io::Result<Simulated> {
         ("PVE_API_URL", format!("http://{}", server.address)),
         ("PVE_API_TOKEN", format!("{TOKEN}={secret}")),
     ];
-    Ok(Simulated { settings, inventory: Arc::new(Guests(sim)), server })
+    Ok(Simulated { settings, inventory: Arc::new(Guests(sim.clone())), sim, server })
 }
 
 fn cluster(secret: &str) -> Sim {
     let mut sim = Sim::new(Setup { start: OffsetDateTime::now_utc(), ..Setup::default() });
     sim.add(Spec::template(9000).tags("pvelxc_2vcpu_4gb_16gb_v1").disk("16G"));
     sim.add(Spec::template(9001).tags("pvelxc_4vcpu_8gb_32gb_v1").disk("16G"));
+    sim.add(Spec::vm_template(9100).tags("pvevm_2vcpu_4gb_16gb_v1").disk("16G"));
     let user = TOKEN.split('!').next().unwrap_or_default();
     sim.token(TOKEN, secret, true);
     for who in [TOKEN, user] {
@@ -74,8 +79,8 @@ impl Inventory for Guests {
         let guest = sim.guest(vmid)?;
         let run = guest.run.as_ref().filter(|run| run.ready <= sim.now());
         Some(GuestState {
-            running: run.is_some(),
-            token: run.and_then(|run| run.token.clone()),
+            running: run.is_some() || guest.is_suspended(),
+            token: guest.identity(),
             ip: IpAddr::V4(address(vmid)),
         })
     }

@@ -43,10 +43,10 @@ impl Inventory for Simulated {
         let sim = lock(&self.sim);
         let guest = sim.guest(vmid)?;
         let run = guest.run.as_ref().filter(|run| run.ready <= sim.now());
-        let token = run.and_then(|run| run.token.clone());
+        let token = guest.identity();
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).extend(token.clone());
         let ip = run.map_or(IpAddr::from([0; 4]), |run| run.address.into());
-        Some(GuestState { running: run.is_some(), token, ip })
+        Some(GuestState { running: run.is_some() || guest.is_suspended(), token, ip })
     }
 
     fn at(&self, ip: IpAddr) -> Option<u32> {

@@ -76,7 +76,7 @@ async fn read(request: Request<Incoming>) -> Result<Exec, (StatusCode, &'static 
 
 fn run(guests: &Guests, vmid: u32, guest: &GuestState, exec: Exec) -> Reply {
     let (lines, mut receiver) = mpsc::channel(64);
-    let spawned = spawn(guests, vmid, guest, &exec.command);
+    let spawned = spawn(guests, vmid, guest, &["bash", "-c", &exec.command], Stdio::null());
     tokio::spawn(async move {
         let code = match spawned {
             Ok((child, group)) => follow(child, group, exec.timeout_ms.filter(|&ms| ms > 0), &lines).await,
@@ -97,7 +97,14 @@ fn run(guests: &Guests, vmid: u32, guest: &GuestState, exec: Exec) -> Reply {
 
 /// Starts the command in a process group of its own. Nothing of this process's
 /// environment goes into it but the way to programs: it holds tokens.
-fn spawn(guests: &Guests, vmid: u32, guest: &GuestState, command: &str) -> io::Result<(Child, Pid)> {
+pub(super) fn spawn(
+    guests: &Guests,
+    vmid: u32,
+    guest: &GuestState,
+    command: &[&str],
+    input: Stdio,
+) -> io::Result<(Child, Pid)> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     guests.shared.reconcile();
     let mut homes = guests.shared.homes();
     let home = match homes.entry(vmid) {
@@ -106,8 +113,8 @@ fn spawn(guests: &Guests, vmid: u32, guest: &GuestState, command: &str) -> io::R
     };
     home.used = true;
     let folder = home.folder.path();
-    let child = Command::new("bash")
-        .args(["-c", command])
+    let child = Command::new(program)
+        .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("HOME", folder)
@@ -116,7 +123,7 @@ fn spawn(guests: &Guests, vmid: u32, guest: &GuestState, command: &str) -> io::R
         .env("SANDBOX_IP", guests.address(vmid, guest).to_string())
         .env("SANDBOX_FOLDER", folder)
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -155,7 +162,7 @@ async fn follow(mut child: Child, group: Pid, timeout_ms: Option<u64>, lines: &L
 }
 
 /// As a shell tells it.
-fn code(status: ExitStatus) -> i32 {
+pub(super) fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }

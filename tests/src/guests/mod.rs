@@ -1,6 +1,7 @@
 //! Simulated guests whose commands are real: ordinary processes of this user,
 //! in a scratch folder per guest, reachable on loopback alone.
 
+mod agent;
 mod execd;
 mod group;
 mod proxy;

@@ -181,10 +181,12 @@ pub(crate) enum Admitted {
 }
 
 /// What is really started where no closure runs the commands.
-pub(crate) struct Program {
-    pub(crate) arguments: Vec<String>,
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name first.
+    pub arguments: Vec<String>,
     /// Its standard input.
-    pub(crate) input: Option<String>,
+    pub input: Option<String>,
 }
 
 /// A command that may run.

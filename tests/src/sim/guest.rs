@@ -126,6 +126,20 @@ impl Guest {
         self.config.get("tags").unwrap_or("").split(';').filter(|tag| !tag.is_empty()).collect()
     }
 
+    /// What tells it from an earlier guest of its number: the token of its
+    /// daemon, which nobody has who is not let in; of a VM its own UUID.
+    pub fn identity(&self) -> Option<String> {
+        match self.kind {
+            Kind::Lxc => self.run.as_ref()?.token.clone(),
+            Kind::Qemu => self.config.get("smbios1").map(str::to_owned),
+        }
+    }
+
+    /// Whether a VM's memory is on disk, and its processes with it.
+    pub fn is_suspended(&self) -> bool {
+        self.config.lock() == Some("suspended")
+    }
+
     /// The run, unless its processors stand still.
     pub(crate) fn awake(&self) -> Option<&Run> {
         self.run.as_ref().filter(|run| !run.paused)

@@ -38,6 +38,7 @@ pub use admin::Spec;
 pub use config::Config;
 pub use guest::{Guest, Kind, Run};
 pub use parameters::schema;
+pub use qemu::agent;
 pub use reply::Reply;
 pub(crate) use rng::Rng;
 pub use setup::{Node, Setup, Storage, StorageKind, Version};

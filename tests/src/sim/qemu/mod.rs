@@ -1,6 +1,6 @@
 //! Virtual machines, where qemu-server differs from pve-container.
 
-pub(crate) mod agent;
+pub mod agent;
 mod clone;
 pub(crate) mod config;
 mod memory;
