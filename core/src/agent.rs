@@ -143,8 +143,7 @@ fn cut(why: &str) -> NetError {
 /// What the agent says of a command that has ended.
 fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
     let number = |name| told.get(name).and_then(perl::integer).and_then(|it| i32::try_from(it).ok());
-    let text =
-        |name: &str| told.get(name).and_then(Value::as_str).filter(|it| !it.is_empty()).map(str::to_owned);
+    let text = |name: &str| told.get(name).and_then(Value::as_str).filter(|it| !it.is_empty()).map(decoded);
     let code = number("exitcode").or_else(|| number("signal").map(|it| 128 + it))?;
     let mut lines = Vec::new();
     lines.extend(text("out-data").map(Line::Stdout));
@@ -159,6 +158,22 @@ fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
     }
     lines.push(Line::Exit(if timed_out { 124 } else { code }));
     Some(lines)
+}
+
+/// PVE sends each byte of an output as a character (qemu-server
+/// `Agent.pm` `qemu_exec_status`); together they are UTF-8 again, but for a
+/// character that the agent's limit has cut.
+fn decoded(text: &str) -> String {
+    let Some(bytes) = text.chars().map(|it| u8::try_from(it).ok()).collect::<Option<Vec<u8>>>() else {
+        return text.to_owned();
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(whole) => whole.to_owned(),
+        Err(error) if error.error_len().is_none() => {
+            String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default()).into_owned()
+        }
+        Err(_) => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +202,15 @@ mod tests {
         assert_eq!(lines(&json!({"exited": 1}), false), None);
         assert_eq!(lines(&json!({"exited": 1, "exitcode": "0"}), false), Some(vec![Line::Exit(0)]));
         assert_eq!(lines(&json!({"exited": true, "signal": 9}), false), Some(vec![Line::Exit(137)]));
+    }
+
+    #[test]
+    fn output_is_the_text_that_the_command_printed() {
+        let sent = |bytes: &[u8]| bytes.iter().map(|it| char::from(*it)).collect::<String>();
+        assert_eq!(decoded(&sent("grün → 緑".as_bytes())), "grün → 緑");
+        assert_eq!(decoded(&sent(&"grün".as_bytes()[..3])), "gr");
+        assert_eq!(decoded("grün"), "grün");
+        assert_eq!(decoded("→"), "→");
     }
 
     #[test]

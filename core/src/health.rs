@@ -7,10 +7,13 @@ use crate::{
     error::Error,
     inventory::{Inventory, is_about_guests},
     io::Io,
+    preset::Provider,
     pve::{
         PveError,
-        cluster::{Permissions, Resource},
+        cluster::{Permissions, Resource, Version},
+        guest::Kind,
     },
+    settings::Settings,
 };
 
 /// What the token needs on guests; see the README for the role.
@@ -39,7 +42,11 @@ pub async fn health<I: Io>(edge: &Edge<'_, I>) -> (bool, Value) {
     let latency = (edge.now() - start).whole_milliseconds() as i64;
     let inventory = Inventory::read(edge).await.map_err(|error| reasons.push(reason(&error))).ok();
     match edge.send(edge.pve.permissions()).await {
-        Ok(rights) => reasons.extend(missing_privileges(&rights)),
+        Ok(rights) => {
+            let vms = edge.settings.provider == Provider::PveVm
+                || inventory.as_ref().is_some_and(|it| has_vms(it, edge.settings));
+            reasons.extend(missing_privileges(&rights, vms, &version));
+        }
         Err(error) => reasons.push(reason(&error.into())),
     }
     let mut nodes = Vec::new();
@@ -62,7 +69,7 @@ pub async fn health<I: Io>(edge: &Edge<'_, I>) -> (bool, Value) {
     let healthy = reasons.is_empty();
     let report = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
-        "provider": "pve-lxc",
+        "provider": edge.settings.provider.name(),
         "reachable": true,
         "version": version.version,
         "latencyMs": latency,
@@ -82,7 +89,7 @@ fn unreachable<I: Io>(edge: &Edge<'_, I>, error: PveError) -> (bool, Value) {
     let error = Error::from(error);
     let report = json!({
         "status": "unhealthy",
-        "provider": "pve-lxc",
+        "provider": edge.settings.provider.name(),
         "reachable": false,
         "platform": edge.platform.name,
         "reasons": [reason(&error)],
@@ -108,11 +115,18 @@ fn storage(row: &Resource) -> Value {
     })
 }
 
-fn missing_privileges(rights: &Permissions) -> Vec<Value> {
+/// Whether VMs are offered.
+fn has_vms(inventory: &Inventory, settings: &Settings) -> bool {
+    inventory.templates(settings).iter().any(|it| it.kind == Kind::Qemu)
+}
+
+fn missing_privileges(rights: &Permissions, vms: bool, version: &Version) -> Vec<Value> {
     let has = |privilege: &str| {
         rights.iter().any(|(path, rights)| is_about_guests(path) && rights.get(privilege).is_some())
     };
-    let missing: Vec<&str> = GUEST_PRIVILEGES.into_iter().filter(|it| !has(it)).collect();
+    let agent = if version.number() < (9, 0) { "VM.Monitor" } else { "VM.GuestAgent.Unrestricted" };
+    let needed = GUEST_PRIVILEGES.into_iter().chain(vms.then_some(agent));
+    let missing: Vec<&str> = needed.filter(|it| !has(it)).collect();
     if missing.is_empty() {
         return Vec::new();
     }

@@ -15,7 +15,7 @@ use crate::{
     marks::{Mark, OnExpiry, Phase, Want},
     place::{Found, Place, find, may, not_found, was_destroyed},
     reach,
-    sandbox::{FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, state},
+    sandbox::{FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, served, state},
     vmid::Vmid,
 };
 
@@ -136,7 +136,7 @@ fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sa
         on_expiry: OnExpiry::Delete,
         snapshot_id: None,
         template_vmid: None,
-        services: at.services,
+        services: served(id.kind(), at.services),
         viewers: at.viewers,
     }
 }

@@ -194,10 +194,16 @@ impl Sandbox {
             on_expiry: mark.on_expiry,
             snapshot_id: mark.snapshot.clone(),
             template_vmid: mark.template,
-            services: at.services,
+            services: served(mark.kind, at.services),
             viewers: at.viewers,
         }
     }
+}
+
+/// No exec daemon listens in a VM.
+pub fn served(kind: Kind, mut services: Vec<Service>) -> Vec<Service> {
+    services.retain(|it| kind == Kind::Lxc || it.name != "exec");
+    services
 }
 
 /// What a committed guest's state is, from its mark and what PVE says of it.

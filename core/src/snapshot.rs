@@ -21,7 +21,7 @@ use crate::{
     marks::{self, Mark, Phase, Reading, Role, Want},
     place::may,
     preset::{PresetId, SnapshotId},
-    pve::config::Config,
+    pve::{PveError, config::Config},
     remove::destroy,
     sandbox::{SandboxId, stamp},
 };
@@ -120,6 +120,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    fn unknown(caller: &Caller, id: &SandboxId) -> Self {
+        Self {
+            snapshot_id: id.to_string(),
+            status: Status::Pending,
+            preset_id: None,
+            version: None,
+            name: None,
+            team: Some(caller.team.to_string()),
+            metadata: BTreeMap::new(),
+            created_at: Some(stamp(id.nonce.birth())),
+            template_vmid: id.vmid,
+            problem: None,
+        }
+    }
+
     fn of(mark: &Mark, status: Status) -> Self {
         let preset = mark.snapshot.as_ref().and_then(SourceId::preset);
         Self {
@@ -174,7 +189,11 @@ pub async fn get<I: Io>(
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    let (node, config, mark) = find(edge, caller, id).await?;
+    let (node, config, mark) = match find(edge, caller, id).await {
+        // PVE copies the first disk: nothing tells its name and metadata yet.
+        Err(error) if error.code() == Code::StillCreating => return Ok(Snapshot::unknown(caller, id)),
+        found => found?,
+    };
     let (mark, ready) = advance(edge, &node, config, mark, deadline).await?;
     Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
@@ -192,20 +211,32 @@ pub async fn remove<I: Io>(
     }
     // It has its sandbox's protection.
     let task = destroy(edge, &node, &config, &mark).await.map_err(|error| {
-        match error.is_digest_mismatch() || error.is_protected() {
-            true => Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1),
-            false => error.into(),
+        if error.is_digest_mismatch() || error.is_protected() {
+            return Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1);
+        }
+        match &error {
+            // Of a VM this is told at once.
+            PveError::Refused(refusal) if refusal.message.contains(IN_USE) => in_use(&refusal.message),
+            _ => error.into(),
         }
     })?;
     match crate::wait::wait(edge, &task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
-        Some(Err(why)) if why.contains("still in use") => Err(Error::new(
-            Code::SnapshotInUse,
-            format!("{why}: delete the sandboxes that were made from it first; nothing was deleted"),
-        )),
+        Some(Err(why)) if why.contains(IN_USE) => Err(in_use(&why)),
         Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
     }
+}
+
+/// For so long a VM's first disk may be copied.
+const COPY_SECONDS: i64 = 3600;
+
+/// PVE's words for a template whose disks others are linked to.
+const IN_USE: &str = "still in use";
+
+fn in_use(why: &str) -> Error {
+    let text = format!("{why}: delete the sandboxes that were made from it first; nothing was deleted");
+    Error::new(Code::SnapshotInUse, text)
 }
 
 /// Finds a snapshot and proves that it is the caller's.
@@ -226,6 +257,11 @@ async fn find<I: Io>(
         config = Some(edge.send(edge.pve.guest(&node, id.kind(), id.vmid).config()).await?);
     }
     let config = config.ok_or_else(absent)?;
+    let age = (edge.now() - id.nonce.birth()).whole_seconds();
+    if config.is_unknown_yet() && (0..COPY_SECONDS).contains(&age) {
+        let text = format!("PVE copies the disk of {id} and tells nothing else yet; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(5));
+    }
     match marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref()) {
         Reading::Intent(mark) | Reading::Committed(mark)
             if mark.nonce == id.nonce

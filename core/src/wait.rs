@@ -26,3 +26,8 @@ pub async fn wait<I: Io>(
     }
     None
 }
+
+/// How a task ended, once it has and PVE tells.
+pub async fn ended<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<Result<(), String>> {
+    edge.send(edge.pve.task(task?)).await.ok()?.exit()
+}

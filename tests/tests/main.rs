@@ -22,3 +22,4 @@ mod transcripts;
 mod truth;
 mod visibility;
 mod vm;
+mod vms;

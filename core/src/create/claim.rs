@@ -20,6 +20,7 @@ use crate::{
     },
     reach,
     vmid::Vmid,
+    wait::ended,
 };
 
 /// Outgoing requests that are kept for what comes after the claim.
@@ -236,11 +237,6 @@ async fn whose<I: Io>(
         }
         edge.pause(Duration::from_millis(400), deadline).await;
     }
-}
-
-/// How a task ended, once it has and PVE tells.
-async fn ended<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<Result<(), String>> {
-    edge.send(edge.pve.task(task?)).await.ok()?.exit()
 }
 
 /// Another clone has the VMID, or had its lock, or the template's.

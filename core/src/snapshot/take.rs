@@ -17,12 +17,16 @@ use crate::{
     nonce::Nonce,
     place::{Place, place},
     preset::{PresetId, Provider, SnapshotId},
-    pve::{config::Config, guest::NewGuest},
+    pve::{
+        config::Config,
+        guest::{Kind, NewGuest},
+        task::Upid,
+    },
     read::gone,
     request::{Metadata, name_errors},
     sandbox::SandboxId,
     vmid::Vmid,
-    wait::wait,
+    wait::{ended, wait},
 };
 
 /// Storages whose clones of a snapshot are independent of it (pve-storage
@@ -86,7 +90,9 @@ pub async fn take<I: Io>(
     outlast(edge, &source).await?;
     // However short the caller waits: until PVE has its snapshot there is nothing that a later request could carry on.
     snapshot(edge, &source, &mark, deadline.max(edge.deadline(SNAPSHOT))).await?;
-    let config = copy(edge, &source, &mark, &inventory).await?;
+    let Some(config) = copy(edge, &source, &mark, &inventory, deadline).await? else {
+        return Ok(Snapshot::of(&mark, Status::Pending));
+    };
     let (mark, ready) = advance(edge, &source.node, config, mark, deadline).await?;
     Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
@@ -99,7 +105,9 @@ async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Erro
     let storage = source.config.storage().unwrap_or("its storage");
     Err(Error::new(
         Code::SnapshotUnsupported,
-        format!("storage {storage} makes no snapshots of containers: lvmthin, zfspool, rbd and btrfs do"),
+        format!(
+            "storage {storage} makes no snapshots of it: lvmthin, zfspool, rbd and btrfs do, and of VMs qcow2 files"
+        ),
     ))
 }
 
@@ -221,8 +229,9 @@ async fn copy<I: Io>(
     source: &Place,
     mark: &Mark,
     inventory: &Inventory,
-) -> Result<Config, Error> {
-    let Some(from) = &mark.taken_from else { return Ok(Config::default()) };
+    deadline: OffsetDateTime,
+) -> Result<Option<Config>, Error> {
+    let Some(from) = &mark.taken_from else { return Ok(None) };
     let notes = Notes { existing: "", mark, links: &[], exec_token: None };
     let description = notes
         .write()
@@ -245,22 +254,48 @@ async fn copy<I: Io>(
         full,
     };
     let result = edge.send(guest.clone_to(&new)).await;
-    match result {
-        Ok(_) => {}
+    let task = match result {
+        Ok(task) => Some(task),
         // It may have been executed: whether it was, the template's config tells.
-        Err(error) if error.is_unanswered() => {}
+        Err(error) if error.is_unanswered() => None,
         Err(error) => {
             discard(edge, &source.node, mark).await;
             return Err(error.into());
         }
-    }
-    match edge.send(edge.pve.guest(&source.node, mark.kind, mark.vmid).config()).await {
-        Ok(config) => Ok(config),
-        Err(error) if error.is_missing() => {
-            Err(Error::new(Code::CloneFailed, "PVE did not answer, and made no copy; ask again")
-                .retry_after(2))
+    };
+    claimed(edge, &source.node, mark, task, deadline).await
+}
+
+/// The config that the copy has made. A container's is there at once, a VM's
+/// when its worker has written it, and tells whose it is after the first disk.
+async fn claimed<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    task: Option<Upid>,
+    deadline: OffsetDateTime,
+) -> Result<Option<Config>, Error> {
+    loop {
+        let mut missing = false;
+        match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await {
+            Ok(config) if mark.kind == Kind::Lxc || !config.is_unknown_yet() => return Ok(Some(config)),
+            Ok(_) => {}
+            Err(error) if error.is_missing() => missing = true,
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+        if let Some(Err(cause)) = ended(edge, task.as_ref().filter(|_| missing)).await {
+            discard(edge, node, mark).await;
+            return Err(Error::new(Code::CloneFailed, format!("PVE could not copy the sandbox: {cause}")));
+        }
+        let over = edge.now() >= deadline || edge.left() <= 4;
+        if missing && task.is_none() && (over || mark.kind == Kind::Lxc) {
+            let text = "PVE did not answer, and made no copy; ask again";
+            return Err(Error::new(Code::CloneFailed, text).retry_after(2));
+        }
+        if over {
+            return Ok(None);
+        }
+        edge.pause(Duration::from_secs(1), deadline).await;
     }
 }
 
@@ -276,12 +311,14 @@ pub async fn advance<I: Io>(
     let mut pause = Duration::from_millis(1000);
     loop {
         if config.lock.is_none() {
-            if config.template == Some(true) {
+            if config.is_finished_template() {
                 discard(edge, node, &mark).await;
                 return Ok((mark, true));
             }
             let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
             match reading {
+                // Its disks are being made base volumes.
+                Reading::Committed(_) if config.template == Some(true) => {}
                 Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     // It answers null, and works on.
                     let _ = edge.send(guest.make_template()).await;

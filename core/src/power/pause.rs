@@ -1,0 +1,112 @@
+//! Pausing a sandbox, and waking one whose memory was kept.
+
+use time::OffsetDateTime;
+
+use super::{DEFAULT_TIMEOUT, Did, Done, Keeps, PauseBody, halt, is_running, refused, usable, want};
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{Mark, Want},
+    place::Place,
+    pve::guest::Kind,
+    sandbox::SandboxId,
+    wait::wait,
+};
+
+/// Pauses it. A VM keeps its memory, on its storage. A container keeps its
+/// files; its memory only where PVE's experimental checkpoint is enabled, and
+/// then it is verified.
+pub async fn pause<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &PauseBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let asked = body.keeps == Some(Keeps::Memory);
+    if asked && id.kind() == Kind::Lxc && !edge.settings.lxc_criu {
+        return Err(Error::new(
+            Code::Unsupported,
+            "PVE cannot keep a container's memory reliably: pause with keeps=disk, which ends its processes, or \
+             enable the experimental checkpoint with PVE_LXC_CRIU=true",
+        ));
+    }
+    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    if config.is_suspended() {
+        return Ok(Done { did: Did::Nothing, finished: true, keeps: Some(Keeps::Memory) });
+    }
+    let vm = id.kind() == Kind::Qemu && body.keeps != Some(Keeps::Disk);
+    let running = (vm || mark.want == Want::Paused) && is_running(edge, &node, &mark).await?;
+    if mark.want == Want::Paused && !running {
+        return Ok(Done { did: Did::Nothing, finished: true, keeps: mark.keeps.or(Some(Keeps::Disk)) });
+    }
+    if vm && asked && !running {
+        return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
+    }
+    let memory = asked || (vm && running);
+    let until = edge.now().unix_timestamp() + i64::from(edge.settings.limits.stopped_max_seconds);
+    let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
+    want(edge, &node, &mark, &|mark| {
+        mark.want = Want::Paused;
+        mark.keeps = Some(keeps);
+        // What is paused does not run out of its own time.
+        mark.expires = mark.expires.map(|it| it.max(until));
+    })
+    .await?;
+    if memory {
+        let finished = suspend(edge, &node, &mark, deadline).await?;
+        return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps) });
+    }
+    let stopped = halt(edge, &node, &mark, Some(DEFAULT_TIMEOUT), deadline).await?;
+    Ok(Done { did: Did::Paused, finished: stopped.unwrap_or(true), keeps: Some(keeps) })
+}
+
+/// Keeps its memory; whether PVE is done with it.
+async fn suspend<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let task =
+        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await.map_err(|it| refused(it, mark));
+    let ended = match task {
+        Ok(task) => wait(edge, &task, deadline).await,
+        Err(error) => Some(Err(error.detail().to_owned())),
+    };
+    let why = match ended {
+        Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(true),
+        Some(Ok(())) => "PVE says that it was done, and the sandbox still runs".to_owned(),
+        Some(Err(why)) => why,
+        // It copies gigabytes; the lock tells that it is at work.
+        None if mark.kind == Kind::Qemu => return Ok(false),
+        None => "PVE did not finish in time".to_owned(),
+    };
+    want(edge, node, mark, &|it| {
+        it.want = Want::On;
+        it.keeps = None;
+        it.expires = mark.expires;
+    })
+    .await?;
+    Err(Error::new(Code::Unsupported, format!("its memory could not be kept: {why}; nothing was paused")))
+}
+
+/// Starts a suspended VM, which goes on where it was; whether PVE is done.
+pub(super) async fn wake<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let task = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await;
+    match wait(edge, &task.map_err(|it| refused(it, mark))?, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        // Another one's start is at work, or was faster.
+        Some(Err(why)) if why.contains("can't lock file") => Ok(false),
+        Some(Err(why)) if why.contains("already running") => Ok(true),
+        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not resume it: {why}"))),
+    }
+}
