@@ -182,6 +182,8 @@ pub(crate) async fn carry_on<I: Io>(
     }
     match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
         Ok(ready) => Ok(progress(mark, config, ready)),
+        // PVE did not let us ask; what runs is no less alive for that.
+        Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
 }

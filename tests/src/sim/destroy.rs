@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{
-    Kind, Sim, limits,
+    Guest, Kind, Sim, limits,
     reply::{Answer, Fail},
     storage,
     tasks::Work,
@@ -14,9 +14,8 @@ use super::{
 pub(crate) fn destroy(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let (vmid, force) = (call.vmid(), call.is("force"));
     let guest = sim.named(call)?;
-    if guest.config.is("protection") {
-        let noun = guest.kind.noun();
-        return Err(Fail::die(format!("can't remove {noun} {vmid} - protection mode enabled")));
+    if let Some(text) = protected(guest) {
+        return Err(Fail::die(text));
     }
     let (kind, running) = (guest.kind, guest.run.is_some());
     if kind == Kind::Lxc {
@@ -66,6 +65,9 @@ fn refusal(sim: &mut Sim, upid: &str, vmid: u32, force: bool) -> Option<String> 
     let Some(guest) = sim.at(kind, &task.node, vmid) else {
         return Some(limits::missing(kind, &task.node, vmid));
     };
+    if let Some(text) = protected(guest) {
+        return Some(text);
+    }
     let suspended = kind == Kind::Qemu && guest.config.lock() == Some("suspended");
     if let Some(text) = limits::locked(guest).filter(|_| !suspended) {
         return Some(text);
@@ -83,6 +85,11 @@ fn refusal(sim: &mut Sim, upid: &str, vmid: u32, force: bool) -> Option<String> 
         });
     }
     sim.failure(&name)
+}
+
+fn protected(guest: &Guest) -> Option<String> {
+    let text = || format!("can't remove {} {} - protection mode enabled", guest.kind.noun(), guest.vmid);
+    guest.config.is("protection").then(text)
 }
 
 fn is_running(kind: Kind, vmid: u32) -> String {

@@ -65,7 +65,11 @@ fn patch() {
         GET nodes/pve1/qemu/VMID/config
         GET nodes/pve1/qemu/VMID/status/current
         POST nodes/pve1/qemu/VMID/agent/ping"#]],
-        expect![[r#""#]],
+        expect![[r#"
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
 

@@ -130,7 +130,8 @@ fn a_crashed_clone_leaves_a_lock_that_no_token_removes() {
     ok(&mut sim, CLONE);
     sim.advance(Duration::milliseconds(100));
     sim.crash(300);
-    assert_eq!(fails(&mut sim, "PUT /nodes/pve1/qemu/300/config delete=lock"), "500 VM is locked (clone)");
+    let unlock = fails(&mut sim, "PUT /nodes/pve1/qemu/300/config delete=lock");
+    assert_eq!(unlock, "500 only root can set 'lock' config");
     assert_eq!(task(&mut sim, "DELETE /nodes/pve1/qemu/300"), "VM is locked (clone)");
     assert_eq!(task(&mut sim, &CLONE.replace("300", "301")), "OK", "the template is free");
 }
@@ -329,6 +330,11 @@ fn a_suspended_vm_is_deleted_or_loses_its_memory_on_demand() {
     running(&mut sim);
     let volumes = sim.volumes().len();
     assert_eq!(task(&mut sim, "POST /nodes/pve1/qemu/300/status/suspend todisk=1"), "OK");
+    sim.admin_set(300, "protection", "1");
+    let held = fails(&mut sim, "PUT /nodes/pve1/qemu/300/config delete=vmstate&protection=0");
+    assert!(held.starts_with("500 can't remove vmstate 'local-lvm:vm-300-state-suspend-"), "{held}");
+    assert!(held.ends_with("- protection mode enabled"), "{held}");
+    sim.admin_set(300, "protection", "0");
     ok(&mut sim, "PUT /nodes/pve1/qemu/300/config delete=vmstate&tags=a");
     assert_eq!(sim.volumes().len(), volumes);
     assert_eq!(item(&mut sim, 300)["tags"], "a");

@@ -65,11 +65,16 @@ pub(crate) fn pending(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     Ok(keys.iter().map(one).collect())
 }
 
-/// `delete=vmstate` gives up what a suspension kept, and its lock with it.
+/// `delete=vmstate` gives up what a suspension kept, and its lock with it,
+/// unless the VM is protected.
 pub(crate) fn forgets_memory(sim: &mut Sim, call: &Call, delete: &mut Vec<&str>) -> Result<bool, Fail> {
-    let suspended = sim.named(call)?.config.lock() == Some("suspended");
-    if !suspended || !delete.contains(&"vmstate") {
+    let guest = sim.named(call)?;
+    if !guest.is_suspended() || !delete.contains(&"vmstate") {
         return Ok(false);
+    }
+    if guest.config.is("protection") {
+        let state = guest.config.get("vmstate").unwrap_or("");
+        return Err(Fail::die(format!("can't remove vmstate '{state}' - protection mode enabled")));
     }
     delete.retain(|key| *key != "vmstate");
     sim.forget_memory(call.vmid());
@@ -99,8 +104,7 @@ pub(crate) fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) ->
     let need = |privilege: &str| sim.require(&call.token, &path, &[privilege]);
     let root = || Err(Fail::die(format!("only root can set '{key}' config")));
     match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
-        "lock" => need("VM.Config.Options"),
-        "hookscript" | "args" | "hostpci" | "parallel" => root(),
+        "hookscript" | "args" | "lock" | "hostpci" | "parallel" => root(),
         "cores" | "sockets" | "vcpus" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "affinity" => {
             need("VM.Config.CPU")
         }
