@@ -6,11 +6,14 @@
 //! nothing that was renewed or committed meanwhile is ever deleted, and two
 //! sweeps at once are harmless.
 
+mod suspended;
+
 use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use self::suspended::{overdue, renew, was_resumed};
 use crate::{
     commit,
     create::carry_on,
@@ -138,6 +141,9 @@ fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
     match &guest.ours {
         Some(listed) => {
             let running = guest.row.status != "stopped";
+            if guest.kind == Kind::Qemu && listed.mark.want == Want::Paused && running {
+                return true;
+            }
             let kept = edge.settings.limits.stopped_max_seconds;
             verdict(&listed.mark, true, running, edge.now(), kept) != Verdict::Leave
         }
@@ -171,6 +177,9 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return tend_template(edge, node, config, mark, dry_run).await;
     }
     let running = guest.row.status != "stopped";
+    if mark.is_suspension() && running && config.lock.is_none() && was_resumed(edge, node, &mark).await {
+        return Some(renew(edge, node, &config, &mark, dry_run).await);
+    }
     let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
     let action = match due {
         Verdict::Leave => return None,
@@ -197,34 +206,6 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         },
     };
     Some(Action { vmid, id, action, reason })
-}
-
-/// A suspended VM takes no change, so it cannot be condemned, and needs not be:
-/// nothing can renew it but its start, and PVE destroys no VM that runs. One
-/// that is protected all the same is woken, and condemned by a later run.
-async fn overdue<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    due: Verdict,
-    dry_run: bool,
-) -> Option<Action> {
-    let over = mark.expires.is_some_and(|it| edge.now().unix_timestamp() - it >= CONDEMNED_SECONDS);
-    if !over || !matches!(due, Verdict::Condemn | Verdict::Delete) {
-        return None;
-    }
-    let wakes = config.protection == Some(true);
-    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let (action, call, why) = match wakes {
-        true => ("start", guest.start(), "expired while suspended, and protected: PVE deletes it only awake"),
-        false => ("delete", guest.destroy(), "expired while suspended"),
-    };
-    let mut reason = why.to_owned();
-    if !dry_run && let Err(error) = edge.send(call).await {
-        reason = format!("{why}; failed: {}", Error::from(error));
-    }
-    Some(Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action, reason })
 }
 
 /// A template that is being made is carried on.

@@ -151,6 +151,50 @@ fn the_sweep_suspends_and_in_the_end_deletes() {
     }
 }
 
+fn dies(stage: &Stage, id: &str, action: &str, nth: usize, fault: Fault) {
+    stage.world.fault_at(stage.world.requests().len() + nth, fault);
+    assert!(stage.try_ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), json!({}))).is_none());
+    settle(stage);
+}
+
+fn swept(stage: &Stage) -> Value {
+    stage.ask(Ask::post("/api/gc", json!({})).by("ops")).json()["actions"].clone()
+}
+
+#[test]
+fn who_dies_after_a_resume_leaves_a_sandbox_that_expires() {
+    for on_expiry in ["delete", "pause"] {
+        let stage = Stage::of_vms();
+        let id = created(&stage, json!({"ttlSeconds": 600, "onExpiry": on_expiry}));
+        settle(&stage);
+        assert_eq!(act(&stage, &id, "pause", json!({})).status, 200);
+        stage.world.advance(Duration::hours(1));
+        // Its config, its start.
+        dies(&stage, &id, "resume", 1, Fault::DiesAfter);
+        assert_eq!(config(&stage, &id, "lock"), "");
+        assert_eq!(swept(&stage)[0]["action"], "finish", "{}", stage.told());
+        assert_eq!(swept(&stage), json!([]));
+        assert_eq!(config(&stage, &id, "protection"), "1");
+        stage.world.advance(Duration::minutes(61));
+        let now = stage.ask(Ask::one(&id));
+        assert!(now.status == 404 || now.state() == "paused", "{now:?}");
+    }
+}
+
+#[test]
+fn who_dies_before_a_suspension_loses_nothing() {
+    let stage = Stage::of_vms();
+    let id = created(&stage, json!({"ttlSeconds": 600}));
+    settle(&stage);
+    // Config and status, config and what shall be, the suspension.
+    dies(&stage, &id, "pause", 4, Fault::Dies);
+    assert_eq!(swept(&stage), json!([]));
+    stage.world.advance(Duration::days(1));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
+    let paused = act(&stage, &id, "pause", json!({}));
+    assert_eq!((paused.status, paused.state()), (200, "paused".into()), "{paused:?}");
+}
+
 #[test]
 fn without_an_agent_it_is_told_what_the_template_lacks() {
     let stage = Stage::of_vms();

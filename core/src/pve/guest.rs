@@ -227,9 +227,12 @@ impl Guest<'_> {
 
     /// `POST /nodes/{node}/{kind}/{vmid}/snapshot` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot))
     ///
-    /// A running guest is frozen for a moment.
-    pub fn take_snapshot(&self, snapname: &str) -> Call<Upid> {
-        self.post("/nodes/{node}/{kind}/{vmid}/snapshot", &[&"snapshot"], &[("snapname", snapname)])
+    /// A running guest is frozen for a moment. `memory` is for VMs alone.
+    pub fn take_snapshot(&self, snapname: &str, description: &str, memory: bool) -> Call<Upid> {
+        let mut form = vec![("snapname", snapname)];
+        form.extend((!description.is_empty()).then_some(("description", description)));
+        form.extend(memory.then_some(("vmstate", "1")));
+        self.post("/nodes/{node}/{kind}/{vmid}/snapshot", &[&"snapshot"], &form)
     }
 
     /// `DELETE /nodes/{node}/{kind}/{vmid}/snapshot/{snapname}` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot/{snapname}))

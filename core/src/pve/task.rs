@@ -86,9 +86,14 @@ impl Task {
         kind == Some(wanted) && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
     }
 
+    /// Whether it has succeeded.
+    pub fn has_succeeded(&self) -> bool {
+        self.status.as_deref().is_some_and(|it| it == "OK" || it.starts_with("WARNINGS:"))
+    }
+
     /// Whether it runs or has succeeded.
     pub fn may_count(&self) -> bool {
-        self.status.as_deref().is_none_or(|it| it == "OK" || it == "RUNNING" || it.starts_with("WARNINGS:"))
+        self.has_succeeded() || self.status.as_deref().is_none_or(|it| it == "RUNNING")
     }
 }
 

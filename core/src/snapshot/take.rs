@@ -209,7 +209,7 @@ async fn snapshot<I: Io>(
 ) -> Result<(), Error> {
     let Some(from) = &mark.taken_from else { return Ok(()) };
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
-    let task = edge.send(guest.take_snapshot(&from.snapname)).await?;
+    let task = edge.send(guest.take_snapshot(&from.snapname, "", false)).await?;
     match wait(edge, &task, deadline).await {
         Some(Ok(())) => Ok(()),
         Some(Err(why)) => {

@@ -1,0 +1,75 @@
+//! VMs whose memory is on disk: PVE takes no change of them.
+
+use super::{Action, CONDEMNED_SECONDS, Verdict, swap};
+use crate::{
+    edge::Edge,
+    error::Error,
+    io::Io,
+    marks::{Mark, Want},
+    pve::config::Config,
+    request::Ttl,
+    sandbox::SandboxId,
+};
+
+/// As PVE's tasks name the suspension of a VM.
+const SUSPENDS: &str = "qmsuspend";
+
+/// Whether a VM that shall be suspended was, and is not any more: whoever
+/// started it had no time left to write that it shall run. A pause that was
+/// never begun leaves no such task, and is nothing to undo.
+pub(super) async fn was_resumed<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    let Some(expires) = mark.expires else { return false };
+    // A pause writes until when it keeps; what the sweep pauses has expired before.
+    let kept = i64::from(edge.settings.limits.stopped_max_seconds);
+    let since = if mark.is_expired(edge.now()) { expires } else { expires - kept };
+    let tasks = edge.send(edge.pve.tasks_of(node, SUSPENDS, mark.vmid, since)).await.unwrap_or_default();
+    tasks.iter().any(|it| it.is_since(SUSPENDS, mark.vmid, since) && it.has_succeeded())
+}
+
+pub(super) async fn renew<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    dry_run: bool,
+) -> Action {
+    let mut reason = "resumed, and whoever did had no time to write so".to_owned();
+    let expires = Ttl::default(edge.settings).after(edge.now().unix_timestamp());
+    let apply = |mark: &mut Mark| {
+        mark.want = Want::On;
+        mark.keeps = None;
+        mark.expires = expires;
+    };
+    if !dry_run && let Err(error) = swap(edge, node, config, mark, &apply).await {
+        reason = format!("{reason}; failed: {error}");
+    }
+    Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action: "finish", reason }
+}
+
+/// A suspended VM takes no change, so it cannot be condemned, and needs not be:
+/// nothing can renew it but its start, and PVE destroys no VM that runs. One
+/// that is protected all the same is woken, and condemned by a later run.
+pub(super) async fn overdue<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    due: Verdict,
+    dry_run: bool,
+) -> Option<Action> {
+    let over = mark.expires.is_some_and(|it| edge.now().unix_timestamp() - it >= CONDEMNED_SECONDS);
+    if !over || !matches!(due, Verdict::Condemn | Verdict::Delete) {
+        return None;
+    }
+    let wakes = config.protection == Some(true);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let (action, call, why) = match wakes {
+        true => ("start", guest.start(), "expired while suspended, and protected: PVE deletes it only awake"),
+        false => ("delete", guest.destroy(), "expired while suspended"),
+    };
+    let mut reason = why.to_owned();
+    if !dry_run && let Err(error) = edge.send(call).await {
+        reason = format!("{why}; failed: {}", Error::from(error));
+    }
+    Some(Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action, reason })
+}
