@@ -177,10 +177,12 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return tend_template(edge, node, config, mark, dry_run).await;
     }
     let running = guest.row.status != "stopped";
-    if mark.is_suspension() && running && config.lock.is_none() && was_resumed(edge, node, &mark).await {
+    let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
+    // One whose time is over for good was woken by a sweep, to be condemned.
+    let is_awake = mark.is_suspension() && running && config.lock.is_none() && due != Verdict::Condemn;
+    if is_awake && was_resumed(edge, node, &mark).await {
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
-    let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
     let action = match due {
         Verdict::Leave => return None,
         Verdict::Finish => "finish",
