@@ -1,8 +1,12 @@
-//! Many at once, in virtual time: PVE makes one clone of a container at a time.
+//! Many at once, in virtual time: PVE makes one clone of a container at a time,
+//! and of a VM any number; a VM's clone takes its number late.
 
 use std::{collections::BTreeSet, pin::Pin};
 
-use pve_edge_tests::{sim::Spec, world::Fault};
+use pve_edge_tests::{
+    sim::{Kind, Spec},
+    world::Fault,
+};
 use time::OffsetDateTime;
 
 use crate::{
@@ -15,7 +19,11 @@ type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 
 #[test]
 fn eight_creations_end_within_their_own_requests() {
-    let stage = Stage::new();
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(eight_creations_end_within_their_own_requests_of);
+}
+
+fn eight_creations_end_within_their_own_requests_of(kind: Kind) {
+    let stage = Stage::with(kind);
     let answers = stage.world.run_all((0..8).map(|_| stage.pending(Ask::create())));
     let ids: BTreeSet<String> = answers.iter().flatten().map(Answer::id).collect();
     assert_eq!(ids.len(), 8, "{answers:?}");
@@ -28,7 +36,11 @@ fn eight_creations_end_within_their_own_requests() {
 /// Each follows `Retry-After` with its own key; each ends with exactly one.
 #[test]
 fn thirty_two_creations_are_all_served() {
-    let stage = Stage::new();
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(thirty_two_creations_are_all_served_of);
+}
+
+fn thirty_two_creations_are_all_served_of(kind: Kind) {
+    let stage = Stage::with(kind);
     let began = stage.world.now();
     let one = |nth: usize| -> Waiting<(Answer, OffsetDateTime)> {
         let stage = stage.clone();
@@ -53,7 +65,11 @@ fn thirty_two_creations_are_all_served() {
 /// No invocation outgrows what the platform allows it.
 #[test]
 fn nobody_sends_more_than_forty_requests() {
-    let stage = Stage::new();
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(nobody_sends_more_than_forty_requests_of);
+}
+
+fn nobody_sends_more_than_forty_requests_of(kind: Kind) {
+    let stage = Stage::with(kind);
     stage.world.sim_mut().setup_mut().clone_secs = time::Duration::seconds(5);
     let crowd: Vec<Stage> = NAMES.iter().map(|name| stage.beside(name, &[])).collect();
     let answers = stage.world.run_all(crowd.iter().map(|it| it.pending(Ask::create())));
@@ -72,8 +88,12 @@ const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"
 
 #[test]
 fn one_key_at_the_same_time_makes_one_sandbox() {
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_at_the_same_time_makes_one_sandbox_of);
+}
+
+fn one_key_at_the_same_time_makes_one_sandbox_of(kind: Kind) {
     for many in [2, 5] {
-        let stage = Stage::new();
+        let stage = Stage::with(kind);
         let answers = stage.world.run_all((0..many).map(|_| stage.pending(Ask::create_keyed("same"))));
         let ids: BTreeSet<String> = answers.iter().flatten().map(Answer::id).collect();
         assert_eq!(ids.len(), 1, "{answers:?}");
@@ -88,8 +108,12 @@ fn one_key_at_the_same_time_makes_one_sandbox() {
 /// The first VMID that the key draws is taken in one request's listing and free in the other's.
 #[test]
 fn one_key_makes_one_sandbox_though_its_vmids_come_and_go() {
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_makes_one_sandbox_though_its_vmids_come_and_go_of);
+}
+
+fn one_key_makes_one_sandbox_though_its_vmids_come_and_go_of(kind: Kind) {
     for held_back in [100, 400, 900, 1400, 2500] {
-        let stage = Stage::new();
+        let stage = Stage::with(kind);
         let first = stage.ask(Ask::create_keyed("k")).id();
         assert_eq!(stage.ask(Ask::end(&first)).status, 204);
         stage.world.sim_mut().add(Spec::guest(vmid_of(&first)));
@@ -111,7 +135,11 @@ fn one_key_makes_one_sandbox_though_its_vmids_come_and_go() {
 /// Teams of the same key do not meet; neither do deployments.
 #[test]
 fn one_key_of_two_teams_makes_two() {
-    let stage = Stage::new();
+    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_of_two_teams_makes_two_of);
+}
+
+fn one_key_of_two_teams_makes_two_of(kind: Kind) {
+    let stage = Stage::with(kind);
     let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
     let answers = stage.world.run_all([
         stage.pending(Ask::create_keyed("same")),

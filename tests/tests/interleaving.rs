@@ -33,7 +33,9 @@ fn nor_is_it_with_virtual_machines() {
 fn worlds(kind: Kind, many: u64) {
     match std::env::var("PVE_EDGE_SEED").ok().and_then(|it| it.parse().ok()) {
         Some(seed) => world_of(kind, seed),
-        None => (0..many).chain(FOUND).for_each(|seed| world_of(kind, seed)),
+        None => (0..std::env::var("PVE_EDGE_WORLDS").ok().and_then(|it| it.parse().ok()).unwrap_or(many))
+            .chain(FOUND)
+            .for_each(|seed| world_of(kind, seed)),
     }
 }
 

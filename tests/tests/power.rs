@@ -1,13 +1,13 @@
 //! Power: idempotent, told truly, and never undone by a read.
 
 use pve_edge_tests::{
-    sim::{Setup, Sim},
+    sim::{Kind, Setup, Sim},
     world::{Fault, World},
 };
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
+use crate::stage::{Answer, Ask, Stage, sim_of, vmid_of};
 
 fn created(stage: &Stage, body: Value) -> String {
     let answer = stage.ask(Ask::post("/api/sandboxes", body));
@@ -168,14 +168,13 @@ fn bad_input_is_told_by_field() {
 }
 
 /// Whoever dies on the way leaves a sandbox that the same request brings to its end.
-#[test]
-fn every_request_of_stop_and_start_may_fail() {
-    for (from, action, running) in
-        [("start", "stop", false), ("stop", "start", true), ("start", "pause", false)]
-    {
-        for fault in [Fault::NeverSent, Fault::Unanswered, Fault::Dies, Fault::DiesAfter] {
+fn every_request_may_fail(kind: Kind, cases: &[(&str, &str, bool)]) {
+    for (from, action, running) in cases {
+        let late = Fault::Late(std::time::Duration::from_secs(40));
+        for fault in [Fault::NeverSent, Fault::Unanswered, late, Fault::Dies, Fault::DiesAfter] {
             for index in 0..8 {
-                let stage = Stage::of(World::new(plain_sim(Setup::default()), index), &[]);
+                let world = World::new(sim_of(kind, Setup::default()), index);
+                let stage = Stage::of_kind(kind, world, &[]);
                 let id = created(&stage, json!({}));
                 act(&stage, &id, from, json!({}));
                 stage.world.advance(Duration::minutes(1));
@@ -185,9 +184,22 @@ fn every_request_of_stop_and_start_may_fail() {
                 stage.world.clear_faults();
                 stage.world.settle();
                 let again = act(&stage, &id, action, json!({}));
-                assert_eq!(again.status, 200, "{action} {fault:?} at {index}: {again:?}");
-                assert_eq!(is_running(&stage, &id), running, "{action} {fault:?} at {index}");
+                let told = format!("{kind:?} {action} {fault:?} at {index}");
+                assert_eq!(again.status, 200, "{told}: {again:?}\n{}", stage.told());
+                assert_eq!(is_running(&stage, &id), *running, "{told}");
             }
         }
     }
+}
+
+#[test]
+fn every_request_of_stop_and_start_may_fail() {
+    let cases = [("start", "stop", false), ("stop", "start", true), ("start", "pause", false)];
+    every_request_may_fail(Kind::Lxc, &cases);
+    every_request_may_fail(Kind::Qemu, &cases);
+}
+
+#[test]
+fn every_request_of_waking_a_suspended_vm_may_fail() {
+    every_request_may_fail(Kind::Qemu, &[("pause", "resume", true), ("pause", "start", true)]);
 }

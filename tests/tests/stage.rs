@@ -100,7 +100,12 @@ impl Stage {
 
     /// One node, one template of VMs.
     pub(crate) fn of_vms() -> Self {
-        Self::of_kind(Kind::Qemu, World::new(sim_of(Kind::Qemu, Setup::default()), 7), &[])
+        Self::with(Kind::Qemu)
+    }
+
+    /// One node, one template of this kind.
+    pub(crate) fn with(kind: Kind) -> Self {
+        Self::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), &[])
     }
 
     /// Another adapter on the same world.
