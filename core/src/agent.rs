@@ -13,11 +13,11 @@ use time::OffsetDateTime;
 use crate::{
     edge::Edge,
     error::{Code, Error},
-    execd::{ExecRequest, Line, Opened, Probe},
+    execd::{self, ExecRequest, Line, Opened, Probe},
     io::{Failure, Io, NetError, Sent, fetch},
     marks::Mark,
     place::Place,
-    pve::{self, PveError, perl},
+    pve::{self, PveError, config::Config, perl},
     sandbox::{SandboxId, is_coming_up},
 };
 
@@ -63,9 +63,26 @@ pub async fn open<I: Io>(
 }
 
 /// Whether the agent answers. An error is one that waiting does not mend.
-pub async fn probe<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<Probe, Error> {
+/// `first` is run where the disk or the environment needs it.
+pub async fn probe<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    first: &ExecRequest,
+) -> Result<Probe, Error> {
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).agent_ping()).await {
-        Ok(_) => Ok(Probe::Ready),
+        Ok(_) if mark.env.is_none() => Ok(Probe::Ready),
+        Ok(_) => {
+            let config = config.clone();
+            let place = Place { node: node.to_owned(), config, mark: mark.clone(), committed: true };
+            let Ok(opened) = open(edge, &place, first).await else { return Ok(Probe::NotYet) };
+            Ok(match execd::collect(opened, 1024).await {
+                Ok(outcome) if outcome.exit_code == 0 => Probe::Ready,
+                Ok(_) => Probe::Unable,
+                Err(_) => Probe::NotYet,
+            })
+        }
         Err(error) if error.is_final() || error.lacks_agent() => Err(error.into()),
         Err(_) => Ok(Probe::NotYet),
     }

@@ -36,6 +36,47 @@ pub struct Patch {
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
 }
 
+impl Patch {
+    fn check(&self) -> Result<(), Error> {
+        let mut errors = self.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+        errors.extend(key_error(self.metadata.iter().flatten().flat_map(BTreeMap::keys)));
+        if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
+    }
+
+    /// As [`Patch::check`], for what has no time of its own.
+    pub fn check_timeless(&self) -> Result<(), Error> {
+        let timed = [("ttlSeconds", self.ttl_seconds.is_some()), ("onExpiry", self.on_expiry.is_some())];
+        match timed.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(Error::field(field, "snapshots do not expire")),
+            None => self.check(),
+        }
+    }
+
+    /// Name and metadata, if the mark is still the one that `if_match` names.
+    pub fn named(&self, mark: &mut Mark, if_match: Option<&str>) -> Result<(), Error> {
+        if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
+            let text = "If-Match names another version: read it again";
+            return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
+        }
+        if let Some(name) = &self.name {
+            mark.name.clone_from(name);
+        }
+        match &self.metadata {
+            None => {}
+            Some(None) => mark.metadata.clear(),
+            Some(Some(changes)) => {
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => mark.metadata.insert(key.clone(), value.clone()),
+                        None => mark.metadata.remove(key),
+                    };
+                }
+            }
+        }
+        Metadata::check(&mark.metadata)
+    }
+}
+
 /// A hash of the mark: PVE's own digest changes with locks and starts too.
 pub fn etag(mark: &Mark) -> String {
     let text = serde_json::to_string(mark).unwrap_or_default();
@@ -52,38 +93,16 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<Mark, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
-    let mut errors = patch.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
-    errors.extend(key_error(patch.metadata.iter().flatten().flat_map(BTreeMap::keys)));
-    if !errors.is_empty() {
-        return Err(Error::fields(errors));
-    }
+    patch.check()?;
     update(edge, caller, id, &|mark, now| {
-        if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
-            let text = "If-Match names another version of this sandbox: read it again";
-            return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
-        }
-        if let Some(name) = &patch.name {
-            mark.name.clone_from(name);
-        }
+        patch.named(mark, if_match)?;
         if let Some(ttl) = &ttl {
             mark.expires = ttl.after(now);
         }
         if let Some(on_expiry) = patch.on_expiry {
             mark.on_expiry = on_expiry;
         }
-        match &patch.metadata {
-            None => {}
-            Some(None) => mark.metadata.clear(),
-            Some(Some(changes)) => {
-                for (key, value) in changes {
-                    match value {
-                        Some(value) => mark.metadata.insert(key.clone(), value.clone()),
-                        None => mark.metadata.remove(key),
-                    };
-                }
-            }
-        }
-        Metadata::check(&mark.metadata)
+        Ok(())
     })
     .await
 }

@@ -6,7 +6,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Notes, Phase, Reading, Role, Want},
+    marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What},
     pve::{
         PveError,
         config::{Config, with_options},
@@ -77,7 +77,8 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
-    let mark = &Mark { phase: Phase::Committed, ..mark.clone() };
+    let doing = Doing { what: What::Template, snapname: String::new(), since: edge.now().unix_timestamp() };
+    let mark = &Mark { phase: Phase::Committed, doing: Some(doing), ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));
     match &config.net0 {
@@ -166,8 +167,8 @@ fn guard<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, changed: &mut 
 /// that is executed late, after a renewal or on the VMID's next guest, finds
 /// the guest protected; who deletes takes that off by digest.
 fn is_protected<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> bool {
-    if mark.want == Want::Gone || mark.role != Role::Sandbox {
-        return false;
+    if mark.want == Want::Gone || mark.role == Role::Template {
+        return mark.want != Want::Gone;
     }
     let settled =
         mark.guarded.is_some_and(|at| edge.now().unix_timestamp() - at >= crate::place::LATE_SECONDS);

@@ -154,7 +154,7 @@ async fn replay<I: Io>(
             continue;
         };
         // A late clone may have brought back what its owner has deleted.
-        if !committed && was_destroyed(edge, &node, mark).await {
+        if !committed && was_destroyed(edge, &node, mark).await? {
             continue;
         }
         key.check(mark)?;
@@ -180,7 +180,8 @@ fn intent<I: Io>(
     node: &str,
     source: &Template,
 ) -> Mark {
-    Mark {
+    let newest = edge.settings.secrets.newest();
+    let mut mark = Mark {
         format: 1,
         deployment: edge.settings.deployment.to_string(),
         vmid,
@@ -195,7 +196,8 @@ fn intent<I: Io>(
         role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(|it| it.bodies.first().cloned()),
-        secret: Some(edge.settings.secrets.newest().name().to_owned()),
+        secret: Some(newest.name().to_owned()),
+        env: None,
         name: request.name.clone(),
         template: Some(source.vmid),
         snapshot: match (&source.snapshot, &source.own) {
@@ -204,13 +206,17 @@ fn intent<I: Io>(
             (None, None) => None,
         },
         sizes: sizes(request, source),
+        doing: None,
         problem: None,
         keeps: None,
         guarded: None,
         taken_from: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
-    }
+    };
+    // Empty: there is none, and another's may be on the disk.
+    mark.env = request.env.seal(newest, &mark).or_else(|| source.own.as_ref().map(|_| String::new()));
+    mark
 }
 
 /// What was asked for, else what the preset's name says.

@@ -49,6 +49,7 @@ codes! {
     NotRunning "not-running" 409 Caller false "The sandbox is not running";
     StillCreating "still-creating" 409 Pve true "The sandbox is still being created";
     SnapshotInUse "snapshot-in-use" 409 Caller false "Sandboxes are linked to this snapshot";
+    SnapshotNotNewest "snapshot-not-newest" 409 Caller false "The storage goes back to the newest snapshot only";
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
@@ -79,6 +80,7 @@ codes! {
     ExecCut "exec-cut" 502 Pve false "The command's output ended before its exit code";
     ExecUnauthorized "exec-unauthorized" 502 Us false "The exec daemon refuses our token";
     ExecFailed "exec-failed" 502 Pve false "The exec daemon refused the command";
+    EnvUnreadable "env-unreadable" 502 Us false "The sandbox's environment cannot be opened";
     ExecUnprotected "exec-unprotected" 502 Us false "The exec daemon lets everyone in";
     ExecTokenNotApplied "exec-token-not-applied" 502 Us false "The exec token did not reach the sandbox";
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";

@@ -7,10 +7,13 @@ use futures_util::{Stream, future::Either};
 use crate::{
     agent,
     auth::Caller,
+    commit,
     edge::Edge,
+    environment::Env,
     error::{Code, Error},
     execd::{self, ExecError, ExecRequest, Opened, Output},
     io::{Failure, Io, NetError, Sent, Way},
+    marks::What,
     place::{Place, place},
     pve::guest::Kind,
     reach,
@@ -40,6 +43,10 @@ pub async fn open<I: Io>(
         let text = format!("{id} is still being created; ask again");
         return Err(Error::new(Code::StillCreating, text).retry_after(2));
     }
+    if found.mark.is_doing(What::Rollback) {
+        return Err(commit::locked("rollback", &found.mark));
+    }
+    let request = &request.within(&Env::of(&found.mark, &edge.settings.secrets)?);
     if found.mark.kind == Kind::Qemu {
         let Opened { lines } = agent::open(edge, &found, request).await?;
         return Ok(Opened { lines: Either::Right(lines) });

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, header};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+pub(crate) use self::request::quote;
 pub use self::{
     events::events,
     lines::{Line, Lines},
@@ -155,29 +156,31 @@ pub enum Probe {
     Open,
     /// Refuses ours.
     WrongToken,
+    /// Takes ours, and what the sandbox needs first fails in it.
+    Unable,
 }
 
 /// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
 /// prove nothing: it needs no token, and a daemon without one lets everyone in.
-/// `spend` takes each of the two requests from what the platform allows.
+/// `first` is run with our token alone. `spend` takes each of the two requests from what the platform allows.
 pub async fn probe<I: Io>(
     io: &I,
     base: &str,
     way: Way,
-    token: &Secret,
+    (token, first): (&Secret, &ExecRequest),
     wrong: &Secret,
     deadline: OffsetDateTime,
     spend: impl Fn() -> bool,
 ) -> Probe {
     let nothing = ExecRequest::nothing();
-    let ask = async |token| match open(io, nothing.request(base, token, way), deadline).await {
+    let ask = async |token, run: &ExecRequest| match open(io, run.request(base, token, way), deadline).await {
         Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
         Err(error) => Err(error),
     };
     if !spend() {
         return Probe::NotYet;
     }
-    match ask(wrong).await {
+    match ask(wrong, &nothing).await {
         Ok(_) => return Probe::Open,
         Err(ExecError::Unauthorized) => {}
         Err(_) => return Probe::NotYet,
@@ -185,8 +188,9 @@ pub async fn probe<I: Io>(
     if !spend() {
         return Probe::NotYet;
     }
-    match ask(token).await {
+    match ask(token, first).await {
         Ok(true) => Probe::Ready,
+        Ok(false) => Probe::Unable,
         Err(ExecError::Unauthorized) => Probe::WrongToken,
         _ => Probe::NotYet,
     }

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 pub use self::{
-    head::{KeyHash, OnExpiry, Phase, Role, Want},
+    head::{Doing, KeyHash, OnExpiry, Phase, Role, Want, What},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
 use crate::{
@@ -73,6 +73,10 @@ pub struct Mark {
     /// Name of the `EDGE_SECRET` that its exec token is derived from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// Its environment variables, sealed; empty where there are none and the
+    /// disk comes from another sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
     /// What its owner calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -85,6 +89,9 @@ pub struct Mark {
     /// Sizes that the commit applies; what is absent stays the template's.
     #[serde(default, skip_serializing_if = "Sizes::is_empty")]
     pub sizes: Sizes,
+    /// What is being done to it, across requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Doing>,
     /// Why it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -166,6 +173,11 @@ impl Mark {
         self.expires.is_some_and(|it| it <= now.unix_timestamp())
     }
 
+    /// Whether this is being done to it.
+    pub fn is_doing(&self, what: What) -> bool {
+        self.doing.as_ref().is_some_and(|it| it.what == what)
+    }
+
     /// Seconds since it was claimed.
     pub fn age(&self, now: OffsetDateTime) -> i64 {
         (now - self.birth()).whole_seconds()
@@ -223,6 +235,10 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
         // An admin who overwrites the notes erases nothing that matters.
         (Some(mut head), None) => {
             index::read(tags, &mut head);
+            // Tags that came back with a snapshot tell an old expiry: better none.
+            if head.is_doing(What::Snapshot) {
+                head.expires = None;
+            }
             Reading::Committed(head)
         }
         (Some(head), Some(line)) => {
@@ -241,7 +257,10 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
 /// `expires` is what the head tag shows, which may lag behind the mark's.
 pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) -> String {
     let role = if mark.role == Role::Template { "template" } else { "sandbox" };
-    let mut ours = vec![head::write(mark, expires), format!("edge-{}-{role}", mark.deployment)];
+    // Tags that came back by a rollback say so until it is finished, whoever else writes meanwhile.
+    let came_back = mark.is_doing(What::Rollback) && tagged(mark.vmid, existing) == Some(What::Snapshot);
+    let what = if came_back { Some(What::Snapshot) } else { mark.doing.as_ref().map(|it| it.what) };
+    let mut ours = vec![head::write(mark, expires, what), format!("edge-{}-{role}", mark.deployment)];
     // A template that is a preset's version is found by that tag.
     ours.extend(mark.snapshot.as_ref().filter(|_| mark.role == Role::Template).map(ToString::to_string));
     let left = budget.saturating_sub(ours.iter().map(|it| it.len() + 1).sum());
@@ -253,6 +272,14 @@ pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) ->
 /// The expiry that the head tag shows now.
 pub fn tagged_expiry(vmid: Vmid, tags: &str) -> Option<Option<i64>> {
     head::read(vmid, tags).map(|mark| mark.expires)
+}
+
+/// What the head tag says is being done. PVE's rollback brings the tags back
+/// that were there when the snapshot was taken, and keeps the description: the
+/// tag in a snapshot always says [`What::Snapshot`], and so whether the rollback
+/// that the description speaks of has been executed.
+pub fn tagged(vmid: Vmid, tags: &str) -> Option<What> {
+    head::read(vmid, tags)?.doing.map(|it| it.what)
 }
 
 /// The snapshot id by which a template is found, and whether it is offered at all.

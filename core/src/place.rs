@@ -144,15 +144,16 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Result<Found, Erro
     if !is_young(edge, id) {
         return Err(not_found(id));
     }
-    if was_destroyed_of(edge, &id.node, id.kind(), id.vmid, id.nonce).await {
+    if was_destroyed_of(edge, &id.node, id.kind(), id.vmid, id.nonce).await.unwrap_or(false) {
         return Err(not_found(id));
     }
     Ok(Found::NotYet)
 }
 
 /// Whether PVE has begun to destroy the guest of this nonce. One that is there
-/// all the same was made by a clone that was executed after its deletion.
-pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+/// all the same was made by a clone that was executed after its deletion, and
+/// while PVE does not tell nobody may commit it.
+pub async fn was_destroyed<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, PveError> {
     was_destroyed_of(edge, node, mark.kind, mark.vmid, mark.nonce).await
 }
 
@@ -162,13 +163,13 @@ async fn was_destroyed_of<I: Io>(
     kind: Kind,
     vmid: Vmid,
     nonce: Nonce,
-) -> bool {
+) -> Result<bool, PveError> {
     if node.is_empty() {
-        return false;
+        return Ok(false);
     }
     let since = nonce.birth().unix_timestamp() + 1;
-    let tasks = edge.send(edge.pve.tasks_of(node, kind.destroys(), vmid, since)).await.unwrap_or_default();
-    tasks.iter().any(|it| it.is_since(kind.destroys(), vmid, since) && it.may_count())
+    let tasks = edge.send(edge.pve.tasks_of(node, kind.destroys(), vmid, since)).await?;
+    Ok(tasks.iter().any(|it| it.is_since(kind.destroys(), vmid, since) && it.may_count()))
 }
 
 fn is_young<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> bool {

@@ -22,6 +22,7 @@ use crate::{
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     read::gone,
     request::Ttl,
+    rollback::settled,
     sandbox::SandboxId,
     wait::wait,
 };
@@ -80,6 +81,8 @@ pub enum Did {
     Rebooted,
     /// It was paused.
     Paused,
+    /// It was rolled back to a snapshot.
+    RolledBack,
     /// It was so already.
     Nothing,
 }
@@ -221,7 +224,7 @@ async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> R
     }
     match &found.config.lock {
         Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
-        _ => Ok(found),
+        _ => settled(edge, found).await,
     }
 }
 

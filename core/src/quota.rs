@@ -66,7 +66,8 @@ fn per_minute(
 }
 
 fn is_live(mark: &Mark, now: OffsetDateTime) -> bool {
-    mark.want != Want::Gone && !(mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete)
+    let over = mark.doing.is_none() && mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete;
+    mark.want != Want::Gone && !over
 }
 
 /// A new guest has no numbers in the listing yet; its preset's name has.

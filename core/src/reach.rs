@@ -11,7 +11,7 @@ use crate::{
     agent,
     edge::Edge,
     error::Error,
-    execd::{self, Probe},
+    execd::{self, ExecRequest, Probe},
     io::{Io, Way},
     marks::Mark,
     pve::{config::Config, guest::Kind},
@@ -126,22 +126,23 @@ pub async fn exec_bases<I: Io>(
     bases(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip, EXEC_PORT)
 }
 
-/// Whether the exec daemon refuses a wrong token and takes ours; of a VM, whether its agent answers.
-/// An error is one that waiting does not mend.
+/// Whether the exec daemon refuses a wrong token, takes ours, and has run `first`; of a VM, whether
+/// its agent answers. An error is one that waiting does not mend.
 pub async fn probe<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
     mark: &Mark,
+    first: &ExecRequest,
 ) -> Result<Probe, Error> {
     if mark.kind == Kind::Qemu {
-        return agent::probe(edge, node, mark).await;
+        return agent::probe(edge, node, config, mark, first).await;
     }
     let token = Secret::new(token(edge.settings, mark));
     let wrong = Secret::new("0".repeat(64));
     for (base, way) in exec_bases(edge, node, config, mark).await {
         let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
-        match execd::probe(&edge.io, &base, way, &token, &wrong, deadline, || edge.spend(1)).await {
+        match execd::probe(&edge.io, &base, way, (&token, first), &wrong, deadline, || edge.spend(1)).await {
             Probe::NotYet => {}
             found => return Ok(found),
         }

@@ -14,7 +14,7 @@ use crate::{
     io::Io,
     marks::{Mark, OnExpiry, Phase, Want},
     place::{Found, Place, find, may, not_found, was_destroyed},
-    reach,
+    reach, rollback,
     sandbox::{FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, served, state},
     vmid::Vmid,
 };
@@ -42,7 +42,7 @@ pub async fn get<I: Io>(
         Err(error) => return Err(error),
     };
     gone(&place.mark, edge.now(), id)?;
-    exact(edge, place, deadline).await
+    exact(edge, rollback::settle(edge, place).await?, deadline).await
 }
 
 /// The state of a guest whose config is at hand.
@@ -67,7 +67,7 @@ async fn exact<I: Io>(
     let now = edge.now();
     if config.lock.is_none() && is_coming_up(mark, now) {
         // A late clone may have brought back what its owner has deleted: the sweep removes that.
-        if !committed && was_destroyed(edge, node, mark).await {
+        if !committed && was_destroyed(edge, node, mark).await? {
             return Err(not_found(SandboxId::of(mark)));
         }
         let progress = create::carry_on(edge, place, running, false, deadline).await?;
@@ -186,7 +186,8 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -
             continue;
         }
         let lenient = now - time::Duration::seconds(TAG_SLACK_SECONDS);
-        if gone(mark, lenient, "").is_err() {
+        // Tags that may be a snapshot's tell no time.
+        if mark.doing.is_none() && gone(mark, lenient, "").is_err() {
             continue;
         }
         let matches = filter.metadata.iter().all(|(key, value)| mark.metadata.get(key) == Some(value));
@@ -229,7 +230,7 @@ fn item<I: Io>(
     let at = reach::addresses(edge.settings, guest.vmid, None, None);
     let mut sandbox = Sandbox::new(mark, &guest.row.node, state, at, now);
     sandbox.state_may_be_stale = true;
-    sandbox.metadata_incomplete = !complete;
+    sandbox.metadata_incomplete = !complete || mark.doing.is_some();
     if is_offline {
         sandbox.problem = Some(format!("node-offline: node {} is offline", guest.row.node));
     } else if state == State::Error {

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     address::Viewers,
-    marks::{Mark, OnExpiry, Phase, Want},
+    marks::{Mark, OnExpiry, Phase, Want, What},
     nonce::Nonce,
     preset::Provider,
     pve::guest::Kind,
@@ -212,6 +212,7 @@ pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
         return State::Error;
     }
     match (mark.want, running) {
+        (Want::On, _) if mark.is_doing(What::Rollback) && !mark.is_expired(now) => State::Creating,
         (Want::Paused, false) => State::Paused,
         (Want::Off, false) => State::Stopped,
         (Want::On, false) if is_coming_up(mark, now) => State::Creating,
@@ -226,9 +227,15 @@ pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
 /// Whether somebody still has to bring it up: after ten minutes, stopped is a
 /// state and not work to do.
 pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
+    let since = match &mark.doing {
+        // What a rollback kills does not come up.
+        Some(it) if it.what == What::Rollback => return false,
+        Some(it) if it.what == What::Start => it.since,
+        _ => mark.birth().unix_timestamp(),
+    };
     mark.want == Want::On
         && mark.phase != Phase::Error
-        && mark.age(now) < FINISH_SECONDS
+        && now.unix_timestamp() - since < FINISH_SECONDS
         && !mark.is_expired(now)
 }
 

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::Aead};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::vmid::Vmid;
+
+/// Bytes that ChaCha20 must never see twice under one key (RFC 8439).
+const UNIQUE: usize = 12;
 
 /// Text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Key {
     /// HMAC-SHA-256 over a label and parts, each with its length before it.
     pub fn hmac(&self, label: &str, parts: &[&str]) -> [u8; 32] {
         // HMAC takes keys of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.secret.expose().as_bytes()) else {
+        let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(self.secret.expose().as_bytes()) else {
             return [0; 32];
         };
         for part in [label].iter().chain(parts) {
@@ -59,6 +63,23 @@ impl Key {
             mac.update(part.as_bytes());
         }
         mac.finalize().into_bytes().into()
+    }
+
+    /// Encrypts, so that a change is noticed, under a key that is for these
+    /// parts alone. What makes each encryption unique is derived from the text
+    /// itself: the same text gives the same again, and no two texts share one.
+    pub fn seal(&self, label: &str, parts: &[&str], text: String) -> Option<Vec<u8>> {
+        let key = self.hmac(label, parts);
+        let unique: [u8; 32] = self.hmac("unique", &[label, &hex::encode(key), &text]);
+        let unique = unique.get(..UNIQUE)?;
+        let sealed = ChaCha20Poly1305::new(&key.into()).encrypt(unique.into(), text.as_bytes()).ok()?;
+        Some([unique, &sealed].concat())
+    }
+
+    /// What [`Key::seal`] was given; `None` when it was another key, other parts, or changed since.
+    pub fn open(&self, label: &str, parts: &[&str], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (unique, sealed) = sealed.split_at_checked(UNIQUE)?;
+        ChaCha20Poly1305::new(&self.hmac(label, parts).into()).decrypt(unique.into(), sealed).ok()
     }
 }
 
@@ -131,6 +152,26 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_ne!(after.newest().exec_token("d", vmid, "n"), token);
         assert!(after.bodies("x").contains(&before.bodies("x")[0]));
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_the_same_alone() {
+        let (old, new) = ("o".repeat(32), "n".repeat(32));
+        let ring = Keyring::parse(&format!("{new} {old}")).unwrap();
+        let keys: Vec<_> = ring.named_first(None).collect();
+        let sealed = keys[1].seal("env", &["a", "b"], "hidden".into()).unwrap();
+        assert_eq!(keys[1].open("env", &["a", "b"], &sealed).unwrap(), b"hidden");
+        assert!(!String::from_utf8_lossy(&sealed).contains("hidden"));
+        assert_eq!(keys[0].open("env", &["a", "b"], &sealed), None);
+        assert_eq!(keys[1].open("env", &["a", "c"], &sealed), None);
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(keys[1].open("env", &["a", "b"], &changed), None, "{at}");
+            assert_eq!(keys[1].open("env", &["a", "b"], &sealed[..at]), None, "{at}");
+        }
+        let other = keys[1].seal("env", &["a", "b"], "hiddem".into()).unwrap();
+        assert_ne!(sealed[..UNIQUE], other[..UNIQUE]);
     }
 
     #[test]

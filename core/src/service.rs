@@ -4,6 +4,7 @@ mod answer;
 mod asked;
 mod openapi;
 mod routes;
+mod snapshots;
 
 use futures_util::Stream;
 use http::{Request, Response};

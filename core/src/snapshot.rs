@@ -4,6 +4,7 @@
 //! sandboxes the clone carries the intent, and whoever asks next, or the
 //! sweep, does the next missing thing.
 
+pub mod keep;
 mod take;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -14,6 +15,8 @@ use time::OffsetDateTime;
 pub use self::take::{SnapshotRequest, advance, take};
 use crate::{
     auth::Caller,
+    change::Patch,
+    commit,
     edge::Edge,
     error::{Code, Error},
     inventory::{Guest, Inventory},
@@ -188,14 +191,40 @@ pub async fn get<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<Snapshot, Error> {
+) -> Result<(Snapshot, Option<Mark>), Error> {
     let (node, config, mark) = match find(edge, caller, id).await {
         // PVE copies the first disk: nothing tells its name and metadata yet.
-        Err(error) if error.code() == Code::StillCreating => return Ok(Snapshot::unknown(caller, id)),
+        Err(error) if error.code() == Code::StillCreating => {
+            return Ok((Snapshot::unknown(caller, id), None));
+        }
         found => found?,
     };
     let (mark, ready) = advance(edge, &node, config, mark, deadline).await?;
-    Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
+    Ok((Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }), Some(mark)))
+}
+
+/// Changes name and metadata, if the snapshot is still what `if_match` names.
+pub async fn patch<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    patch: &Patch,
+    if_match: Option<&str>,
+) -> Result<(Snapshot, Mark), Error> {
+    patch.check_timeless()?;
+    for _ in 0..5 {
+        let (node, config, mark) = find(edge, caller, id).await?;
+        if mark.phase == Phase::Claimed {
+            return Err(Error::new(Code::StillCreating, format!("{id} is still being made; ask again"))
+                .retry_after(3));
+        }
+        let ready = config.template == Some(true);
+        let apply = |mark: &mut Mark| patch.named(mark, if_match);
+        if let Some(mark) = commit::write(edge, &node, &config, &mark, &apply).await? {
+            return Ok((Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }), mark));
+        }
+    }
+    Err(Error::new(Code::Conflict, "others keep changing this snapshot; ask again").retry_after(1))
 }
 
 /// Deletes a snapshot; one that sandboxes are linked to is refused whole by PVE.
@@ -209,7 +238,6 @@ pub async fn remove<I: Io>(
     if let Some(lock) = &config.lock {
         return Err(crate::commit::locked(lock, &mark));
     }
-    // It has its sandbox's protection.
     let task = destroy(edge, &node, &config, &mark).await.map_err(|error| {
         if error.is_digest_mismatch() || error.is_protected() {
             return Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1);
@@ -223,9 +251,17 @@ pub async fn remove<I: Io>(
     match crate::wait::wait(edge, &task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
-        Some(Err(why)) if why.contains(IN_USE) => Err(in_use(&why)),
+        Some(Err(why)) if why.contains(IN_USE) => {
+            protect(edge, &node, &mark).await;
+            Err(in_use(&why))
+        }
         Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
     }
+}
+
+/// Its protection was taken off to delete it, and it stays: a change of nothing puts it back.
+async fn protect<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
+    let _ = commit::change(edge, node, mark.clone(), &|_| Ok(())).await;
 }
 
 /// For so long a VM's first disk may be copied.

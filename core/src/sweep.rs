@@ -26,6 +26,7 @@ use crate::{
     power::{Keeps, halt},
     pve::{config::Config, guest::Kind},
     remove::destroy,
+    rollback,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
     snapshot::advance,
 };
@@ -136,12 +137,17 @@ fn from_anywhere<'a, I: Io>(edge: &Edge<'_, I>, inventory: &'a Inventory) -> imp
 fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
     // A template that is being made; those that are made need nothing.
     if guest.snapshot.is_some() || edge.settings.template_range.contains(guest.vmid) {
-        return guest.row.template != Some(true);
+        let condemned = guest.snapshot.as_ref().is_some_and(|it| it.mark.want == Want::Gone);
+        return condemned || guest.row.template != Some(true);
     }
     match &guest.ours {
         Some(listed) => {
             let running = guest.row.status != "stopped";
             if guest.kind == Kind::Qemu && listed.mark.want == Want::Paused && running {
+                return true;
+            }
+            // What its tags say may be old: the description decides.
+            if listed.mark.doing.is_some() {
                 return true;
             }
             let kept = edge.settings.limits.stopped_max_seconds;
@@ -177,12 +183,17 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return tend_template(edge, node, config, mark, dry_run).await;
     }
     let running = guest.row.status != "stopped";
-    let due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
+    let mut due = verdict(&mark, committed, running, edge.now(), edge.settings.limits.stopped_max_seconds);
     // One whose time is over for good was woken by a sweep, to be condemned.
     let is_awake = mark.is_suspension() && running && config.lock.is_none() && due != Verdict::Condemn;
     if is_awake && was_resumed(edge, node, &mark).await {
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
+    let place = Place { node: node.to_owned(), config, mark, committed };
+    if due == Verdict::Leave && rollback::is_due(&place, edge.now()) {
+        due = Verdict::Finish;
+    }
+    let Place { config, mark, .. } = place;
     let action = match due {
         Verdict::Leave => return None,
         Verdict::Finish => "finish",
@@ -210,7 +221,8 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     Some(Action { vmid, id, action, reason })
 }
 
-/// A template that is being made is carried on.
+/// A template that is being made is carried on for ten minutes after its copy
+/// ended; then it goes as sandboxes do: condemned, and deleted by a later run.
 async fn tend_template<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
@@ -223,18 +235,42 @@ async fn tend_template<I: Io>(
     if let Some(lock) = &config.lock {
         return locked(&mark, lock, edge.now()).map(|reason| Action { vmid, id, action: "report", reason });
     }
-    if config.template == Some(true) {
-        return None;
+    let now = edge.now();
+    let (action, why) = match (mark.want, config.template) {
+        (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
+            ("delete", "condemned by an earlier sweep")
+        }
+        (Want::Gone, _) | (_, Some(true)) => return None,
+        // PVE tells nobody why it made no template of it.
+        _ if mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS) => {
+            ("condemn", "PVE made no template of the snapshot")
+        }
+        _ => ("finish", "the snapshot was interrupted"),
+    };
+    let mut action = Action { vmid, id, action, reason: why.to_owned() };
+    if dry_run {
+        return Some(action);
     }
-    let why = "the snapshot was interrupted".to_owned();
-    let reason = match dry_run {
-        true => why,
-        false => match advance(edge, node, config, mark, edge.now()).await {
-            Ok(_) => why,
-            Err(error) => format!("{why}; failed: {error}"),
+    let condemned = |mark: &mut Mark| {
+        mark.want = Want::Gone;
+        mark.expires = Some(now.unix_timestamp());
+    };
+    let done = match action.action {
+        "delete" => destroy(edge, node, &config, &mark).await.map(|_| ()).map_err(Error::from),
+        "condemn" => swap(edge, node, &config, &mark, &condemned).await,
+        _ => match advance(edge, node, config.clone(), mark.clone(), now).await {
+            // What PVE refuses for so long, it refuses for good.
+            Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= FINISH_SECONDS => {
+                action = Action { action: "condemn", reason: error.to_string(), ..action };
+                swap(edge, node, &config, &mark, &condemned).await
+            }
+            advanced => advanced.map(|_| ()),
         },
     };
-    Some(Action { vmid, id, action: "finish", reason })
+    if let Err(error) = done {
+        action.reason = format!("{}; failed: {error}", action.reason);
+    }
+    Some(action)
 }
 
 /// A lock that lasts is told, with what only root can do about it.
@@ -274,13 +310,14 @@ async fn act<I: Io>(
     let now = edge.now();
     match due {
         Verdict::Leave => Ok(()),
-        Verdict::Finish if !committed && was_destroyed(edge, node, &mark).await => {
+        Verdict::Finish if !committed && was_destroyed(edge, node, &mark).await? => {
             let text =
                 "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
             Err(Error::new(Code::Condemned, text))
         }
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
+            let place = rollback::settle(edge, place).await?;
             carry_on(edge, place, false, false, now).await.map(|_| ())
         }
         Verdict::Delete => match destroy(edge, node, &config, &mark).await {
@@ -294,6 +331,8 @@ async fn act<I: Io>(
         Verdict::Condemn => {
             swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Gone;
+                mark.env = None;
+                mark.doing = None;
                 mark.expires = Some(now.unix_timestamp());
             })
             .await

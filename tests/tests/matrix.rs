@@ -144,6 +144,31 @@ fn delete(kind: Kind, young: Expect, old: Expect) {
     run(kind, before::long_running, Ask::end, old, after::deleted);
 }
 
+fn keep(kind: Kind, reached: Expect) {
+    run(
+        kind,
+        before::long_running,
+        |id| Ask::post(format!("/api/sandboxes/{id}/snapshots"), serde_json::json!({"keep": true})),
+        reached,
+        after::kept_a_snapshot,
+    );
+}
+
+fn rollback(kind: Kind, reached: Expect) {
+    let name = std::cell::RefCell::new(String::new());
+    run(
+        kind,
+        |stage| {
+            let (id, snapshot) = before::kept(stage);
+            name.replace(snapshot);
+            id
+        },
+        |id| before::rolls_back(id, &name.borrow()),
+        reached,
+        after::rolled_back,
+    );
+}
+
 fn exec(kind: Kind, reached: Expect) {
     run(kind, before::running, |id| Ask::exec(id, after::COMMAND), reached, after::executed);
 }

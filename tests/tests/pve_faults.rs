@@ -156,6 +156,53 @@ fn templates() {
     check(&Stage::on(sim), (422, "linked-clone-unsupported"), "lvmthin");
 }
 
+/// One that is tagged and is none is passed over where others are offered.
+#[test]
+fn another_template_serves() {
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::guest(8999).tags(SNAPSHOT));
+    let stage = Stage::on(sim);
+    stage.world.sim_mut().admin_set(8999, "template", "0");
+    stage.world.advance(time::Duration::seconds(30));
+    for at in [8999, TEMPLATE] {
+        stage.world.sim_mut().admin_set(at, "template", "1");
+    }
+    stage.world.advance(time::Duration::seconds(30));
+    // The listing is late to tell that it is a template no more.
+    stage.world.sim_mut().admin_set(8999, "template", "0");
+    let answer = stage.ask(Ask::create());
+    assert_eq!((answer.status, &answer.json()["templateVmid"]), (201, &TEMPLATE.into()), "{answer:?}");
+    assert!(
+        stage.world.requests().iter().any(|it| it.path.ends_with("/lxc/8999/config")),
+        "{}",
+        stage.told()
+    );
+}
+
+/// A storage's bad moment is no reason to give a sandbox up.
+#[test]
+fn a_bare_500_on_resize_is_asked_again() {
+    let stage = Stage::new();
+    let once = std::cell::Cell::new(true);
+    stage.world.fault_if(move |seen| {
+        let hit = seen.path.ends_with("/resize") && once.replace(false);
+        hit.then(|| Fault::Refused(500, "unexpected failure".into()))
+    });
+    let body = serde_json::json!({"disk": 20});
+    let answer = stage.ask(Ask::post("/api/sandboxes", body.clone()));
+    assert_eq!((answer.status, answer.state()), (202, "creating".into()), "{answer:?}");
+    let shown = stage.ask(Ask::one(&answer.id()).header("prefer", "wait=20"));
+    assert_eq!(shown.state(), "running", "{shown:?}");
+    // One that lasts is told.
+    stage.world.fault_if(|seen| {
+        seen.path.ends_with("/resize").then(|| Fault::Refused(500, "unexpected failure".into()))
+    });
+    let id = stage.ask(Ask::post("/api/sandboxes", body)).id();
+    stage.world.advance(time::Duration::seconds(61));
+    assert_eq!(stage.ask(Ask::one(&id)).code(), "pve-error");
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "error");
+}
+
 #[test]
 fn a_template_on_another_node() {
     let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };

@@ -24,10 +24,13 @@ impl Write for Log {
     }
 }
 
+/// The value of an environment variable.
+const VARIABLE: &str = "value-of-a-variable";
+
 /// What must not be seen anywhere.
-fn secrets(exec_token: &str) -> [String; 4] {
+fn secrets(exec_token: &str) -> [String; 5] {
     let api_token = TOKEN.rsplit_once('=').map_or(TOKEN, |(_, secret)| secret);
-    [api_token.into(), SECRET.into(), "key-blue".into(), exec_token.into()]
+    [api_token.into(), SECRET.into(), "key-blue".into(), exec_token.into(), VARIABLE.into()]
 }
 
 #[test]
@@ -40,12 +43,15 @@ fn of_everything_that_is_said() {
     let logged = String::from_utf8(log.0.lock().expect("one thread").clone()).expect("text");
     assert!(logged.contains("pve"), "nothing was logged");
     let paths: Vec<String> = stage.world.requests().into_iter().map(|it| it.host + &it.path).collect();
+    // The exec daemon alone is told the variables.
+    let of_exec = |line: &&str| line.contains("/exec ") || line.contains("\"type\":\"stdout\"");
+    let told_to_pve: String = stage.world.transcript().lines().filter(|it| !of_exec(it)).collect();
     for secret in secrets(&exec_token) {
         for (what, text) in [
             ("an answer", &answers),
             ("a path", &paths.join("\n")),
             ("the log", &logged),
-            ("a transcript", &stage.world.transcript()),
+            ("what PVE is told", &told_to_pve),
             ("Debug", &stage.debugged()),
         ] {
             assert!(!text.contains(&secret), "{what} has a secret:\n{text}");
@@ -56,7 +62,7 @@ fn of_everything_that_is_said() {
 /// Each operation as it should be, then each with each of its requests failing.
 fn say_everything() -> (Stage, String, String) {
     let stage = Stage::new();
-    let made = stage.ask(Ask::create_keyed("k"));
+    let made = stage.ask(create());
     let id = made.id();
     let run = stage.world.sim().guest(vmid_of(&id)).and_then(|it| it.run.clone());
     let exec_token = run.and_then(|it| it.token).unwrap_or_default();
@@ -80,10 +86,14 @@ fn say_everything() -> (Stage, String, String) {
     (stage, answers, exec_token)
 }
 
+fn create() -> Ask {
+    Ask::create_keyed("k").json(json!({"env": {"A": VARIABLE}}))
+}
+
 fn operations(id: &str) -> Vec<Ask> {
     vec![
-        Ask::create_keyed("k"),
-        Ask::create(),
+        create(),
+        create().without("idempotency-key"),
         Ask::one(id),
         Ask::get("/api/sandboxes"),
         Ask::get("/api/config/sandbox"),

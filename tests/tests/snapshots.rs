@@ -1,7 +1,7 @@
 //! Snapshots: taken of a sandbox that goes on, outliving it, with nothing of it in them.
 
 use pve_edge_tests::{
-    sim::{Setup, Storage, StorageKind},
+    sim::{Setup, Spec, Storage, StorageKind},
     world::{Fault, World},
 };
 use serde_json::{Value, json};
@@ -210,5 +210,89 @@ fn every_request_of_a_snapshot_may_fail() {
             let shown = stage.ask(Ask::one(&id));
             assert_eq!(shown.state(), "running", "{fault:?} at {index}: {shown:?}");
         }
+    }
+}
+
+#[test]
+fn its_name_and_metadata_can_be_changed() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let snapshot = snapshot_id(&take(&stage, &id, json!({"name": "a", "metadata": {"x": "1", "y": "2"}})));
+    let path = format!("/api/snapshots/{snapshot}");
+    let etag = ready(&stage, &snapshot).header("etag").to_owned();
+    let patch = |body: Value| Ask::patch(&*path, body);
+    let changed =
+        stage.ask(patch(json!({"name": "b", "metadata": {"x": null, "z": "3"}})).header("if-match", &*etag));
+    assert_eq!((changed.status, &changed.json()["name"]), (200, &json!("b")), "{changed:?}");
+    assert_eq!(changed.json()["metadata"], json!({"y": "2", "z": "3"}));
+    assert_ne!(changed.header("etag"), etag);
+    let shown = stage.ask(Ask::get(&*path));
+    assert_eq!((&shown.json(), shown.header("etag")), (&changed.json(), changed.header("etag")));
+    let listed = stage.ask(Ask::get("/api/snapshots"));
+    let item =
+        listed.json()["items"].as_array().unwrap().iter().find(|it| it["snapshotId"] == snapshot).cloned();
+    assert_eq!(item.unwrap()["metadata"], json!({"y": "2", "z": "3"}));
+    // Bad input, another version and others' keys change nothing.
+    assert_eq!(stage.ask(patch(json!({"name": "c"})).header("if-match", etag)).status, 412);
+    for (body, field) in [(json!({"ttlSeconds": 5}), "ttlSeconds"), (json!({"name": ""}), "name")] {
+        let answer = stage.ask(patch(body));
+        assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (400, &json!(field)), "{answer:?}");
+    }
+    assert_eq!(stage.ask(patch(json!({"name": "c"})).by("red")).status, 404);
+    assert_eq!(stage.ask(Ask::patch("/api/snapshots/pvelxc_1vcpu_1gb_8gb_v1", json!({}))).status, 403);
+    assert_eq!(stage.ask(Ask::get(&*path)).json()["name"], "b");
+    assert_eq!(stage.ask(patch(json!({"name": null})).by("ops")).json()["name"], Value::Null);
+}
+
+/// PVE's `protection` is taken off to delete it, and is back where that was refused.
+#[test]
+fn what_is_in_use_stays_protected() {
+    let stage = on(StorageKind::ZfsPool);
+    let id = created(&stage, json!({}));
+    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+    ready(&stage, &snapshot);
+    created(&stage, json!({"snapshotId": snapshot}));
+    let protected = || stage.world.sim().guest(vmid_of(&snapshot)).unwrap().config.is("protection");
+    assert!(protected());
+    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}"))).code(), "snapshot-in-use");
+    stage.world.settle();
+    assert!(protected(), "{}", stage.told());
+}
+
+/// Whatever PVE refuses for ten minutes is given up, in two runs, and only what is ours.
+#[test]
+fn a_template_that_is_never_made_is_given_up() {
+    for refused in ["/template", "/config"] {
+        let stage = Stage::new();
+        let id = created(&stage, json!({"ttlSeconds": null}));
+        let source = vmid_of(&id).to_string();
+        let status = if refused == "/template" { 500 } else { 403 };
+        stage.world.fault_if(move |seen| {
+            let hit = seen.is_write() && seen.path.ends_with(refused) && !seen.path.contains(&source);
+            // Only a template's own marks are refused: condemning needs no tags of a half-made one.
+            let hit = hit && (refused == "/template" || seen.body.contains("tags="));
+            hit.then(|| Fault::Refused(status, "Permission check failed (/vms/1, VM.Allocate)".into()))
+        });
+        take(&stage, &id, json!({}));
+        let others = [TEMPLATE, vmid_of(&id), 100_500];
+        let made = || stage.world.sim().guests().map(|it| it.vmid).find(|it| !others.contains(it));
+        let exists = || made().is_some();
+        let sweep = || stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        for _ in 0..3 {
+            stage.world.advance(Duration::seconds(100));
+            assert!(!sweep().body.contains("condemn"), "{}", stage.told());
+        }
+        // A stranger in the range of templates is nobody's to give up.
+        stage.world.sim_mut().add(Spec::guest(100_500).description("somebody's"));
+        stage.world.advance(Duration::seconds(400));
+        assert!(sweep().body.contains("condemn"), "{refused}: {}", stage.told());
+        assert!(exists());
+        assert_eq!(stage.ask(Ask::get("/api/snapshots")).json()["items"].as_array().unwrap().len(), 1);
+        stage.world.advance(Duration::seconds(61));
+        assert!(sweep().body.contains("delete"), "{refused}: {}", stage.told());
+        stage.world.settle();
+        assert!(!exists(), "{refused}: {}", stage.told());
+        assert!(stage.world.sim().guest(100_500).is_some());
+        assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
     }
 }

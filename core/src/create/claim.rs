@@ -41,18 +41,9 @@ pub(super) async fn claim<I: Io>(
         let source = queue.source()?.clone();
         let config = edge.send(edge.pve.guest(&source.node, source.kind, source.vmid).config()).await;
         let config = config.map_err(|error| of_source(error, &source))?;
-        if !config.is_finished_template() && source.own.is_some() {
-            return Err(Error::new(Code::TemplateBusy, "this snapshot is still being made").retry_after(3));
-        }
-        if config.template != Some(true) {
-            return Err(Error::new(
-                Code::NotATemplate,
-                format!(
-                    "guest {} is tagged as a template and is none: {} template {0}",
-                    source.vmid,
-                    source.kind.tool()
-                ),
-            ));
+        if !config.is_finished_template() {
+            queue.without(&source, no_template(&source, &config))?;
+            continue;
         }
         if let Some(lock) = config.lock {
             queue.locked(edge, &lock).await?;
@@ -76,6 +67,18 @@ pub(super) async fn claim<I: Io>(
         }
         edge.pause(queue.patience(edge), deadline).await;
     }
+}
+
+fn no_template(source: &Template, config: &Config) -> Error {
+    if source.own.is_some() || config.template == Some(true) {
+        return Error::new(Code::TemplateBusy, "this snapshot is still being made").retry_after(3);
+    }
+    let text = format!(
+        "guest {} is tagged as a template and is none: {} template {0}",
+        source.vmid,
+        source.kind.tool()
+    );
+    Error::new(Code::NotATemplate, text)
 }
 
 enum Attempt {
@@ -190,7 +193,7 @@ async fn whose<I: Io>(
                 if let Some(found) = ours(mark, &config.tags, &config.description) {
                     let another = found.nonce != mark.nonce;
                     // What a late clone has brought back after its deletion is nobody's to go on with.
-                    if another && was_destroyed(edge, &node, &found).await {
+                    if another && was_destroyed(edge, &node, &found).await? {
                         return Ok(Attempt::Taken);
                     }
                     let task = task.clone().filter(|_| !another);

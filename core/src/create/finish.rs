@@ -11,11 +11,12 @@ use super::{Claimed, claim::lost, rival::rival};
 use crate::{
     commit,
     edge::Edge,
+    environment::{Env, FILE},
     error::{Code, Error},
     execd::Probe,
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Phase, Reading, Want},
+    marks::{self, Mark, Phase, Reading, Want, What},
     place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     reach,
@@ -175,12 +176,27 @@ pub(crate) async fn carry_on<I: Io>(
         }
     };
     if !running && let Err(error) = grow(edge, &node, &config, &mark).await {
-        if error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout() {
-            return Err(give_up(edge, &node, &mark, error.into()).await);
+        // A bare 500 may be a storage's bad moment: asked again while the guest is young.
+        let young = !error.is_final() && mark.age(edge.now()) < SETTLED_SECONDS;
+        let refused = error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout();
+        let cause = Error::from(error);
+        if refused && !(young && cause.code() == Code::PveError) {
+            return Err(give_up(edge, &node, &mark, cause).await);
         }
         return Ok(progress(mark, config, false));
     }
     match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
+        Ok(true) if mark.is_doing(What::Start) => {
+            // Until that is written, a request for the same rollback joins this one.
+            let up = commit::change(edge, &node, mark.clone(), &|mark| {
+                mark.doing = None;
+                Ok(())
+            });
+            Ok(match up.await {
+                Ok(mark) => progress(mark, config, true),
+                Err(_) => progress(mark, config, false),
+            })
+        }
         Ok(ready) => Ok(progress(mark, config, ready)),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
@@ -215,6 +231,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     running: bool,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
+    let first = Env::of(mark, &edge.settings.secrets)?.unpack(mark);
     let task = if running {
         None
     } else {
@@ -240,7 +257,7 @@ pub(crate) async fn start_and_probe<I: Io>(
             return started_meanwhile(edge, node, mark, &cause).await;
         }
         if tries > 0 || task.is_none() {
-            match reach::probe(edge, node, config, mark).await? {
+            match reach::probe(edge, node, config, mark, &first).await? {
                 Probe::Ready => return Ok(true),
                 Probe::Open => {
                     return Err(Error::new(
@@ -250,7 +267,9 @@ pub(crate) async fn start_and_probe<I: Io>(
                     ));
                 }
                 // It may be reading its token still, or something in front of it answers.
-                Probe::WrongToken if refusals < PATIENCE && mark.age(edge.now()) < SETTLED_SECONDS => {
+                Probe::WrongToken | Probe::Unable
+                    if refusals < PATIENCE && mark.age(edge.now()) < SETTLED_SECONDS =>
+                {
                     refusals += 1;
                 }
                 Probe::WrongToken => {
@@ -260,6 +279,10 @@ pub(crate) async fn start_and_probe<I: Io>(
                          CMUX_EXECD_AUTH_TOKEN from its environment at each start (before PVE 9.1: by the \
                          template's hookscript)",
                     ));
+                }
+                Probe::Unable => {
+                    let text = format!("its environment could not be written to {FILE} in the guest");
+                    return Err(Error::new(Code::ExecFailed, text));
                 }
                 Probe::NotYet => {}
             }
@@ -311,6 +334,7 @@ pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, 
     let kept = commit::change(edge, node, told, &|mark| {
         mark.phase = Phase::Error;
         mark.want = Want::Off;
+        mark.doing = None;
         mark.problem = Some(cause.to_string());
         Ok(())
     })

@@ -61,12 +61,17 @@ impl<'a> Queue<'a> {
         } else if self.idle_at.is_none() {
             self.idle_at = Some(now);
         } else {
-            self.stale = Some(stale(source, lock));
-            self.sources.retain(|it| it.vmid != source.vmid);
-            (self.locked_since, self.idle_at) = (None, None);
-            self.source()?;
+            self.without(source, stale(source, lock))?;
         }
         Ok(())
+    }
+
+    /// This source will not serve; without any other that is the answer.
+    pub(super) fn without(&mut self, source: &Template, why: Error) -> Result<(), Error> {
+        self.stale = Some(why);
+        self.sources.retain(|it| it.vmid != source.vmid);
+        (self.locked_since, self.idle_at) = (None, None);
+        self.source().map(|_| ())
     }
 
     /// A clone found the source locked again: somebody was faster.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    environment::Env,
     error::Error,
     marks::OnExpiry,
     preset::{PresetId, Provider},
@@ -34,6 +35,9 @@ pub struct CreateRequest {
     pub on_expiry: Option<OnExpiry>,
     /// The owner's.
     pub metadata: BTreeMap<String, String>,
+    /// Its environment variables.
+    #[serde(skip_serializing_if = "Env::is_empty")]
+    pub env: Env,
     /// Cores, instead of the preset's.
     pub cpu: Option<u32>,
     /// MiB, instead of the preset's.
@@ -68,6 +72,7 @@ impl CreateRequest {
             refuse("disk", "1 to 131072 GiB");
         }
         errors.extend(self.name.iter().flat_map(|it| name_errors(it)));
+        errors.extend(self.env.errors(&self.metadata));
         if !errors.is_empty() {
             return Err(Error::fields(errors));
         }

@@ -46,7 +46,7 @@ pub(super) async fn rival<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> Result<Opti
         let Some(other) = reading.mark().filter(|it| is_rival(it)) else { continue };
         // Nobody commits what a late clone has brought back after its deletion.
         let committed = matches!(reading, Reading::Committed(_));
-        if committed || !was_destroyed(edge, &guest.row.node, other).await {
+        if committed || !was_destroyed(edge, &guest.row.node, other).await? {
             return Ok(Some(guest.vmid.into()));
         }
     }

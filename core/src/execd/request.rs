@@ -7,7 +7,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::post;
-use crate::{error::Error, io::Way, secret::Secret};
+use crate::{
+    environment::{Env, name_error},
+    error::Error,
+    io::Way,
+    secret::Secret,
+};
 
 /// `bash -c` takes 128 KiB; this leaves room for what we put around it.
 const LONGEST: usize = 100 << 10;
@@ -50,12 +55,8 @@ impl ExecRequest {
             refuse("cwd", "must be an absolute path");
         }
         for name in body.env.keys() {
-            let plain = name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
-            if !plain || name.is_empty() || name.starts_with(|it: char| it.is_ascii_digit()) {
-                refuse(
-                    &format!("env.{name}"),
-                    "names are letters, digits and _, and do not begin with a digit",
-                );
+            if let Some(wrong) = name_error(name) {
+                refuse(&format!("env.{name}"), wrong);
             }
         }
         let timeout_ms = body.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
@@ -74,7 +75,18 @@ impl ExecRequest {
 
     /// A command that does nothing.
     pub fn nothing() -> Self {
-        Self { line: ":".into(), timeout_ms: 5000 }
+        Self::ours(":".into())
+    }
+
+    /// A short command of ours.
+    pub(crate) fn ours(line: String) -> Self {
+        Self { line, timeout_ms: 5000 }
+    }
+
+    /// With the sandbox's own variables, which those of the command override.
+    #[must_use]
+    pub(crate) fn within(&self, env: &Env) -> Self {
+        Self { line: env.exports() + &self.line, timeout_ms: self.timeout_ms }
     }
 
     /// After which the daemon ends it.
@@ -115,7 +127,7 @@ fn line(body: &ExecBody) -> String {
 }
 
 /// As one word for a shell, whatever is in it.
-fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 

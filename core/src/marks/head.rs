@@ -68,6 +68,32 @@ pub enum Role {
     Template,
 }
 
+/// Something that takes more than one request, written before it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    /// What.
+    pub what: What,
+    /// PVE's name of the snapshot that it is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub snapname: String,
+    /// Unix seconds.
+    pub since: i64,
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// PVE takes a snapshot that is kept; in a tag: it may be a snapshot's, and old.
+    Snapshot,
+    /// PVE rolls it back.
+    Rollback,
+    /// It has been rolled back, and comes up.
+    Start,
+    /// It is made a template; never in a tag.
+    Template,
+}
+
 /// 40 bits of the hash of an Idempotency-Key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -102,7 +128,7 @@ impl From<KeyHash> for String {
     }
 }
 
-pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
+pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> String {
     let flags = [
         match mark.on_expiry {
             OnExpiry::Delete => 'd',
@@ -133,6 +159,12 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>) -> String {
     if mark.kind == Kind::Qemu {
         flags.push('v');
     }
+    flags.extend(match what {
+        Some(What::Snapshot) => Some('w'),
+        Some(What::Rollback) => Some('r'),
+        Some(What::Start) => Some('s'),
+        Some(What::Template) | None => None,
+    });
     let Mark { deployment, vmid, nonce, team, .. } = mark;
     format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}")
 }
@@ -186,9 +218,24 @@ fn parse(tag: &str) -> Option<Mark> {
         'e' => Phase::Error,
         _ => return None,
     };
-    let flags = flags.as_str();
-    let role = if flags.contains('t') { Role::Template } else { Role::Sandbox };
-    let kind = if flags.contains('v') { Kind::Qemu } else { Kind::Lxc };
+    let (mut role, mut kind, mut doing) = (Role::Sandbox, Kind::Lxc, None);
+    for flag in flags {
+        let what = match flag {
+            't' => {
+                role = Role::Template;
+                continue;
+            }
+            'v' => {
+                kind = Kind::Qemu;
+                continue;
+            }
+            'w' => What::Snapshot,
+            'r' => What::Rollback,
+            's' => What::Start,
+            _ => continue,
+        };
+        doing = Some(Doing { what, snapname: String::new(), since: 0 });
+    }
     let key = match next()? {
         "0" => None,
         text => Some(text.parse().ok()?),
@@ -210,10 +257,12 @@ fn parse(tag: &str) -> Option<Mark> {
         key,
         body: None,
         secret: None,
+        env: None,
         name: None,
         template: None,
         snapshot: None,
         sizes: Sizes::default(),
+        doing,
         problem: None,
         keeps: None,
         guarded: None,

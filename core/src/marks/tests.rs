@@ -30,7 +30,7 @@ prop_compose! {
             key: key.map(KeyHash), body: None, secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
-            problem: None, keeps: None, guarded: None, taken_from: None, role: Role::Sandbox, metadata, other: Default::default(),
+            problem: None, doing: None, env: None, keeps: None, guarded: None, taken_from: None, role: Role::Sandbox, metadata, other: Default::default(),
         }
     }
 }
@@ -136,6 +136,8 @@ fn example() -> Mark {
         snapshot: None,
         sizes: Sizes::default(),
         problem: None,
+        doing: None,
+        env: None,
         keeps: None,
         guarded: None,
         taken_from: None,

@@ -26,6 +26,8 @@ pub struct Config {
     pub env: Option<String>,
     /// Run by PVE before and after starts.
     pub hookscript: Option<String>,
+    /// The newest of PVE's snapshots on the way to what it is now; absent where there is none.
+    pub parent: Option<String>,
     /// DNS search domain.
     pub searchdomain: Option<String>,
     /// All else, disks for instance.
@@ -48,6 +50,7 @@ impl<'de> Deserialize<'de> for Config {
             net0: text("net0"),
             env: text("env"),
             hookscript: text("hookscript"),
+            parent: text("parent"),
             searchdomain: text("searchdomain"),
             template: rest.get("template").map(perl::truthy),
             protection: rest.get("protection").map(perl::truthy),

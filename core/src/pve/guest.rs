@@ -235,6 +235,30 @@ impl Guest<'_> {
         self.post("/nodes/{node}/{kind}/{vmid}/snapshot", &[&"snapshot"], &form)
     }
 
+    /// `GET /nodes/{node}/{kind}/{vmid}/snapshot` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot))
+    ///
+    /// A list of objects, `current` among them.
+    pub fn snapshots(&self) -> Call<Value> {
+        self.get("/nodes/{node}/{kind}/{vmid}/snapshot", &[&"snapshot"], &[])
+    }
+
+    /// `GET /nodes/{node}/{kind}/{vmid}/config?snapshot=` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/config))
+    ///
+    /// What a rollback would bring back.
+    pub fn config_of(&self, snapname: &str) -> Call<Config> {
+        self.get("/nodes/{node}/{kind}/{vmid}/config", &[&"config"], &[("snapshot", snapname)])
+    }
+
+    /// `POST /nodes/{node}/{kind}/{vmid}/snapshot/{snapname}/rollback` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback))
+    ///
+    /// Kills a running guest. All of the config becomes the snapshot's but the
+    /// description (pve-guest-common `AbstractConfig.pm` `snapshot_rollback`).
+    /// It names no digest: never to be sent twice.
+    pub fn rollback(&self, snapname: &str) -> Call<Upid> {
+        let rest: [&dyn fmt::Display; 3] = [&"snapshot", &snapname, &"rollback"];
+        self.post("/nodes/{node}/{kind}/{vmid}/snapshot/{snapname}/rollback", &rest, &[])
+    }
+
     /// `DELETE /nodes/{node}/{kind}/{vmid}/snapshot/{snapname}` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/snapshot/{snapname}))
     pub fn remove_snapshot(&self, snapname: &str) -> Call<Upid> {
         let path = self.path(&[&"snapshot", &snapname]);

@@ -12,6 +12,7 @@ use super::{
     answer::{empty, plain, tagged, with},
     asked::{Query, idempotency_key, if_match, wait, wants_events},
     openapi::openapi,
+    snapshots::snapshots,
 };
 use crate::{
     auth::Caller,
@@ -30,15 +31,15 @@ use crate::{
     read,
     remove::{self, Removed},
     request::{Ttl, json as read_json},
+    rollback,
     sandbox::{Sandbox, SandboxId, State},
-    snapshot::{self, SourceId, Status},
     sweep::sweep,
 };
 
 /// How long a creation waits when nobody says.
-const CREATE_WAIT: Duration = Duration::from_secs(20);
+pub(super) const CREATE_WAIT: Duration = Duration::from_secs(20);
 /// How long a deletion waits when nobody says.
-const DELETE_WAIT: Duration = Duration::from_secs(10);
+pub(super) const DELETE_WAIT: Duration = Duration::from_secs(10);
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +78,18 @@ pub(super) enum Action {
     Resume,
     /// Take a snapshot of it.
     TakeSnapshot,
+    /// The snapshots that it keeps.
+    ListKept,
+    /// Delete one of them.
+    DeleteKept,
+    /// Roll it back to one of them.
+    Rollback,
     /// All snapshots and presets.
     ListSnapshots,
     /// One snapshot.
     GetSnapshot,
+    /// Change what is kept about it.
+    PatchSnapshot,
     /// Delete it.
     DeleteSnapshot,
     /// Sweep.
@@ -88,7 +97,7 @@ pub(super) enum Action {
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 21] = [
+pub(super) const ROUTES: [(&str, &str, Action); 25] = [
     ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
@@ -106,8 +115,12 @@ pub(super) const ROUTES: [(&str, &str, Action); 21] = [
     ("POST", "/api/sandboxes/{id}/pause", Action::Pause),
     ("POST", "/api/sandboxes/{id}/resume", Action::Resume),
     ("POST", "/api/sandboxes/{id}/snapshots", Action::TakeSnapshot),
+    ("GET", "/api/sandboxes/{id}/snapshots", Action::ListKept),
+    ("DELETE", "/api/sandboxes/{id}/snapshots/{snapshot}", Action::DeleteKept),
+    ("POST", "/api/sandboxes/{id}/rollback", Action::Rollback),
     ("GET", "/api/snapshots", Action::ListSnapshots),
     ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
+    ("PATCH", "/api/snapshots/{id}", Action::PatchSnapshot),
     ("DELETE", "/api/snapshots/{id}", Action::DeleteSnapshot),
     ("POST", "/api/gc", Action::Sweep),
 ];
@@ -115,9 +128,11 @@ pub(super) const ROUTES: [(&str, &str, Action); 21] = [
 /// A row of the table that a request matches.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    action: Action,
+    pub(super) action: Action,
     template: &'static str,
-    id: String,
+    pub(super) id: String,
+    /// Of a path that names two things.
+    pub(super) snapshot: String,
 }
 
 impl Route {
@@ -131,27 +146,28 @@ impl Route {
 pub(super) fn find(method: &Method, path: &str) -> Result<Route, Vec<&'static str>> {
     let mut methods = Vec::new();
     for (verb, template, action) in ROUTES {
-        let Some(id) = matches(template, path) else { continue };
+        let Some((id, snapshot)) = matches(template, path) else { continue };
         if verb == method.as_str() {
-            return Ok(Route { action, template, id });
+            return Ok(Route { action, template, id, snapshot });
         }
         methods.push(verb);
     }
     Err(methods)
 }
 
-fn matches(template: &str, path: &str) -> Option<String> {
-    let mut id = String::new();
+fn matches(template: &str, path: &str) -> Option<(String, String)> {
+    let (mut id, mut snapshot) = (String::new(), String::new());
     let mut actual = path.split('/');
     for wanted in template.split('/') {
         let segment = actual.next()?;
         match wanted {
             "{id}" if !segment.is_empty() => id = segment.to_owned(),
+            "{snapshot}" if !segment.is_empty() => snapshot = segment.to_owned(),
             _ if wanted == segment => {}
             _ => return None,
         }
     }
-    actual.next().is_none().then_some(id)
+    actual.next().is_none().then_some((id, snapshot))
 }
 
 /// Authenticates, then does what the route says.
@@ -245,12 +261,16 @@ async fn whole<I: Io>(
             let outcome = execd::collect(opened, cap).await.map_err(|error| exec::failed(&error))?;
             Ok(plain(200, &outcome))
         }
-        Action::Start | Action::Stop | Action::Reboot | Action::Pause | Action::Resume => {
+        Action::Start | Action::Stop | Action::Reboot | Action::Pause | Action::Resume | Action::Rollback => {
             power(edge, caller, route.action, &id()?, headers, body).await
         }
-        Action::TakeSnapshot | Action::ListSnapshots | Action::GetSnapshot | Action::DeleteSnapshot => {
-            snapshots(edge, caller, route, headers, body).await
-        }
+        Action::TakeSnapshot
+        | Action::ListKept
+        | Action::DeleteKept
+        | Action::ListSnapshots
+        | Action::GetSnapshot
+        | Action::PatchSnapshot
+        | Action::DeleteSnapshot => snapshots(edge, caller, route, headers, body).await,
         Action::Sweep => {
             let asked: Gc = read_json(headers, body)?;
             if !caller.admin {
@@ -258,43 +278,6 @@ async fn whole<I: Io>(
             }
             Ok(plain(200, &sweep(edge, asked.dry_run).await?))
         }
-    }
-}
-
-async fn snapshots<I: Io>(
-    edge: &Edge<'_, I>,
-    caller: &Caller,
-    route: &Route,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Response<Vec<u8>>, Error> {
-    let id = || match route.id.parse::<SourceId>() {
-        Ok(SourceId::Own(id)) => Ok(id),
-        Ok(SourceId::Preset(id)) => Err(Error::new(
-            Code::Forbidden,
-            format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
-        )),
-        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
-    };
-    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
-    match route.action {
-        Action::ListSnapshots => {
-            let items = snapshot::list(edge, caller).await?;
-            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
-        }
-        Action::TakeSnapshot => {
-            let sandbox = route.id.parse().map_err(|_| not_found(&route.id))?;
-            let asked = read_json(headers, body)?;
-            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
-            let place = format!("/api/snapshots/{}", taken.snapshot_id);
-            let status = if taken.status == Status::Ready { 201 } else { 202 };
-            Ok(with(plain(status, &taken), "location", &place))
-        }
-        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
-            true => Ok(empty()),
-            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
-        },
-        _ => Ok(plain(200, &snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
     }
 }
 
@@ -316,6 +299,9 @@ async fn power<I: Io>(
     let done = match action {
         Action::Stop => power::stop(edge, caller, id, &read_json(headers, body)?, deadline).await?,
         Action::Reboot => power::reboot(edge, caller, id, &read_json(headers, body)?, deadline).await?,
+        Action::Rollback => {
+            rollback::rollback(edge, caller, id, &read_json(headers, body)?, deadline).await?
+        }
         Action::Pause => power::pause(edge, caller, id, &read_json(headers, body)?, deadline).await?,
         _ => power::start(edge, caller, id, &read_json(headers, body)?, deadline).await?,
     };

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{Snapshot, SourceId, Status};
+use super::{
+    Snapshot, SourceId, Status,
+    keep::{self, PASSING},
+};
 use crate::{
     auth::Caller,
     commit,
@@ -24,6 +27,7 @@ use crate::{
     },
     read::gone,
     request::{Metadata, name_errors},
+    rollback::settled,
     sandbox::SandboxId,
     vmid::Vmid,
     wait::{ended, wait},
@@ -46,8 +50,24 @@ pub struct SnapshotRequest {
     pub name: Option<String>,
     /// The owner's.
     pub metadata: BTreeMap<String, String>,
+    /// It stays on the sandbox, to roll it back to.
+    pub keep: bool,
     /// Makes it the next version of a preset; admins only.
     pub promote: Option<Promote>,
+}
+
+impl SnapshotRequest {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
+        if self.keep && self.promote.is_some() {
+            let text = "what stays on its sandbox is no preset: promote without it";
+            errors.push(("keep".to_owned(), text.to_owned()));
+        }
+        if !errors.is_empty() {
+            return Err(Error::fields(errors));
+        }
+        Metadata::check(&self.metadata)
+    }
 }
 
 /// Which preset.
@@ -66,11 +86,7 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    let errors: Vec<_> = request.name.iter().flat_map(|it| name_errors(it)).collect();
-    if !errors.is_empty() {
-        return Err(Error::fields(errors));
-    }
-    Metadata::check(&request.metadata)?;
+    request.check()?;
     if request.promote.is_some() && !caller.admin {
         return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
     }
@@ -83,7 +99,11 @@ pub async fn take<I: Io>(
     if let Some(lock) = &source.config.lock {
         return Err(commit::locked(lock, &source.mark));
     }
+    let source = settled(edge, source).await?;
     supported(edge, &source).await?;
+    if source.config.parent.is_some() {
+        keep::tidied(edge, &source, deadline).await?;
+    }
     let inventory = Inventory::read(edge).await?;
     inventory.room_for_tags()?;
     let mark = intent(edge, caller, request, &source, &inventory)?;
@@ -97,7 +117,7 @@ pub async fn take<I: Io>(
     Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
 
-async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
+pub(super) async fn supported<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     if edge.send(guest.has_feature("snapshot")).await?.has_feature {
         return Ok(());
@@ -141,15 +161,17 @@ fn intent<I: Io>(
         key: None,
         body: None,
         secret: None,
+        env: None,
         name: request.name.clone(),
         template: source.mark.template,
         snapshot: promoted.map(SourceId::Preset),
         sizes: Sizes::default(),
+        doing: None,
         problem: None,
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
             nonce: source.mark.nonce,
-            snapname: format!("edge{nonce}"),
+            snapname: format!("{PASSING}{nonce}"),
         }),
         keeps: None,
         guarded: None,
@@ -323,7 +345,7 @@ pub async fn advance<I: Io>(
                     // It answers null, and works on.
                     let _ = edge.send(guest.make_template()).await;
                 }
-                Reading::Intent(now) if now.nonce == mark.nonce => {
+                Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     if let Err(commit::Failure::Final(error)) =
                         commit::template(edge, node, &config, &mark).await
                     {

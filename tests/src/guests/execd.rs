@@ -113,8 +113,10 @@ pub(super) fn spawn(
     };
     home.used = true;
     let folder = home.folder.path();
+    // A guest has an /etc of its own.
+    let own = format!("{}/etc/pve-edge", folder.display());
     let child = Command::new(program)
-        .args(arguments)
+        .args(arguments.iter().map(|it| it.replace("/etc/pve-edge", &own)))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("HOME", folder)

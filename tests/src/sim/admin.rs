@@ -215,6 +215,14 @@ impl Sim {
         }
     }
 
+    /// The same, in one of its snapshots.
+    pub fn admin_set_in_snapshot(&mut self, vmid: u32, snapname: &str, key: &str, value: &str) {
+        let snapshots = self.guests.get_mut(&vmid).map(|guest| &mut guest.config.snapshots);
+        if let Some(section) = snapshots.and_then(|it| it.get_mut(snapname)) {
+            section.set(key, value);
+        }
+    }
+
     /// Writes the notes as an administrator in the UI.
     pub fn admin_describe(&mut self, vmid: u32, text: &str) {
         if let Some(guest) = self.guests.get_mut(&vmid) {

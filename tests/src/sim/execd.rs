@@ -275,9 +275,11 @@ fn process(folder: &Path, program: &Program, timeout: Option<Duration>) -> Vec<E
                 fs::File::open(&given)?.into()
             }
         };
+        // A guest has an /etc of its own.
+        let own = format!("{}/etc/pve-edge", folder.display());
         let (name, arguments) = program.arguments.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let mut child = Command::new(name)
-            .args(arguments)
+            .args(arguments.iter().map(|it| it.replace("/etc/pve-edge", &own)))
             .current_dir(folder)
             .stdin(stdin)
             .stdout(fs::File::create(&out)?)

@@ -36,8 +36,10 @@ pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         if let Some(time) = section.get("snaptime").and_then(|time| time.parse::<i64>().ok()) {
             item["snaptime"] = json!(time);
         }
-        if let Some(parent) = section.get("parent") {
-            item["parent"] = json!(parent);
+        for key in ["parent", "snapstate"] {
+            if let Some(value) = section.get(key) {
+                item[key] = json!(value);
+            }
         }
         if guest.kind == Kind::Qemu {
             item["vmstate"] = json!(u8::from(section.get("vmstate").is_some()));
@@ -155,6 +157,7 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
             known(&guest.config, &name)?;
             newest(sim, vmid, &name)?;
             free()?;
+            sim.halt(vmid);
             ("rollback", Work::RolledBack { name, start })
         }
         Work::RemoveSnapshot { name } => {
@@ -178,9 +181,17 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
     guest.config.unset("lock");
     match work {
         Work::RemovedSnapshot { name } => {
-            let gone = guest.config.snapshots.remove(&name);
+            let gone = guest.config.snapshots.remove(&name).unwrap_or_default();
             guest.saved.remove(&name);
-            if let Some(state) = gone.as_ref().and_then(|section| section.get("vmstate")) {
+            // Whose parent it was, now has its parent.
+            let Config { options, snapshots, .. } = &mut guest.config;
+            for options in snapshots.values_mut().map(|it| &mut it.options).chain([options]) {
+                if options.get("parent") == Some(&name) {
+                    options.remove("parent");
+                    options.extend(gone.get("parent").map(|it| ("parent".to_owned(), it.to_owned())));
+                }
+            }
+            if let Some(state) = gone.get("vmstate") {
                 sim.volumes.remove(state);
             }
             for volid in storage::volumes(&guest.config.options).into_values() {
@@ -205,7 +216,7 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
                 sim.boot(vmid);
             }
         }
-        _ => {}
+        _ => guest.config.snapshots.values_mut().for_each(|it| it.unset("snapstate")),
     }
     sim.end(upid, "OK");
     Ok(())
@@ -217,6 +228,7 @@ fn add(sim: &mut Sim, vmid: u32, name: &str, description: Option<String>) {
     let mut section = Config { description, options: guest.config.options.clone(), ..Config::default() };
     section.unset("lock");
     section.set("snaptime", now.to_string());
+    section.set("snapstate", "prepare");
     guest.config.set("parent", name);
     guest.config.snapshots.insert(name.into(), section);
     for volid in storage::volumes(&guest.config.options).into_values() {

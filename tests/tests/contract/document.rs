@@ -68,7 +68,10 @@ impl Contract {
         let fits = |template: &str| {
             let (theirs, ours): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
             theirs.len() == ours.len()
-                && theirs.iter().zip(ours).all(|(it, our)| *it == our || *it == "{id}" && !our.is_empty())
+                && theirs
+                    .iter()
+                    .zip(ours)
+                    .all(|(it, our)| *it == our || it.starts_with('{') && !our.is_empty())
         };
         paths.iter().find(|(template, _)| fits(template)).map(|(_, item)| item)
     }
@@ -120,10 +123,10 @@ impl Contract {
     fn closed(&self, schema: &Value, value: &Value) -> Check {
         let rows = value.get("items").and_then(Value::as_array).into_iter().flatten();
         for row in rows {
-            let kind = if row.get("snapshotId").is_some() && row.get("id").is_none() {
-                "Snapshot"
-            } else {
-                "Sandbox"
+            let kind = match (row.get("id"), row.get("snapshotId"), row.get("templateVmid")) {
+                (None, Some(_), Some(_)) => "Snapshot",
+                (None, Some(_), None) => "KeptSnapshot",
+                _ => "Sandbox",
             };
             self.closed(&json!({"$ref": format!("#/components/schemas/{kind}")}), row)?;
         }

@@ -35,7 +35,7 @@ impl Actor {
         for _ in 0..8 {
             let pause = Duration::from_millis(self.dice.below(3000));
             self.stage.world.io().sleep(pause).await;
-            match (self.dice.below(12), self.any_id()) {
+            match (self.dice.below(15), self.any_id()) {
                 (0..=2, _) | (_, None) => self.create().await,
                 (3, Some(id)) => self.get(&id).await,
                 (4, _) => self.list().await,
@@ -43,7 +43,10 @@ impl Actor {
                 (6, Some(id)) => self.extend(&id).await,
                 (7, Some(id)) => self.exec(&id).await,
                 (8 | 9, Some(id)) => self.power(&id).await,
-                (_, Some(id)) => self.delete(&id).await,
+                (10 | 11, Some(id)) => self.delete(&id).await,
+                (12, Some(id)) => self.keep(&id).await,
+                (13, Some(id)) => self.roll_back(&id).await,
+                (_, Some(_)) => drop(self.ask(Ask::post("/api/gc", json!({})).by("ops")).await),
             }
         }
     }
@@ -177,6 +180,22 @@ impl Actor {
         self.book.borrow_mut().entry(id).powered = true;
         let body = if matches!(action, "start" | "resume") { json!({"ttlSeconds": TTL}) } else { json!({}) };
         self.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), body)).await;
+    }
+
+    async fn keep(&mut self, id: &str) {
+        self.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"keep": true}))).await;
+    }
+
+    /// To any that it keeps; its time and its metadata do not go back.
+    async fn roll_back(&mut self, id: &str) {
+        let Some(all) = self.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots"))).await else { return };
+        let all = all.json();
+        let Some(snapshot) = all["items"][0]["snapshotId"].as_str() else { return };
+        let body = json!({"snapshot": snapshot});
+        let answer = self.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), body)).await;
+        if let Some(answer) = answer.filter(|it| it.status == 200) {
+            self.believe(&answer);
+        }
     }
 
     async fn delete(&mut self, id: &str) {

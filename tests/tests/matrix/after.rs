@@ -1,6 +1,6 @@
 //! What the client does next, and what must be true in the end.
 
-use pve_edge_core::marks::{Mark, Want};
+use pve_edge_core::marks::{self, Mark, Want, What};
 use pve_edge_tests::{sim::Kind, world::Fault};
 
 use super::{CREATE, before::Neighbours};
@@ -106,6 +106,66 @@ pub(super) fn deleted(scene: &Scene<'_>) {
     scene.assert_only(&[]);
     let answer = stage.ask(Ask::one(id));
     assert_eq!(answer.status, 404, "{told}: {answer:?}\n{}", stage.told());
+}
+
+/// Taken again until it is told to be there; whatever came of the first, the
+/// sandbox is as it was, and each snapshot says that its tags may be old.
+pub(super) fn kept_a_snapshot(scene: &Scene<'_>) {
+    let Scene { stage, told, id, .. } = scene;
+    let before = scene.kept();
+    let path = format!("/api/sandboxes/{id}/snapshots");
+    let ask = Ask::post(&*path, serde_json::json!({"keep": true}));
+    stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 201));
+    stage.world.advance(time::Duration::seconds(100));
+    stage.ask(Ask::post("/api/gc", serde_json::json!({})).by("ops"));
+    let kept = scene.kept();
+    assert_eq!((&kept.doing, kept.expires), (&None, before.expires), "{told}\n{}", stage.told());
+    let sim = stage.world.sim();
+    let config = &sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{told}")).config;
+    assert!((1..=2).contains(&config.snapshots.len()), "{told}: {}", config.text());
+    for section in config.snapshots.values() {
+        let tagged = marks::tagged(kept.vmid, section.get("tags").unwrap_or_default());
+        assert_eq!(tagged, Some(What::Snapshot), "{told}: {}", config.text());
+    }
+    assert_eq!(marks::tagged(kept.vmid, config.get("tags").unwrap_or_default()), None, "{told}");
+    scene.assert_runs(id);
+}
+
+/// Asked for until it is told to be done: then it is, all that is ours is what
+/// it was before, and nothing that was sent earlier rolls back once more.
+pub(super) fn rolled_back(scene: &Scene<'_>) {
+    let Scene { stage, told, id, first, .. } = scene;
+    let rollbacks = || {
+        let sim = stage.world.sim();
+        sim.tasks().iter().filter(|it| it.kind == "vzrollback" && it.exit.as_deref() == Some("OK")).count()
+    };
+    if first.is_some_and(|it| it.status == 200) {
+        assert_eq!(rollbacks(), 1, "{told}: 200 and not so\n{}", stage.told());
+    }
+    let list = stage.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots")));
+    let snapshot = list.json()["items"][0]["snapshotId"].as_str().unwrap_or_default().to_owned();
+    let ask = super::before::rolls_back(id, &snapshot);
+    stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 200));
+    let done = rollbacks();
+    assert!(done >= 1, "{told}: 200 and not so\n{}", stage.told());
+    stage.world.settle();
+    stage.world.advance(time::Duration::seconds(100));
+    // A late PUT may find the config that it was made for: a rollback brings back every byte of it.
+    stage.world.run(client::poll((*stage).clone(), (*id).to_owned()));
+    stage.world.advance(time::Duration::seconds(100));
+    assert_eq!(rollbacks(), done, "{told}: rolled back after it was told to be done\n{}", stage.told());
+    let kept = scene.kept();
+    assert_eq!((&kept.doing, kept.want), (&None, Want::On), "{told}\n{}", stage.told());
+    assert_eq!(kept.name.as_deref(), Some("newer"), "{told}");
+    assert_eq!(kept.metadata.get("later").map(String::as_str), Some("1"), "{told}");
+    let sim = stage.world.sim();
+    let config = &sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{told}")).config;
+    let listed = marks::listed(kept.vmid, config.get("tags").unwrap_or_default());
+    let listed = listed.unwrap_or_else(|| panic!("{told}: {}", config.text())).mark;
+    assert_eq!((listed.doing, listed.expires, listed.name), (None, kept.expires, kept.name), "{told}");
+    assert!(config.is("protection"), "{told}: {}", config.text());
+    drop(sim);
+    scene.assert_runs(id);
 }
 
 /// A command is run again only where the first answer proves that it was not.

@@ -6,6 +6,7 @@ use pve_edge_tests::{
     sim::{Kind, Node, Setup, Spec},
     world::World,
 };
+use serde_json::json;
 use time::Duration;
 
 use crate::stage::{Ask, Stage, sim_of};
@@ -82,4 +83,24 @@ pub(super) fn long_running(stage: &Stage) -> String {
     let id = running(stage);
     stage.world.advance(Duration::minutes(20));
     id
+}
+
+/// A sandbox that was given a new name, metadata and a longer life since it was
+/// given a snapshot, when it was about to expire.
+pub(super) fn kept(stage: &Stage) -> (String, String) {
+    let id = running(stage);
+    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+    assert_eq!(stage.ask(Ask::extend(&id, 300)).status, 200);
+    let kept = stage.ask(Ask::post(at("/snapshots"), json!({"keep": true})));
+    assert_eq!(kept.status, 201, "{kept:?}");
+    assert_eq!(stage.ask(Ask::extend(&id, 36_000)).status, 200);
+    let newer = json!({"name": "newer", "metadata": {"later": "1"}});
+    assert_eq!(stage.ask(Ask::patch(at(""), newer)).status, 200);
+    stage.world.advance(Duration::minutes(20));
+    (id, kept.json()["snapshotId"].as_str().expect("an id").to_owned())
+}
+
+pub(super) fn rolls_back(id: &str, snapshot: &str) -> Ask {
+    let body = json!({"snapshot": snapshot});
+    Ask::post(format!("/api/sandboxes/{id}/rollback"), body).header("prefer", "wait=20")
 }

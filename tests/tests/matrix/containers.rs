@@ -126,3 +126,47 @@ fn exec() {
         POST exec"#]],
     );
 }
+
+#[test]
+fn keep() {
+    super::keep(
+        Kind::Lxc,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/feature
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/snapshot
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config"#]],
+    );
+}
+
+#[test]
+fn rollback() {
+    super::rollback(
+        Kind::Lxc,
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/snapshot
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/snapshot/keptabuvlqcocswfo7g3/rollback
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/status/start
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}

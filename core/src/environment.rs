@@ -1,0 +1,131 @@
+//! A sandbox's environment variables: secrets of its owner.
+//!
+//! PVE's own `env` option and the Notes are read by others than the owner, so
+//! they are kept sealed in the machine line, under a key that only
+//! `EDGE_SECRET` gives and that no other guest has. In clear they go to the
+//! exec daemon alone: with each command, and once into a file of the guest.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Code, Error},
+    execd::{ExecRequest, quote},
+    marks::Mark,
+    nonce::{base32, from_base32},
+    secret::{Key, Keyring},
+};
+
+/// Where it is in the guest.
+pub const FILE: &str = "/etc/pve-edge/env";
+/// First words of that file; the guest's nonce follows.
+const HEADER: &str = "# pve-edge";
+const LONGEST_NAME: usize = 128;
+/// All of it as JSON.
+const BYTES: usize = 3072;
+/// What it takes sealed, together with the metadata: the rest of a description
+/// of 8192 characters is for the marks.
+const TOGETHER: usize = 6400;
+
+/// Names and values; the values are never shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Env(BTreeMap<String, String>);
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What is wrong with the name of a variable.
+pub fn name_error(name: &str) -> Option<&'static str> {
+    let plain = name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
+    let fine = plain && !name.is_empty() && !name.starts_with(|it: char| it.is_ascii_digit());
+    (!fine).then_some("names are letters, digits and _, and do not begin with a digit")
+}
+
+impl Env {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is wrong with it, by field.
+    pub fn errors(&self, metadata: &BTreeMap<String, String>) -> Vec<(String, String)> {
+        let mut errors = Vec::new();
+        for (name, value) in &self.0 {
+            let wrong = match name_error(name) {
+                Some(wrong) => Some(wrong),
+                None if name.len() > LONGEST_NAME => Some("names have at most 128 characters"),
+                None if value.contains('\0') => Some("must not contain NUL"),
+                None => None,
+            };
+            errors.extend(wrong.map(|it| (format!("env.{name}"), it.to_owned())));
+        }
+        let bytes = self.json().len();
+        let metadata = serde_json::to_string(metadata).map_or(0, |it| it.len());
+        if bytes > BYTES {
+            errors.push(("env".into(), format!("{bytes} bytes as JSON, and there is room for {BYTES}")));
+        } else if !self.is_empty() && bytes * 8 / 5 + metadata > TOGETHER {
+            let text = "together with the metadata it is too much for a guest's description".to_owned();
+            errors.push(("env".into(), text));
+        }
+        errors
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Sealed for the one guest that `mark` is about; nothing when it is empty.
+    pub fn seal(&self, key: &Key, mark: &Mark) -> Option<String> {
+        let sealed = (!self.is_empty()).then(|| whose(mark, |parts| key.seal("env", parts, self.json())));
+        sealed.flatten().map(|it| base32(&it))
+    }
+
+    /// What `mark` carries.
+    pub fn of(mark: &Mark, secrets: &Keyring) -> Result<Self, Error> {
+        let Some(sealed) = mark.env.as_ref().filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
+        let sealed = from_base32(sealed).unwrap_or_default();
+        let opened = secrets
+            .named_first(mark.secret.as_deref())
+            .find_map(|key| whose(mark, |parts| key.open("env", parts, &sealed)));
+        opened.and_then(|it| serde_json::from_slice(&it).ok()).map(Self).ok_or_else(|| {
+            let text = "no EDGE_SECRET opens this sandbox's environment: was the one that made it removed, or were its \
+                        Notes changed by hand?";
+            Error::new(Code::EnvUnreadable, text)
+        })
+    }
+
+    /// Before a command: what the command itself is given comes after it, and wins.
+    pub fn exports(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("export {name}={}; ", quote(value))).collect()
+    }
+
+    /// Writes the file, once for each guest: what its owner makes of it
+    /// afterwards stays. A guest that is made of a snapshot has that sandbox's
+    /// file on its disk, which goes.
+    pub fn unpack(&self, mark: &Mark) -> ExecRequest {
+        if mark.env.is_none() {
+            return ExecRequest::nothing();
+        }
+        let header = format!("{HEADER} {}", mark.nonce);
+        let mut lines = vec![quote(&header)];
+        lines.extend(self.0.iter().map(|(name, value)| quote(&format!("{name}={}", quote(value)))));
+        let (lines, header) = (lines.join(" "), quote(&header));
+        let anew = match self.is_empty() {
+            true => format!("'{HEADER} '*) rm -f {FILE};;"),
+            false => format!(
+                "*) umask 077; mkdir -p /etc/pve-edge && printf '%s\\n' {lines} >{FILE}.new && mv -f {FILE}.new {FILE};;"
+            ),
+        };
+        ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"))
+    }
+}
+
+/// Sealed for one guest, it opens in no other.
+fn whose<T>(mark: &Mark, then: impl Fn(&[&str]) -> T) -> T {
+    then(&[&mark.deployment, &mark.vmid.to_string(), &mark.nonce.to_string(), &mark.team])
+}

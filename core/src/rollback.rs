@@ -1,0 +1,273 @@
+//! Rolling a sandbox back to a snapshot that it keeps.
+//!
+//! PVE's rollback takes no digest, kills what runs, and brings back the whole
+//! config of the snapshot (tags, sizes, network, `env`) but the description. So
+//! what is being done is written into the description before, where it
+//! stays, and the tag tells whether it was executed: the tags of every kept
+//! snapshot say that they are a snapshot's (`w`), those before a rollback that it
+//! is to come (`r`). Until both agree again the description decides, and a
+//! sweep reads it. The rollback itself is sent once; all after it, by whoever
+//! comes next.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{
+    auth::Caller,
+    commit,
+    create::carry_on,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{self, Doing, Mark, Phase, Reading, Want, What},
+    place::{LATE_SECONDS, Place, not_found, place},
+    power::{Did, Done},
+    read::gone,
+    sandbox::{FINISH_SECONDS, SandboxId},
+    snapshot::keep,
+    wait::wait,
+};
+
+/// `POST …/rollback`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackBody {
+    /// One of `GET …/snapshots`.
+    pub snapshot: String,
+}
+
+/// What the next step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// There is none.
+    Nothing,
+    /// PVE may still execute what was sent.
+    Wait,
+    /// It is over, or never was: only the marks are written.
+    Clear,
+    /// The config is the snapshot's: all that is ours is written.
+    Reassert,
+}
+
+/// Decided from one read: what the line says is done, what the tag says, when it is.
+fn next(mark: &Mark, tagged: Option<What>, now: OffsetDateTime) -> Next {
+    let Some(Doing { what, since, .. }) = &mark.doing else {
+        // An administrator's rollback: old tags, and nothing of ours was begun.
+        return if tagged.is_some() { Next::Clear } else { Next::Nothing };
+    };
+    let age = now.unix_timestamp() - since;
+    match (what, tagged) {
+        (What::Rollback | What::Start, Some(What::Snapshot)) => Next::Reassert,
+        // A request that was not answered may be executed late, and not any more after this.
+        (What::Rollback | What::Snapshot, _) if age < LATE_SECONDS => Next::Wait,
+        (What::Start, _) if mark.want == Want::On && age < FINISH_SECONDS => Next::Nothing,
+        (What::Template, _) => Next::Nothing,
+        _ => Next::Clear,
+    }
+}
+
+/// Whether there is something to do that [`settle`] does.
+pub fn is_due(place: &Place, now: OffsetDateTime) -> bool {
+    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
+    place.committed && matches!(next(&place.mark, tagged, now), Next::Clear | Next::Reassert)
+}
+
+/// Does what an interrupted snapshot or rollback has left to do, in one PUT by
+/// digest: whoever is faster wins. It never rolls back, and starts nothing.
+pub async fn settle<I: Io>(edge: &Edge<'_, I>, mut place: Place) -> Result<Place, Error> {
+    if place.config.lock.is_some() || !is_due(&place, edge.now()) {
+        return Ok(place);
+    }
+    let Place { node, config, mark, .. } = &place;
+    let tagged = marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default());
+    let written = if next(mark, tagged, edge.now()) == Next::Reassert {
+        // What had failed was not stopped by its owner.
+        let want = if mark.phase == Phase::Error { Want::On } else { mark.want };
+        let begun = mark.doing.clone().filter(|_| want == Want::On);
+        let doing = begun.map(|it| Doing { what: What::Start, ..it });
+        let mark = Mark { want, doing, problem: None, ..mark.clone() };
+        match commit::first(edge, node, config, &mark).await {
+            Ok(mark) => Some(mark),
+            Err(commit::Failure::Again(_)) => None,
+            Err(commit::Failure::Final(error)) => return Err(error),
+        }
+    } else {
+        let clear = |mark: &mut Mark| {
+            mark.doing = None;
+            Ok(())
+        };
+        commit::write(edge, node, config, mark, &clear).await?
+    };
+    if let Some(mark) = written {
+        place.mark = mark;
+    }
+    Ok(place)
+}
+
+/// As [`settle`], for what cannot go on beside a rollback.
+pub async fn settled<I: Io>(edge: &Edge<'_, I>, place: Place) -> Result<Place, Error> {
+    let place = settle(edge, place).await?;
+    match place.mark.is_doing(What::Rollback) {
+        true => Err(commit::locked("rollback", &place.mark)),
+        false => Ok(place),
+    }
+}
+
+/// Rolls back; what was wanted on comes up again, what was stopped stays so.
+pub async fn rollback<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &RollbackBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let snapname = body.snapshot.as_str();
+    if keep::born(snapname).is_none() {
+        return Err(Error::field("snapshot", "is a snapshotId of GET /api/sandboxes/{id}/snapshots"));
+    }
+    let found = place(edge, caller, id).await?;
+    gone(&found.mark, edge.now(), id)?;
+    if !found.committed {
+        let text = format!("{id} is still being created; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(2));
+    }
+    // The same is under way: it is seen to its end.
+    let under_way = |it: &Doing| it.what != What::Snapshot && it.snapname == snapname;
+    if found.mark.doing.as_ref().is_some_and(under_way) {
+        let (node, mark) = (found.node.clone(), found.mark.clone());
+        if let Some(done) = follow(edge, &node, &mark, deadline).await? {
+            return Ok(done);
+        }
+    }
+    let found = place(edge, caller, id).await?;
+    let found = settled(edge, found).await?;
+    if let Some(lock) = &found.config.lock {
+        return Err(commit::locked(lock, &found.mark));
+    }
+    if found.mark.is_doing(What::Snapshot) {
+        return Err(commit::locked("snapshot", &found.mark));
+    }
+    if found.mark.is_expired(edge.now()) {
+        let text = format!("{id} has expired: extend it, then roll it back");
+        return Err(Error::new(Code::NotRunning, text));
+    }
+    prepare(edge, &found, snapname, deadline).await?;
+    let mark = begin(edge, &found, snapname).await?;
+    send(edge, &found.node, &mark, snapname, deadline).await?;
+    match follow(edge, &found.node, &mark, deadline).await? {
+        Some(done) => Ok(done),
+        None => Err(Error::new(Code::Conflict, "PVE never began the rollback; ask again").retry_after(1)),
+    }
+}
+
+/// Nothing of ours is in the way, and what would come back is this sandbox's and says that it is old.
+async fn prepare<I: Io>(
+    edge: &Edge<'_, I>,
+    found: &Place,
+    snapname: &str,
+    deadline: OffsetDateTime,
+) -> Result<(), Error> {
+    let vmid = found.mark.vmid;
+    let all = keep::tidied(edge, found, deadline).await?;
+    if !all.iter().any(|it| keep::name(it) == snapname) {
+        return Err(Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}")));
+    }
+    let old = edge.send(keep::guest(edge, found).config_of(snapname)).await?;
+    let tags = old.tags.unwrap_or_default();
+    let ours = marks::listed(vmid, &tags).is_some_and(|it| it.mark.nonce == found.mark.nonce);
+    if ours && marks::tagged(vmid, &tags) == Some(What::Snapshot) {
+        return Ok(());
+    }
+    let text = format!("{snapname} was not taken as it should be, and is not rolled back to: delete it");
+    Err(Error::new(Code::Unsupported, text))
+}
+
+/// By digest: of two at once, one begins.
+async fn begin<I: Io>(edge: &Edge<'_, I>, found: &Place, snapname: &str) -> Result<Mark, Error> {
+    let since = edge.now().unix_timestamp();
+    commit::change(edge, &found.node, found.mark.clone(), &|mark| {
+        if mark.want == Want::Gone {
+            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
+        }
+        if mark.is_doing(What::Rollback) || mark.is_doing(What::Snapshot) {
+            return Err(commit::locked("rollback", mark));
+        }
+        mark.doing = Some(Doing { what: What::Rollback, snapname: snapname.to_owned(), since });
+        Ok(())
+    })
+    .await
+}
+
+/// The one request that rolls back. Where it was refused nothing has happened,
+/// and where it was not answered nobody sends it again.
+async fn send<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    snapname: &str,
+    deadline: OffsetDateTime,
+) -> Result<(), Error> {
+    let error = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).rollback(snapname)).await {
+        Ok(task) => match wait(edge, &task, deadline).await {
+            Some(Err(why)) => refused(&why),
+            Some(Ok(())) | None => return Ok(()),
+        },
+        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) => error.into(),
+    };
+    keep::ended(edge, node, mark).await;
+    Err(error)
+}
+
+fn refused(why: &str) -> Error {
+    if why.contains("is not most recent snapshot") {
+        let text = format!("{why}: this storage goes back to the newest only; delete the newer ones first");
+        return Error::new(Code::SnapshotNotNewest, text);
+    }
+    Error::new(Code::TaskFailed, format!("PVE could not roll back: {why}"))
+}
+
+/// Sees a rollback to its end; `None` when it was never executed.
+async fn follow<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<Option<Done>, Error> {
+    let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None }));
+    loop {
+        let config = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await?;
+        let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+        let now = match reading {
+            Reading::Committed(now) if now.nonce == mark.nonce && now.want != Want::Gone => now,
+            _ => return Err(not_found(SandboxId::of(mark))),
+        };
+        if config.lock.is_none() {
+            let place = Place { node: node.to_owned(), config, mark: now, committed: true };
+            let rolling = place.mark.is_doing(What::Rollback);
+            let executed = is_due(&place, edge.now()) && next_is_reassert(&place, edge.now());
+            let place = settle(edge, place).await?;
+            match &place.mark.doing {
+                Some(it) if it.what == What::Start => {
+                    let progress = carry_on(edge, place, false, false, deadline).await?;
+                    return done(progress.ready);
+                }
+                // Cleared now, and the tags never came back.
+                None if rolling && !executed => return Ok(None),
+                None => return done(true),
+                Some(_) => {}
+            }
+        }
+        if edge.now() >= deadline || edge.left() <= 8 {
+            return done(false);
+        }
+        edge.pause(Duration::from_secs(1), deadline).await;
+    }
+}
+
+fn next_is_reassert(place: &Place, now: OffsetDateTime) -> bool {
+    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
+    next(&place.mark, tagged, now) == Next::Reassert
+}

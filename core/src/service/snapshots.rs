@@ -1,0 +1,86 @@
+//! The routes about snapshots: templates, and those that a sandbox keeps.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use serde_json::json;
+
+use super::{
+    answer::{empty, plain, tagged, with},
+    asked::{if_match, wait},
+    routes::{Action, CREATE_WAIT, DELETE_WAIT, Route},
+};
+use crate::{
+    auth::Caller,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    place::not_found,
+    request::json as read_json,
+    sandbox::SandboxId,
+    snapshot::{self, SnapshotRequest, SourceId, Status, keep},
+};
+
+pub(super) async fn snapshots<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    route: &Route,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response<Vec<u8>>, Error> {
+    let id = || match route.id.parse::<SourceId>() {
+        Ok(SourceId::Own(id)) => Ok(id),
+        Ok(SourceId::Preset(id)) => Err(Error::new(
+            Code::Forbidden,
+            format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
+        )),
+        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
+    };
+    let sandbox = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
+    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    match route.action {
+        Action::ListSnapshots => {
+            let items = snapshot::list(edge, caller).await?;
+            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+        }
+        Action::TakeSnapshot => {
+            let sandbox = sandbox()?;
+            let asked: SnapshotRequest = read_json(headers, body)?;
+            if asked.keep {
+                let deadline = waits(CREATE_WAIT)?;
+                let (taken, done) = keep::take(edge, caller, &sandbox, &asked, deadline).await?;
+                let place = format!("/api/sandboxes/{sandbox}/snapshots");
+                return Ok(with(plain(if done { 201 } else { 202 }, &taken), "location", &place));
+            }
+            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
+            let place = format!("/api/snapshots/{}", taken.snapshot_id);
+            let status = if taken.status == Status::Ready { 201 } else { 202 };
+            Ok(with(plain(status, &taken), "location", &place))
+        }
+        Action::ListKept => {
+            let items = keep::list(edge, caller, &sandbox()?).await?;
+            Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+        }
+        Action::DeleteKept => {
+            let deadline = waits(DELETE_WAIT)?;
+            match keep::remove(edge, caller, &sandbox()?, &route.snapshot, deadline).await? {
+                true => Ok(empty()),
+                false => Ok(plain(202, &json!({"snapshotId": route.snapshot, "status": "deleting"}))),
+            }
+        }
+        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
+            true => Ok(empty()),
+            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
+        },
+        Action::PatchSnapshot => {
+            let patch = read_json(headers, body)?;
+            let if_match = if_match(headers);
+            let (snapshot, mark) = snapshot::patch(edge, caller, &id()?, &patch, if_match.as_deref()).await?;
+            Ok(tagged(plain(200, &snapshot), Some(&mark)))
+        }
+        _ => {
+            let (snapshot, mark) = snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?;
+            Ok(tagged(plain(200, &snapshot), mark.as_ref()))
+        }
+    }
+}

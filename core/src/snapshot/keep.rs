@@ -1,0 +1,217 @@
+//! Snapshots that stay on their sandbox, to roll it back to.
+//!
+//! PVE keeps them, with name and metadata in their own description; which of
+//! PVE's snapshots are ours, and since when, their names tell.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::{SnapshotRequest, take::supported};
+use crate::{
+    auth::Caller,
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{Doing, Mark, Want, What},
+    nonce::Nonce,
+    place::{Place, place},
+    pve::guest::Guest,
+    read::gone,
+    rollback::settled,
+    sandbox::{SandboxId, stamp},
+    wait::wait,
+};
+
+/// Before the nonce in PVE's name of one that is kept, and of one that a template is made of.
+const KEPT: &str = "kept";
+pub(super) const PASSING: &str = "edge";
+/// More make a sandbox slow and its storage full.
+const MOST: usize = 16;
+/// By then whoever took it has made its template or died: nothing late needs it.
+const LEFT_OVER_SECONDS: i64 = 300;
+
+/// When a kept snapshot of this name was taken; `None` for any other name.
+pub(crate) fn born(snapname: &str) -> Option<OffsetDateTime> {
+    nonce_of(snapname, KEPT).map(Nonce::birth)
+}
+
+fn nonce_of(snapname: &str, prefix: &str) -> Option<Nonce> {
+    let nonce: Nonce = snapname.strip_prefix(prefix)?.parse().ok()?;
+    // One nonce, one spelling.
+    (format!("{prefix}{nonce}") == snapname).then_some(nonce)
+}
+
+/// PVE's name of one of its snapshots.
+pub(crate) fn name(row: &Value) -> &str {
+    row.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The guest that was found.
+pub(crate) fn guest<'a, I>(edge: &Edge<'a, I>, found: &'a Place) -> Guest<'a> {
+    edge.pve.guest(&found.node, found.mark.kind, found.mark.vmid)
+}
+
+/// PVE's snapshots of a guest, after those of ours were removed that an
+/// interrupted request has left: on ZFS they are in the way of a rollback.
+pub(crate) async fn tidied<I: Io>(
+    edge: &Edge<'_, I>,
+    found: &Place,
+    deadline: OffsetDateTime,
+) -> Result<Vec<Value>, Error> {
+    let guest = guest(edge, found);
+    let Value::Array(mut rows) = edge.send(guest.snapshots()).await? else { return Ok(Vec::new()) };
+    let now = edge.now();
+    let is_left = |row: &Value| {
+        nonce_of(name(row), PASSING).is_some_and(|it| (now - it.birth()).whole_seconds() > LEFT_OVER_SECONDS)
+    };
+    for row in rows.iter().filter(|it| is_left(it)) {
+        // What cannot be removed is told by what it is in the way of.
+        if let Ok(task) = edge.send(guest.remove_snapshot(name(row))).await {
+            wait(edge, &task, deadline).await;
+        }
+    }
+    rows.retain(|it| !is_left(it));
+    Ok(rows)
+}
+
+/// A sandbox that can be given a snapshot, or rid of one.
+async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
+    let found = place(edge, caller, id).await?;
+    gone(&found.mark, edge.now(), id)?;
+    if !found.committed {
+        let text = format!("{id} is still being created; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(2));
+    }
+    match &found.config.lock {
+        Some(lock) => Err(commit::locked(lock, &found.mark)),
+        None => settled(edge, found).await,
+    }
+}
+
+/// While another may be taken late, or a rollback executed, its tags must go on saying so.
+fn free(mark: &Mark) -> Result<(), Error> {
+    match &mark.doing {
+        Some(it) if it.what != What::Start => Err(commit::locked("snapshot", mark)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes one, and whether PVE is done with it.
+pub async fn take<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &SnapshotRequest,
+    deadline: OffsetDateTime,
+) -> Result<(Value, bool), Error> {
+    request.check()?;
+    let found = usable(edge, caller, id).await?;
+    free(&found.mark)?;
+    supported(edge, &found).await?;
+    if found.config.parent.is_some() {
+        let rows = tidied(edge, &found, deadline).await?;
+        if rows.iter().filter(|it| born(name(it)).is_some()).count() >= MOST {
+            let text = format!("this sandbox keeps {MOST} snapshots: delete one first");
+            return Err(Error::new(Code::QuotaExceeded, text));
+        }
+    }
+    let [a, b, c, d, e, ..] = edge.seed;
+    let snapname = format!("{KEPT}{}", Nonce::new(edge.born(), [a, b, c, d, e]));
+    let since = edge.now().unix_timestamp();
+    let mark = commit::change(edge, &found.node, found.mark.clone(), &|mark| {
+        if mark.want == Want::Gone {
+            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
+        }
+        free(mark)?;
+        mark.doing = Some(Doing { what: What::Snapshot, snapname: snapname.clone(), since });
+        Ok(())
+    })
+    .await?;
+    let about = json!({"name": request.name, "metadata": request.metadata}).to_string();
+    let task = edge.send(guest(edge, &found).take_snapshot(&snapname, &about, false)).await;
+    let ended = match task {
+        Ok(task) => wait(edge, &task, deadline).await,
+        // It may be taken yet, with tags that say what they are.
+        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) => {
+            ended(edge, &found.node, &mark).await;
+            return Err(error.into());
+        }
+    };
+    if ended.is_some() {
+        self::ended(edge, &found.node, &mark).await;
+    }
+    if let Some(Err(why)) = ended {
+        return Err(Error::new(Code::TaskFailed, format!("PVE could not take the snapshot: {why}")));
+    }
+    let row = json!({"name": snapname, "description": about});
+    Ok((shown(&row, if ended.is_some() { "ready" } else { "pending" }), ended.is_some()))
+}
+
+/// What was begun is over; where this cannot be written, it is over when it is old.
+pub(crate) async fn ended<I: Io>(edge: &Edge<'_, I>, node: &str, begun: &Mark) {
+    let _ = commit::change(edge, node, begun.clone(), &|mark| {
+        if mark.doing == begun.doing {
+            mark.doing = None;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// All that a sandbox keeps, the oldest first.
+pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Vec<Value>, Error> {
+    let found = place(edge, caller, id).await?;
+    gone(&found.mark, edge.now(), id)?;
+    let rows = edge.send(guest(edge, &found).snapshots()).await?;
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut kept: Vec<&Value> = rows.iter().filter(|it| born(name(it)).is_some()).collect();
+    kept.sort_by_key(|it| born(name(it)));
+    let status = |row: &Value| match row.get("snapstate").and_then(Value::as_str) {
+        None => "ready",
+        Some("delete") => "deleting",
+        Some(_) => "pending",
+    };
+    Ok(kept.into_iter().map(|it| shown(it, status(it))).collect())
+}
+
+fn shown(row: &Value, status: &str) -> Value {
+    let about = row.get("description").and_then(Value::as_str).unwrap_or_default();
+    let about: Value = serde_json::from_slice(about.as_bytes()).unwrap_or_default();
+    let of = |field: &str| about.get(field).cloned().unwrap_or_default();
+    let metadata = if of("metadata").is_object() { of("metadata") } else { json!({}) };
+    json!({
+        "snapshotId": name(row),
+        "status": status,
+        "name": of("name"),
+        "metadata": metadata,
+        "createdAt": born(name(row)).map(stamp),
+    })
+}
+
+/// Deletes one; whether PVE is done.
+pub async fn remove<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    snapname: &str,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    let absent = || Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}"));
+    born(snapname).ok_or_else(absent)?;
+    let found = usable(edge, caller, id).await?;
+    let guest = guest(edge, &found);
+    let rows = edge.send(guest.snapshots()).await?;
+    if !rows.as_array().is_some_and(|it| it.iter().any(|it| name(it) == snapname)) {
+        return Err(absent());
+    }
+    let task = edge.send(guest.remove_snapshot(snapname)).await?;
+    match wait(edge, &task, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        // Another request was faster.
+        Some(Err(why)) if why.contains("does not exist") => Ok(true),
+        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
+    }
+}
