@@ -13,6 +13,7 @@ mod matrix;
 mod power;
 mod pve_faults;
 mod quotas;
+mod recommendations;
 mod review;
 mod rollback;
 mod secrets;

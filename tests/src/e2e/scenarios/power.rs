@@ -1,6 +1,7 @@
 //! Stopping, starting, rebooting, pausing and resuming.
 
 use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
 
 use crate::e2e::world::{Sandbox, World};
 
@@ -19,11 +20,16 @@ pub(super) async fn what_is_stopped_is_started_again(world: World) {
     assert_eq!(act(&sandbox, "stop", json!({"force": true})).await["did"], "nothing");
     let exec = json!({"command": "true"});
     world.blue.ask("POST", &sandbox.path("/exec"), &exec).await.problem(409, "not-running");
-    let listed = world.blue.get("/api/sandboxes?state=stopped").await.json(200);
-    let is_listed = |list: &Value| {
-        list["items"].as_array().is_some_and(|items| items.iter().any(|it| it["id"] == sandbox.id()))
-    };
-    assert!(is_listed(&listed), "{listed}");
+    // PVE's listing tells the state of a guest up to 15 s late.
+    for tries in 0.. {
+        let listed = world.blue.get("/api/sandboxes?state=stopped").await.json(200);
+        let mut items = listed["items"].as_array().expect("items").iter();
+        if items.any(|it| it["id"] == sandbox.id()) {
+            break;
+        }
+        assert!(tries < 40, "{listed}");
+        sleep(Duration::from_millis(500)).await;
+    }
     let started = act(&sandbox, "start", Value::Null).await;
     assert_eq!((&started["did"], &started["state"]), (&json!("started"), &json!("running")), "{started}");
     assert_eq!(act(&sandbox, "start", json!({})).await["did"], "nothing");
