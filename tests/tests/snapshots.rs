@@ -326,3 +326,18 @@ fn the_storage_of_a_full_copy() {
         assert_eq!(rootfs.split(':').next(), Some(expected), "{told}: {rootfs}");
     }
 }
+
+#[test]
+fn where_one_volume_cannot_be_linked_everything_is_copied() {
+    let stage = on(StorageKind::LvmThin);
+    let id = created(&stage, json!({}));
+    let refused = "Linked clone feature for 'nfs:200000/vm-200000-disk-1.raw' is not available";
+    stage.world.fault_if(move |seen| {
+        let links = seen.path.ends_with("/clone") && !seen.body.contains("full=1");
+        links.then(|| Fault::Refused(500, refused.into()))
+    });
+    let taken = take(&stage, &id, json!({}));
+    assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
+    stage.world.clear_faults();
+    ready(&stage, &snapshot_id(&taken));
+}
