@@ -256,6 +256,19 @@ fn a_pool_without_a_gateway() {
     let net0 = |gateway: &str| format!("name=eth0,bridge=vmbr0,ip=10.50.0.200/24,gw={gateway}");
     world.sim_mut().admin_set(TEMPLATE, "net0", &net0("192.168.0.1"));
     assert_red(&stage, "misconfigured", "template 9000 has no gateway of that network");
+    // Nobody has one: a network of its own may be what is wanted.
+    world.sim_mut().setup_mut().bridge_gateway = None;
+    world.sim_mut().setup_mut().bridge_address = "192.168.0.1/24".into();
+    let answer = stage.ask(health());
+    assert_eq!((answer.status, told(&answer, "warnings").contains("no way out")), (200, true), "{answer:?}");
+    // One that no sandbox can get does no harm but that.
+    world.sim_mut().setup_mut().bridge_address = "10.50.0.1/24".into();
+    let reserved = Stage::of(world.clone(), &[pool, ("PVE_IP_RESERVED", "10.50.0.1")]).ask(health());
+    assert!(
+        reserved.status == 200 && told(&reserved, "warnings").contains("PVE_GATEWAY=10.50.0.1"),
+        "{reserved:?}"
+    );
+    assert_red(&stage, "misconfigured", "PVE_GATEWAY=10.50.0.1");
     // The template has one: one request more tells it.
     world.sim_mut().admin_set(TEMPLATE, "net0", &net0("10.50.0.3"));
     let (answer, requests) = stage.counted(health());

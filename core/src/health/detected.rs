@@ -78,18 +78,21 @@ async fn gateway<I: Io>(
         rows.as_array().into_iter().flatten().find(|it| it.get("iface").and_then(Value::as_str) == bridge);
     let address = |name: &str| row?.get(name)?.as_str()?.parse().ok().filter(|it| pool.is_in_network(*it));
     let found: Option<Ipv4Addr> = address("gateway").or_else(|| address("address"));
-    let advice = match found {
-        Some(it) => format!("PVE_GATEWAY={it}, which its bridge names"),
-        None => "PVE_GATEWAY".to_owned(),
-    };
-    findings.wrong(
-        Code::Misconfigured,
-        format!(
-            "PVE_IP_POOL_CIDR is set and PVE_GATEWAY is not, and template {} has no gateway of that network in \
-             its network card: sandboxes would have no way out, and one could get the gateway's address. Set \
-             {advice}",
-            template.vmid
-        ),
+    let text = format!(
+        "PVE_IP_POOL_CIDR is set and PVE_GATEWAY is not, and template {} has no gateway of that network in its \
+         network card: sandboxes made of it have no way out",
+        template.vmid
     );
+    match found {
+        Some(it) if pool.vmid(it).is_some() => findings.wrong(
+            Code::Misconfigured,
+            format!("{text}, and one gets {it}, the address of their bridge: set PVE_GATEWAY={it}"),
+        ),
+        Some(it) => {
+            findings.warn(Code::Misconfigured, format!("{text}; set PVE_GATEWAY={it}, as their bridge"))
+        }
+        // Nobody has one, which may be what is wanted.
+        None => findings.warn(Code::Misconfigured, text),
+    }
     (found, "bridge")
 }

@@ -25,7 +25,7 @@ impl Findings {
         self.reasons.push(Error::new(code, detail));
     }
 
-    fn warn(&mut self, code: Code, detail: impl Into<String>) {
+    pub(super) fn warn(&mut self, code: Code, detail: impl Into<String>) {
         self.warnings.push(Error::new(code, detail));
     }
 
