@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    address::SERVICES,
+    address::{SERVICES, any_port_url},
     create::default_preset,
     edge::Edge,
     error::Error,
@@ -83,6 +83,8 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
         "presets": presets,
         "defaultPresetId": default_preset(&templates, provider).map(|it| it.preset),
         "services": services,
+        // Of any port; without a domain the services of a sandbox tell.
+        "portUrl": edge.settings.public_domain.as_ref().map(any_port_url),
         "serverOrigin": edge.settings.server_origin,
     }))
 }

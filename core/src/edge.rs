@@ -1,7 +1,7 @@
 //! What one request works with: the world, the settings, and how much of both is left.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
+    date::date,
     io::{Failure, Io, Platform, fetch},
     pve::{self, Call, Pve, PveError},
     settings::Settings,
@@ -24,6 +25,8 @@ const WRITE: Duration = Duration::from_secs(15);
 const READ: Duration = Duration::from_secs(8);
 /// When the last call and the undo must be over: API Gateway gives up at 29 s.
 const INVOCATION: Duration = Duration::from_secs(28);
+/// No answer has told yet what time it is for PVE.
+const UNKNOWN: i64 = i64::MAX;
 
 /// One request's view of the world.
 pub struct Edge<'a, I> {
@@ -39,13 +42,21 @@ pub struct Edge<'a, I> {
     pub seed: [u8; 32],
     born: OffsetDateTime,
     left: AtomicU32,
+    ahead: AtomicI64,
 }
 
 impl<'a, I: Io> Edge<'a, I> {
     /// For one request.
     pub fn new(io: I, settings: &'a Settings, pve: &'a Pve, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
-        Self { io, settings, pve, platform, seed, born, left: AtomicU32::new(platform.requests) }
+        let (left, ahead) = (AtomicU32::new(platform.requests), AtomicI64::new(UNKNOWN));
+        Self { io, settings, pve, platform, seed, born, left, ahead }
+    }
+
+    /// By how many seconds PVE's clock is ahead of ours, as its last answer said.
+    /// An edge before PVE says what its own clock does.
+    pub fn pve_ahead(&self) -> Option<i64> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|it| *it != UNKNOWN)
     }
 
     /// What time it is.
@@ -123,6 +134,9 @@ impl<'a, I: Io> Edge<'a, I> {
         let whole = fetch(&self.io, request, (start + most).min(self.end()), ANSWER_CAP).await;
         let ms = (self.now() - start).whole_milliseconds() as i64;
         let status = whole.as_ref().map_or(0, |it| it.status);
+        if let Some(date) = whole.as_ref().ok().and_then(|it| date(&it.headers)) {
+            self.ahead.store((date - self.now()).whole_seconds(), Ordering::Relaxed);
+        }
         let failure = whole.as_ref().err().map(|it| it.failure);
         tracing::info!(method = method.as_str(), path = template, status, ms, failure = ?failure, "pve");
         pve::decode(&whole.map_err(PveError::Net)?)

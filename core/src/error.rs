@@ -84,6 +84,7 @@ codes! {
     ExecUnprotected "exec-unprotected" 502 Us false "The exec daemon lets everyone in";
     ExecTokenNotApplied "exec-token-not-applied" 502 Us false "The exec token did not reach the sandbox";
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";
+    ClockSkew "clock-skew" 503 Us false "The clocks of PVE and of this deployment differ";
     Misconfigured "misconfigured" 503 Us false "The deployment's settings are wrong";
     PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
     NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";

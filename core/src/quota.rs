@@ -6,13 +6,34 @@
 use time::OffsetDateTime;
 
 use crate::{
+    auth::Caller,
+    edge::Edge,
     error::{Code, Error},
     inventory::{Guest, Inventory},
+    io::Io,
     marks::{Mark, OnExpiry, Sizes, Want},
     settings::Limits,
 };
 
 const MIB: u64 = 1 << 20;
+/// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
+const PLATFORM_PERIOD: u32 = 60;
+
+/// Refuses what the platform's own limiter does, before PVE is asked anything.
+/// It counts attempts, and so sees what a listing cannot: sandboxes that are gone.
+pub async fn admitted<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<(), Error> {
+    let team = caller.team.as_str();
+    if edge.io.admits(format!("create {} {team}", &*edge.settings.deployment)).await {
+        return Ok(());
+    }
+    let text = format!(
+        "team {team} has used up the creations that the platform's limiter (binding CREATES) admits in its \
+         period, which is at most {PLATFORM_PERIOD} s"
+    );
+    Err(Error::new(Code::RateLimited, text)
+        .member("periodSeconds", PLATFORM_PERIOD)
+        .retry_after(PLATFORM_PERIOD))
+}
 
 /// Refuses what the team's quotas do not allow; `asked` is what the new sandbox would take.
 pub fn check(
@@ -29,10 +50,7 @@ pub fn check(
         .filter(|(_, mark)| mark.team == team && is_live(mark, now))
         .collect();
     let vcpus = mine.iter().map(|(guest, mark)| guest.row.maxcpu.or(preset(mark).0).unwrap_or(1)).sum();
-    let memory = mine
-        .iter()
-        .map(|(guest, mark)| guest.row.maxmem.map(|it| it / MIB).or(preset(mark).1).unwrap_or(0))
-        .sum();
+    let memory = mine.iter().map(|(guest, mark)| memory(guest, mark) / MIB).sum();
     let rows = [
         ("sandboxes", limits.max_sandboxes, mine.len() as u64, 1),
         ("vCPUs", limits.max_vcpus, vcpus, u64::from(asked.cpu.unwrap_or(1))),
@@ -47,6 +65,11 @@ pub fn check(
             .retry_after(60));
     }
     per_minute(&mine, team, limits.creates_per_minute, now)
+}
+
+/// Bytes of a guest's memory.
+pub(crate) fn memory(guest: &Guest, mark: &Mark) -> u64 {
+    guest.row.maxmem.or(preset(mark).1.map(|it| it * MIB)).unwrap_or(0)
 }
 
 fn per_minute(

@@ -258,13 +258,15 @@ async fn copy<I: Io>(
     let description = notes
         .write()
         .ok_or_else(|| Error::field("metadata", "is too large for the template's description"))?;
-    let storage = source.config.storage().unwrap_or_default();
-    let kind = inventory
-        .others
-        .iter()
-        .find(|it| it.kind == "storage" && it.storage.as_deref() == Some(storage))
-        .and_then(|it| it.plugintype.as_deref());
+    let own = source.config.storage().unwrap_or_default();
+    let row = inventory.storages(&source.node).find(|it| it.storage.as_deref() == Some(own));
+    let kind = row.and_then(|it| it.plugintype.as_deref());
     let mut full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
+    // What is copied may go elsewhere: as it is set, or where its own storage has no room for it.
+    let size = u64::from(source.config.disk_gib().unwrap_or(0)) << 30;
+    let is_full = row.is_some_and(|it| it.free() < size);
+    let roomiest = inventory.roomiest(&source.node, mark.kind).and_then(|it| it.storage.as_deref());
+    let storage = edge.settings.storage.as_deref().or(roomiest.filter(|_| is_full));
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     let hostname = format!("template-{}", mark.vmid);
     let task = loop {
@@ -273,6 +275,7 @@ async fn copy<I: Io>(
             name: &hostname,
             description: &description,
             target: None,
+            storage: storage.filter(|it| full && *it != own),
             snapname: Some(&from.snapname),
             full,
         };
