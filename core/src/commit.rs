@@ -77,7 +77,8 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
-    let doing = Doing { what: What::Template, snapname: String::new(), since: edge.now().unix_timestamp() };
+    let since = edge.now().unix_timestamp();
+    let doing = Doing { what: What::Template, snapname: String::new(), memory: false, since };
     let mark = &Mark { phase: Phase::Committed, doing: Some(doing), ..mark.clone() };
     let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));

@@ -143,6 +143,8 @@ pub async fn start<I: Io>(
     if !running && keeps == Some(Keeps::Memory) {
         return resume(edge, &node, &mark, deadline).await;
     }
+    // One whose memory did not come back is started without, when it is asked for.
+    let wanted = Mark { doing: None, ..wanted };
     let finished = up(edge, &node, &config, &wanted, running, deadline).await?;
     let did = match running {
         _ if config.is_suspended() => Did::Resumed,

@@ -52,12 +52,14 @@ pub struct SnapshotRequest {
     pub metadata: BTreeMap<String, String>,
     /// It stays on the sandbox, to roll it back to.
     pub keep: bool,
+    /// With what runs in it; of VMs, and with `keep`.
+    pub memory: bool,
     /// Makes it the next version of a preset; admins only.
     pub promote: Option<Promote>,
 }
 
 impl SnapshotRequest {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self, kind: Kind) -> Result<(), Error> {
         let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
         if self.keep && self.promote.is_some() {
             let text = "what stays on its sandbox is no preset: promote without it";
@@ -65,6 +67,11 @@ impl SnapshotRequest {
         }
         if !errors.is_empty() {
             return Err(Error::fields(errors));
+        }
+        if self.memory && !(self.keep && kind == Kind::Qemu) {
+            let text = "memory is kept of VMs alone, and by a snapshot that stays on one: neither a container's \
+                        nor a template's can be";
+            return Err(Error::new(Code::Unsupported, text));
         }
         Metadata::check(&self.metadata)
     }
@@ -86,7 +93,7 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    request.check()?;
+    request.check(id.kind())?;
     if request.promote.is_some() && !caller.admin {
         return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
     }

@@ -157,12 +157,7 @@ impl Sim {
         let now = self.now;
         let Some(guest) = self.guests.get_mut(&vmid) else { return };
         let boot = if guest.kind == Kind::Lxc { self.setup.boot } else { self.setup.vm_boot };
-        for (key, value) in std::mem::take(&mut guest.config.pending) {
-            match value {
-                Some(value) => guest.config.set(&key, value),
-                None => guest.config.unset(&key),
-            }
-        }
+        guest.config.apply_pending();
         let token = token_at_start(guest);
         let address = address(guest);
         self.sequence += 1;
