@@ -35,10 +35,13 @@ pub(super) fn without_memory(mark: &Mark) -> Error {
 pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let told = mark.clone();
     let kept = commit::change(edge, node, told, &|mark| {
-        mark.phase = Phase::Error;
-        mark.want = Want::Off;
-        mark.doing = None;
-        mark.problem = Some(cause.to_string());
+        // Whoever has stopped or condemned it meanwhile wants nothing of it any more.
+        if mark.want == Want::On {
+            mark.phase = Phase::Error;
+            mark.want = Want::Off;
+            mark.doing = None;
+            mark.problem = Some(cause.to_string());
+        }
         Ok(())
     })
     .await;

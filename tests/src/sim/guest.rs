@@ -140,6 +140,11 @@ impl Guest {
         self.config.lock() == Some("suspended")
     }
 
+    /// The number of the memory that a snapshot keeps.
+    pub fn memory_of(&self, snapname: &str) -> Option<u64> {
+        self.saved.get(snapname).map(|run| run.memory)
+    }
+
     /// The run, unless its processors stand still.
     pub(crate) fn awake(&self) -> Option<&Run> {
         self.run.as_ref().filter(|run| !run.paused)
