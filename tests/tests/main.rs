@@ -5,6 +5,7 @@ mod budgets;
 mod client;
 mod concurrency;
 mod contract;
+mod doubts;
 mod environment;
 mod expiry;
 mod interleaving;

@@ -202,6 +202,8 @@ pub(crate) async fn carry_on<I: Io>(
             })
         }
         Ok(ready) => Ok(progress(mark, config, ready)),
+        // Settings are wrong, and are put right; nothing is known against the sandbox.
+        Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),

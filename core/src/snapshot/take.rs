@@ -18,7 +18,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Notes, OnExpiry, Phase, Reading, Role, Sizes, TakenFrom, Want},
     nonce::Nonce,
-    place::{Place, place},
+    place::{LATE_SECONDS, Place, place},
     preset::{PresetId, Provider, SnapshotId},
     pve::{
         config::Config,
@@ -346,11 +346,17 @@ pub async fn advance<I: Io>(
             }
             let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
             match reading {
-                // Its disks are being made base volumes.
-                Reading::Committed(_) if config.template == Some(true) => {}
+                // Its disks are being made base volumes; where that was given up, once more.
+                Reading::Committed(now) if config.template == Some(true) => {
+                    let since = now.doing.as_ref().map_or(0, |it| it.since);
+                    if edge.now().unix_timestamp() - since >= LATE_SECONDS {
+                        let disk = config.boot_disk().map(|(name, _)| name);
+                        let _ = edge.send(guest.make_template(disk)).await;
+                    }
+                }
                 Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     // It answers null, and works on.
-                    let _ = edge.send(guest.make_template()).await;
+                    let _ = edge.send(guest.make_template(None)).await;
                 }
                 Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     if let Err(commit::Failure::Final(error)) =
