@@ -46,16 +46,20 @@ fn what_ran_then_runs_on_and_what_is_known_of_it_stays() {
     let stage = Stage::of_vms();
     let id = created(&stage, json!({"ttlSeconds": 600, "env": {"A": "1"}}));
     let vmid = vmid_of(&id);
+    // An administrator's own hand: a machine of another size than it was created with, and later of a third.
+    let resized = |memory: &str| {
+        assert_eq!(act(&stage, &id, "stop", json!({})).status, 200);
+        stage.world.sim_mut().admin_set(vmid, "memory", memory);
+        assert_eq!(act(&stage, &id, "start", json!({})).status, 200);
+    };
+    resized("2048");
     let before = memory(&stage, &id);
     let snapshot = keep(&stage, &id);
     let list = stage.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots"))).json();
     assert_eq!((&list["items"][0]["memory"], &list["items"][0]["status"]), (&json!(true), &json!("ready")));
     let patch = json!({"name": "later", "metadata": {"k": "v"}, "ttlSeconds": 36_000, "onExpiry": "stop"});
     let patched = stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), patch));
-    // An administrator's own hand: a machine of another size than that of the memory.
-    assert_eq!(act(&stage, &id, "stop", json!({})).status, 200);
-    stage.world.sim_mut().admin_set(vmid, "memory", "4096");
-    assert_eq!(act(&stage, &id, "start", json!({})).status, 200);
+    resized("4096");
     assert_ne!(memory(&stage, &id), before);
     stage.world.advance(Duration::minutes(30));
     let answer = stage.ask(roll_back(&id, &snapshot));
@@ -73,6 +77,7 @@ fn what_ran_then_runs_on_and_what_is_known_of_it_stays() {
     let guest = sim.guest(vmid).expect("it is there");
     // Nothing waits for a start: it would be applied before a pause's memory is read.
     assert!(guest.config.pending.is_empty(), "{}", guest.config.text());
+    assert_eq!(guest.config.get("memory"), Some("2048"));
     assert!(guest.config.is("protection"));
     let listed = marks::listed(vmid.try_into().expect("one"), guest.config.get("tags").expect("tags"));
     assert_eq!((listed.expect("ours").mark.doing, committed(guest).expect("ours").doing), (None, None));
