@@ -46,27 +46,26 @@ pub async fn first<I: Io>(
     let mark = &Mark { phase: Phase::Committed, guarded, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let with_env = form(edge, config, mark, Token::Env(&token)).map_err(Failure::Final)?;
-    let error = match edge.send(guest.set_config(&borrowed(&with_env))).await {
-        Ok(_) => return Ok(mark.clone()),
-        Err(error) => error,
-    };
-    if !error.names("env") {
-        return Err(failure(error));
-    }
-    // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
-    if config.hookscript.is_none() {
-        return Err(Failure::Final(Error::new(
-            Code::ExecTokenNotApplied,
-            "this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands \
-             execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript \
-             local:snippets/cmux-lxc-execd-token-hook.sh as root",
-        )));
-    }
-    let by_notes = form(edge, config, mark, Token::Notes(&token)).map_err(Failure::Final)?;
-    match edge.send(guest.set_config(&borrowed(&by_notes))).await {
-        Ok(_) => Ok(mark.clone()),
-        Err(error) => Err(failure(error)),
+    let (mut by_notes, mut inherited) = (false, false);
+    loop {
+        let token = if by_notes { Token::Notes(&token) } else { Token::Env(&token) };
+        let form = form(edge, config, mark, token, inherited).map_err(Failure::Final)?;
+        match edge.send(guest.set_config(&borrowed(&form))).await {
+            Ok(_) => return Ok(mark.clone()),
+            // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
+            Err(error) if !by_notes && error.names("env") => by_notes = true,
+            // A registered tag of the template's stays: nobody takes a sandbox for a template.
+            Err(error) if !inherited && error.restricts_tags() => inherited = true,
+            Err(error) => return Err(failure(error)),
+        }
+        if by_notes && config.hookscript.is_none() {
+            return Err(Failure::Final(Error::new(
+                Code::ExecTokenNotApplied,
+                "this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands \
+                 execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript \
+                 local:snippets/cmux-lxc-execd-token-hook.sh as root",
+            )));
+        }
     }
 }
 
@@ -77,9 +76,10 @@ pub async fn template<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<(), Failure> {
-    let doing = Doing { what: What::Template, snapname: String::new(), since: edge.now().unix_timestamp() };
+    let since = edge.now().unix_timestamp();
+    let doing = Doing { what: What::Template, snapname: String::new(), memory: false, since };
     let mark = &Mark { phase: Phase::Committed, doing: Some(doing), ..mark.clone() };
-    let mut form = marks_form(edge, config, mark, None).map_err(Failure::Final)?;
+    let mut form = marks_form(edge, config, mark, None, false).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));
     match &config.net0 {
         _ if mark.kind == Kind::Qemu => form.extend(config.has_cloud_init().then(|| (IPCONFIG, DHCP.into()))),
@@ -132,7 +132,7 @@ pub async fn write<I: Io>(
     if let Some(lock) = &config.lock {
         return Err(locked(lock, mark));
     }
-    let form = marks_form(edge, config, &changed, None)?;
+    let form = marks_form(edge, config, &changed, None, false)?;
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
         Ok(_) => Ok(Some(changed)),
         Err(error) if error.is_digest_mismatch() => Ok(None),
@@ -199,12 +199,13 @@ fn form<I: Io>(
     config: &Config,
     mark: &Mark,
     token: Token<'_>,
+    inherited: bool,
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let in_notes = match token {
         Token::Notes(token) => Some(token),
         Token::Env(_) => None,
     };
-    let mut form = marks_form(edge, config, mark, in_notes)?;
+    let mut form = marks_form(edge, config, mark, in_notes, inherited)?;
     form.push(("onboot", "0".into()));
     form.push((mark.kind.name_parameter(), reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
@@ -229,6 +230,7 @@ fn marks_form<I: Io>(
     config: &Config,
     mark: &Mark,
     exec_token: Option<&str>,
+    inherited: bool,
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let links = reach::links(edge.settings, mark.vmid);
     let existing = config.description.as_deref().unwrap_or_default();
@@ -242,7 +244,7 @@ fn marks_form<I: Io>(
     let mut form = vec![("description", description), ("digest", config.digest.clone())];
     // What is half made never had tags, and is given up even where PVE refuses them.
     if mark.phase != Phase::Claimed {
-        form.insert(0, ("tags", tags(edge, config, mark)));
+        form.insert(0, ("tags", tags(edge, config, mark, inherited)));
     }
     let protected = is_protected(edge, mark);
     if config.protection.unwrap_or(false) != protected {
@@ -251,14 +253,14 @@ fn marks_form<I: Io>(
     Ok(form)
 }
 
-fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> String {
+fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, inherited: bool) -> String {
     let existing = config.tags.as_deref().unwrap_or_default();
     // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
     let expires = match marks::tagged_expiry(mark.vmid, existing) {
         Some(Some(tagged)) if mark.expires.is_some_and(|it| it.abs_diff(tagged) <= 60) => Some(tagged),
         _ => mark.expires,
     };
-    marks::tags(existing, mark, expires, edge.settings.limits.tag_budget)
+    marks::tags(existing, mark, expires, edge.settings.limits.tag_budget, inherited)
 }
 
 /// Address with its prefix, and gateway: the pool's, else DHCP. A gateway that is not set is the

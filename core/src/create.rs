@@ -4,6 +4,7 @@
 //! the commit, and every step between may run twice and die anywhere.
 
 mod claim;
+mod failed;
 mod finish;
 mod queue;
 mod request;
@@ -13,11 +14,12 @@ mod source;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-pub use self::{finish::Progress, request::CreateRequest};
 pub(crate) use self::{
-    finish::{carry_on, finish, give_up, start_and_probe},
+    failed::give_up,
+    finish::{carry_on, finish, start_and_probe},
     source::default_preset,
 };
+pub use self::{finish::Progress, request::CreateRequest};
 use crate::{
     auth::Caller,
     edge::Edge,

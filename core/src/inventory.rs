@@ -120,14 +120,15 @@ impl Inventory {
         !self.nodes().any(|it| it.node == node && it.status == "offline")
     }
 
-    /// The templates that are offered: outside the sandboxes' VMIDs, since a
-    /// sandbox carries its template's tags until it is committed.
+    /// The templates that are offered: no sandbox, and outside the sandboxes' VMIDs,
+    /// since one carries its template's tags until it is committed, or for ever
+    /// where those are registered.
     pub fn templates(&self, settings: &Settings) -> Vec<Template> {
         self.guests
             .iter()
             // PVE tells late that a guest has become a template; of ours the tags know.
             .filter(|it| it.row.template != Some(false) || it.snapshot.is_some())
-            .filter(|it| !settings.vmid_range.contains(it.vmid))
+            .filter(|it| it.ours.is_none() && !settings.vmid_range.contains(it.vmid))
             // Without its owner a snapshot that goes would be everybody's.
             .filter(|it| it.snapshot.as_ref().is_none_or(|it| it.mark.want == Want::On))
             .filter_map(|it| {

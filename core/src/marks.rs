@@ -254,8 +254,10 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
 }
 
 /// The tags of a committed guest: others' are kept, ours are rewritten.
-/// `expires` is what the head tag shows, which may lag behind the mark's.
-pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) -> String {
+/// `expires` is what the head tag shows, which may lag behind the mark's;
+/// `inherited` keeps what a sandbox has of its template's too. Its commit takes
+/// those off where PVE lets it, so what is there afterwards has to stay.
+pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, inherited: bool) -> String {
     let role = if mark.role == Role::Template { "template" } else { "sandbox" };
     // Tags that came back by a rollback say so until it is finished, whoever else writes meanwhile.
     let came_back = mark.is_doing(What::Rollback) && tagged(mark.vmid, existing) == Some(What::Snapshot);
@@ -265,8 +267,22 @@ pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize) ->
     ours.extend(mark.snapshot.as_ref().filter(|_| mark.role == Role::Template).map(ToString::to_string));
     let left = budget.saturating_sub(ours.iter().map(|it| it.len() + 1).sum());
     ours.extend(index::write(mark, left));
-    let others = split(existing).filter(|tag| !is_ours(tag)).map(str::to_owned);
+    let inherited = inherited || head::read(mark.vmid, existing).is_some();
+    let stays = |tag: &str| inherited && mark.role == Role::Sandbox && is_offer(tag);
+    let others = split(existing).filter(|tag| !is_ours(tag) || stays(tag)).map(str::to_owned);
     others.chain(ours).collect::<Vec<_>>().join(";")
+}
+
+/// Whether the head tag says what the mark does; a minute of its time is no matter.
+pub fn agree(mark: &Mark, tags: &str) -> bool {
+    let says = |it: &Mark| (it.want, it.on_expiry, it.phase);
+    head::read(mark.vmid, tags).is_some_and(|head| {
+        let near = match (head.expires, mark.expires) {
+            (Some(one), Some(other)) => one.abs_diff(other) <= 60,
+            (one, other) => one == other,
+        };
+        near && says(&head) == says(mark)
+    })
 }
 
 /// The expiry that the head tag shows now.
@@ -301,9 +317,13 @@ fn is_ours(tag: &str) -> bool {
     let tag = tag.to_ascii_lowercase();
     tag.starts_with("pe1.")
         || tag.starts_with("pe1m")
-        || tag == TEMPLATE_TAG
+        || is_offer(&tag)
         || (tag.starts_with("edge-") && (tag.ends_with("-sandbox") || tag.ends_with("-template")))
-        || tag.parse::<SnapshotId>().is_ok()
+}
+
+/// What offers a template.
+fn is_offer(tag: &str) -> bool {
+    tag.eq_ignore_ascii_case(TEMPLATE_TAG) || tag.parse::<SnapshotId>().is_ok()
 }
 
 fn split(tags: &str) -> impl Iterator<Item = &str> {

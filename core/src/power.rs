@@ -143,6 +143,8 @@ pub async fn start<I: Io>(
     if !running && keeps == Some(Keeps::Memory) {
         return resume(edge, &node, &mark, deadline).await;
     }
+    // One whose memory did not come back is started without, when it is asked for.
+    let wanted = Mark { doing: None, ..wanted };
     let finished = up(edge, &node, &config, &wanted, running, deadline).await?;
     let did = match running {
         _ if config.is_suspended() => Did::Resumed,
@@ -306,6 +308,10 @@ async fn outcome<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTim
     match wait(edge, task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
+        // Another action is at work on it.
+        Some(Err(why)) if why.contains("can't lock file") => {
+            Err(Error::new(Code::GuestLocked, why).retry_after(3))
+        }
         Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not do it: {why}"))),
     }
 }

@@ -65,7 +65,8 @@ async fn exact<I: Io>(
         false
     };
     let now = edge.now();
-    if config.lock.is_none() && is_coming_up(mark, now) {
+    // While PVE works on one that runs, it can be asked whether it is up.
+    if (running || config.lock.is_none()) && is_coming_up(mark, now) {
         // A late clone may have brought back what its owner has deleted: the sweep removes that.
         if !committed && was_destroyed(edge, node, mark).await? {
             return Err(not_found(SandboxId::of(mark)));

@@ -8,6 +8,12 @@
 //! is to come (`r`). Until both agree again the description decides, and a
 //! sweep reads it. The rollback itself is sent once; all after it, by whoever
 //! comes next.
+//!
+//! To a snapshot with a VM's memory PVE itself starts it, as the last step of
+//! the rollback, under the file lock that a change waits for. What runs then is
+//! the machine of that memory: only marks are written, since sizes would wait
+//! for a start and be applied before a later pause's memory is read (qemu-server
+//! `QemuServer.pm` `vm_start_nolock`), which is lost then.
 
 use std::time::Duration;
 
@@ -24,6 +30,7 @@ use crate::{
     marks::{self, Doing, Mark, Phase, Reading, Want, What},
     place::{LATE_SECONDS, Place, not_found, place},
     power::{Did, Done},
+    pve::config::Config,
     read::gone,
     sandbox::{FINISH_SECONDS, SandboxId},
     snapshot::keep,
@@ -83,27 +90,52 @@ pub async fn settle<I: Io>(edge: &Edge<'_, I>, mut place: Place) -> Result<Place
     let Place { node, config, mark, .. } = &place;
     let tagged = marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default());
     let written = if next(mark, tagged, edge.now()) == Next::Reassert {
-        // What had failed was not stopped by its owner.
-        let want = if mark.phase == Phase::Error { Want::On } else { mark.want };
-        let begun = mark.doing.clone().filter(|_| want == Want::On);
-        let doing = begun.map(|it| Doing { what: What::Start, ..it });
-        let mark = Mark { want, doing, problem: None, ..mark.clone() };
-        match commit::first(edge, node, config, &mark).await {
-            Ok(mark) => Some(mark),
-            Err(commit::Failure::Again(_)) => None,
-            Err(commit::Failure::Final(error)) => return Err(error),
-        }
+        reassert(edge, node, config, mark).await
     } else {
-        let clear = |mark: &mut Mark| {
-            mark.doing = None;
-            Ok(())
-        };
-        commit::write(edge, node, config, mark, &clear).await?
+        commit::write(edge, node, config, mark, &cleared).await
+    };
+    let written = match written {
+        // PVE is at work on it, with no lock in its config: the next one writes.
+        Err(error) if error.code() == Code::GuestLocked => None,
+        written => written?,
     };
     if let Some(mark) = written {
         place.mark = mark;
     }
     Ok(place)
+}
+
+/// All that is ours, over what came back with the snapshot.
+async fn reassert<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Option<Mark>, Error> {
+    let memory = mark.doing.as_ref().is_some_and(|it| it.memory);
+    // What had failed was not stopped by its owner, and what has its memory back runs.
+    let want = if memory || mark.phase == Phase::Error { Want::On } else { mark.want };
+    let begun = mark.doing.clone().filter(|_| want == Want::On);
+    let doing = begun.map(|it| Doing { what: What::Start, ..it });
+    let keeps = mark.keeps.filter(|_| want == Want::Paused);
+    let ours = Mark { want, doing, keeps, phase: Phase::Committed, problem: None, ..mark.clone() };
+    if memory {
+        let all = |mark: &mut Mark| {
+            *mark = ours.clone();
+            Ok(())
+        };
+        return commit::write(edge, node, config, mark, &all).await;
+    }
+    match commit::first(edge, node, config, &ours).await {
+        Ok(mark) => Ok(Some(mark)),
+        Err(commit::Failure::Again(_)) => Ok(None),
+        Err(commit::Failure::Final(error)) => Err(error),
+    }
+}
+
+fn cleared(mark: &mut Mark) -> Result<(), Error> {
+    mark.doing = None;
+    Ok(())
 }
 
 /// As [`settle`], for what cannot go on beside a rollback.
@@ -153,8 +185,8 @@ pub async fn rollback<I: Io>(
         let text = format!("{id} has expired: extend it, then roll it back");
         return Err(Error::new(Code::NotRunning, text));
     }
-    prepare(edge, &found, snapname, deadline).await?;
-    let mark = begin(edge, &found, snapname).await?;
+    let memory = prepare(edge, &found, snapname, deadline).await?;
+    let mark = begin(edge, &found, snapname, memory).await?;
     send(edge, &found.node, &mark, snapname, deadline).await?;
     match follow(edge, &found.node, &mark, deadline).await? {
         Some(done) => Ok(done),
@@ -162,30 +194,36 @@ pub async fn rollback<I: Io>(
     }
 }
 
-/// Nothing of ours is in the way, and what would come back is this sandbox's and says that it is old.
+/// Nothing of ours is in the way, and what would come back is this sandbox's and
+/// says that it is old; whether memory comes back with it.
 async fn prepare<I: Io>(
     edge: &Edge<'_, I>,
     found: &Place,
     snapname: &str,
     deadline: OffsetDateTime,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let vmid = found.mark.vmid;
     let all = keep::tidied(edge, found, deadline).await?;
-    if !all.iter().any(|it| keep::name(it) == snapname) {
+    let Some(row) = all.iter().find(|it| keep::name(it) == snapname) else {
         return Err(Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}")));
-    }
+    };
     let old = edge.send(keep::guest(edge, found).config_of(snapname)).await?;
     let tags = old.tags.unwrap_or_default();
     let ours = marks::listed(vmid, &tags).is_some_and(|it| it.mark.nonce == found.mark.nonce);
     if ours && marks::tagged(vmid, &tags) == Some(What::Snapshot) {
-        return Ok(());
+        return Ok(keep::has_memory(row));
     }
     let text = format!("{snapname} was not taken as it should be, and is not rolled back to: delete it");
     Err(Error::new(Code::Unsupported, text))
 }
 
 /// By digest: of two at once, one begins.
-async fn begin<I: Io>(edge: &Edge<'_, I>, found: &Place, snapname: &str) -> Result<Mark, Error> {
+async fn begin<I: Io>(
+    edge: &Edge<'_, I>,
+    found: &Place,
+    snapname: &str,
+    memory: bool,
+) -> Result<Mark, Error> {
     let since = edge.now().unix_timestamp();
     commit::change(edge, &found.node, found.mark.clone(), &|mark| {
         if mark.want == Want::Gone {
@@ -194,7 +232,7 @@ async fn begin<I: Io>(edge: &Edge<'_, I>, found: &Place, snapname: &str) -> Resu
         if mark.is_doing(What::Rollback) || mark.is_doing(What::Snapshot) {
             return Err(commit::locked("rollback", mark));
         }
-        mark.doing = Some(Doing { what: What::Rollback, snapname: snapname.to_owned(), since });
+        mark.doing = Some(Doing { what: What::Rollback, snapname: snapname.to_owned(), memory, since });
         Ok(())
     })
     .await
@@ -209,7 +247,8 @@ async fn send<I: Io>(
     snapname: &str,
     deadline: OffsetDateTime,
 ) -> Result<(), Error> {
-    let error = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).rollback(snapname)).await {
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let error = match edge.send(guest.rollback(snapname)).await {
         Ok(task) => match wait(edge, &task, deadline).await {
             Some(Err(why)) => refused(&why),
             Some(Ok(())) | None => return Ok(()),
@@ -217,7 +256,16 @@ async fn send<I: Io>(
         Err(error) if error.is_unanswered() => return Err(error.into()),
         Err(error) => error.into(),
     };
-    keep::ended(edge, node, mark).await;
+    let Ok(config) = edge.send(guest.config()).await else { return Err(error) };
+    let tags = config.tags.as_deref();
+    // What has failed may be the last step, the start from memory: all else is done.
+    if marks::tagged(mark.vmid, tags.unwrap_or_default()) == Some(What::Snapshot) {
+        return Ok(());
+    }
+    let now = marks::read(mark.vmid, tags, config.description.as_deref());
+    if let Some(now) = now.mark().filter(|it| it.doing == mark.doing) {
+        let _ = commit::write(edge, node, &config, now, &cleared).await;
+    }
     Err(error)
 }
 

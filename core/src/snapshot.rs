@@ -5,6 +5,7 @@
 //! sweep, does the next missing thing.
 
 pub mod keep;
+mod request;
 mod take;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -12,7 +13,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-pub use self::take::{SnapshotRequest, advance, take};
+pub use self::{
+    request::SnapshotRequest,
+    take::{advance, take},
+};
 use crate::{
     auth::Caller,
     change::Patch,
@@ -238,16 +242,19 @@ pub async fn remove<I: Io>(
     if let Some(lock) = &config.lock {
         return Err(crate::commit::locked(lock, &mark));
     }
-    let task = destroy(edge, &node, &config, &mark).await.map_err(|error| {
-        if error.is_digest_mismatch() || error.is_protected() {
-            return Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1);
+    let task = match destroy(edge, &node, &config, &mark).await {
+        Ok(task) => task,
+        Err(error) if error.is_digest_mismatch() || error.is_protected() => {
+            return Err(
+                Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1)
+            );
         }
-        match &error {
-            // Of a VM this is told at once.
-            PveError::Refused(refusal) if refusal.message.contains(IN_USE) => in_use(&refusal.message),
-            _ => error.into(),
+        Err(PveError::Refused(refusal)) if refusal.message.contains(IN_USE) => {
+            protect(edge, &node, &mark).await;
+            return Err(in_use(&refusal.message));
         }
-    })?;
+        Err(error) => return Err(error.into()),
+    };
     match crate::wait::wait(edge, &task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),

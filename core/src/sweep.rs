@@ -6,6 +6,7 @@
 //! nothing that was renewed or committed meanwhile is ever deleted, and two
 //! sweeps at once are harmless.
 
+mod stale;
 mod suspended;
 
 use std::time::Duration;
@@ -13,7 +14,10 @@ use std::time::Duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use self::suspended::{overdue, renew, was_resumed};
+use self::{
+    stale::{crashed, locked},
+    suspended::{overdue, renew, was_resumed},
+};
 use crate::{
     commit,
     create::carry_on,
@@ -174,6 +178,11 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
             let reason = "its tags and its notes name different owners: left alone".to_owned();
             return Some(Action { vmid, id: None, action: "report", reason });
         }
+        // The last that a destruction leaves of a guest, whosoever it was.
+        Reading::Foreign if config.lock.as_deref() == Some("destroyed") => {
+            let reason = crashed(edge, node, (guest.kind, vmid), vmid, "destroyed").await?;
+            return Some(Action { vmid, id: None, action: "report", reason });
+        }
         _ => return None,
     };
     if mark.deployment != *edge.settings.deployment {
@@ -190,7 +199,7 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
     let place = Place { node: node.to_owned(), config, mark, committed };
-    if due == Verdict::Leave && rollback::is_due(&place, edge.now()) {
+    if due == Verdict::Leave && (rollback::is_due(&place, edge.now()) || is_mistagged(&place)) {
         due = Verdict::Finish;
     }
     let Place { config, mark, .. } = place;
@@ -207,7 +216,7 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return overdue(edge, node, &config, &mark, due, dry_run).await;
     }
     if let Some(lock) = &config.lock {
-        let reason = locked(&mark, lock, edge.now())?;
+        let reason = locked(edge, node, &mark, lock).await?;
         return Some(Action { vmid, id, action: "report", reason });
     }
     let why = why(&mark, committed, due);
@@ -233,7 +242,8 @@ async fn tend_template<I: Io>(
     let vmid = mark.vmid;
     let id = Some(SandboxId::of(&mark).to_string());
     if let Some(lock) = &config.lock {
-        return locked(&mark, lock, edge.now()).map(|reason| Action { vmid, id, action: "report", reason });
+        let reason = locked(edge, node, &mark, lock).await?;
+        return Some(Action { vmid, id, action: "report", reason });
     }
     let now = edge.now();
     let (action, why) = match (mark.want, config.template) {
@@ -273,24 +283,11 @@ async fn tend_template<I: Io>(
     Some(action)
 }
 
-/// A lock that lasts is told, with what only root can do about it.
-fn locked(mark: &Mark, lock: &str, now: OffsetDateTime) -> Option<String> {
-    let crashed =
-        matches!(lock, "create" | "clone" | "disk" | "destroyed") && mark.age(now) >= FINISH_SECONDS;
-    if crashed {
-        let (tool, vmid) = (mark.kind.tool(), mark.vmid);
-        return Some(format!(
-            "lock-stale: locked ({lock}) by work that has crashed; run {tool} unlock {vmid}"
-        ));
-    }
-    (!matches!(lock, "create" | "clone" | "destroyed"))
-        .then(|| format!("locked ({lock}): left for a later sweep"))
-}
-
 fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
     match due {
         Verdict::Delete => "condemned by an earlier sweep".into(),
-        Verdict::Finish => "its creation was interrupted".into(),
+        Verdict::Finish if mark.phase == Phase::Claimed => "its creation was interrupted".into(),
+        Verdict::Finish => "its tags, or its state, are not what its notes say".into(),
         _ if !committed => "its creation was given up".into(),
         Verdict::Condemn if mark.on_expiry != OnExpiry::Delete => {
             "expired, and kept for as long as is set".into()
@@ -317,6 +314,9 @@ async fn act<I: Io>(
         }
         Verdict::Finish => {
             let place = Place { node: node.to_owned(), config, mark, committed };
+            if is_mistagged(&place) && !rollback::is_due(&place, now) {
+                return swap(edge, node, &place.config, &place.mark, &|_| {}).await;
+            }
             let place = rollback::settle(edge, place).await?;
             carry_on(edge, place, false, false, now).await.map(|_| ())
         }
@@ -360,6 +360,12 @@ async fn act<I: Io>(
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }
+}
+
+/// Whether somebody else's hand has changed the tags alone: listings do not show the guest as it is.
+fn is_mistagged(place: &Place) -> bool {
+    let tags = place.config.tags.as_deref().unwrap_or_default();
+    place.committed && place.mark.doing.is_none() && !marks::agree(&place.mark, tags)
 }
 
 /// One compare-and-swap: whoever was faster wins, and the next sweep looks again.

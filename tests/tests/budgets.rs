@@ -94,7 +94,7 @@ fn add_sandboxes(stage: &Stage, which: std::ops::Range<u32>) {
     let birth = stage.world.now() - Duration::hours(1);
     for nth in which {
         let mark = sandbox(200_000 + nth, birth);
-        let tags = marks::tags("", &mark, mark.expires, 256);
+        let tags = marks::tags("", &mark, mark.expires, 256, false);
         stage.world.sim_mut().add(Spec::guest(200_000 + nth).tags(&tags).running());
     }
 }

@@ -4,13 +4,14 @@
 mod after;
 mod before;
 mod containers;
+mod switched;
 mod vms;
 
 use expect_test::Expect;
 use pve_edge_tests::{sim::Kind, world::Fault};
 
 use self::{
-    after::Case,
+    after::Scene,
     before::{Neighbours, crowded},
 };
 use crate::{
@@ -42,7 +43,7 @@ fn run(
     prepare: impl Fn(&Stage) -> String,
     operation: impl Fn(&str) -> Ask,
     reached: Expect,
-    case: Case,
+    case: &dyn Fn(&Scene<'_>),
 ) {
     let (stage, _) = crowded(kind);
     let id = prepare(&stage);
@@ -80,7 +81,7 @@ fn one(
     operation: &impl Fn(&str) -> Ask,
     (nth, fault): (usize, Fault),
     at_once: bool,
-    case: Case,
+    case: &dyn Fn(&Scene<'_>),
     told: &str,
 ) {
     stage.world.clear_transcript();
@@ -94,7 +95,7 @@ fn one(
     if !at_once {
         stage.world.settle();
     }
-    let scene = after::Scene { stage, neighbours, id, fault: &fault, first: answer.as_ref(), told };
+    let scene = Scene { stage, neighbours, id, fault: &fault, first: answer.as_ref(), told };
     case(&scene);
     stage.world.settle();
     neighbours.assert_untouched(stage, told);
@@ -114,65 +115,90 @@ fn shape(method: &str, path: &str) -> String {
 const CREATE: &str = "k1";
 
 fn create_with_a_key(kind: Kind, reached: Expect) {
-    run(kind, |_| String::new(), |_| Ask::create_keyed(CREATE), reached, after::created_with_a_key);
+    run(kind, |_| String::new(), |_| Ask::create_keyed(CREATE), reached, &after::created_with_a_key);
 }
 
 fn create_on_another_node(kind: Kind, reached: Expect) {
-    run(kind, before::shared, |_| Ask::create_keyed(CREATE), reached, after::created_with_a_key);
+    run(kind, before::shared, |_| Ask::create_keyed(CREATE), reached, &after::created_with_a_key);
 }
 
 fn create_without_a_key(kind: Kind, reached: Expect) {
-    run(kind, |_| String::new(), |_| Ask::create(), reached, after::created_without_a_key);
+    run(kind, |_| String::new(), |_| Ask::create(), reached, &after::created_without_a_key);
 }
 
 fn get_of_a_half_made_one(kind: Kind, reached: Expect) {
     let operation = |id: &str| Ask::one(id).header("prefer", "wait=20");
-    run(kind, before::half_made, operation, reached, after::polled);
+    run(kind, before::half_made, operation, reached, &after::polled);
 }
 
 fn patch(kind: Kind, young: Expect, old: Expect) {
     let body = serde_json::json!({"metadata": {"pr": "7"}});
     let operation = |id: &str| Ask::patch(format!("/api/sandboxes/{id}"), body.clone());
-    run(kind, before::running, operation, young, after::patched);
-    run(kind, before::long_running, operation, old, after::patched);
+    run(kind, before::running, operation, young, &after::patched);
+    run(kind, before::long_running, operation, old, &after::patched);
 }
 
 fn extend(kind: Kind, young: Expect, old: Expect) {
     let operation = |id: &str| Ask::extend(id, 7200);
-    run(kind, before::running, operation, young, after::extended);
-    run(kind, before::long_running, operation, old, after::extended);
+    run(kind, before::running, operation, young, &after::extended);
+    run(kind, before::long_running, operation, old, &after::extended);
 }
 
 fn delete(kind: Kind, young: Expect, old: Expect) {
-    run(kind, before::running, Ask::end, young, after::deleted);
-    run(kind, before::long_running, Ask::end, old, after::deleted);
+    run(kind, before::running, Ask::end, young, &after::deleted);
+    run(kind, before::long_running, Ask::end, old, &after::deleted);
 }
 
-fn keep(kind: Kind, reached: Expect) {
-    run(
-        kind,
-        before::long_running,
-        |id| Ask::post(format!("/api/sandboxes/{id}/snapshots"), serde_json::json!({"keep": true})),
-        reached,
-        after::kept_a_snapshot,
-    );
+fn create_with_env(kind: Kind, reached: Expect) {
+    let create = || Ask::create_keyed(CREATE).json(serde_json::json!({"env": {"HIDDEN": after::HIDDEN}}));
+    run(kind, |_| String::new(), |_| create(), reached, &|scene| after::created_with_env(scene, &create()));
 }
 
-fn rollback(kind: Kind, reached: Expect) {
+fn power(kind: Kind, action: &str, reached: Expect) {
+    let operation = |id: &str| Ask::post(format!("/api/sandboxes/{id}/{action}"), serde_json::json!({}));
+    let memory = std::cell::Cell::new(None);
+    let prepare = |stage: &Stage| {
+        let before = match action {
+            "start" => "stop",
+            "resume" => "pause",
+            _ => return before::long_running(stage),
+        };
+        let (id, ran) = before::switched(stage, before);
+        memory.set(ran);
+        id
+    };
+    run(kind, prepare, operation, reached, &|scene| match action {
+        "stop" => switched::off(scene),
+        "pause" => switched::paused(scene),
+        "resume" => switched::resumed(scene, memory.get()),
+        _ => switched::on(scene, action),
+    });
+}
+
+fn snapshot(kind: Kind, reached: Expect) {
+    let operation = |id: &str| {
+        let ask = Ask::post(format!("/api/sandboxes/{id}/snapshots"), serde_json::json!({}));
+        ask.header("prefer", "wait=20")
+    };
+    run(kind, before::running, operation, reached, &after::made_a_template);
+}
+
+fn keep(kind: Kind, memory: bool, reached: Expect) {
+    let body = serde_json::json!({"keep": true, "memory": memory});
+    let operation = |id: &str| Ask::post(format!("/api/sandboxes/{id}/snapshots"), body.clone());
+    run(kind, before::long_running, operation, reached, &after::kept_a_snapshot);
+}
+
+fn rollback(kind: Kind, memory: bool, reached: Expect) {
     let name = std::cell::RefCell::new(String::new());
-    run(
-        kind,
-        |stage| {
-            let (id, snapshot) = before::kept(stage);
-            name.replace(snapshot);
-            id
-        },
-        |id| before::rolls_back(id, &name.borrow()),
-        reached,
-        after::rolled_back,
-    );
+    let prepare = |stage: &Stage| {
+        let (id, snapshot) = before::kept(stage, memory);
+        name.replace(snapshot);
+        id
+    };
+    run(kind, prepare, |id| before::rolls_back(id, &name.borrow()), reached, &after::rolled_back);
 }
 
 fn exec(kind: Kind, reached: Expect) {
-    run(kind, before::running, |id| Ask::exec(id, after::COMMAND), reached, after::executed);
+    run(kind, before::running, |id| Ask::exec(id, after::COMMAND), reached, &after::executed);
 }

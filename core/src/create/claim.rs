@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Claimed, finish::clone_failed, queue::Queue, source::target};
+use super::{Claimed, failed::clone_failed, queue::Queue, source::target};
 use crate::{
     edge::Edge,
     error::{Code, Error},

@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Claimed, claim::lost, rival::rival};
+use super::{
+    Claimed,
+    claim::lost,
+    failed::{clone_failed, give_up, outdone, undo, without_memory},
+    rival::rival,
+};
 use crate::{
     commit,
     edge::Edge,
@@ -16,11 +21,10 @@ use crate::{
     execd::Probe,
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Phase, Reading, Want, What},
+    marks::{self, Mark, Reading, What},
     place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     reach,
-    remove::destroy,
     sandbox::is_coming_up,
 };
 
@@ -201,15 +205,12 @@ pub(crate) async fn carry_on<I: Io>(
             })
         }
         Ok(ready) => Ok(progress(mark, config, ready)),
+        // Settings are wrong, and are put right; nothing is known against the sandbox.
+        Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
-}
-
-fn outdone(vmid: u32) -> Error {
-    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
-    Error::new(Code::Conflict, text).retry_after(1)
 }
 
 /// The disk grows after the commit, and only when the preset's is larger.
@@ -235,10 +236,18 @@ pub(crate) async fn start_and_probe<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     let first = Env::of(mark, &edge.settings.secrets)?.unpack(mark);
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let task = if running {
         None
+    } else if mark.doing.as_ref().is_some_and(|it| it.what == What::Start && it.memory) {
+        // PVE has started it with its memory, or could not: a start of ours would be one without.
+        match edge.send(guest.status()).await {
+            Ok(status) if status.status == "running" => None,
+            Ok(_) => return Err(without_memory(mark)),
+            Err(_) => return Ok(false),
+        }
     } else {
-        match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await {
+        match edge.send(guest.start()).await {
             Ok(upid) => Some(upid),
             Err(error) if error.is_already_running() => None,
             Err(error) if error.is_final() => return Err(error.into()),
@@ -321,62 +330,6 @@ async fn started_meanwhile<I: Io>(
 async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<String> {
     let status = edge.send(edge.pve.task(task?)).await.ok()?;
     status.exit()?.err()
-}
-
-pub(super) fn clone_failed(cause: &str, mark: &Mark) -> Error {
-    let full = ["No space left", "out of space", "not enough free space"].iter().any(|it| cause.contains(it));
-    let code = if full { Code::StorageFull } else { Code::CloneFailed };
-    let text = format!("{cause}; PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
-    Error::new(code, text).member("undo", "nothing was left to undo")
-}
-
-/// What cannot be finished is told, kept as `error`, and not tried again.
-pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let kept = commit::change(edge, node, mark.clone(), &|mark| {
-        mark.phase = Phase::Error;
-        mark.want = Want::Off;
-        mark.doing = None;
-        mark.problem = Some(cause.to_string());
-        Ok(())
-    })
-    .await;
-    // An exec daemon that lets everyone in must not run on.
-    if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
-        let _ = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await;
-    }
-    let id = crate::sandbox::SandboxId::of(mark).to_string();
-    let fate = match kept {
-        Ok(_) => "it is kept as `error` until it expires or is deleted",
-        Err(_) => "it could not be marked as failed, and is looked at again by the next request for it",
-    };
-    Error::new(cause.code(), format!("{}; sandbox {id}: {fate}", cause.detail()))
-        .member("sandboxId", id)
-        .member("undo", fate)
-}
-
-/// Undo on proof: PVE refused a step for good, and a read at this moment
-/// shows our nonce and no commit.
-async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let outcome = match edge.send(guest.config()).await {
-        Err(error) if error.is_missing() => "it was gone already".to_owned(),
-        Err(error) => format!("it could not be read ({error}); the sweep removes it"),
-        Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
-            Reading::Intent(found) if found.nonce == mark.nonce => {
-                match destroy(edge, node, &config, mark).await {
-                    Ok(_) => "the half-made guest is being removed".to_owned(),
-                    Err(error) => {
-                        format!("removing the half-made guest failed ({error}); the sweep removes it")
-                    }
-                }
-            }
-            Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
-            _ => "VMID is not ours any more; it was left alone".to_owned(),
-        },
-    };
-    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
-    let told = told.member("undo", outcome);
-    cause.after().into_iter().fold(told, Error::retry_after)
 }
 
 /// A first wait, then others that grow: often a task takes about a second.

@@ -76,6 +76,9 @@ pub struct Doing {
     /// PVE's name of the snapshot that it is about.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub snapname: String,
+    /// Whether that snapshot has the VM's memory, which PVE starts it with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
     /// Unix seconds.
     pub since: i64,
 }
@@ -234,7 +237,7 @@ fn parse(tag: &str) -> Option<Mark> {
             's' => What::Start,
             _ => continue,
         };
-        doing = Some(Doing { what, snapname: String::new(), since: 0 });
+        doing = Some(Doing { what, snapname: String::new(), memory: false, since: 0 });
     }
     let key = match next()? {
         "0" => None,

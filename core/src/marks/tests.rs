@@ -58,7 +58,7 @@ fn notes(mark: &Mark, existing: &str) -> String {
 proptest! {
     #[test]
     fn tags_survive_pves_three_ways_to_store_them(mark in a_mark(), case in any::<bool>(), order in any::<bool>()) {
-        let written = tags("Web;prod", &mark, mark.expires, 4096);
+        let written = tags("Web;prod", &mark, mark.expires, 4096, false);
         for tag in written.split(';') {
             let fine = |at: usize, it: u8| it.is_ascii_alphanumeric() || it == b'_' || (at > 0 && b"-+.".contains(&it));
             prop_assert!(tag.bytes().enumerate().all(|(at, it)| fine(at, it)), "{}", tag);
@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn tags_stay_within_their_budget(mark in a_mark(), budget in 180_usize..600) {
-        let written = tags("", &mark, mark.expires, budget);
+        let written = tags("", &mark, mark.expires, budget, false);
         prop_assert!(written.len() < budget, "{}", written);
         let read = listed(mark.vmid, &written).unwrap();
         prop_assert!(read.mark.metadata.is_empty() || read.mark.metadata == mark.metadata);
@@ -85,7 +85,7 @@ proptest! {
         let again = notes(&mark, &format!("{}\n", first.trim_end()));
         prop_assert_eq!(&first, &again);
         prop_assert!(again.contains(words.trim()));
-        let head = tags("", &mark, mark.expires, 4096);
+        let head = tags("", &mark, mark.expires, 4096, false);
         match read(mark.vmid, Some(&head), Some(&again)) {
             Reading::Committed(read) => prop_assert_eq!(read, mark),
             other => prop_assert!(false, "{:?}", other),
@@ -95,7 +95,7 @@ proptest! {
     #[test]
     fn marks_of_another_vmid_were_inherited_and_count_for_nothing(mark in a_mark()) {
         let other = vmid(if u32::from(mark.vmid) == 100 { 101 } else { 100 });
-        let (head, text) = (tags("", &mark, mark.expires, 4096), notes(&mark, ""));
+        let (head, text) = (tags("", &mark, mark.expires, 4096, false), notes(&mark, ""));
         prop_assert!(listed(other, &head).is_none());
         prop_assert!(matches!(read(other, Some(&head), Some(&text)), Reading::Foreign));
     }
@@ -107,8 +107,8 @@ proptest! {
 
     #[test]
     fn what_is_ours_is_rewritten_and_what_is_others_stays(mark in a_mark()) {
-        let once = tags("zoo;edge-template;pvelxc_4vcpu_6gb_32gb_v1;prod", &mark, mark.expires, 4096);
-        let twice = tags(&once, &mark, mark.expires, 4096);
+        let once = tags("zoo;edge-template;pvelxc_4vcpu_6gb_32gb_v1;prod", &mark, mark.expires, 4096, false);
+        let twice = tags(&once, &mark, mark.expires, 4096, false);
         prop_assert_eq!(&once, &twice);
         prop_assert!(once.starts_with("zoo;prod;pe1.") && template(&once).is_none());
     }
@@ -152,7 +152,7 @@ fn example() -> Mark {
 fn the_formats() {
     let mark = example();
     assert_eq!(
-        tags("web", &mark, mark.expires, 256),
+        tags("web", &mark, mark.expires, 256, false),
         "web;pe1.prod.200123.NONCE.blue.1764003600.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.INDEX"
             .replace("NONCE", "abusjaiaaebagbaf")
             .replace("INDEX", "aea2qrqaaedwe5ljnrscumibar2gc43lae3q")
@@ -165,7 +165,7 @@ fn the_formats() {
 #[test]
 fn fields_of_a_newer_version_are_kept() {
     let text = notes(&example(), "").replace("\"want\":\"on\"", "\"want\":\"on\",\"colour\":{\"a\":[1]}");
-    let head = tags("", &example(), None, 256);
+    let head = tags("", &example(), None, 256, false);
     let Reading::Committed(mark) = read(vmid(200_123), Some(&head), Some(&text)) else { panic!() };
     assert!(notes(&mark, &text).contains(r#""colour":{"a":[1]}"#));
 }
@@ -174,7 +174,7 @@ fn fields_of_a_newer_version_are_kept() {
 fn a_missing_chunk_is_no_metadata_and_not_half_of_it() {
     let mut mark = example();
     mark.metadata.insert("long".into(), "x".repeat(150));
-    let all = tags("", &mark, mark.expires, 2048);
+    let all = tags("", &mark, mark.expires, 2048, false);
     let less: Vec<&str> = all.split(';').filter(|it| !it.starts_with("pe1m1-")).collect();
     let read = listed(mark.vmid, &less.join(";")).unwrap();
     assert!(!read.complete && read.mark.metadata.is_empty() && read.mark.team == "blue");
@@ -183,7 +183,7 @@ fn a_missing_chunk_is_no_metadata_and_not_half_of_it() {
 #[test]
 fn an_admin_who_empties_the_notes_erases_nothing_that_matters() {
     let mark = example();
-    let head = tags("", &mark, mark.expires, 256);
+    let head = tags("", &mark, mark.expires, 256, false);
     let Reading::Committed(read) = read(mark.vmid, Some(&head), Some("mine now\n")) else { panic!() };
     assert_eq!((&read.team, read.expires, &read.metadata), (&mark.team, mark.expires, &mark.metadata));
     assert!(notes(&read, "mine now\n").contains("mine now"));
@@ -193,9 +193,9 @@ fn an_admin_who_empties_the_notes_erases_nothing_that_matters() {
 fn tags_and_notes_that_contradict_each_other_are_left_alone() {
     let (mark, mut other) = (example(), example());
     other.team = "red".into();
-    let head = tags("", &other, None, 256);
+    let head = tags("", &other, None, 256, false);
     assert!(matches!(read(mark.vmid, Some(&head), Some(&notes(&mark, ""))), Reading::Contradiction));
-    let two = format!("{head};{}", tags("", &mark, None, 256));
+    let two = format!("{head};{}", tags("", &mark, None, 256, false));
     assert!(listed(mark.vmid, &two).is_none());
 }
 

@@ -34,8 +34,10 @@ pub async fn pause<I: Io>(
         ));
     }
     let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
-    if config.is_suspended() {
-        return Ok(Done { did: Did::Nothing, finished: true, keeps: Some(Keeps::Memory) });
+    // One whose suspension came late, after a resume, was not given the time that holds meanwhile.
+    let meant = mark.is_suspension();
+    if config.is_suspended() && (meant || !wake(edge, &node, &mark, deadline).await?) {
+        return Ok(Done { did: Did::Nothing, finished: meant, keeps: Some(Keeps::Memory) });
     }
     let vm = id.kind() == Kind::Qemu && body.keeps != Some(Keeps::Disk);
     let running = (vm || mark.want == Want::Paused) && is_running(edge, &node, &mark).await?;
@@ -70,11 +72,11 @@ async fn suspend<I: Io>(
     mark: &Mark,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let task =
-        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await.map_err(|it| refused(it, mark));
-    let ended = match task {
+    let ended = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await {
         Ok(task) => wait(edge, &task, deadline).await,
-        Err(error) => Some(Err(error.detail().to_owned())),
+        // It may be executed yet: what was written holds then, and what runs till then is asked to pause again.
+        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) => Some(Err(refused(error, mark).detail().to_owned())),
     };
     let why = match ended {
         Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(true),

@@ -270,9 +270,11 @@ impl Guest<'_> {
 
     /// `POST /nodes/{node}/{kind}/{vmid}/template` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/template))
     ///
-    /// Of a container it answers null although a task runs: poll the config.
-    pub fn make_template(&self) -> Call<Value> {
-        self.post("/nodes/{node}/{kind}/{vmid}/template", &[&"template"], &[])
+    /// Of a container it answers null although a task runs: poll the config. A
+    /// VM that is called a template already is refused, but for one `disk` of it.
+    pub fn make_template(&self, disk: Option<&str>) -> Call<Value> {
+        let disk = disk.map(|it| ("disk", it));
+        self.post("/nodes/{node}/{kind}/{vmid}/template", &[&"template"], disk.as_slice())
     }
 
     /// `DELETE /nodes/{node}/{kind}/{vmid}?purge=1` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}))

@@ -139,6 +139,11 @@ impl PveError {
                 || (refusal.errors.is_empty() && refusal.message.contains(parameter))))
     }
 
+    /// `Permission check failed (/, Sys.Modify for modifying tag 'x')`.
+    pub fn restricts_tags(&self) -> bool {
+        self.is_final() && self.text().contains("for modifying tag")
+    }
+
     /// The node did not answer its neighbour.
     pub fn is_node_silent(&self) -> bool {
         matches!(self, Self::Refused(refusal) if (595..=599).contains(&refusal.status))

@@ -118,6 +118,14 @@ impl Pve {
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
     }
 
+    /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Whatever works on a guest; what is seen without `Sys.Audit` is as above.
+    pub fn active_on(&self, node: &str, vmid: impl fmt::Display) -> Call<Vec<Task>> {
+        let query = [("source", "active"), ("vmid", &*vmid.to_string())];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+
     /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
     ///
     /// Work of one kind on a VMID that began at `since` or later, running or over.

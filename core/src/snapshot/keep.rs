@@ -16,7 +16,7 @@ use crate::{
     marks::{Doing, Mark, Want, What},
     nonce::Nonce,
     place::{Place, place},
-    pve::guest::Guest,
+    pve::{guest::Guest, perl},
     read::gone,
     rollback::settled,
     sandbox::{SandboxId, stamp},
@@ -45,6 +45,11 @@ fn nonce_of(snapname: &str, prefix: &str) -> Option<Nonce> {
 /// PVE's name of one of its snapshots.
 pub(crate) fn name(row: &Value) -> &str {
     row.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether PVE has kept a VM's memory with it.
+pub(crate) fn has_memory(row: &Value) -> bool {
+    row.get("vmstate").is_some_and(perl::truthy)
 }
 
 /// The guest that was found.
@@ -105,9 +110,12 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<(Value, bool), Error> {
-    request.check()?;
+    request.check(id.kind())?;
     let found = usable(edge, caller, id).await?;
     free(&found.mark)?;
+    if request.memory && edge.send(guest(edge, &found).status()).await?.status != "running" {
+        return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
+    }
     supported(edge, &found).await?;
     if found.config.parent.is_some() {
         let rows = tidied(edge, &found, deadline).await?;
@@ -124,12 +132,12 @@ pub async fn take<I: Io>(
             return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
         }
         free(mark)?;
-        mark.doing = Some(Doing { what: What::Snapshot, snapname: snapname.clone(), since });
+        mark.doing = Some(Doing { what: What::Snapshot, snapname: snapname.clone(), memory: false, since });
         Ok(())
     })
     .await?;
     let about = json!({"name": request.name, "metadata": request.metadata}).to_string();
-    let task = edge.send(guest(edge, &found).take_snapshot(&snapname, &about, false)).await;
+    let task = edge.send(guest(edge, &found).take_snapshot(&snapname, &about, request.memory)).await;
     let ended = match task {
         Ok(task) => wait(edge, &task, deadline).await,
         // It may be taken yet, with tags that say what they are.
@@ -145,7 +153,14 @@ pub async fn take<I: Io>(
     if let Some(Err(why)) = ended {
         return Err(Error::new(Code::TaskFailed, format!("PVE could not take the snapshot: {why}")));
     }
-    let row = json!({"name": snapname, "description": about});
+    let mut row = json!({"name": snapname, "description": about, "vmstate": request.memory});
+    // One that stops at this moment is taken without any.
+    if request.memory
+        && let Ok(Value::Array(rows)) = edge.send(guest(edge, &found).snapshots()).await
+        && let Some(taken) = rows.into_iter().find(|it| name(it) == snapname)
+    {
+        row = taken;
+    }
     Ok((shown(&row, if ended.is_some() { "ready" } else { "pending" }), ended.is_some()))
 }
 
@@ -186,6 +201,7 @@ fn shown(row: &Value, status: &str) -> Value {
         "status": status,
         "name": of("name"),
         "metadata": metadata,
+        "memory": has_memory(row),
         "createdAt": born(name(row)).map(stamp),
     })
 }

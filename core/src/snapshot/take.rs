@@ -1,12 +1,11 @@
 //! Taking a snapshot, step by step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{
-    Snapshot, SourceId, Status,
+    Snapshot, SnapshotRequest, SourceId, Status,
     keep::{self, PASSING},
 };
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Notes, OnExpiry, Phase, Reading, Role, Sizes, TakenFrom, Want},
     nonce::Nonce,
-    place::{Place, place},
+    place::{LATE_SECONDS, Place, place},
     preset::{PresetId, Provider, SnapshotId},
     pve::{
         config::Config,
@@ -26,7 +25,6 @@ use crate::{
         task::Upid,
     },
     read::gone,
-    request::{Metadata, name_errors},
     rollback::settled,
     sandbox::SandboxId,
     vmid::Vmid,
@@ -42,42 +40,6 @@ const OUTLAST_SECONDS: i64 = 3600;
 /// How long PVE may take for its own snapshot, before anything is copied.
 const SNAPSHOT: Duration = Duration::from_secs(20);
 
-/// `POST …/snapshots`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct SnapshotRequest {
-    /// What its owner calls it.
-    pub name: Option<String>,
-    /// The owner's.
-    pub metadata: BTreeMap<String, String>,
-    /// It stays on the sandbox, to roll it back to.
-    pub keep: bool,
-    /// Makes it the next version of a preset; admins only.
-    pub promote: Option<Promote>,
-}
-
-impl SnapshotRequest {
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
-        if self.keep && self.promote.is_some() {
-            let text = "what stays on its sandbox is no preset: promote without it";
-            errors.push(("keep".to_owned(), text.to_owned()));
-        }
-        if !errors.is_empty() {
-            return Err(Error::fields(errors));
-        }
-        Metadata::check(&self.metadata)
-    }
-}
-
-/// Which preset.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Promote {
-    /// Of which it is the next version.
-    pub preset: PresetId,
-}
-
 /// Takes a snapshot; the sandbox runs on. Returns when it is ready or `deadline` has passed.
 pub async fn take<I: Io>(
     edge: &Edge<'_, I>,
@@ -86,7 +48,7 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    request.check()?;
+    request.check(id.kind())?;
     if request.promote.is_some() && !caller.admin {
         return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
     }
@@ -345,11 +307,17 @@ pub async fn advance<I: Io>(
             }
             let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
             match reading {
-                // Its disks are being made base volumes.
-                Reading::Committed(_) if config.template == Some(true) => {}
+                // Its disks are being made base volumes; where that was given up, once more.
+                Reading::Committed(now) if config.template == Some(true) => {
+                    let since = now.doing.as_ref().map_or(0, |it| it.since);
+                    if edge.now().unix_timestamp() - since >= LATE_SECONDS {
+                        let disk = config.boot_disk().map(|(name, _)| name);
+                        let _ = edge.send(guest.make_template(disk)).await;
+                    }
+                }
                 Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     // It answers null, and works on.
-                    let _ = edge.send(guest.make_template()).await;
+                    let _ = edge.send(guest.make_template(None)).await;
                 }
                 Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     if let Err(commit::Failure::Final(error)) =

@@ -43,6 +43,25 @@ impl Config {
         self.options.remove(key);
     }
 
+    /// Waits for a start, unless it is so already [pve-guest-common `AbstractConfig.pm` cleanup_pending].
+    pub(crate) fn pend(&mut self, key: &str, value: Option<String>) {
+        if self.options.get(key) == value.as_ref() {
+            self.pending.remove(key);
+        } else {
+            self.pending.insert(key.into(), value);
+        }
+    }
+
+    /// What a start does first, that of a suspended VM too.
+    pub(crate) fn apply_pending(&mut self) {
+        for (key, value) in std::mem::take(&mut self.pending) {
+            match value {
+                Some(value) => self.set(&key, value),
+                None => self.unset(&key),
+            }
+        }
+    }
+
     /// What an API read returns: a container's description has one newline
     /// at its end, however many were written [pve-container `LXC/Config.pm`];
     /// a VM's has no white space there [qemu-server `QemuServer.pm` parse_vm_config].

@@ -226,7 +226,7 @@ fn apply(sim: &mut Sim, vmid: u32, settings: &BTreeMap<&String, &String>, delete
     for key in delete {
         match *key {
             "description" => guest.config.description = None,
-            key if running && !hot(key) => drop(guest.config.pending.insert(key.into(), None)),
+            key if running && !hot(key) => guest.config.pend(key, None),
             key => guest.config.unset(key),
         }
     }
@@ -247,7 +247,7 @@ fn apply(sim: &mut Sim, vmid: u32, settings: &BTreeMap<&String, &String>, delete
             }
         };
         if running && !hot(key) {
-            guest.config.pending.insert((*key).clone(), Some(value));
+            guest.config.pend(key, Some(value));
         } else {
             guest.config.set(key, value);
         }

@@ -140,6 +140,11 @@ impl Guest {
         self.config.lock() == Some("suspended")
     }
 
+    /// The number of the memory that a snapshot keeps.
+    pub fn memory_of(&self, snapname: &str) -> Option<u64> {
+        self.saved.get(snapname).map(|run| run.memory)
+    }
+
     /// The run, unless its processors stand still.
     pub(crate) fn awake(&self) -> Option<&Run> {
         self.run.as_ref().filter(|run| !run.paused)
@@ -157,12 +162,7 @@ impl Sim {
         let now = self.now;
         let Some(guest) = self.guests.get_mut(&vmid) else { return };
         let boot = if guest.kind == Kind::Lxc { self.setup.boot } else { self.setup.vm_boot };
-        for (key, value) in std::mem::take(&mut guest.config.pending) {
-            match value {
-                Some(value) => guest.config.set(&key, value),
-                None => guest.config.unset(&key),
-            }
-        }
+        guest.config.apply_pending();
         let token = token_at_start(guest);
         let address = address(guest);
         self.sequence += 1;

@@ -9,6 +9,9 @@ use super::{
     wire::Call,
 };
 
+/// What a VM's memory must find as it was.
+const SIZES: [&str; 3] = ["cores", "memory", "sockets"];
+
 /// `POST …/status/start`; a guest that is not there fails in the worker, a VM
 /// that runs does too.
 pub(crate) fn start(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
@@ -120,6 +123,12 @@ fn refusal(sim: &Sim, upid: &str, vmid: u32, work: &Work) -> Option<String> {
         _ if !tolerated && lock.is_some() => limits::locked(guest),
         Work::Start if guest.kind == Kind::Qemu && guest.run.is_some() => {
             Some(format!("VM {vmid} already running"))
+        }
+        // What is pending is applied before the memory is read, which is then of another machine.
+        Work::Start
+            if lock == Some("suspended") && SIZES.iter().any(|it| guest.config.pending.contains_key(*it)) =>
+        {
+            Some("start failed: QEMU exited with code 1".into())
         }
         _ => None,
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Config, Kind, Sim, StorageKind, config_api, limits, power,
+    Config, Kind, Sim, StorageKind, config_api, limits, power, qemu,
     reply::{Answer, Fail},
     storage::{self, Feature},
     tasks::Work,
@@ -156,6 +156,9 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
             }
             known(&guest.config, &name)?;
             newest(sim, vmid, &name)?;
+            if let Some(state) = guest.config.snapshots[&name].get("snapstate") {
+                return Err(format!("unable to rollback to incomplete snapshot (snapstate = {state})"));
+            }
             free()?;
             sim.halt(vmid);
             ("rollback", Work::RolledBack { name, start })
@@ -177,29 +180,25 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
 }
 
 fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> {
+    let failure = matches!(work, Work::Snapshotted).then(|| sim.failure(&sim.tasks[upid].kind.clone()));
     let guest = sim.guests.get_mut(&vmid).ok_or("CT is gone")?;
     guest.config.unset("lock");
     match work {
-        Work::RemovedSnapshot { name } => {
-            let gone = guest.config.snapshots.remove(&name).unwrap_or_default();
-            guest.saved.remove(&name);
-            // Whose parent it was, now has its parent.
-            let Config { options, snapshots, .. } = &mut guest.config;
-            for options in snapshots.values_mut().map(|it| &mut it.options).chain([options]) {
-                if options.get("parent") == Some(&name) {
-                    options.remove("parent");
-                    options.extend(gone.get("parent").map(|it| ("parent".to_owned(), it.to_owned())));
-                }
+        Work::Snapshotted => {
+            let prepared =
+                guest.config.snapshots.iter().find(|(_, it)| it.get("snapstate") == Some("prepare"));
+            let name = prepared.map(|(name, _)| name.clone()).unwrap_or_default();
+            if let Some(text) = failure.flatten() {
+                // What was made of it goes before the task ends.
+                forget(sim, vmid, &name);
+                return Err(text);
             }
-            if let Some(state) = gone.get("vmstate") {
-                sim.volumes.remove(state);
+            if let Some(section) = guest.config.snapshots.get_mut(&name) {
+                section.unset("snapstate");
             }
-            for volid in storage::volumes(&guest.config.options).into_values() {
-                if let Some(volume) = sim.volumes.get_mut(&volid) {
-                    volume.snapshots.retain(|snapshot| *snapshot != name);
-                }
-            }
+            guest.config.set("parent", name);
         }
+        Work::RemovedSnapshot { name } => forget(sim, vmid, &name),
         Work::RolledBack { name, start } => {
             let mut old = guest.config.snapshots.get(&name).cloned().unwrap_or_default();
             old.unset("snaptime");
@@ -209,17 +208,44 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
                 old.unset(key);
             }
             guest.config.options = old.options;
+            guest.config.pending.clear();
             guest.run = None;
             if guest.saved.contains_key(&name) {
-                sim.recall(vmid, &name);
-            } else if start {
+                // The config is written and bare of locks; the file lock is held until the memory is back.
+                sim.flocks.insert(vmid, upid.to_owned());
+                sim.then(sim.setup.start_secs, upid, vmid, qemu::Work::Recall { name }.into());
+                return Ok(());
+            }
+            if start {
                 sim.boot(vmid);
             }
         }
-        _ => guest.config.snapshots.values_mut().for_each(|it| it.unset("snapstate")),
+        _ => {}
     }
     sim.end(upid, "OK");
     Ok(())
+}
+
+/// Nothing is left of a snapshot; whose parent it was, now has its parent.
+fn forget(sim: &mut Sim, vmid: u32, name: &str) {
+    let Some(guest) = sim.guests.get_mut(&vmid) else { return };
+    let gone = guest.config.snapshots.remove(name).unwrap_or_default();
+    guest.saved.remove(name);
+    let Config { options, snapshots, .. } = &mut guest.config;
+    for options in snapshots.values_mut().map(|it| &mut it.options).chain([options]) {
+        if options.get("parent").is_some_and(|it| it == name) {
+            options.remove("parent");
+            options.extend(gone.get("parent").map(|it| ("parent".to_owned(), it.to_owned())));
+        }
+    }
+    if let Some(state) = gone.get("vmstate") {
+        sim.volumes.remove(state);
+    }
+    for volid in storage::volumes(&guest.config.options).into_values() {
+        if let Some(volume) = sim.volumes.get_mut(&volid) {
+            volume.snapshots.retain(|snapshot| snapshot != name);
+        }
+    }
 }
 
 fn add(sim: &mut Sim, vmid: u32, name: &str, description: Option<String>) {
@@ -229,7 +255,6 @@ fn add(sim: &mut Sim, vmid: u32, name: &str, description: Option<String>) {
     section.unset("lock");
     section.set("snaptime", now.to_string());
     section.set("snapstate", "prepare");
-    guest.config.set("parent", name);
     guest.config.snapshots.insert(name.into(), section);
     for volid in storage::volumes(&guest.config.options).into_values() {
         if let Some(volume) = sim.volumes.get_mut(&volid) {

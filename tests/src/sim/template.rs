@@ -17,18 +17,19 @@ pub(crate) fn convert(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> An
     let vmid = call.vmid();
     sim.named(call)?;
     if call.kind() == Kind::Qemu {
-        possible(sim.named(call)?).map_err(Fail::die)?;
+        possible(sim.named(call)?, call.get("disk").is_some()).map_err(Fail::die)?;
         return Ok(power::fork(sim, call, "template", Work::Template));
     }
     sim.wait_flock(vmid, arrived)?;
-    possible(sim.named(call)?).map_err(Fail::die)?;
+    possible(sim.named(call)?, false).map_err(Fail::die)?;
     let upid = sim.fork(call.node(), "vztemplate", &vmid.to_string(), &call.token);
     sim.flocks.insert(vmid, upid.clone());
     sim.after(time::Duration::ZERO, Step::Work { upid, vmid, work: Work::Template });
     Ok(Value::Null)
 }
 
-fn possible(guest: &Guest) -> Result<(), String> {
+/// A VM that is a template already may be asked for one more of its disks.
+fn possible(guest: &Guest, disk: bool) -> Result<(), String> {
     if let Some(text) = limits::locked(guest) {
         return Err(text);
     }
@@ -36,7 +37,7 @@ fn possible(guest: &Guest) -> Result<(), String> {
     if !guest.config.snapshots.is_empty() {
         return Err(format!("unable to create template, because {noun} contains snapshots"));
     }
-    if guest.config.is("template") {
+    if guest.config.is("template") && !disk {
         return Err("you can't convert a template to a template".into());
     }
     match (guest.run.is_some(), guest.kind) {
@@ -50,7 +51,7 @@ fn possible(guest: &Guest) -> Result<(), String> {
 pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
     let Some(guest) = sim.guests.get(&vmid) else { return sim.end(upid, "CT is gone") };
     let kind = guest.kind;
-    if let (Kind::Qemu, Work::Template, Err(text)) = (kind, work, possible(guest)) {
+    if let (Kind::Qemu, Work::Template, Err(text)) = (kind, work, possible(guest, true)) {
         return sim.end(upid, &text);
     }
     let volumes = storage::volumes(&guest.config.options);

@@ -12,6 +12,8 @@ use crate::{
     truth::{assert_honest, mark},
 };
 
+/// The value of a variable, which PVE never has in clear.
+pub(super) const HIDDEN: &str = "s3cr3t-in-a-world";
 /// What each sandbox is given, and promised again by an extend.
 const TTL: u64 = 36_000;
 
@@ -35,7 +37,7 @@ impl Actor {
         for _ in 0..8 {
             let pause = Duration::from_millis(self.dice.below(3000));
             self.stage.world.io().sleep(pause).await;
-            match (self.dice.below(15), self.any_id()) {
+            match (self.dice.below(18), self.any_id()) {
                 (0..=2, _) | (_, None) => self.create().await,
                 (3, Some(id)) => self.get(&id).await,
                 (4, _) => self.list().await,
@@ -45,7 +47,9 @@ impl Actor {
                 (8 | 9, Some(id)) => self.power(&id).await,
                 (10 | 11, Some(id)) => self.delete(&id).await,
                 (12, Some(id)) => self.keep(&id).await,
-                (13, Some(id)) => self.roll_back(&id).await,
+                (13 | 14, Some(id)) => self.roll_back(&id).await,
+                (15, Some(id)) => self.snapshot(&id).await,
+                (16, _) => self.template().await,
                 (_, Some(_)) => drop(self.ask(Ask::post("/api/gc", json!({})).by("ops")).await),
             }
         }
@@ -71,10 +75,13 @@ impl Actor {
     }
 
     async fn create(&mut self) {
-        let mut ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": TTL}));
         let keyed = self.dice.below(3) > 0;
+        let key = self.dice.below(3);
+        // One key, one body.
+        let env = if key == 0 { json!({"HIDDEN": HIDDEN}) } else { json!({}) };
+        let mut ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": TTL, "env": env}));
         if keyed {
-            ask = ask.header("idempotency-key", format!("shared-{}", self.dice.below(3)));
+            ask = ask.header("idempotency-key", format!("shared-{key}"));
         }
         for _ in 0..4 {
             let answer = self.ask(ask.clone()).await;
@@ -182,15 +189,60 @@ impl Actor {
         self.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), body)).await;
     }
 
+    /// With a VM's memory, now and then; of a container that is refused.
     async fn keep(&mut self, id: &str) {
-        self.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"keep": true}))).await;
+        let body = json!({"keep": true, "memory": self.dice.below(2) == 0});
+        self.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), body)).await;
+    }
+
+    /// A template of it, which whoever hears of it believes to be there.
+    async fn snapshot(&mut self, id: &str) {
+        let ask = Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({}));
+        let Some(answer) = self.ask(ask.header("prefer", "wait=20")).await else { return };
+        if answer.status < 300 {
+            let id = answer.json()["snapshotId"].as_str().expect("an id").to_owned();
+            self.book.borrow_mut().templates.entry(id).or_default().ready |= answer.status == 201;
+        }
+    }
+
+    /// One of those is looked at, made use of, or deleted.
+    async fn template(&mut self) {
+        let id = {
+            let book = self.book.borrow();
+            let ids: Vec<&String> =
+                book.templates.iter().filter(|(_, it)| !it.ending).map(|it| it.0).collect();
+            match ids.get(self.dice.below(ids.len().max(1) as u64) as usize) {
+                Some(id) => (*id).clone(),
+                None => return,
+            }
+        };
+        match self.dice.below(3) {
+            0 => {
+                let answer =
+                    self.ask(Ask::get(format!("/api/snapshots/{id}")).header("prefer", "wait=5")).await;
+                let ready = answer.is_some_and(|it| it.json()["status"] == "ready");
+                self.book.borrow_mut().templates.entry(id).or_default().ready |= ready;
+            }
+            1 => {
+                let body = json!({"ttlSeconds": TTL, "snapshotId": id});
+                if let Some(answer) = self.ask(Ask::post("/api/sandboxes", body)).await {
+                    self.believe(&answer);
+                }
+            }
+            _ => {
+                self.book.borrow_mut().templates.entry(id.clone()).or_default().ending = true;
+                self.ask(Ask::delete(format!("/api/snapshots/{id}"))).await;
+            }
+        }
     }
 
     /// To any that it keeps; its time and its metadata do not go back.
     async fn roll_back(&mut self, id: &str) {
         let Some(all) = self.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots"))).await else { return };
         let all = all.json();
-        let Some(snapshot) = all["items"][0]["snapshotId"].as_str() else { return };
+        let many = all["items"].as_array().map_or(0, Vec::len);
+        let nth = self.dice.below(many.max(1) as u64) as usize;
+        let Some(snapshot) = all["items"][nth]["snapshotId"].as_str() else { return };
         let body = json!({"snapshot": snapshot});
         let answer = self.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), body)).await;
         if let Some(answer) = answer.filter(|it| it.status == 200) {
@@ -204,6 +256,27 @@ impl Actor {
         if answer.is_some_and(|it| it.status == 204) {
             self.book.borrow_mut().entry(id).gone = true;
         }
+    }
+}
+
+/// Half-made templates are finished or given up, and none of them is nobody's.
+fn look_at_templates(stage: &Stage, book: &RefCell<Book>) {
+    for _ in 0..9 {
+        stage.world.advance(time::Duration::seconds(100));
+        let swept = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        assert_eq!(swept.status, 200, "{swept:?}");
+    }
+    stage.world.settle();
+    let sim = stage.world.sim();
+    for guest in sim.guests().filter(|it| (100_000..200_000).contains(&it.vmid)) {
+        let told = || guest.config.text();
+        assert!(guest.config.is("template") && mark(guest).is_some(), "{}: {}", guest.vmid, told());
+        assert!(guest.config.get("env").is_none(), "{}: {}", guest.vmid, told());
+    }
+    for (id, entry) in &book.borrow().templates {
+        let there = sim.guest(crate::stage::vmid_of(id)).and_then(mark);
+        let there = there.is_some_and(|it| id.contains(&it.nonce.to_string()));
+        assert!(entry.ending || !entry.ready || there, "{id} is lost");
     }
 }
 
@@ -225,6 +298,7 @@ pub(super) fn look_back(stage: &Stage, book: &RefCell<Book>) {
             assert_eq!(answer.status, 404, "{id}: {answer:?}");
         }
     }
+    look_at_templates(stage, book);
     let sim = stage.world.sim();
     let ours = sim.guests().filter(|it| (200_000..=200_011).contains(&it.vmid) && it.vmid != 200_001);
     for guest in ours {

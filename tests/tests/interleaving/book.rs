@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pve_edge_tests::{sim::Sim, world::Seen};
 
+use super::actor::HIDDEN;
 use crate::{
     stage::{TEMPLATE, vmid_of},
     truth::committed,
@@ -26,9 +27,19 @@ pub(super) struct Entry {
     pub(super) counts: BTreeMap<String, u64>,
 }
 
+/// One snapshot of a sandbox that somebody was told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Template {
+    /// Somebody was told that sandboxes can be made from it.
+    pub(super) ready: bool,
+    /// Somebody has asked for its end.
+    pub(super) ending: bool,
+}
+
 /// All that clients were told.
 pub(super) struct Book {
     pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) templates: BTreeMap<String, Template>,
     neighbours: BTreeMap<u32, String>,
 }
 
@@ -36,6 +47,7 @@ impl Book {
     pub(super) fn new(sim: &Sim) -> Self {
         Self {
             entries: BTreeMap::new(),
+            templates: BTreeMap::new(),
             neighbours: snapshot(sim, &sim.guests().map(|it| it.vmid).collect()),
         }
     }
@@ -70,6 +82,12 @@ impl Book {
             }
         }
         self.check_keys(sim, &told());
+        let shown = sim.guests().find(|it| it.config.text().contains(HIDDEN));
+        assert!(
+            shown.is_none() && !(seen.path.starts_with("/api2/json") && seen.body.contains(HIDDEN)),
+            "{}",
+            told()
+        );
         let twice =
             sim.executions().iter().find(|((_, command), many)| command.contains("once-") && **many > 1);
         assert_eq!(twice, None, "{}", told());

@@ -1,7 +1,10 @@
 //! What the client does next, and what must be true in the end.
 
-use pve_edge_core::marks::{self, Mark, Want, What};
-use pve_edge_tests::{sim::Kind, world::Fault};
+use pve_edge_core::marks::{self, Mark, Role, Want, What};
+use pve_edge_tests::{
+    sim::{Kind, Task},
+    world::Fault,
+};
 
 use super::{CREATE, before::Neighbours};
 use crate::{
@@ -23,9 +26,6 @@ pub(super) struct Scene<'a> {
     pub(super) told: &'a str,
 }
 
-/// What is done and looked at.
-pub(super) type Case = fn(&Scene<'_>);
-
 /// What the exec matrix runs.
 pub(super) const COMMAND: &str = "deploy --once";
 
@@ -40,6 +40,25 @@ pub(super) fn created_with_a_key(scene: &Scene<'_>) {
     stage.world.settle();
     scene.assert_only(&[vmid_of(&id)]);
     scene.assert_runs(&id);
+}
+
+/// The value of a variable that a sandbox is created with.
+pub(super) const HIDDEN: &str = "s3cr3t-in-the-matrix";
+
+/// As any other; commands and a file have its variable, and PVE has it nowhere in clear.
+pub(super) fn created_with_env(scene: &Scene<'_>, ask: &Ask) {
+    let Scene { stage, told, .. } = scene;
+    let id = stage.world.run(client::create((*stage).clone(), ask.clone())).id();
+    stage.world.settle();
+    scene.assert_only(&[vmid_of(&id)]);
+    scene.assert_runs(&id);
+    assert_eq!(stage.ask(Ask::exec(&id, COMMAND)).status, 200, "{told}");
+    let sim = stage.world.sim();
+    let ran = |what: &str| sim.executions().keys().any(|(_, it)| it.contains(HIDDEN) && it.contains(what));
+    assert!(ran(COMMAND) && ran("/etc/pve-edge/env"), "{told}\n{}", stage.told());
+    for guest in sim.guests() {
+        assert!(!guest.config.text().contains(HIDDEN), "{told}: {}", guest.config.text());
+    }
 }
 
 /// Without a key nobody asks again: at most one, and what is left carries our intent.
@@ -123,11 +142,49 @@ pub(super) fn kept_a_snapshot(scene: &Scene<'_>) {
     let sim = stage.world.sim();
     let config = &sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{told}")).config;
     assert!((1..=2).contains(&config.snapshots.len()), "{told}: {}", config.text());
+    assert!(config.snapshots.values().all(|it| it.get("snapstate").is_none()), "{told}: {}", config.text());
     for section in config.snapshots.values() {
         let tagged = marks::tagged(kept.vmid, section.get("tags").unwrap_or_default());
         assert_eq!(tagged, Some(What::Snapshot), "{told}: {}", config.text());
     }
     assert_eq!(marks::tagged(kept.vmid, config.get("tags").unwrap_or_default()), None, "{told}");
+    scene.assert_runs(id);
+}
+
+/// Whoever died: the sandbox is as it was, and the sweep has left nothing half made.
+pub(super) fn made_a_template(scene: &Scene<'_>) {
+    let Scene { stage, told, id, first, .. } = scene;
+    let made = first.filter(|it| it.status == 201).map(|it| it.json()["snapshotId"].clone());
+    for _ in 0..9 {
+        stage.world.advance(time::Duration::seconds(100));
+        stage.ask(Ask::post("/api/gc", serde_json::json!({})).by("ops"));
+    }
+    stage.world.settle();
+    let kept = scene.kept();
+    assert_eq!((&kept.doing, kept.want), (&None, Want::On), "{told}\n{}", stage.told());
+    let own = vmid_of(id);
+    let templates: Vec<u32> = scene.neighbours.new_ones(stage).into_iter().filter(|it| *it != own).collect();
+    let sim = stage.world.sim();
+    for vmid in &templates {
+        let guest = sim.guest(*vmid).unwrap_or_else(|| panic!("{told}"));
+        let ours = committed(guest).is_some_and(|it| it.role == Role::Template && it.want == Want::On);
+        assert!(ours && guest.config.is("template"), "{told}: {}\n{}", guest.config.text(), stage.told());
+        assert!(guest.config.get("env").is_none() && guest.config.is("protection"), "{told}");
+    }
+    let told_ready = made.as_ref().and_then(|it| it.as_str()).map(vmid_of);
+    assert!(told_ready.is_none_or(|it| templates.contains(&it)), "{told}: {templates:?}\n{}", stage.told());
+    drop(sim);
+    // What is left of PVE's own snapshot goes with the next that is taken.
+    let ask = Ask::post(format!("/api/sandboxes/{id}/snapshots"), serde_json::json!({"keep": true}));
+    stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 201));
+    let sim = stage.world.sim();
+    let snapshots = sim.guest(own).map(|it| it.config.snapshots.keys().cloned().collect::<Vec<_>>());
+    assert!(
+        snapshots.is_some_and(|it| it.len() == 1 && it[0].starts_with("kept")),
+        "{told}\n{}",
+        stage.told()
+    );
+    drop(sim);
     scene.assert_runs(id);
 }
 
@@ -137,7 +194,8 @@ pub(super) fn rolled_back(scene: &Scene<'_>) {
     let Scene { stage, told, id, first, .. } = scene;
     let rollbacks = || {
         let sim = stage.world.sim();
-        sim.tasks().iter().filter(|it| it.kind == "vzrollback" && it.exit.as_deref() == Some("OK")).count()
+        let done = |it: &&&Task| it.kind.ends_with("rollback") && it.exit.as_deref() == Some("OK");
+        sim.tasks().iter().filter(done).count()
     };
     if first.is_some_and(|it| it.status == 200) {
         assert_eq!(rollbacks(), 1, "{told}: 200 and not so\n{}", stage.told());
@@ -164,6 +222,10 @@ pub(super) fn rolled_back(scene: &Scene<'_>) {
     let listed = listed.unwrap_or_else(|| panic!("{told}: {}", config.text())).mark;
     assert_eq!((listed.doing, listed.expires, listed.name), (None, kept.expires, kept.name), "{told}");
     assert!(config.is("protection"), "{told}: {}", config.text());
+    let guest = sim.guest(vmid_of(id)).unwrap_or_else(|| panic!("{told}"));
+    if let Some(memory) = guest.memory_of(&snapshot) {
+        assert_eq!(guest.run.as_ref().map(|it| it.memory), Some(memory), "{told}\n{}", stage.told());
+    }
     drop(sim);
     scene.assert_runs(id);
 }
@@ -209,13 +271,13 @@ impl Scene<'_> {
         }
     }
 
-    fn until_200(&self, ask: Ask) {
+    pub(super) fn until_200(&self, ask: Ask) {
         self.stage.world.run(client::repeat(self.stage.clone(), ask, |it| it.status == 200));
         self.stage.world.settle();
     }
 
     /// What the sandbox's own guest says.
-    fn kept(&self) -> Mark {
+    pub(super) fn kept(&self) -> Mark {
         let sim = self.stage.world.sim();
         let kept = sim.guest(vmid_of(self.id)).and_then(committed);
         kept.unwrap_or_else(|| panic!("{}: it is gone\n{}", self.told, self.stage.told()))
@@ -227,7 +289,7 @@ impl Scene<'_> {
         assert_eq!(new, vmids, "{}\n{}", self.told, self.stage.told());
     }
 
-    fn assert_runs(&self, id: &str) {
+    pub(super) fn assert_runs(&self, id: &str) {
         let sim = self.stage.world.sim();
         let all = all_committed(&sim);
         let mine: Vec<_> = all.iter().filter(|it| id.contains(&it.nonce.to_string())).collect();

@@ -9,7 +9,7 @@ use pve_edge_tests::{
 use serde_json::json;
 use time::Duration;
 
-use crate::stage::{Ask, Stage, sim_of};
+use crate::stage::{Ask, Stage, sim_of, vmid_of};
 
 /// Guests of others, as they were.
 pub(super) struct Neighbours(BTreeMap<u32, String>);
@@ -94,14 +94,29 @@ pub(super) fn long_running(stage: &Stage) -> String {
     id
 }
 
+/// One that was stopped or paused a while ago, and the number of the memory that it had.
+pub(super) fn switched(stage: &Stage, action: &str) -> (String, Option<u64>) {
+    let id = running(stage);
+    let memory = stage.world.sim().guest(vmid_of(&id)).and_then(|it| it.run.as_ref()).map(|run| run.memory);
+    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), json!({})));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.world.advance(Duration::minutes(20));
+    (id, memory)
+}
+
 /// A sandbox that was given a new name, metadata and a longer life since it was
-/// given a snapshot, when it was about to expire.
-pub(super) fn kept(stage: &Stage) -> (String, String) {
+/// given a snapshot, when it was about to expire; one with memory has another by now.
+pub(super) fn kept(stage: &Stage, memory: bool) -> (String, String) {
     let id = running(stage);
     let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
     assert_eq!(stage.ask(Ask::extend(&id, 300)).status, 200);
-    let kept = stage.ask(Ask::post(at("/snapshots"), json!({"keep": true})));
+    let kept = stage.ask(Ask::post(at("/snapshots"), json!({"keep": true, "memory": memory})));
     assert_eq!(kept.status, 201, "{kept:?}");
+    if memory {
+        for action in ["/stop", "/start"] {
+            assert_eq!(stage.ask(Ask::post(at(action), json!({}))).status, 200);
+        }
+    }
     assert_eq!(stage.ask(Ask::extend(&id, 36_000)).status, 200);
     let newer = json!({"name": "newer", "metadata": {"later": "1"}});
     assert_eq!(stage.ask(Ask::patch(at(""), newer)).status, 200);

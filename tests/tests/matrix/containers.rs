@@ -153,6 +153,7 @@ fn exec() {
 fn keep() {
     super::keep(
         Kind::Lxc,
+        false,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/feature
@@ -169,6 +170,7 @@ fn keep() {
 fn rollback() {
     super::rollback(
         Kind::Lxc,
+        false,
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/config
@@ -188,6 +190,142 @@ fn rollback() {
         POST exec
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn create_with_env() {
+    super::create_with_env(
+        Kind::Lxc,
+        expect![[r#"
+        GET cluster/resources
+        GET nodes/pve1/lxc/TEMPLATE/config
+        POST nodes/pve1/lxc/TEMPLATE/clone
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        GET cluster/resources
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/status/start
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        POST exec"#]],
+    );
+}
+
+#[test]
+fn snapshot() {
+    super::snapshot(
+        Kind::Lxc,
+        expect![[r#"
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/feature
+            GET cluster/resources
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/snapshot
+            GET nodes/pve1/tasks/UPID/status
+            POST nodes/pve1/lxc/VMID/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/template
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            DELETE nodes/pve1/lxc/VMID/snapshot/edgeabuvlqcolxxe3vqp"#]],
+    );
+}
+
+#[test]
+fn stop() {
+    super::power(
+        Kind::Lxc,
+        "stop",
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/status/shutdown
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn start() {
+    super::power(
+        Kind::Lxc,
+        "start",
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST nodes/pve1/lxc/VMID/status/start
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn pause() {
+    super::power(
+        Kind::Lxc,
+        "pause",
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/status/shutdown
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn resume() {
+    super::power(
+        Kind::Lxc,
+        "resume",
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/config
+        PUT nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current
+        POST nodes/pve1/lxc/VMID/status/start
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        GET nodes/pve1/lxc/VMID/config
+        GET nodes/pve1/lxc/VMID/status/current"#]],
+    );
+}
+
+#[test]
+fn reboot() {
+    super::power(
+        Kind::Lxc,
+        "reboot",
+        expect![[r#"
+        GET nodes/pve1/lxc/VMID/config
+        POST nodes/pve1/lxc/VMID/status/reboot
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve1/tasks/UPID/status
+        POST exec
+        POST exec
         GET nodes/pve1/lxc/VMID/config
         GET nodes/pve1/lxc/VMID/status/current"#]],
     );

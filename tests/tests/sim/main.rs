@@ -5,6 +5,7 @@ mod clone;
 mod config;
 mod destroy;
 mod execd;
+mod memory;
 mod reads;
 mod schema;
 mod server;

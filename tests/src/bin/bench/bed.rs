@@ -134,7 +134,7 @@ fn tags(count: u32) -> Vec<String> {
             "snapshot": "pvelxc_1vcpu_1gb_8gb_v2", "metadata": {"branch": "main", "issue": "12345"},
         }))
         .expect("a mark");
-        marks::tags("", &mark, mark.expires, 256)
+        marks::tags("", &mark, mark.expires, 256, false)
     });
     tags.collect()
 }

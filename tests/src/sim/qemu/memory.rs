@@ -75,6 +75,16 @@ pub(super) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: Work) {
     }
 }
 
+/// A rollback's last step: what fails here leaves the disk and the config as
+/// they were then, and the VM off [pve-guest-common `AbstractConfig.pm` snapshot_rollback].
+pub(super) fn recalled(sim: &mut Sim, upid: &str, vmid: u32, name: &str) {
+    if let Some(text) = sim.failure(&sim.tasks[upid].kind.clone()) {
+        return sim.end(upid, &text);
+    }
+    sim.recall(vmid, name);
+    sim.end(upid, "OK");
+}
+
 impl Sim {
     /// Halts or resumes the processors, as from the console of QEMU.
     pub fn set_paused(&mut self, vmid: u32, paused: bool) {
@@ -112,6 +122,9 @@ impl Sim {
     pub(crate) fn restore(&mut self, vmid: u32, name: &str) {
         self.recall(vmid, name);
         self.forget_memory(vmid);
+        if let Some(guest) = self.guests.get_mut(&vmid) {
+            guest.config.apply_pending();
+        }
     }
 
     /// Memory comes back from a snapshot, or from a suspension.

@@ -33,6 +33,10 @@ pub(crate) enum Work {
     Suspended {
         storage: String,
     },
+    /// The start from a snapshot's memory, which a rollback ends with.
+    Recall {
+        name: String,
+    },
     Resize(resize::Asked),
 }
 
@@ -53,6 +57,7 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: Work) {
         Work::Fill { newid } => clone::fill(sim, upid, vmid, newid),
         Work::Cloned { newid } => clone::finish(sim, upid, vmid, newid),
         Work::Resize(asked) => resize::work(sim, upid, vmid, &asked),
+        Work::Recall { name } => memory::recalled(sim, upid, vmid, &name),
         other => memory::work(sim, upid, vmid, other),
     }
 }

@@ -1,0 +1,84 @@
+//! What becomes of a creation that cannot be finished.
+
+use crate::{
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{self, Mark, Phase, Reading, Want},
+    remove::destroy,
+    sandbox::SandboxId,
+};
+
+pub(super) fn clone_failed(cause: &str, mark: &Mark) -> Error {
+    let full = ["No space left", "out of space", "not enough free space"].iter().any(|it| cause.contains(it));
+    let code = if full { Code::StorageFull } else { Code::CloneFailed };
+    let text = format!("{cause}; PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
+    Error::new(code, text).member("undo", "nothing was left to undo")
+}
+
+pub(super) fn outdone(vmid: u32) -> Error {
+    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
+    Error::new(Code::Conflict, text).retry_after(1)
+}
+
+pub(super) fn without_memory(mark: &Mark) -> Error {
+    let text = format!(
+        "it was rolled back and does not run: PVE could not start it with its memory, or it has ended; start \
+         boots it from the snapshot's disk; see the task log of VMID {}",
+        mark.vmid
+    );
+    Error::new(Code::StartFailed, text)
+}
+
+/// What cannot be finished is told, kept as `error`, and not tried again.
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let kept = commit::change(edge, node, mark.clone(), &|mark| {
+        // Whoever has stopped or condemned it meanwhile wants nothing of it any more.
+        if mark.want == Want::On {
+            mark.phase = Phase::Error;
+            mark.want = Want::Off;
+            mark.doing = None;
+            mark.problem = Some(cause.to_string());
+        }
+        Ok(())
+    })
+    .await;
+    // An exec daemon that lets everyone in must not run on.
+    if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
+        let _ = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await;
+    }
+    let id = SandboxId::of(mark).to_string();
+    let fate = match kept {
+        Ok(_) => "it is kept as `error` until it expires or is deleted",
+        Err(_) => "it could not be marked as failed, and is looked at again by the next request for it",
+    };
+    Error::new(cause.code(), format!("{}; sandbox {id}: {fate}", cause.detail()))
+        .member("sandboxId", id)
+        .member("undo", fate)
+}
+
+/// Undo on proof: PVE refused a step for good, and a read at this moment
+/// shows our nonce and no commit.
+pub(super) async fn undo<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let outcome = match edge.send(guest.config()).await {
+        Err(error) if error.is_missing() => "it was gone already".to_owned(),
+        Err(error) => format!("it could not be read ({error}); the sweep removes it"),
+        Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
+            Reading::Intent(found) if found.nonce == mark.nonce => {
+                match destroy(edge, node, &config, mark).await {
+                    Ok(_) => "the half-made guest is being removed".to_owned(),
+                    Err(error) => {
+                        format!("removing the half-made guest failed ({error}); the sweep removes it")
+                    }
+                }
+            }
+            Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
+            _ => "VMID is not ours any more; it was left alone".to_owned(),
+        },
+    };
+    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
+    let told = told.member("undo", outcome);
+    cause.after().into_iter().fold(told, Error::retry_after)
+}
