@@ -148,7 +148,7 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
     };
     let one = |storage: &super::Storage| {
         let mut item = json!({
-            "storage": storage.id, "type": storage.kind.name(), "content": "rootdir,images", "digest": "0",
+            "storage": storage.id, "type": storage.kind.name(), "content": storage.content, "digest": "0",
         });
         if !storage.enabled {
             item["disable"] = json!(1);
@@ -164,9 +164,11 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
 /// `GET /nodes/{node}/storage`
 pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let content = call.get("content").unwrap_or("");
-    let fits = content.is_empty() || content.split(',').any(|kind| matches!(kind, "rootdir" | "images"));
+    let fits =
+        |storage: &super::Storage| content.is_empty() || content.split(',').any(|it| storage.takes(it));
     let wanted = |storage: &&super::Storage| {
-        fits && storage.is_on(call.node())
+        fits(storage)
+            && storage.is_on(call.node())
             && audited(sim, call, &storage.id)
             && (content.is_empty() || storage.enabled)
             && call.get("storage").is_none_or(|id| id == storage.id)
@@ -175,7 +177,7 @@ pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         let used = sim.used(&storage.id);
         let live = |bytes: u64| if storage.enabled { bytes } else { 0 };
         json!({
-            "storage": storage.id, "type": storage.kind.name(), "content": "rootdir,images",
+            "storage": storage.id, "type": storage.kind.name(), "content": storage.content,
             "enabled": u8::from(storage.enabled), "active": u8::from(storage.enabled),
             "shared": u8::from(storage.shared), "total": live(storage.total), "used": live(used),
             "avail": live(storage.total.saturating_sub(used)),

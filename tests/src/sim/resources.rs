@@ -145,7 +145,7 @@ fn of_storages(sim: &Sim, call: &Call) -> Vec<Value> {
                     "storage": storage.id, "node": node.name, "plugintype": storage.kind.name(),
                     "status": if node.online { "available" } else { "unknown" },
                     "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": sim.used(&storage.id),
-                    "content": "rootdir,images",
+                    "content": storage.content,
                 }));
             }
         }
