@@ -32,8 +32,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn tags(&self) -> &str {
+    pub(crate) fn tags(&self) -> &str {
         self.row.tags.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it shall be a preset's version and is not found as that yet.
+    pub fn is_unoffered(&self) -> bool {
+        let shall = |it: &Listed| it.mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some());
+        self.snapshot.as_ref().is_some_and(shall) && marks::template(self.tags()).flatten().is_none()
     }
 }
 

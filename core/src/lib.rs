@@ -39,5 +39,6 @@ pub mod service;
 pub mod settings;
 pub mod snapshot;
 pub mod sweep;
+pub mod template;
 pub mod vmid;
 pub mod wait;

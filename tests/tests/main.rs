@@ -19,6 +19,7 @@ mod secrets;
 mod snapshots;
 mod stage;
 mod sweep;
+mod templates;
 mod tidy;
 mod transcripts;
 mod truth;
