@@ -296,3 +296,18 @@ fn a_template_that_is_never_made_is_given_up() {
         assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
     }
 }
+
+#[test]
+fn where_one_volume_cannot_be_linked_everything_is_copied() {
+    let stage = on(StorageKind::LvmThin);
+    let id = created(&stage, json!({}));
+    let refused = "Linked clone feature for 'nfs:200000/vm-200000-disk-1.raw' is not available";
+    stage.world.fault_if(move |seen| {
+        let links = seen.path.ends_with("/clone") && !seen.body.contains("full=1");
+        links.then(|| Fault::Refused(500, refused.into()))
+    });
+    let taken = take(&stage, &id, json!({}));
+    assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
+    stage.world.clear_faults();
+    ready(&stage, &snapshot_id(&taken));
+}

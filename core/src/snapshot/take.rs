@@ -260,25 +260,28 @@ async fn copy<I: Io>(
         .iter()
         .find(|it| it.kind == "storage" && it.storage.as_deref() == Some(storage))
         .and_then(|it| it.plugintype.as_deref());
-    let full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
+    let mut full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     let hostname = format!("template-{}", mark.vmid);
-    let new = NewGuest {
-        newid: mark.vmid,
-        name: &hostname,
-        description: &description,
-        target: None,
-        snapname: Some(&from.snapname),
-        full,
-    };
-    let result = edge.send(guest.clone_to(&new)).await;
-    let task = match result {
-        Ok(task) => Some(task),
-        // It may have been executed: whether it was, the template's config tells.
-        Err(error) if error.is_unanswered() => None,
-        Err(error) => {
-            discard(edge, &source.node, mark).await;
-            return Err(error.into());
+    let task = loop {
+        let new = NewGuest {
+            newid: mark.vmid,
+            name: &hostname,
+            description: &description,
+            target: None,
+            snapname: Some(&from.snapname),
+            full,
+        };
+        match edge.send(guest.clone_to(&new)).await {
+            Ok(task) => break Some(task),
+            // It may have been executed: whether it was, the template's config tells.
+            Err(error) if error.is_unanswered() => break None,
+            // One of its volumes is elsewhere: nothing was made, and a copy can be.
+            Err(error) if !full && error.lacks_linked_clones() => full = true,
+            Err(error) => {
+                discard(edge, &source.node, mark).await;
+                return Err(error.into());
+            }
         }
     };
     claimed(edge, &source.node, mark, task, deadline).await
