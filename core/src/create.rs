@@ -131,7 +131,7 @@ impl Key {
         match &mark.body {
             Some(body) if !self.bodies.contains(body) => Err(Error::new(
                 Code::IdempotencyConflict,
-                "this Idempotency-Key was used for another request; use a new key for a new request",
+                "this Idempotency-Key made something from another request; use a new key for a new request",
             )),
             _ => Ok(()),
         }
