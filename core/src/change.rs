@@ -43,7 +43,7 @@ impl Patch {
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
 
-    /// As [`Patch::check`], for what has no time of its own.
+    /// What is wrong with it, of what has no time of its own.
     pub fn check_timeless(&self) -> Result<(), Error> {
         let timed = [("ttlSeconds", self.ttl_seconds.is_some()), ("onExpiry", self.on_expiry.is_some())];
         match timed.into_iter().find(|(_, given)| *given) {

@@ -317,6 +317,11 @@ impl Sim {
         self.tasks.retain(|_, task| task.exit.is_none());
     }
 
+    /// Puts an archive on a storage.
+    pub fn add_archive(&mut self, volid: &str) {
+        self.put_volume(volid, 1 << 20, None);
+    }
+
     /// Adds a storage.
     pub fn add_storage(&mut self, storage: Storage) {
         self.setup.storages.push(storage);
