@@ -12,24 +12,10 @@ use time::Duration;
 use super::{PRESET, body, build, gc, sim, until};
 use crate::{
     client,
+    matrix::faults,
     stage::{Ask, Stage, vmid_of},
     truth::{all_committed, mark},
 };
-
-fn faults() -> Vec<Fault> {
-    vec![
-        Fault::Refused(500, "unexpected failure".into()),
-        Fault::Refused(403, "Permission check failed (/vms/1, VM.Config.Options)".into()),
-        Fault::Refused(596, String::new()),
-        Fault::NeverSent,
-        Fault::Unanswered,
-        Fault::Silent,
-        Fault::Late(std::time::Duration::from_secs(40)),
-        Fault::CutBody(0),
-        Fault::Dies,
-        Fault::DiesAfter,
-    ]
-}
 
 /// Others' guests, one of them in the range of templates.
 fn crowded() -> Stage {

@@ -5,7 +5,8 @@ use tokio::time::{Duration, sleep};
 
 use crate::e2e::world::World;
 
-const PRESET: &str = "3vcpu_1gb_8gb";
+/// That nobody else makes.
+pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
 
 /// From an archive that is on the storage, so that no right to the network is needed.
 pub(super) async fn an_archive_becomes_a_preset(world: World) {
