@@ -86,7 +86,8 @@ pub async fn template<I: Io>(
         Some(net0) => form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)]))),
         None => {}
     }
-    if config.env.is_some() {
+    // What an image says of itself stays.
+    if config.env.is_some() && mark.base.is_none() {
         form.push(("delete", "env".into()));
     }
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 pub(crate) use self::{
+    claim::{told, untold},
     failed::give_up,
     finish::{carry_on, finish, start_and_probe},
     source::default_preset,
@@ -70,7 +71,7 @@ pub async fn create<I: Io>(
     quota::admitted(edge, caller).await?;
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
-    let key = key.map(|key| Key::new(edge, caller, key, request));
+    let key = key.map(|it| Key::new(edge, caller, "idempotency-key", it, &request.canonical()));
     if let Some(key) = &key
         && let Some(place) = replay(edge, caller, &inventory, key, deadline).await?
     {
@@ -99,29 +100,41 @@ pub async fn create<I: Io>(
 
 /// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.
 pub(crate) struct Key {
-    hash: KeyHash,
+    pub(crate) hash: KeyHash,
     /// HMAC of the request under each of `EDGE_SECRET`, newest first.
     bodies: Vec<String>,
 }
 
 impl Key {
-    fn new<I: Io>(edge: &Edge<'_, I>, caller: &Caller, key: &str, request: &CreateRequest) -> Self {
+    /// Of one kind of request; `canonical` is the request, however it was spelled.
+    pub(crate) fn new<I: Io>(
+        edge: &Edge<'_, I>,
+        caller: &Caller,
+        kind: &str,
+        key: &str,
+        canonical: &str,
+    ) -> Self {
         let mut hasher = Sha256::new();
-        for part in ["idempotency-key", &*edge.settings.deployment, caller.team.as_str(), key] {
+        for part in [kind, &*edge.settings.deployment, caller.team.as_str(), key] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
         let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
-        let bodies = edge.settings.secrets.bodies(&request.canonical());
+        let bodies = edge.settings.secrets.bodies(canonical);
         Self { hash: KeyHash([a, b, c, d, e]), bodies }
     }
 
+    /// The HMAC that a mark keeps.
+    pub(crate) fn body(&self) -> Option<String> {
+        self.bodies.first().cloned()
+    }
+
     /// Refuses a key that came with another body.
-    fn check(&self, mark: &Mark) -> Result<(), Error> {
+    pub(crate) fn check(&self, mark: &Mark) -> Result<(), Error> {
         match &mark.body {
             Some(body) if !self.bodies.contains(body) => Err(Error::new(
                 Code::IdempotencyConflict,
-                "this Idempotency-Key made a sandbox from another request; use a new key for a new request",
+                "this Idempotency-Key made something from another request; use a new key for a new request",
             )),
             _ => Ok(()),
         }
@@ -198,7 +211,7 @@ fn intent<I: Io>(
         phase: Phase::Claimed,
         role: Role::Sandbox,
         key: key.map(|it| it.hash),
-        body: key.and_then(|it| it.bodies.first().cloned()),
+        body: key.and_then(Key::body),
         secret: Some(newest.name().to_owned()),
         env: None,
         name: request.name.clone(),
@@ -214,6 +227,7 @@ fn intent<I: Io>(
         keeps: None,
         guarded: None,
         taken_from: None,
+        base: None,
         metadata: request.metadata.clone(),
         other: Default::default(),
     };
@@ -233,7 +247,7 @@ fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
 }
 
 /// One nonce for all of a request's clones: PVE executes at most one of them.
-fn nonce<I: Io>(edge: &Edge<'_, I>) -> Nonce {
+pub(crate) fn nonce<I: Io>(edge: &Edge<'_, I>) -> Nonce {
     let [a, b, c, d, e, ..] = edge.seed;
     Nonce::new(edge.born(), [a, b, c, d, e])
 }

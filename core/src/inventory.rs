@@ -36,6 +36,12 @@ impl Guest {
     pub fn tags(&self) -> &str {
         self.row.tags.as_deref().unwrap_or_default()
     }
+
+    /// Whether it shall be a preset's version and is not found as that yet.
+    pub fn is_unoffered(&self) -> bool {
+        let shall = |it: &Listed| it.mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some());
+        self.snapshot.as_ref().is_some_and(shall) && marks::template(self.tags()).flatten().is_none()
+    }
 }
 
 /// A template that the listing shows.

@@ -41,5 +41,6 @@ pub mod settings;
 pub mod snapshot;
 mod spread;
 pub mod sweep;
+pub mod template;
 pub mod vmid;
 pub mod wait;

@@ -30,7 +30,12 @@ pub use self::{
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
 use crate::{
-    nonce::Nonce, power::Keeps, preset::SnapshotId, pve::guest::Kind, snapshot::SourceId, vmid::Vmid,
+    nonce::Nonce,
+    power::Keeps,
+    preset::{PresetId, SnapshotId},
+    pve::guest::Kind,
+    snapshot::SourceId,
+    vmid::Vmid,
 };
 
 /// Everything we keep about one guest.
@@ -98,6 +103,9 @@ pub struct Mark {
     /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_from: Option<TakenFrom>,
+    /// Of a template that is made from nothing: what it shall be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// When the VM's protection was last put on, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarded: Option<i64>,
@@ -121,6 +129,21 @@ pub struct TakenFrom {
     pub nonce: Nonce,
     /// PVE's name of the snapshot.
     pub snapname: String,
+}
+
+/// What a template that is made from nothing shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The preset that it becomes a version of.
+    pub preset: PresetId,
+    /// As `pct set --features` takes them; nothing: they may be any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub features: String,
+    /// Its volume; nothing: it may be any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hookscript: String,
+    /// Whether an exec daemon is in it, as its admin says.
+    pub execd: bool,
 }
 
 /// Sizes that were asked for.
@@ -263,9 +286,13 @@ pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, in
     let came_back = mark.is_doing(What::Rollback) && tagged(mark.vmid, existing) == Some(What::Snapshot);
     let what = if came_back { Some(What::Snapshot) } else { mark.doing.as_ref().map(|it| it.what) };
     let mut ours = vec![head::write(mark, expires, what), format!("edge-{}-{role}", mark.deployment)];
-    // A template that is a preset's version is found by that tag.
-    ours.extend(mark.snapshot.as_ref().filter(|_| mark.role == Role::Template).map(ToString::to_string));
+    // A template that is a preset's version is found by that tag, once it is made.
+    let version = mark.snapshot.as_ref().and_then(SourceId::preset).filter(|_| mark.role == Role::Template);
+    let is_offered = !mark.is_doing(What::Template) || version == template(existing).flatten().as_ref();
+    ours.extend(version.filter(|_| is_offered).map(ToString::to_string));
     let left = budget.saturating_sub(ours.iter().map(|it| it.len() + 1).sum());
+    // Until then the index keeps that version for it, whatever the budget.
+    let left = if is_offered { left } else { left.max(LEAST_OF_VERSION) };
     ours.extend(index::write(mark, left));
     let inherited = inherited || head::read(mark.vmid, existing).is_some();
     let stays = |tag: &str| inherited && mark.role == Role::Sandbox && is_offer(tag);
@@ -309,6 +336,18 @@ pub fn template(tags: &str) -> Option<Option<SnapshotId>> {
     }
     offered.then_some(None)
 }
+
+/// The version of a preset that a template is, or shall be, whosever it is.
+pub fn version(vmid: Vmid, tags: &str) -> Option<SnapshotId> {
+    let offered = template(tags).flatten();
+    offered.or_else(|| {
+        let listed = listed(vmid, tags).filter(|it| it.mark.role == Role::Template)?;
+        listed.mark.snapshot?.preset().cloned()
+    })
+}
+
+/// Bytes of an index that tells a version.
+const LEAST_OF_VERSION: usize = 160;
 
 /// The tag that offers a template without a preset.
 pub const TEMPLATE_TAG: &str = "edge-template";

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod config;
 pub mod guest;
+pub mod node;
 pub mod perl;
 pub mod refusal;
 pub mod task;

@@ -22,13 +22,19 @@ const LONGEST_TTL: u64 = 1_000_000_000;
 
 /// A JSON body, or the field that is wrong with it.
 pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
-    json::read(value(headers, body)?).map_err(|wrong| {
+    of(value(headers, body)?)
+}
+
+/// What a JSON body asks for, or the field that is wrong with it.
+pub fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    json::read(value).map_err(|wrong| {
         let (field, fix) = wrong.into_parts();
         Error::field(if field.is_empty() { "body".into() } else { field }, fix)
     })
 }
 
-fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+/// A JSON body.
+pub fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
     let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
     let is_json = kind.is_none_or(|it| {
         let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -111,6 +117,18 @@ impl Metadata {
 pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
     let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
     bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
+}
+
+/// What is wrong with cores, MiB of memory and GiB of disk.
+pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> Vec<(String, String)> {
+    let bounds = [
+        ("cpu", cpu, 1..=512, "1 to 512 cores"),
+        ("memory", memory, 64..=4_194_304, "64 to 4194304 MiB"),
+        ("disk", disk, 1..=131_072, "1 to 131072 GiB"),
+    ];
+    let wrong =
+        bounds.into_iter().filter(|(_, asked, range, _)| asked.is_some_and(|it| !range.contains(&it)));
+    wrong.map(|(field, _, _, fix)| (field.to_owned(), fix.to_owned())).collect()
 }
 
 /// What is wrong with a name.

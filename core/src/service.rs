@@ -5,6 +5,7 @@ mod asked;
 mod openapi;
 mod routes;
 mod snapshots;
+mod templates;
 
 use futures_util::Stream;
 use http::{Request, Response};

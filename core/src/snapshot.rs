@@ -4,18 +4,22 @@
 //! sandboxes the clone carries the intent, and whoever asks next, or the
 //! sweep, does the next missing thing.
 
+mod advance;
 pub mod keep;
 mod request;
 mod take;
+pub(crate) mod version;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub(crate) use self::take::{free, no_vmid};
 pub use self::{
+    advance::{Advanced, advance},
     request::SnapshotRequest,
-    take::{advance, take},
+    take::take,
 };
 use crate::{
     auth::Caller,
@@ -166,7 +170,8 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
     let mine = |guest: &Guest| {
         let mark = &guest.snapshot.as_ref()?.mark;
         let seen = may(caller, mark, &edge.settings.deployment) && mark.want != Want::Gone;
-        let status = if guest.row.template == Some(true) { Status::Ready } else { Status::Pending };
+        let ready = guest.row.template == Some(true) && !guest.is_unoffered();
+        let status = if ready { Status::Ready } else { Status::Pending };
         seen.then(|| Snapshot::of(mark, status))
     };
     let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
@@ -203,7 +208,7 @@ pub async fn get<I: Io>(
         }
         found => found?,
     };
-    let (mark, ready) = advance(edge, &node, config, mark, deadline).await?;
+    let Advanced { mark, ready, .. } = advance(edge, &node, config, mark, deadline).await?;
     Ok((Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }), Some(mark)))
 }
 
@@ -283,7 +288,7 @@ fn in_use(why: &str) -> Error {
 }
 
 /// Finds a snapshot and proves that it is the caller's.
-async fn find<I: Io>(
+pub(crate) async fn find<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,

@@ -8,6 +8,7 @@
 
 mod stale;
 mod suspended;
+mod template;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use time::OffsetDateTime;
 use self::{
     stale::{crashed, locked},
     suspended::{overdue, renew, was_resumed},
+    template::tend_template,
 };
 use crate::{
     commit,
@@ -32,7 +34,6 @@ use crate::{
     remove::destroy,
     rollback,
     sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
-    snapshot::advance,
 };
 
 /// So long after it was condemned its owner's late requests have been answered.
@@ -142,7 +143,7 @@ fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
     // A template that is being made; those that are made need nothing.
     if guest.snapshot.is_some() || edge.settings.template_range.contains(guest.vmid) {
         let condemned = guest.snapshot.as_ref().is_some_and(|it| it.mark.want == Want::Gone);
-        return condemned || guest.row.template != Some(true);
+        return condemned || guest.row.template != Some(true) || guest.is_unoffered();
     }
     match &guest.ours {
         Some(listed) => {
@@ -228,59 +229,6 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         },
     };
     Some(Action { vmid, id, action, reason })
-}
-
-/// A template that is being made is carried on for ten minutes after its copy
-/// ended; then it goes as sandboxes do: condemned, and deleted by a later run.
-async fn tend_template<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: Config,
-    mark: Mark,
-    dry_run: bool,
-) -> Option<Action> {
-    let vmid = mark.vmid;
-    let id = Some(SandboxId::of(&mark).to_string());
-    if let Some(lock) = &config.lock {
-        let reason = locked(edge, node, &mark, lock).await?;
-        return Some(Action { vmid, id, action: "report", reason });
-    }
-    let now = edge.now();
-    let (action, why) = match (mark.want, config.template) {
-        (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
-            ("delete", "condemned by an earlier sweep")
-        }
-        (Want::Gone, _) | (_, Some(true)) => return None,
-        // PVE tells nobody why it made no template of it.
-        _ if mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS) => {
-            ("condemn", "PVE made no template of the snapshot")
-        }
-        _ => ("finish", "the snapshot was interrupted"),
-    };
-    let mut action = Action { vmid, id, action, reason: why.to_owned() };
-    if dry_run {
-        return Some(action);
-    }
-    let condemned = |mark: &mut Mark| {
-        mark.want = Want::Gone;
-        mark.expires = Some(now.unix_timestamp());
-    };
-    let done = match action.action {
-        "delete" => destroy(edge, node, &config, &mark).await.map(|_| ()).map_err(Error::from),
-        "condemn" => swap(edge, node, &config, &mark, &condemned).await,
-        _ => match advance(edge, node, config.clone(), mark.clone(), now).await {
-            // What PVE refuses for so long, it refuses for good.
-            Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= FINISH_SECONDS => {
-                action = Action { action: "condemn", reason: error.to_string(), ..action };
-                swap(edge, node, &config, &mark, &condemned).await
-            }
-            advanced => advanced.map(|_| ()),
-        },
-    };
-    if let Err(error) = done {
-        action.reason = format!("{}; failed: {error}", action.reason);
-    }
-    Some(action)
 }
 
 fn why(mark: &Mark, committed: bool, due: Verdict) -> String {

@@ -22,6 +22,8 @@ GUESTS = """
 """.split()
 # The fake wants it for a VM's `ipconfig0`, where PVE wants VM.Config.Network (qemu-server `API2/Qemu.pm`).
 GUESTS.append("VM.Config.HWType")
+# As if it had been got from https://images.example.com/base.tar.zst.
+ARCHIVE = "edge-p7cw5nhtgkzxsowq-base.tar.zst"
 TEMPLATES = {
     100001: "pvelxc_1vcpu_1gb_8gb_v1",
     100002: "pvelxc_1vcpu_1gb_8gb_v2",
@@ -92,9 +94,11 @@ def grant(pve, args):
     service = args.token.rsplit("=", 1)[0]
     pve.grant(service, "/nodes", "Sys.Audit")
     pve.grant(service, "/sdn/zones/localnetwork/vmbr0", "SDN.Use")
+    pve.grant(service, "/storage/local", "Datastore.Audit")
 
 
 def fill(pve, others):
+    pve.store_file("local", ARCHIVE, 1 << 20, "vztmpl")
     for vmid, tag in TEMPLATES.items():
         rootfs = f"local-lvm:base-{vmid}-disk-0,size=8G"
         net0 = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth"

@@ -127,6 +127,7 @@ fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
         keeps: None,
         guarded: None,
         taken_from: None,
+        base: None,
         role: Default::default(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         other: Default::default(),

@@ -25,6 +25,7 @@ mod snapshots;
 mod spread;
 mod stage;
 mod sweep;
+mod templates;
 mod tidy;
 mod transcripts;
 mod truth;

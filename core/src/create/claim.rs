@@ -260,7 +260,7 @@ pub(super) fn lost(cause: &str) -> bool {
 
 /// Node and config of a guest that a key may have made, once they tell whose
 /// it is; `None` when it is gone, or not ours to see.
-pub(super) async fn told<I: Io>(
+pub(crate) async fn told<I: Io>(
     edge: &Edge<'_, I>,
     guest: &Guest,
     deadline: OffsetDateTime,
@@ -289,7 +289,7 @@ pub(super) async fn told<I: Io>(
     }
 }
 
-fn untold(vmid: Vmid) -> Error {
+pub(crate) fn untold(vmid: Vmid) -> Error {
     let text = format!("VMID {vmid} is being taken, and PVE does not say by whom yet");
     Error::new(Code::NoFreeVmid, text).retry_after(2)
 }

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     marks::OnExpiry,
     preset::{PresetId, Provider},
-    request::{Metadata, Ttl, name_errors},
+    request::{Metadata, Ttl, name_errors, size_errors},
     settings::Settings,
     snapshot::SourceId,
     vmid::Vmid,
@@ -62,15 +62,7 @@ impl CreateRequest {
                 "is of a provider that this deployment does not run; pvelxc_… and pvevm_… are",
             );
         }
-        if self.cpu.is_some_and(|it| !(1..=512).contains(&it)) {
-            refuse("cpu", "1 to 512 cores");
-        }
-        if self.memory.is_some_and(|it| !(64..=4_194_304).contains(&it)) {
-            refuse("memory", "64 to 4194304 MiB");
-        }
-        if self.disk.is_some_and(|it| !(1..=131_072).contains(&it)) {
-            refuse("disk", "1 to 131072 GiB");
-        }
+        errors.extend(size_errors(self.cpu, self.memory, self.disk));
         errors.extend(self.name.iter().flat_map(|it| name_errors(it)));
         errors.extend(self.env.errors(&self.metadata));
         if !errors.is_empty() {

@@ -72,10 +72,9 @@ async fn gateway<I: Io>(
     let bridge = edge.settings.bridge.as_deref().or(config.bridge());
     let rows = match node {
         Some(node) => edge.send(edge.pve.bridges(node)).await.unwrap_or_default(),
-        None => Value::Null,
+        None => Vec::new(),
     };
-    let row =
-        rows.as_array().into_iter().flatten().find(|it| it.get("iface").and_then(Value::as_str) == bridge);
+    let row = rows.iter().find(|it| it.get("iface").and_then(Value::as_str) == bridge);
     let address = |name: &str| row?.get(name)?.as_str()?.parse().ok().filter(|it| pool.is_in_network(*it));
     let found: Option<Ipv4Addr> = address("gateway").or_else(|| address("address"));
     let text = format!(

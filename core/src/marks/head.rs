@@ -270,6 +270,7 @@ fn parse(tag: &str) -> Option<Mark> {
         keeps: None,
         guarded: None,
         taken_from: None,
+        base: None,
         metadata: Default::default(),
         other: Default::default(),
     })

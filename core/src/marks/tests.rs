@@ -30,7 +30,7 @@ prop_compose! {
             key: key.map(KeyHash), body: None, secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
-            problem: None, doing: None, env: None, keeps: None, guarded: None, taken_from: None, role: Role::Sandbox, metadata, other: Default::default(),
+            problem: None, doing: None, env: None, keeps: None, guarded: None, taken_from: None, base: None, role: Role::Sandbox, metadata, other: Default::default(),
         }
     }
 }
@@ -141,6 +141,7 @@ fn example() -> Mark {
         keeps: None,
         guarded: None,
         taken_from: None,
+        base: None,
         role: Role::Sandbox,
         metadata: [("task".to_owned(), "7".to_owned())].into(),
         other: Default::default(),

@@ -79,7 +79,11 @@ impl Resource {
 
     /// Whether a storage may hold disks of guests of this kind.
     pub fn takes_disks(&self, kind: Kind) -> bool {
-        let content = if kind == Kind::Lxc { "rootdir" } else { "images" };
+        self.takes(if kind == Kind::Lxc { "rootdir" } else { "images" })
+    }
+
+    /// Whether a storage may hold this content; one whose content is unknown may.
+    pub fn takes(&self, content: &str) -> bool {
         self.content.as_deref().is_none_or(|all| all.split(',').any(|it| it.trim() == content))
     }
 }
@@ -124,10 +128,10 @@ impl Pve {
         self.get("/access/permissions", &[&"access", &"permissions"], &[])
     }
 
-    /// `GET /nodes/{node}/network` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/network))
+    /// `GET /nodes/{node}/network?type=any_bridge` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/network))
     ///
-    /// Bridges as they are configured. Without a right on one it is left out.
-    pub fn bridges(&self, node: &str) -> Call<Value> {
+    /// Bridges as they are configured, objects with `iface`; since PVE 8 those that the token may use or see.
+    pub fn bridges(&self, node: &str) -> Call<Vec<Value>> {
         self.get("/nodes/{node}/network", &[&"nodes", &node, &"network"], &[("type", "any_bridge")])
     }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub net0: Option<String>,
     /// NUL-separated; left out without `VM.Config.Options`; containers, PVE ≥ 9.1.
     pub env: Option<String>,
+    /// `nesting=1,keyctl=1`
+    pub features: Option<String>,
     /// Run by PVE before and after starts.
     pub hookscript: Option<String>,
     /// The newest of PVE's snapshots on the way to what it is now; absent where there is none.
@@ -51,6 +53,7 @@ impl<'de> Deserialize<'de> for Config {
             description: text("description"),
             net0: text("net0"),
             env: text("env"),
+            features: text("features"),
             hookscript: text("hookscript"),
             parent: text("parent"),
             searchdomain: text("searchdomain"),

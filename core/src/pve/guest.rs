@@ -140,6 +140,11 @@ impl Guest<'_> {
         self.get("/nodes/{node}/{kind}/{vmid}/config", &[&"config"], current)
     }
 
+    /// The same, without what waits for a start.
+    pub fn config_now(&self) -> Call<Config> {
+        self.get("/nodes/{node}/{kind}/{vmid}/config", &[&"config"], &[("current", "1")])
+    }
+
     /// `PUT /nodes/{node}/{kind}/{vmid}/config` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/config))
     ///
     /// All or nothing. With `digest` it is a compare-and-swap; any lock refuses it.

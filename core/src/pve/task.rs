@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 
-use super::{Call, Pve};
+use super::{Call, Pve, perl};
 
 /// `UPID:{node}:{pid}:{pstart}:{starttime}:{type}:{id}:{user}:`
 /// (pve-common `UPID.pm`). For a clone, `id` is the *source's* VMID.
@@ -74,6 +74,9 @@ pub struct Task {
     /// How it ended; absent while it runs.
     #[serde(default)]
     pub status: Option<String>,
+    /// When it ended, in Unix seconds.
+    #[serde(rename = "endtime", default, deserialize_with = "perl::number")]
+    pub ended: Option<u64>,
 }
 
 impl Task {
@@ -91,9 +94,14 @@ impl Task {
         self.status.as_deref().is_some_and(|it| it == "OK" || it.starts_with("WARNINGS:"))
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.status.as_deref().is_none_or(|it| it == "RUNNING")
+    }
+
     /// Whether it runs or has succeeded.
     pub fn may_count(&self) -> bool {
-        self.has_succeeded() || self.status.as_deref().is_none_or(|it| it == "RUNNING")
+        self.has_succeeded() || self.is_running()
     }
 }
 

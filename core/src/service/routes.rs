@@ -13,6 +13,7 @@ use super::{
     asked::{Query, idempotency_key, if_match, wait, wants_events},
     openapi::openapi,
     snapshots::snapshots,
+    templates::templates,
 };
 use crate::{
     auth::Caller,
@@ -92,12 +93,20 @@ pub(super) enum Action {
     PatchSnapshot,
     /// Delete it.
     DeleteSnapshot,
+    /// Make a template from nothing.
+    BuildTemplate,
+    /// One that is made so.
+    GetTemplate,
+    /// Say that the exec daemon is in it.
+    ConfirmTemplate,
+    /// Delete it.
+    DeleteTemplate,
     /// Sweep.
     Sweep,
 }
 
 /// Method, path template, what it does.
-pub(super) const ROUTES: [(&str, &str, Action); 25] = [
+pub(super) const ROUTES: [(&str, &str, Action); 29] = [
     ("GET", "/openapi.json", Action::OpenApi),
     ("GET", "/api/health", Action::Health),
     ("GET", "/api/health/sandbox", Action::SandboxHealth),
@@ -122,6 +131,10 @@ pub(super) const ROUTES: [(&str, &str, Action); 25] = [
     ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
     ("PATCH", "/api/snapshots/{id}", Action::PatchSnapshot),
     ("DELETE", "/api/snapshots/{id}", Action::DeleteSnapshot),
+    ("POST", "/api/templates", Action::BuildTemplate),
+    ("GET", "/api/templates/{id}", Action::GetTemplate),
+    ("PATCH", "/api/templates/{id}", Action::ConfirmTemplate),
+    ("DELETE", "/api/templates/{id}", Action::DeleteTemplate),
     ("POST", "/api/gc", Action::Sweep),
 ];
 
@@ -278,6 +291,7 @@ async fn whole<I: Io>(
             }
             Ok(plain(200, &sweep(edge, asked.dry_run).await?))
         }
+        _ => templates(edge, caller, route, headers, body).await,
     }
 }
 

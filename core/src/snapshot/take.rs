@@ -6,7 +6,9 @@ use time::OffsetDateTime;
 
 use super::{
     Snapshot, SnapshotRequest, SourceId, Status,
+    advance::{Advanced, advance, discard},
     keep::{self, PASSING},
+    version,
 };
 use crate::{
     auth::Caller,
@@ -15,10 +17,9 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Notes, OnExpiry, Phase, Reading, Role, Sizes, TakenFrom, Want},
+    marks::{Mark, Notes, OnExpiry, Phase, Role, Sizes, TakenFrom, Want},
     nonce::Nonce,
-    place::{LATE_SECONDS, Place, place},
-    preset::{PresetId, Provider, SnapshotId},
+    place::{Place, place},
     pve::{
         config::Config,
         guest::{Kind, NewGuest},
@@ -75,7 +76,7 @@ pub async fn take<I: Io>(
     let Some(config) = copy(edge, &source, &mark, &inventory, deadline).await? else {
         return Ok(Snapshot::of(&mark, Status::Pending));
     };
-    let (mark, ready) = advance(edge, &source.node, config, mark, deadline).await?;
+    let Advanced { mark, ready, .. } = advance(edge, &source.node, config, mark, deadline).await?;
     Ok(Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
 
@@ -102,11 +103,11 @@ fn intent<I: Io>(
 ) -> Result<Mark, Error> {
     let [a, b, c, d, e, f, g, h, i, ..] = edge.seed;
     let nonce = Nonce::new(edge.born(), [a, b, c, d, e]);
-    let vmid = free(edge, inventory, u32::from_be_bytes([f, g, h, i]))?;
+    let vmid = free(edge, inventory, u32::from_be_bytes([f, g, h, i])).next().ok_or_else(no_vmid)?;
     let promoted = request
         .promote
         .as_ref()
-        .map(|it| next_version(edge, inventory, source.mark.kind.provider(), &it.preset));
+        .map(|it| version::next(edge, inventory, source.mark.kind.provider(), &it.preset));
     Ok(Mark {
         format: 1,
         deployment: edge.settings.deployment.to_string(),
@@ -130,6 +131,7 @@ fn intent<I: Io>(
         sizes: Sizes::default(),
         doing: None,
         problem: None,
+        base: None,
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
             nonce: source.mark.nonce,
@@ -142,29 +144,22 @@ fn intent<I: Io>(
     })
 }
 
-fn free<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, start: u32) -> Result<Vmid, Error> {
+/// VMIDs for templates, from anywhere on.
+pub(crate) fn free<I: Io>(
+    edge: &Edge<'_, I>,
+    inventory: &Inventory,
+    start: u32,
+) -> impl Iterator<Item = Vmid> {
     let range = edge.settings.template_range;
     let (first, last) = (u32::from(range.first()), u32::from(range.last()));
     let size = last - first + 1;
     (0..size)
-        .filter_map(|at| Vmid::try_from(first + (start % size + at) % size).ok())
-        .find(|it| inventory.guest(*it).is_none())
-        .ok_or_else(|| Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken"))
+        .filter_map(move |at| Vmid::try_from(first + (start % size + at) % size).ok())
+        .filter(|it| inventory.guest(*it).is_none())
 }
 
-fn next_version<I: Io>(
-    edge: &Edge<'_, I>,
-    inventory: &Inventory,
-    provider: Provider,
-    preset: &PresetId,
-) -> SnapshotId {
-    let versions = inventory.templates(edge.settings).into_iter().filter_map(|it| it.snapshot);
-    let last = versions
-        .filter(|it| it.provider == provider && it.preset == *preset)
-        .map(|it| it.version)
-        .max()
-        .unwrap_or(0);
-    SnapshotId { provider, preset: preset.clone(), version: last.saturating_add(1) }
+pub(crate) fn no_vmid() -> Error {
+    Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken")
 }
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
@@ -286,77 +281,5 @@ async fn claimed<I: Io>(
             return Ok(None);
         }
         edge.pause(Duration::from_secs(1), deadline).await;
-    }
-}
-
-/// Does the next missing thing for a template that is being made; whether it is ready.
-pub async fn advance<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    mut config: Config,
-    mark: Mark,
-    deadline: OffsetDateTime,
-) -> Result<(Mark, bool), Error> {
-    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let mut pause = Duration::from_millis(1000);
-    loop {
-        if config.lock.is_none() {
-            if config.is_finished_template() {
-                discard(edge, node, &mark).await;
-                return Ok((mark, true));
-            }
-            let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
-            match reading {
-                // Its disks are being made base volumes; where that was given up, once more.
-                Reading::Committed(now) if config.template == Some(true) => {
-                    let since = now.doing.as_ref().map_or(0, |it| it.since);
-                    if edge.now().unix_timestamp() - since >= LATE_SECONDS {
-                        let disk = config.boot_disk().map(|(name, _)| name);
-                        let _ = edge.send(guest.make_template(disk)).await;
-                    }
-                }
-                Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
-                    // It answers null, and works on.
-                    let _ = edge.send(guest.make_template(None)).await;
-                }
-                Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
-                    if let Err(commit::Failure::Final(error)) =
-                        commit::template(edge, node, &config, &mark).await
-                    {
-                        return Err(error);
-                    }
-                }
-                _ => return Err(Error::new(Code::NotFound, "the snapshot was removed meanwhile")),
-            }
-        }
-        if edge.now() >= deadline || edge.left() <= 4 {
-            return Ok((mark, false));
-        }
-        edge.pause(pause, deadline).await;
-        pause = (pause * 5 / 4).min(Duration::from_secs(3));
-        config = match edge.send(guest.config()).await {
-            Ok(config) => config,
-            Err(error) if error.is_missing() => {
-                discard(edge, node, &mark).await;
-                return Err(Error::new(
-                    Code::CloneFailed,
-                    "PVE could not copy the sandbox: see its task log",
-                ));
-            }
-            Err(error) if error.is_refusal() => return Err(error.into()),
-            Err(_) => return Ok((mark, false)),
-        };
-    }
-}
-
-/// Removes PVE's snapshot of the sandbox, which nothing needs any more; where
-/// it stays, it does no harm but on ZFS, where it is in the way of a rollback.
-async fn discard<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
-    let Some(from) = &mark.taken_from else { return };
-    let guest = edge.pve.guest(node, mark.kind, from.vmid);
-    let Ok(config) = edge.send(guest.config()).await else { return };
-    let reading = marks::read(from.vmid, config.tags.as_deref(), config.description.as_deref());
-    if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
-        let _ = edge.send(guest.remove_snapshot(&from.snapname)).await;
     }
 }

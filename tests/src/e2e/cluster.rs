@@ -80,7 +80,9 @@ enum Behind {
 impl Cluster {
     /// The simulator, in this process; besides the usual guests it has one for each of `tags`.
     pub async fn simulated(speed: Speed, tags: &[String]) -> Result<Self, String> {
+        let lvm = sim::Storage::new("local-lvm", sim::StorageKind::LvmThin);
         let mut sim = Sim::new(Setup {
+            storages: vec![lvm, sim::Storage::local()],
             clone_secs: Duration::seconds_f64(speed.clone),
             start_secs: Duration::seconds_f64(speed.start),
             destroy_secs: Duration::seconds_f64(speed.destroy),
@@ -169,6 +171,9 @@ impl Cluster {
     }
 }
 
+/// As if it had been got from <https://images.example.com/base.tar.zst>.
+const ARCHIVE: &str = "local:vztmpl/edge-p7cw5nhtgkzxsowq-base.tar.zst";
+
 /// What `fakepve/serve.py` puts there, too.
 fn fill(sim: &mut Sim, tags: &[String]) {
     for (vmid, tag) in
@@ -177,6 +182,7 @@ fn fill(sim: &mut Sim, tags: &[String]) {
         let tag = format!("pvelxc_{tag}");
         sim.add(Spec::template(vmid).tags(&tag).description("The template's own notes.").node(NODE));
     }
+    sim.add_archive(ARCHIVE);
     sim.add(Spec::vm_template(100_004).tags("pvevm_1vcpu_1gb_8gb_v1").node(NODE));
     sim.add(Spec::guest(101).tags("prod;db").description("Mine.").set("hostname", "database").running());
     let mark = r#"{"pve-edge":1,"deployment":"other"}"#;

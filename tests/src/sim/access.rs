@@ -26,12 +26,23 @@ pub const MINIMAL: &[&str] = &[
     "Pool.Audit",
 ];
 
+/// What it needs to make templates from nothing.
+pub const DOWNLOAD: &[&str] = &["Datastore.AllocateTemplate", "Sys.AccessNetwork"];
+
 /// What it needs for the agents of VMs, since 9 and before.
 pub const AGENT: &[&str] = &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"];
 pub const MONITOR: &[&str] = &["VM.Monitor"];
 
 /// All of PVE's privileges that anything here asks for.
-const ALL: &[&str] = &["Sys.Modify", "VM.Console", "VM.Backup", "Permissions.Modify", "VM.Config.HWType"];
+const ALL: &[&str] = &[
+    "Datastore.AllocateTemplate",
+    "Permissions.Modify",
+    "Sys.AccessNetwork",
+    "Sys.Modify",
+    "VM.Backup",
+    "VM.Config.HWType",
+    "VM.Console",
+];
 
 /// Users, tokens and what they may.
 #[derive(Clone, Debug, Default)]

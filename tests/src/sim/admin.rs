@@ -322,6 +322,11 @@ impl Sim {
         self.silent_stats = silent;
     }
 
+    /// Puts an archive on a storage.
+    pub fn add_archive(&mut self, volid: &str) {
+        self.put_volume(volid, 1 << 20, None);
+    }
+
     /// Adds a storage.
     pub fn add_storage(&mut self, storage: Storage) {
         self.setup.storages.push(storage);

@@ -119,7 +119,8 @@ fn lock_source(sim: &mut Sim, source: u32) {
     }
 }
 
-fn claimable(sim: &Sim, newid: u32) -> Result<(), Fail> {
+/// `check_vmid_unused`.
+pub(crate) fn claimable(sim: &Sim, newid: u32) -> Result<(), Fail> {
     let Some(other) = sim.guests.get(&newid) else { return Ok(()) };
     let kind = other.kind.noun();
     Err(Fail::die(format!("{kind} {newid} already exists on node '{}'", other.node)))

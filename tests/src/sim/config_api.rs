@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    Kind, Sim, qemu,
+    Config, Kind, Sim, qemu,
     reply::{Answer, Fail},
     setup::Version,
     storage,
@@ -125,7 +125,10 @@ fn permitted(
     let gone = delete.iter().map(|key| (*key, None));
     let mut all = gone.chain(set.map(|(key, value)| (key.as_str(), Some(value.as_str()))));
     all.try_for_each(|(key, value)| match call.kind() {
-        Kind::Lxc => allowed(sim, call, key, value),
+        Kind::Lxc => {
+            let guest = sim.named(call)?;
+            allowed(sim, call, guest.vmid, &guest.config, key, value)
+        }
         Kind::Qemu => qemu::config::allowed(sim, call, key, value),
     })
 }
@@ -262,16 +265,23 @@ fn boolean<'a>(key: &str, value: &'a str) -> &'a str {
     }
 }
 
-/// `check_ct_modify_config_perm` of `LXC.pm`: one option, its new value or `None`.
-fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) -> Result<(), Fail> {
-    let guest = sim.named(call)?;
-    let path = format!("/vms/{}", guest.vmid);
+/// `check_ct_modify_config_perm` of `LXC.pm`: one option, its new value or `None`;
+/// of a container that is being made, what is there yet is empty.
+pub(crate) fn allowed(
+    sim: &Sim,
+    call: &Call,
+    vmid: u32,
+    old: &Config,
+    key: &str,
+    value: Option<&str>,
+) -> Result<(), Fail> {
+    let path = format!("/vms/{vmid}");
     let need = |privilege: &str| sim.require(&call.token, &path, &[privilege]);
     match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "hookscript" => Err(Fail::permission("changing the hookscript is only allowed for root@pam")),
         "dev" => Err(Fail::permission("configuring device passthrough is only allowed for root@pam")),
         "unprivileged" => Err(Fail::die(format!("unable to modify read-only option: '{key}'"))),
-        "features" => features(sim, call, value.unwrap_or("")),
+        "features" => features(sim, call, vmid, old, value.unwrap_or("")),
         "cores" | "cpulimit" | "cpuunits" => need("VM.Config.CPU"),
         "memory" | "swap" => need("VM.Config.Memory"),
         "rootfs" if value.is_none() => Err(Fail::die("unable to delete required option 'rootfs'")),
@@ -286,7 +296,7 @@ fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) -> Result<(),
         "hostname" | "nameserver" | "searchdomain" => need("VM.Config.Network"),
         "net" => {
             need("VM.Config.Network")?;
-            let both = [guest.config.get(key), value].into_iter().flatten();
+            let both = [old.get(key), value].into_iter().flatten();
             let lines = both.enumerate().map(|(n, line)| (format!("net{n}"), line.to_owned())).collect();
             let zone = |bridge: &str| format!("/sdn/zones/localnetwork/{bridge}");
             let checked = sim.setup.version >= Version::V8;
@@ -297,26 +307,25 @@ fn allowed(sim: &Sim, call: &Call, key: &str, value: Option<&str>) -> Result<(),
         "tags" => {
             need("VM.Config.Options")?;
             let new = sim.datacenter.normalised(value.unwrap_or(""));
-            sim.assert_tags(&call.token, guest.config.get("tags").unwrap_or(""), &new)
+            sim.assert_tags(&call.token, old.get("tags").unwrap_or(""), &new)
         }
         _ => need("VM.Config.Options"),
     }
 }
 
 /// Only `nesting` may change, and only unprivileged containers.
-fn features(sim: &Sim, call: &Call, value: &str) -> Result<(), Fail> {
-    let guest = sim.named(call)?;
-    if !guest.config.is("unprivileged") {
+fn features(sim: &Sim, call: &Call, vmid: u32, old: &Config, value: &str) -> Result<(), Fail> {
+    if !old.is("unprivileged") {
         let text = "changing feature flags for privileged container is only allowed for root@pam";
         return Err(Fail::permission(text));
     }
     let others = |text: &str| -> Vec<String> {
         text.split(',').filter(|f| !f.is_empty() && !f.starts_with("nesting=")).map(str::to_owned).collect()
     };
-    if others(guest.config.get("features").unwrap_or("")) != others(value) {
+    if others(old.get("features").unwrap_or("")) != others(value) {
         return Err(Fail::permission("changing feature flags (except nesting) is only allowed for root@pam"));
     }
-    sim.require(&call.token, &format!("/vms/{}", guest.vmid), &["VM.Allocate"])
+    sim.require(&call.token, &format!("/vms/{vmid}"), &["VM.Allocate"])
 }
 
 /// `NAME=value` without control characters but tab.

@@ -5,7 +5,9 @@ mod admin;
 mod clone;
 mod config;
 mod config_api;
+mod create;
 mod destroy;
+mod download;
 pub mod execd;
 mod guest;
 mod guest_api;
@@ -33,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
-pub use access::{AGENT, MINIMAL, MONITOR, TOKEN};
+pub use access::{AGENT, DOWNLOAD, MINIMAL, MONITOR, TOKEN};
 pub use admin::Spec;
 pub use config::Config;
 pub use guest::{Guest, Kind, Run};

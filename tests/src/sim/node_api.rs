@@ -170,9 +170,8 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
 /// `GET /nodes/{node}/storage`
 pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let content = call.get("content").unwrap_or("");
-    let fits = |storage: &super::Storage| {
-        content.is_empty() || content.split(',').any(|kind| storage.content.split(',').any(|it| it == kind))
-    };
+    let fits =
+        |storage: &super::Storage| content.is_empty() || content.split(',').any(|it| storage.takes(it));
     let wanted = |storage: &&super::Storage| {
         fits(storage)
             && storage.is_on(call.node())

@@ -51,13 +51,37 @@ pub(crate) enum Check {
     Net,
     /// `netN` of a VM.
     Nic,
+    /// `https?://.*`.
+    Url,
+    /// An OCI image with its tag.
+    Reference,
 }
 
 use Check::*;
 
 const UNKNOWN: &str = "property is not defined in schema and the schema does not allow additional properties";
 
-/// What `PUT …/config` takes.
+/// What only a change takes.
+pub(crate) const CHANGE: &[Param] = &[q("delete", Text), q("digest", Chars(40)), q("revert", Text)];
+
+/// What only the creation of a container takes.
+pub(crate) const CREATE: &[Param] = &[
+    q("bwlimit", Number),
+    q("force", Bool),
+    Param { since: Version::V9, ..q("ha-managed", Bool) },
+    q("ignore-unpack-errors", Bool),
+    p("ostemplate", Chars(255)),
+    q("password", Text),
+    q("pool", Text),
+    q("restore", Bool),
+    q("ssh-public-keys", Text),
+    q("start", Bool),
+    q("storage", Text),
+    q("unique", Bool),
+    p("vmid", Vmid),
+];
+
+/// A container's options.
 pub(crate) const CONFIG: &[Param] = &[
     q("arch", Enum(&["amd64", "i386", "arm64", "armhf", "riscv32", "riscv64"])),
     q("cmode", Enum(&["shell", "console", "tty"])),
@@ -66,9 +90,7 @@ pub(crate) const CONFIG: &[Param] = &[
     q("cpulimit", Number),
     q("cpuunits", Int(0, 500_000)),
     q("debug", Bool),
-    q("delete", Text),
     q("description", Chars(8192)),
-    q("digest", Chars(40)),
     Param { since: Version::V8, ..q("dev[n]", Text) },
     Param { since: Version::V9, ..q("entrypoint", Text) },
     Param { since: Version::V9, ..q("env", Text) },
@@ -83,7 +105,6 @@ pub(crate) const CONFIG: &[Param] = &[
     q("onboot", Bool),
     q("ostype", Text),
     q("protection", Bool),
-    q("revert", Text),
     q("rootfs", Text),
     q("searchdomain", Text),
     q("startup", Text),
@@ -187,6 +208,11 @@ impl Check {
             Size => (is_size(value), "value does not match the regex pattern".into()),
             Net => return net(value),
             Nic => return nic(value),
+            Url => (
+                value.starts_with("http://") || value.starts_with("https://"),
+                "value does not match the regex pattern".into(),
+            ),
+            Reference => (is_reference(value), "value does not match the regex pattern".into()),
         };
         if good { Ok(()) } else { Err(text) }
     }
@@ -231,6 +257,21 @@ fn is_disk(value: &str) -> bool {
 /// `\+?\d+(\.\d+)?[KMGT]?`
 fn is_size(value: &str) -> bool {
     super::resize::bytes(value.strip_prefix('+').unwrap_or(value)).is_some()
+}
+
+/// Registry and port, lower-case names, and a tag; no digest.
+fn is_reference(value: &str) -> bool {
+    let Some((name, tag)) = value.rsplit_once(':') else { return false };
+    let word = |it: &str, more: &str| {
+        it.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && it.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    let mut parts = name.split('/').peekable();
+    let registry = name.contains('/') && parts.peek().is_some_and(|it| word(it, ".-:"));
+    let names = parts.skip(usize::from(registry));
+    tag.len() <= 128
+        && word(&tag.replace('_', "0"), ".-")
+        && names.into_iter().all(|it| word(it, "._-") && it.to_lowercase() == it)
 }
 
 fn net(value: &str) -> Result<(), String> {

@@ -60,6 +60,11 @@ impl Fail {
         Self::Said { status: 500, message: message.into(), errors: BTreeMap::new() }
     }
 
+    /// Missing privileges of which PVE does not say which.
+    pub(crate) fn refused() -> Self {
+        Self::Said { status: 403, message: "Permission check failed".into(), errors: BTreeMap::new() }
+    }
+
     /// A missing privilege.
     pub(crate) fn permission(what: impl std::fmt::Display) -> Self {
         let message = format!("Permission check failed ({what})");

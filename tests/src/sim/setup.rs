@@ -45,6 +45,10 @@ pub struct Setup {
     pub stop_secs: Duration,
     /// How long a destroy takes, without the stop.
     pub destroy_secs: Duration,
+    /// How long a download takes.
+    pub download_secs: Duration,
+    /// How long a new container's files are unpacked.
+    pub unpack_secs: Duration,
     /// How long any other task takes.
     pub task_secs: Duration,
     /// From *started* to an answering execd and addresses.
@@ -79,10 +83,10 @@ pub struct Storage {
     pub id: String,
     /// What it can do.
     pub kind: StorageKind,
-    /// Bytes.
-    pub total: u64,
     /// `storage.cfg` `content`.
     pub content: String,
+    /// Bytes.
+    pub total: u64,
     /// `storage.cfg` `disable`.
     pub enabled: bool,
     /// Nodes that have it; empty for all.
@@ -118,6 +122,8 @@ impl Default for Setup {
             start_secs: second,
             stop_secs: second,
             destroy_secs: second,
+            download_secs: second * 3,
+            unpack_secs: second * 4,
             task_secs: second,
             boot: Duration::milliseconds(200),
             vm_boot: Duration::seconds(2),
@@ -138,9 +144,24 @@ impl Node {
 impl Storage {
     /// An enabled local storage of 1 TiB on all nodes.
     pub fn new(id: &str, kind: StorageKind) -> Self {
-        let content = "rootdir,images".into();
-        let nodes = BTreeSet::new();
-        Self { id: id.into(), kind, total: 1 << 40, content, enabled: true, nodes, shared: false }
+        Self {
+            id: id.into(),
+            kind,
+            content: "rootdir,images".into(),
+            total: 1 << 40,
+            enabled: true,
+            nodes: BTreeSet::new(),
+            shared: false,
+        }
+    }
+
+    /// A directory for appliance templates, as a fresh node has it.
+    pub fn local() -> Self {
+        Self { content: "iso,vztmpl,backup,snippets".into(), ..Self::new("local", StorageKind::Dir) }
+    }
+
+    pub(crate) fn takes(&self, content: &str) -> bool {
+        self.content.split(',').any(|it| it == content)
     }
 
     pub(crate) fn is_on(&self, node: &str) -> bool {

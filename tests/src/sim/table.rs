@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::{
-    Sim, clone, config_api, destroy, guest_api, node_api,
+    Sim, clone, config_api, create, destroy, download, guest_api, node_api,
     parameters::{self, Param, p, q},
-    parameters::{CONFIG, Check::*},
+    parameters::{CHANGE, CONFIG, CREATE, Check::*},
     power, qemu,
     reply::{Answer, Fail},
     resize, resources,
@@ -73,6 +73,30 @@ pub(crate) static TABLE: &[Endpoint] = &[
     get("/nodes/{node}/tasks/{upid}/status", Rights::Login, &[], task_api::status),
     get("/nodes/{node}/tasks/{upid}/log", Rights::Login, LOG, task_api::log),
     get("/nodes/{node}/lxc", Rights::Login, &[], guest_api::list),
+    Endpoint { also: CREATE, ..post("/nodes/{node}/lxc", Rights::Login, CONFIG, create::create) },
+    get("/nodes/{node}/aplinfo", Rights::Login, &[], download::appliances),
+    post("/nodes/{node}/aplinfo", Rights::Own(download::may_store), APPLIANCE, download::appliance),
+    get(
+        "/nodes/{node}/storage/{storage}/content",
+        Rights::Own(download::may_look),
+        CONTENT,
+        download::content,
+    ),
+    post(
+        "/nodes/{node}/storage/{storage}/download-url",
+        Rights::Own(download::may_fetch),
+        DOWNLOAD,
+        download::url,
+    ),
+    Endpoint {
+        since: Version::V9,
+        ..post(
+            "/nodes/{node}/storage/{storage}/oci-registry-pull",
+            Rights::Own(download::may_pull),
+            PULL,
+            download::image,
+        )
+    },
     get("/nodes/{node}/lxc/{vmid}/status/current", Rights::Vm(&["VM.Audit"]), &[], guest_api::current),
     get("/nodes/{node}/lxc/{vmid}/config", Rights::Vm(&["VM.Audit"]), READ, config_api::read),
     get("/nodes/{node}/lxc/{vmid}/feature", Rights::Vm(&["VM.Audit"]), FEATURE, snapshot::feature),
@@ -81,7 +105,10 @@ pub(crate) static TABLE: &[Endpoint] = &[
         since: Version::V8,
         ..get("/nodes/{node}/lxc/{vmid}/interfaces", Rights::Vm(&["VM.Audit"]), &[], guest_api::interfaces)
     },
-    put("/nodes/{node}/lxc/{vmid}/config", Rights::Vm(config_api::ANY), CONFIG, config_api::write),
+    Endpoint {
+        also: CHANGE,
+        ..put("/nodes/{node}/lxc/{vmid}/config", Rights::Vm(config_api::ANY), CONFIG, config_api::write)
+    },
     put("/nodes/{node}/lxc/{vmid}/resize", Rights::Vm(&["VM.Config.Disk"]), RESIZE, resize::resize),
     post("/nodes/{node}/lxc/{vmid}/clone", Rights::Own(clone::rights), CLONE, clone::clone),
     post("/nodes/{node}/lxc/{vmid}/template", Rights::Vm(&["VM.Allocate"]), &[], template::convert),
@@ -138,6 +165,19 @@ const TASKS: &[Param] = &[
 ];
 const LOG: &[Param] =
     &[Param { since: Version::V8, ..q("download", Bool) }, q("limit", Int(0, MAX)), q("start", Int(0, MAX))];
+const APPLIANCE: &[Param] = &[p("storage", Text), p("template", Chars(255))];
+const CONTENT: &[Param] = &[q("content", Text), q("vmid", Vmid)];
+const SUMS: &[&str] = &["md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
+const DOWNLOAD: &[Param] = &[
+    q("checksum", Text),
+    q("checksum-algorithm", Enum(SUMS)),
+    Param { since: Version::V8, ..q("compression", Text) },
+    p("content", Enum(&["iso", "vztmpl", "import"])),
+    p("filename", Chars(255)),
+    p("url", Url),
+    q("verify-certificates", Bool),
+];
+const PULL: &[Param] = &[q("filename", Chars(255)), p("reference", Reference)];
 const READ: &[Param] = &[q("current", Bool), q("snapshot", Name)];
 const FEATURE: &[Param] = &[p("feature", Enum(&["snapshot", "clone", "copy"])), q("snapname", Name)];
 const RESIZE: &[Param] = &[q("digest", Chars(40)), p("disk", Disk), p("size", Size)];

@@ -70,7 +70,10 @@ fn shown(task: &Task, listed: bool) -> Value {
         "type": task.kind, "id": task.id, "user": user, "tokenid": token,
     });
     match (&task.exit, listed) {
-        (Some(exit), true) => item["status"] = json!(exit),
+        (Some(exit), true) => {
+            item["status"] = json!(exit);
+            item["endtime"] = json!(task.end.map(|at| at.unix_timestamp()));
+        }
         (None, true) => {}
         (Some(exit), false) => {
             item["status"] = json!("stopped");

@@ -2,7 +2,9 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Kind, Sim, clone, destroy, power, qemu, resize, setup::FLOCK_WAIT, snapshot, template};
+use super::{
+    Kind, Sim, clone, create, destroy, download, power, qemu, resize, setup::FLOCK_WAIT, snapshot, template,
+};
 
 /// A task.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Task {
     pub start: OffsetDateTime,
     /// How it ended, `OK` or why not.
     pub exit: Option<String>,
+    /// When it ended.
+    pub end: Option<OffsetDateTime>,
     /// Its log.
     pub log: Vec<String>,
     pub(crate) plan: Option<Plan>,
@@ -58,6 +62,10 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     Clone { newid: u32 },
+    Unpack { guest: Box<super::Guest> },
+    Unpacked { guest: Box<super::Guest> },
+    Created,
+    Download { volid: String },
     Start,
     Started,
     Stop,
@@ -130,6 +138,7 @@ impl Sim {
             user: user.into(),
             start: self.now,
             exit: None,
+            end: None,
             log: Vec::new(),
             plan: None,
         };
@@ -139,12 +148,14 @@ impl Sim {
 
     /// Ends a task and gives its file lock back.
     pub(crate) fn end(&mut self, upid: &str, exit: &str) {
+        let now = self.now;
         self.flocks.retain(|_, holder| holder != upid);
         self.shared.retain(|(_, holder)| holder != upid);
         if let Some(task) = self.tasks.get_mut(upid) {
             let line = if exit == "OK" { "TASK OK".to_owned() } else { format!("TASK ERROR: {exit}") };
             task.log.push(line);
             task.exit = Some(exit.replace('\n', " "));
+            task.end = Some(now);
         }
     }
 
@@ -190,6 +201,10 @@ impl Sim {
     fn work(&mut self, upid: &str, vmid: u32, work: Work) {
         match work {
             Work::Clone { newid } => clone::finish(self, upid, vmid, newid),
+            Work::Unpack { .. } | Work::Unpacked { .. } | Work::Created => {
+                create::work(self, upid, vmid, work);
+            }
+            Work::Download { volid } => download::finish(self, upid, &volid),
             Work::Start | Work::Started | Work::Stop | Work::Stopped | Work::Reboot | Work::Rebooted => {
                 power::work(self, upid, vmid, &work);
             }

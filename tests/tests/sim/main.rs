@@ -3,6 +3,7 @@
 mod agents;
 mod clone;
 mod config;
+mod create;
 mod destroy;
 mod execd;
 mod memory;

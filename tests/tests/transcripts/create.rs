@@ -330,7 +330,7 @@ fn a_replay() {
               200
             GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            = 409 {"code":"idempotency-conflict","detail":"this Idempotency-Key made a sandbox from another request; use a new key for a new request","requestId":"4mmle6qulscxxtj2","retryable":false,"status":409,"title":"The Idempotency-Key was used for another request","type":"urn:pve-edge:problem:idempotency-conflict"}
+            = 409 {"code":"idempotency-conflict","detail":"this Idempotency-Key made something from another request; use a new key for a new request","requestId":"4mmle6qulscxxtj2","retryable":false,"status":409,"title":"The Idempotency-Key was used for another request","type":"urn:pve-edge:problem:idempotency-conflict"}
         "#]],
     );
 }

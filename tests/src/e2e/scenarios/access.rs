@@ -47,9 +47,11 @@ pub(super) async fn presets_have_all_their_versions(world: World) {
     assert_eq!(config["defaultPresetId"], PRESETS[0].0, "{config}");
     let version =
         |preset: &str, it: u32| json!({"version": it, "snapshotId": format!("pvelxc_{preset}_v{it}")});
+    // Another scenario makes one more meanwhile.
     let presets = config["presets"].as_array().expect("presets");
-    assert_eq!(presets.len(), PRESETS.len(), "{config}");
-    for ((preset, versions), shown) in PRESETS.iter().zip(presets) {
+    let usual = presets.iter().filter(|it| it["presetId"] != super::templates::PRESET);
+    assert_eq!(usual.clone().count(), PRESETS.len(), "{config}");
+    for ((preset, versions), shown) in PRESETS.iter().zip(usual) {
         let versions: Vec<_> = versions.iter().map(|it| version(preset, *it)).collect();
         assert_eq!((&shown["presetId"], &shown["versions"]), (&json!(preset), &json!(versions)), "{config}");
     }

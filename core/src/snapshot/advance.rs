@@ -1,0 +1,174 @@
+//! Carrying on a template that is being made.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{SourceId, version};
+use crate::{
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    inventory::Inventory,
+    io::Io,
+    marks::{self, Mark, Reading, Want},
+    place::{LATE_SECONDS, was_destroyed},
+    pve::config::Config,
+    template,
+};
+
+/// How far a template has come.
+#[derive(Debug)]
+pub struct Advanced {
+    /// What we keep about it.
+    pub mark: Mark,
+    /// Whether it is offered.
+    pub ready: bool,
+    /// What root has to do before it goes on.
+    pub commands: Vec<String>,
+}
+
+/// Does the next missing thing for a template that is being made, until it is
+/// offered, root has to do something, or `deadline` has passed.
+pub async fn advance<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mut config: Config,
+    mut mark: Mark,
+    deadline: OffsetDateTime,
+) -> Result<Advanced, Error> {
+    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
+    let mut pause = Duration::from_millis(1000);
+    let mut is_alone = false;
+    loop {
+        if config.lock.is_none() {
+            let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+            match reading {
+                Reading::Committed(now) if now.nonce == mark.nonce && config.is_finished_template() => {
+                    discard(edge, node, &mark).await;
+                    return offer(edge, node, &config, now).await;
+                }
+                // Its disks are being made base volumes; where that was given up, once more.
+                Reading::Committed(now) if config.template == Some(true) => {
+                    let since = now.doing.as_ref().map_or(0, |it| it.since);
+                    if edge.now().unix_timestamp() - since >= LATE_SECONDS {
+                        let disk = config.boot_disk().map(|(name, _)| name);
+                        let _ = edge.send(guest.make_template(disk)).await;
+                    }
+                }
+                Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
+                    mark = now;
+                    is_alone = is_alone || alone(edge, node, &config, &mark).await?;
+                    if is_alone {
+                        // It answers null, and works on.
+                        let _ = edge.send(guest.make_template(None)).await;
+                    }
+                }
+                Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
+                    let commands = settle(edge, node, &config, &mark).await?;
+                    if !commands.is_empty() {
+                        return Ok(Advanced { mark, ready: false, commands });
+                    }
+                }
+                _ => return Err(Error::new(Code::NotFound, "the template was removed meanwhile")),
+            }
+        }
+        if edge.now() >= deadline || edge.left() <= 4 {
+            return Ok(unfinished(mark));
+        }
+        edge.pause(pause, deadline).await;
+        pause = (pause * 5 / 4).min(Duration::from_secs(3));
+        config = match edge.send(guest.config()).await {
+            Ok(config) => config,
+            Err(error) if error.is_missing() => {
+                discard(edge, node, &mark).await;
+                return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
+            }
+            Err(error) if error.is_refusal() => return Err(error.into()),
+            Err(_) => return Ok(unfinished(mark)),
+        };
+    }
+}
+
+fn unfinished(mark: Mark) -> Advanced {
+    Advanced { mark, ready: false, commands: Vec::new() }
+}
+
+/// The commit of what was claimed, or what root has to do before it.
+async fn settle<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Vec<String>, Error> {
+    let mut mark = mark.clone();
+    if let Some(base) = &mark.base {
+        // Its admin has deleted it, and a late request has brought it back.
+        if was_destroyed(edge, node, &mark).await? {
+            return Err(Error::new(Code::Condemned, "this template was deleted"));
+        }
+        let commands = template::root::missing(edge, node, config, &mark, base).await?;
+        if !commands.is_empty() {
+            return Ok(commands);
+        }
+        let inventory = Inventory::read(edge).await?;
+        let version = version::next(edge, &inventory, mark.kind.provider(), &base.preset);
+        mark.snapshot = Some(SourceId::Preset(version));
+    }
+    match commit::template(edge, node, config, &mark).await {
+        Err(commit::Failure::Final(error)) => Err(error),
+        // The next look shows whether it was written.
+        Ok(()) | Err(commit::Failure::Again(_)) => Ok(Vec::new()),
+    }
+}
+
+/// Whether no other template has its version; else it is given another one.
+async fn alone<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<bool, Error> {
+    let Some(another) = version::another(edge, mark).await? else { return Ok(true) };
+    let now = edge.now().unix_timestamp();
+    commit::write(edge, node, config, mark, &|mark| {
+        mark.snapshot = Some(another.clone());
+        // Its ten minutes begin anew.
+        if let Some(doing) = &mut mark.doing {
+            doing.since = now;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(false)
+}
+
+/// The tag by which a preset's version is found, once there is something to be found.
+async fn offer<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: Mark,
+) -> Result<Advanced, Error> {
+    let version = mark.snapshot.as_ref().and_then(SourceId::preset);
+    if version.is_none()
+        || version == marks::template(config.tags.as_deref().unwrap_or_default()).flatten().as_ref()
+    {
+        return Ok(Advanced { mark, ready: true, commands: Vec::new() });
+    }
+    let offered = commit::write(edge, node, config, &mark, &|mark| {
+        mark.doing = None;
+        Ok(())
+    });
+    match offered.await? {
+        Some(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new() }),
+        None => Ok(unfinished(mark)),
+    }
+}
+
+/// Removes PVE's snapshot of the sandbox, which nothing needs any more; where
+/// it stays, it does no harm but on ZFS, where it is in the way of a rollback.
+pub(super) async fn discard<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
+    let Some(from) = &mark.taken_from else { return };
+    let guest = edge.pve.guest(node, mark.kind, from.vmid);
+    let Ok(config) = edge.send(guest.config()).await else { return };
+    let reading = marks::read(from.vmid, config.tags.as_deref(), config.description.as_deref());
+    if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
+        let _ = edge.send(guest.remove_snapshot(&from.snapname)).await;
+    }
+}

@@ -1,0 +1,89 @@
+//! Templates that are half made.
+
+use super::{Action, CONDEMNED_SECONDS, stale::locked, swap};
+use crate::{
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{self, Mark, Phase, Want},
+    pve::config::Config,
+    remove::destroy,
+    sandbox::{FINISH_SECONDS, SandboxId},
+    snapshot::{SourceId, advance},
+};
+
+/// How long root may take for what only root can do.
+const ROOT_SECONDS: i64 = 24 * 3600;
+
+/// A template that is being made is carried on for ten minutes after its copy
+/// ended, and one that is made from nothing for a day; then it goes as
+/// sandboxes do: condemned, and deleted by a later run.
+pub(super) async fn tend_template<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    dry_run: bool,
+) -> Option<Action> {
+    let vmid = mark.vmid;
+    let id = Some(SandboxId::of(&mark).to_string());
+    if let Some(lock) = &config.lock {
+        let reason = locked(edge, node, &mark, lock).await?;
+        return Some(Action { vmid, id, action: "report", reason });
+    }
+    let now = edge.now();
+    let (action, why) = match (mark.want, config.template) {
+        (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
+            ("delete", "condemned by an earlier sweep")
+        }
+        (Want::Gone, _) => return None,
+        (_, Some(true)) if is_offered(&config, &mark) => return None,
+        (_, Some(true)) => ("finish", "it is made, and not offered yet"),
+        // PVE tells nobody why it made no template of it.
+        _ if mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS) => {
+            ("condemn", "PVE made no template of it")
+        }
+        _ => ("finish", "it was interrupted"),
+    };
+    let mut action = Action { vmid, id, action, reason: why.to_owned() };
+    if dry_run {
+        return Some(action);
+    }
+    let condemned = |mark: &mut Mark| {
+        mark.want = Want::Gone;
+        mark.expires = Some(now.unix_timestamp());
+    };
+    let done = match action.action {
+        "delete" => destroy(edge, node, &config, &mark).await.map(|_| ()).map_err(Error::from),
+        "condemn" => swap(edge, node, &config, &mark, &condemned).await,
+        _ => match advance(edge, node, config.clone(), mark.clone(), now).await {
+            // What PVE refuses for so long, it refuses for good.
+            Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= patience(&mark, &error) => {
+                action = Action { action: "condemn", reason: error.to_string(), ..action };
+                swap(edge, node, &config, &mark, &condemned).await
+            }
+            Ok(it) if !it.commands.is_empty() => {
+                let reason = format!("root has to run on {node}: {}", it.commands.join("; "));
+                let given_up = mark.age(now) >= ROOT_SECONDS;
+                action = Action { action: if given_up { "condemn" } else { "report" }, reason, ..action };
+                if given_up { swap(edge, node, &config, &mark, &condemned).await } else { Ok(()) }
+            }
+            advanced => advanced.map(|_| ()),
+        },
+    };
+    if let Err(error) = done {
+        action.reason = format!("{}; failed: {error}", action.reason);
+    }
+    Some(action)
+}
+
+fn is_offered(config: &Config, mark: &Mark) -> bool {
+    let version = mark.snapshot.as_ref().and_then(SourceId::preset);
+    version.is_none() || marks::template(config.tags.as_deref().unwrap_or_default()).flatten().is_some()
+}
+
+/// How long a template that is not committed is carried on; root may take a day.
+fn patience(mark: &Mark, error: &Error) -> i64 {
+    let waits = mark.base.is_some() && error.code() != Code::Condemned;
+    if waits { ROOT_SECONDS } else { FINISH_SECONDS }
+}

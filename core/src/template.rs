@@ -1,0 +1,387 @@
+//! Templates from nothing: an archive, a container of it, and that made a
+//! version of a preset.
+//!
+//! The download needs no memory: whoever asks again finds the file, or the
+//! task. From the claim on the container carries the intent, and whoever asks
+//! next, or the sweep, does the next missing thing. What only root can do is
+//! told as commands, and looked for at each step.
+
+mod claim;
+mod download;
+mod request;
+pub(crate) mod root;
+mod target;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+pub use self::request::{Confirmation, Execd, TemplateRequest};
+use self::{
+    claim::{Claimed, claim},
+    download::{Archive, fetch},
+    target::target,
+};
+use crate::{
+    auth::Caller,
+    commit,
+    create::{Key, nonce, told, untold},
+    edge::Edge,
+    error::{Code, Error},
+    inventory::Inventory,
+    io::Io,
+    marks::{self, Base, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want},
+    place::{LATE_SECONDS, may},
+    preset::{PresetId, SnapshotId},
+    pve::{config::Config, guest::Kind},
+    sandbox::{SandboxId, stamp},
+    snapshot::{Advanced, SourceId, advance, find, free, no_vmid, remove as remove_snapshot},
+    vmid::Vmid,
+};
+
+/// VMIDs that are tried for one request.
+const CANDIDATES: usize = 4;
+
+/// How far a template is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// A node gets its archive; nothing is claimed, and the same request goes on.
+    Downloading,
+    /// PVE works on it.
+    Building,
+    /// `commands` are for root.
+    NeedsRoot,
+    /// Sandboxes can be made from it.
+    Ready,
+}
+
+/// A template that is made from nothing, as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Template {
+    /// `null` before anything is claimed.
+    pub id: Option<String>,
+    /// The same.
+    pub vmid: Option<Vmid>,
+    /// Where it is made.
+    pub node: String,
+    /// Of which it becomes a version.
+    pub preset_id: Option<PresetId>,
+    /// The version that it is, once it is ready.
+    pub snapshot_id: Option<SnapshotId>,
+    /// How far it is.
+    pub status: Status,
+    /// RFC 3339; `null` as `id`.
+    pub created_at: Option<String>,
+    /// The volume that is on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// What root has to run on the node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+}
+
+impl Template {
+    fn building(id: &SandboxId) -> Self {
+        Self {
+            id: Some(id.to_string()),
+            vmid: Some(id.vmid),
+            node: id.node.clone(),
+            preset_id: None,
+            snapshot_id: None,
+            status: Status::Building,
+            created_at: Some(stamp(id.nonce.birth())),
+            archive: None,
+            commands: Vec::new(),
+        }
+    }
+
+    fn of(mark: &Mark, status: Status) -> Self {
+        let version = mark.snapshot.as_ref().and_then(SourceId::preset);
+        Self {
+            preset_id: mark.base.as_ref().map(|it| it.preset.clone()),
+            snapshot_id: version.filter(|_| status == Status::Ready).cloned(),
+            status,
+            ..Self::building(&SandboxId::of(mark))
+        }
+    }
+
+    fn downloading(request: &TemplateRequest, node: String, archive: String) -> Self {
+        Self {
+            id: None,
+            vmid: None,
+            node,
+            preset_id: request.preset.clone(),
+            snapshot_id: None,
+            status: Status::Downloading,
+            created_at: None,
+            archive: Some(archive),
+            commands: Vec::new(),
+        }
+    }
+}
+
+/// Makes a template, or goes on with the one that the same key began; and
+/// whether it was that. Returns when it is ready, root has to do something, or
+/// `deadline` has passed.
+pub async fn build<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    request: &TemplateRequest,
+    key: Option<(&str, &str)>,
+    deadline: OffsetDateTime,
+) -> Result<(Template, bool), Error> {
+    admins_only(caller)?;
+    let base = request.check()?;
+    let inventory = Inventory::read(edge).await?;
+    inventory.believe(edge).await?;
+    let key = key.map(|(key, body)| Key::new(edge, caller, "template-key", key, body));
+    if let Some(key) = &key
+        && let Some((node, config, mark)) = replay(edge, caller, &inventory, key, deadline).await?
+    {
+        return Ok((carried(edge, &node, config, mark, deadline).await?, true));
+    }
+    inventory.room_for_tags()?;
+    let target = target(edge, &inventory, request).await?;
+    let archive = match fetch(edge, request, &target, deadline).await? {
+        Archive::There(volid) => volid,
+        Archive::Underway(volid) => {
+            return Ok((Template::downloading(request, target.node, volid), false));
+        }
+    };
+    let vmids = vmids(edge, &inventory, key.as_ref())?;
+    let intent = |vmid| intent(edge, caller, &target.node, key.as_ref(), vmid, &base);
+    let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
+    let claimed = claim(edge, request, &target, &archive, &intents, deadline).await?;
+    // A claim of another request with the same key carries that one's nonce.
+    let replayed = match &claimed {
+        Claimed::Known(_, mark) => mark.nonce != nonce(edge),
+        Claimed::Unknown(_) => false,
+    };
+    match claimed {
+        Claimed::Unknown(id) => Ok((Template::building(&id), false)),
+        Claimed::Known(config, mark) => {
+            if let Some(key) = key.as_ref().filter(|_| replayed) {
+                key.check(&mark)?;
+            }
+            let node = target.node;
+            Ok((carried(edge, &node, *config, *mark, deadline).await?, replayed))
+        }
+    }
+}
+
+/// A template that was made from nothing; one that is still being made is carried on.
+pub async fn get<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    match own(edge, caller, id).await {
+        Ok((node, config, mark)) => carried(edge, &node, config, mark, deadline).await,
+        Err(error) if error.code() == Code::StillCreating => Ok(Template::building(id)),
+        Err(error) if error.code() == Code::NotFound => absent(edge, id, error).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// An admin says that the exec daemon is in it now.
+pub async fn confirm<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    asked: &Confirmation,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    if asked.execd != Some(Execd::Included) {
+        return Err(Error::field("execd", "included: that the exec daemon is in the template"));
+    }
+    for _ in 0..5 {
+        let (node, config, mark) = own(edge, caller, id).await?;
+        if mark.phase != Phase::Claimed || mark.base.as_ref().is_none_or(|it| it.execd) {
+            return carried(edge, &node, config, mark, deadline).await;
+        }
+        commit::write(edge, &node, &config, &mark, &|mark| {
+            if let Some(base) = &mut mark.base {
+                base.execd = true;
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Err(Error::new(Code::Conflict, "others keep changing this template; ask again").retry_after(1))
+}
+
+/// Deletes one, made or half made, that no sandbox is linked to.
+pub async fn remove<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    own(edge, caller, id).await?;
+    remove_snapshot(edge, caller, id, deadline).await
+}
+
+fn admins_only(caller: &Caller) -> Result<(), Error> {
+    if caller.admin {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "presets are everybody's: use an admin's key"))
+}
+
+/// Finds one that was made from nothing.
+async fn own<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<(String, Config, Mark), Error> {
+    admins_only(caller)?;
+    let absent = || Error::new(Code::NotFound, format!("there is no template {id}"));
+    let found = find(edge, caller, id).await.map_err(|error| match error.code() {
+        Code::NotFound => absent(),
+        _ => error,
+    })?;
+    if found.2.base.is_some() { Ok(found) } else { Err(absent()) }
+}
+
+async fn carried<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    let Advanced { mark, ready, commands } = advance(edge, node, config, mark, deadline).await?;
+    let status = match (ready, commands.is_empty()) {
+        (true, _) => Status::Ready,
+        (false, true) => Status::Building,
+        (false, false) => Status::NeedsRoot,
+    };
+    Ok(Template { commands, node: node.to_owned(), ..Template::of(&mark, status) })
+}
+
+/// Nowhere: not made yet, made in vain, or deleted. The task tells.
+async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId, error: Error) -> Result<Template, Error> {
+    if !edge.settings.template_range.contains(id.vmid) || id.node.is_empty() {
+        return Err(error);
+    }
+    if Inventory::read(edge).await?.guest(id.vmid).is_some() {
+        return Err(error);
+    }
+    let since = id.nonce.birth().unix_timestamp();
+    let tasks = edge.send(edge.pve.tasks_of(&id.node, CREATES, id.vmid, since)).await?;
+    let age = edge.now().unix_timestamp() - since;
+    match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
+        Some(task) if task.is_running() => Ok(Template::building(id)),
+        Some(task) if !task.has_succeeded() => Err(failed(task.status.as_deref().unwrap_or_default())),
+        // It may be executed late.
+        None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => Ok(Template::building(id)),
+        _ => Err(error),
+    }
+}
+
+/// As tasks name what makes a container.
+const CREATES: &str = "vzcreate";
+
+fn failed(cause: &str) -> Error {
+    Error::new(Code::TaskFailed, format!("PVE could not make the container: {cause}"))
+}
+
+/// What this key began before, if anything.
+async fn replay<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    inventory: &Inventory,
+    key: &Key,
+    deadline: OffsetDateTime,
+) -> Result<Option<(String, Config, Mark)>, Error> {
+    for guest in drawn(edge, key).into_iter().filter_map(|it| inventory.guest(it)) {
+        let Some((node, config)) = told(edge, guest, deadline).await? else {
+            // One that is there and not to be seen may be what this key made.
+            match Inventory::read(edge).await?.guest(guest.vmid) {
+                Some(_) => return Err(untold(guest.vmid)),
+                None => continue,
+            }
+        };
+        let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let (Reading::Intent(mark) | Reading::Committed(mark)) = reading else { continue };
+        let same = mark.key == Some(key.hash) && mark.team == caller.team.as_str() && mark.base.is_some();
+        if !same || !may(caller, &mark, &edge.settings.deployment) {
+            continue;
+        }
+        key.check(&mark)?;
+        if mark.want == Want::Gone {
+            let text = "what this Idempotency-Key made is being deleted; use a new key to make another";
+            return Err(Error::new(Code::Condemned, text));
+        }
+        return Ok(Some((node, config, mark)));
+    }
+    Ok(None)
+}
+
+/// The VMIDs that a key draws.
+fn drawn<I: Io>(edge: &Edge<'_, I>, key: &Key) -> Vec<Vmid> {
+    let range = edge.settings.template_range;
+    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
+    let one = |at: usize| {
+        let mut hasher = Sha256::new();
+        hasher.update(key.hash.0);
+        hasher.update(at.to_be_bytes());
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
+        (first + u32::from_be_bytes([a, b, c, d]) % (last - first + 1)).try_into().ok()
+    };
+    (0..CANDIDATES).filter_map(one).collect()
+}
+
+/// VMIDs to claim, in the order in which to try them.
+fn vmids<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, key: Option<&Key>) -> Result<Vec<Vmid>, Error> {
+    let [.., a, b, c, d] = edge.seed;
+    let all: Vec<Vmid> = match key {
+        Some(key) => drawn(edge, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect(),
+        None => free(edge, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
+    };
+    if all.is_empty() { Err(no_vmid()) } else { Ok(all) }
+}
+
+/// The mark of the container that PVE shall make at `vmid`.
+fn intent<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    node: &str,
+    key: Option<&Key>,
+    vmid: Vmid,
+    base: &Base,
+) -> Mark {
+    Mark {
+        format: 1,
+        deployment: edge.settings.deployment.to_string(),
+        vmid,
+        kind: Kind::Lxc,
+        nonce: nonce(edge),
+        team: caller.team.to_string(),
+        node: node.to_owned(),
+        expires: None,
+        on_expiry: OnExpiry::Delete,
+        want: Want::On,
+        phase: Phase::Claimed,
+        role: Role::Template,
+        key: key.map(|it| it.hash),
+        body: key.and_then(Key::body),
+        secret: None,
+        env: None,
+        name: None,
+        template: None,
+        snapshot: None,
+        sizes: Sizes::default(),
+        doing: None,
+        problem: None,
+        taken_from: None,
+        base: Some(base.clone()),
+        keeps: None,
+        guarded: None,
+        metadata: Default::default(),
+        other: Default::default(),
+    }
+}
