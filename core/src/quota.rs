@@ -7,12 +7,23 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{Code, Error},
-    inventory::{Guest, Inventory},
+    inventory::Inventory,
     marks::{Mark, OnExpiry, Sizes, Want},
     settings::Limits,
 };
 
 const MIB: u64 = 1 << 20;
+
+/// What a team has.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    /// Cores of all its sandboxes.
+    pub vcpus: u64,
+    /// MiB of all of them.
+    pub memory: u64,
+    /// Seconds since the birth of each.
+    pub ages: Vec<i64>,
+}
 
 /// Refuses what the team's quotas do not allow; `asked` is what the new sandbox would take.
 pub fn check(
@@ -22,21 +33,25 @@ pub fn check(
     limits: &Limits,
     now: OffsetDateTime,
 ) -> Result<(), Error> {
-    let mine: Vec<(&Guest, &Mark)> = inventory
-        .guests
-        .iter()
-        .filter_map(|guest| Some((guest, &guest.ours.as_ref()?.mark)))
-        .filter(|(_, mark)| mark.team == team && is_live(mark, now))
-        .collect();
-    let vcpus = mine.iter().map(|(guest, mark)| guest.row.maxcpu.or(preset(mark).0).unwrap_or(1)).sum();
-    let memory = mine
-        .iter()
-        .map(|(guest, mark)| guest.row.maxmem.map(|it| it / MIB).or(preset(mark).1).unwrap_or(0))
-        .sum();
+    let mut used = Used::default();
+    for guest in &inventory.guests {
+        let Some(mark) = guest.ours.as_ref().map(|it| &it.mark) else { continue };
+        if mark.team != team || !is_live(mark, now) {
+            continue;
+        }
+        used.vcpus += guest.row.maxcpu.or(preset(mark).0).unwrap_or(1);
+        used.memory += guest.row.maxmem.map(|it| it / MIB).or(preset(mark).1).unwrap_or(0);
+        used.ages.push(mark.age(now));
+    }
+    allow(&used, team, asked, limits)
+}
+
+/// Refuses what does not fit beside what the team has.
+pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(), Error> {
     let rows = [
-        ("sandboxes", limits.max_sandboxes, mine.len() as u64, 1),
-        ("vCPUs", limits.max_vcpus, vcpus, u64::from(asked.cpu.unwrap_or(1))),
-        ("MiB of memory", limits.max_memory_mib, memory, u64::from(asked.memory.unwrap_or(0))),
+        ("sandboxes", limits.max_sandboxes, used.ages.len() as u64, 1),
+        ("vCPUs", limits.max_vcpus, used.vcpus, u64::from(asked.cpu.unwrap_or(1))),
+        ("MiB of memory", limits.max_memory_mib, used.memory, u64::from(asked.memory.unwrap_or(0))),
     ];
     for (what, most, used, more) in rows {
         let Some(most) = most.map(u64::from).filter(|most| used + more > *most) else { continue };
@@ -46,16 +61,11 @@ pub fn check(
             .member("limit", most)
             .retry_after(60));
     }
-    per_minute(&mine, team, limits.creates_per_minute, now)
+    per_minute(used, team, limits.creates_per_minute)
 }
 
-fn per_minute(
-    mine: &[(&Guest, &Mark)],
-    team: &str,
-    most: Option<u32>,
-    now: OffsetDateTime,
-) -> Result<(), Error> {
-    let ages: Vec<i64> = mine.iter().map(|(_, mark)| mark.age(now)).filter(|it| *it < 60).collect();
+fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {
+    let ages: Vec<i64> = used.ages.iter().copied().filter(|it| *it < 60).collect();
     let Some(most) = most.filter(|most| ages.len() as u64 >= u64::from(*most)) else { return Ok(()) };
     let oldest = ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
     let text = format!("team {team} made {} of {most} sandboxes in the last minute", ages.len());

@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::{
     error::{Code, Error},
     json,
+    morph::RESERVED,
+    preset::Provider,
     settings::Settings,
 };
 
@@ -111,6 +113,15 @@ impl Metadata {
 pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
     let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
     bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
+}
+
+/// What is wrong with keys of metadata that Morph's machines carry beside ours.
+pub fn reserved<'a>(
+    mut keys: impl Iterator<Item = &'a String>,
+    settings: &Settings,
+) -> Option<(String, String)> {
+    let ours = keys.find(|it| settings.provider == Provider::Morph && it.starts_with(RESERVED))?;
+    Some((format!("metadata.{ours}"), format!("keys that begin with {RESERVED} are pve-edge's own")))
 }
 
 /// What is wrong with a name.

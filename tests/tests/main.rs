@@ -10,6 +10,7 @@ mod expiry;
 mod interleaving;
 mod late;
 mod matrix;
+mod morph;
 mod power;
 mod pve_faults;
 mod quotas;

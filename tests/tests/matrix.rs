@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What happens to the one request.
-fn faults() -> Vec<Fault> {
+pub(crate) fn faults() -> Vec<Fault> {
     let late = std::time::Duration::from_secs(40);
     vec![
         Fault::Refused(500, "unexpected failure".into()),

@@ -105,7 +105,7 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<(Value, bool), Error> {
-    request.check()?;
+    request.check(edge.settings)?;
     let found = usable(edge, caller, id).await?;
     free(&found.mark)?;
     supported(edge, &found).await?;

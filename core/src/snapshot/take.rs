@@ -26,9 +26,10 @@ use crate::{
         task::Upid,
     },
     read::gone,
-    request::{Metadata, name_errors},
+    request::{Metadata, name_errors, reserved},
     rollback::settled,
     sandbox::SandboxId,
+    settings::Settings,
     vmid::Vmid,
     wait::{ended, wait},
 };
@@ -57,16 +58,28 @@ pub struct SnapshotRequest {
 }
 
 impl SnapshotRequest {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
         let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
         if self.keep && self.promote.is_some() {
             let text = "what stays on its sandbox is no preset: promote without it";
             errors.push(("keep".to_owned(), text.to_owned()));
         }
+        errors.extend(reserved(self.metadata.keys(), settings));
         if !errors.is_empty() {
             return Err(Error::fields(errors));
         }
         Metadata::check(&self.metadata)
+    }
+
+    /// Presets are everybody's, so only admins make them.
+    pub(crate) fn may_promote(&self, caller: &Caller) -> Result<(), Error> {
+        match &self.promote {
+            Some(_) if !caller.admin => {
+                Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -86,10 +99,8 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    request.check()?;
-    if request.promote.is_some() && !caller.admin {
-        return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
-    }
+    request.check(edge.settings)?;
+    request.may_promote(caller)?;
     let source = place(edge, caller, id).await?;
     gone(&source.mark, edge.now(), id)?;
     if !source.committed {
