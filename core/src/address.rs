@@ -60,6 +60,11 @@ pub fn public_url(domain: &Domain, port: u16, vmid: Vmid) -> String {
     format!("{}://port-{port}-vm-{vmid}.{}", domain.scheme, domain.authority)
 }
 
+/// The same of any port and any guest: `{port}` and `{vmid}` stand for them.
+pub fn any_port_url(domain: &Domain) -> String {
+    format!("{}://port-{{port}}-vm-{{vmid}}.{}", domain.scheme, domain.authority)
+}
+
 /// `http://{hostname}.{search}:{port}`.
 pub fn fqdn_url(hostname: &str, search: &str, port: u16) -> String {
     // resolv.conf allows several; the first is the network's own.
@@ -103,7 +108,7 @@ impl Viewers {
             vnc: vnc_viewer(&vnc),
             vnc_websocket: websocket(&vnc, "/websockify"),
             xterm_websocket: websocket(&xterm, "/ws"),
-            xterm: format!("{xterm}/"),
+            xterm: at(&xterm, "/"),
             socket_io: websocket(&base(SOCKET_IO_PORT)?, "/socket.io/"),
         })
     }
@@ -125,11 +130,15 @@ pub fn vnc_viewer(url: &str) -> String {
 
 /// `https` becomes `wss`, `http` becomes `ws`; a query that is there is kept.
 pub fn websocket(url: &str, path: &str) -> String {
+    let url = at(url, path);
+    url.strip_prefix("http").map_or_else(|| url.clone(), |rest| format!("ws{rest}"))
+}
+
+/// A path of a service; a query that is there, such as a token, is kept.
+fn at(url: &str, path: &str) -> String {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let base = base.trim_end_matches('/');
-    let base = base.strip_prefix("http").map_or_else(|| base.to_owned(), |rest| format!("ws{rest}"));
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("{base}{path}{query}")
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}{path}{mark}{query}", base.trim_end_matches('/'))
 }
 
 /// Whom a service host names.
@@ -214,6 +223,8 @@ mod tests {
         let url = |domain: &str, port| public_url(&domain.parse().unwrap(), port, vmid);
         assert_eq!(url("example.com", 39378), "https://port-39378-vm-200.example.com");
         assert_eq!(url("http://localhost:8787", 5173), "http://port-5173-vm-200.localhost:8787");
+        let any = any_port_url(&"example.com".parse().unwrap()).replace("{vmid}", "200");
+        assert_eq!(any.replace("{port}", "39378"), url("example.com", 39378));
         assert_eq!(fqdn_url("vm-200", "lan home.arpa", 80), "http://vm-200.lan:80");
         let morph = "port-39378-morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so".parse();
         assert_eq!(morph, Ok(ServiceHost::Morph { port: 39378, id: "mmcz8L6eoJHtLqFz3".into() }));
@@ -230,6 +241,28 @@ mod tests {
         assert_eq!(vnc_viewer(token), "http://10.0.0.5:39380/vnc.html?tkn=a&resize=off&autoconnect=1");
         assert_eq!(vnc_viewer("https://x/vnc.html"), "https://x/vnc.html?autoconnect=1&resize=scale");
         assert_eq!(websocket(token, "/websockify"), "ws://10.0.0.5:39380/websockify?tkn=a&resize=off");
+    }
+
+    /// Whichever provider made them, and whatever a service's URL carries.
+    #[test]
+    fn one_builder_for_every_provider() {
+        let of = |host: &'static str, query: &'static str| {
+            Viewers::new(|port| Some(format!("https://port-{port}-{host}{query}"))).unwrap()
+        };
+        let morph = of("morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so", "/?tkn=s&x=1");
+        let host = "morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so";
+        let expected = Viewers {
+            vnc: format!("https://port-39380-{host}/vnc.html?tkn=s&x=1&autoconnect=1&resize=scale"),
+            vnc_websocket: format!("wss://port-39380-{host}/websockify?tkn=s&x=1"),
+            xterm: format!("https://port-39383-{host}/?tkn=s&x=1"),
+            xterm_websocket: format!("wss://port-39383-{host}/ws?tkn=s&x=1"),
+            socket_io: format!("wss://port-9776-{host}/socket.io/?tkn=s&x=1"),
+        };
+        assert_eq!(morph, expected);
+        let by_ip = Viewers::new(|port| Some(ip_url([10, 0, 0, 5].into(), port))).unwrap();
+        assert_eq!(by_ip.vnc, "http://10.0.0.5:39380/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(by_ip.xterm_websocket, "ws://10.0.0.5:39383/ws");
+        assert_eq!(Viewers::new(|port| (port != 39380).then(String::new)), None);
     }
 
     #[test]

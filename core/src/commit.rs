@@ -261,14 +261,14 @@ fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> String {
     marks::tags(existing, mark, expires, edge.settings.limits.tag_budget)
 }
 
-/// Address with its prefix, and gateway: the pool's, else DHCP.
-fn address<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> (String, Option<String>) {
-    match edge.settings.ip_pool.as_ref().and_then(|pool| pool.address(mark.vmid)) {
-        Some((address, prefix)) => {
-            (format!("{address}/{prefix}"), edge.settings.gateway.map(|it| it.to_string()))
-        }
-        None => ("dhcp".to_owned(), None),
-    }
+/// Address with its prefix, and gateway: the pool's, else DHCP. A gateway that is not set is the
+/// template's, where that is in the pool's network.
+fn address<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> (String, Option<String>) {
+    let Some(pool) = &edge.settings.ip_pool else { return ("dhcp".to_owned(), None) };
+    let Some((address, prefix)) = pool.address(mark.vmid) else { return ("dhcp".to_owned(), None) };
+    let of_template = || config.gateway().filter(|it| pool.is_in_network(*it) && *it != address);
+    let gateway = edge.settings.gateway.or_else(of_template);
+    (format!("{address}/{prefix}"), gateway.map(|it| it.to_string()))
 }
 
 /// What a VM has beside a container: sockets that multiply its cores, and
@@ -282,7 +282,7 @@ fn machine<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, form: &mut V
         form.extend((changed != *net0).then_some(("net0", changed)));
     }
     if config.has_cloud_init() {
-        let (ip, gateway) = address(edge, mark);
+        let (ip, gateway) = address(edge, config, mark);
         let gateway = gateway.map(|it| format!(",gw={it}")).unwrap_or_default();
         form.push((IPCONFIG, format!("ip={ip}{gateway}")));
         form.extend(edge.settings.search_domain.clone().map(|it| ("searchdomain", it)));
@@ -292,7 +292,7 @@ fn machine<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, form: &mut V
 /// A clone has its template's address: the pool's, or DHCP, replaces it.
 fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<String> {
     let net0 = config.net0.as_deref()?;
-    let (ip, gateway) = address(edge, mark);
+    let (ip, gateway) = address(edge, config, mark);
     let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
     // A static IPv6 address is the template's alone.
     if net0.split(',').any(|it| it.starts_with("ip6=") && it.contains(':')) {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    address::SERVICES,
+    address::{SERVICES, any_port_url},
     create::default_preset,
     edge::{Edge, Invocation},
     error::Error,
@@ -75,6 +75,8 @@ pub(crate) fn report<I: Io>(invocation: &Invocation<'_, I>, mut ids: Vec<Snapsho
         .filter(|(name, _)| provider != Provider::Morph || *name != "exec")
         .map(|(name, port)| json!({"name": name, "port": port}))
         .collect();
+    // Morph gives an address to ports that were exposed alone.
+    let domain = invocation.settings.public_domain.as_ref().filter(|_| provider != Provider::Morph);
     json!({
         "provider": provider.name(),
         "providerDisplayName": provider.display_name(),
@@ -82,6 +84,8 @@ pub(crate) fn report<I: Io>(invocation: &Invocation<'_, I>, mut ids: Vec<Snapsho
         "presets": presets,
         "defaultPresetId": default,
         "services": services,
+        // Of any port; without a domain the services of a sandbox tell.
+        "portUrl": domain.map(any_port_url),
         "serverOrigin": invocation.settings.server_origin,
     })
 }

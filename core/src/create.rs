@@ -66,6 +66,7 @@ pub async fn create<I: Io>(
     key: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<Created, Error> {
+    quota::admitted(edge, caller).await?;
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
     let key = key.map(|key| Key::new(edge.settings, caller, key, request));
@@ -76,7 +77,7 @@ pub async fn create<I: Io>(
         return Ok(Created { progress, replayed: true });
     }
     inventory.room_for_tags()?;
-    let sources = source::sources(edge.settings, &inventory, caller, request)?;
+    let sources = source::sources(edge, &inventory, caller, request)?;
     let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
     quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref().map(|it| it.hash))?;
@@ -85,7 +86,7 @@ pub async fn create<I: Io>(
         expires: ttl.after(edge.now().unix_timestamp()),
         ..intent(edge, caller, request, key.as_ref(), vmid, node, source)
     };
-    let claimed = claim::claim(edge, &sources, &free, intent, deadline).await?;
+    let claimed = claim::claim(edge, &inventory, &sources, &free, intent, deadline).await?;
     // A claim that another request with the same key made first carries that one's nonce.
     let replayed = claimed.mark.nonce != nonce(edge);
     if let Some(key) = key.as_ref().filter(|_| replayed) {

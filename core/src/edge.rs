@@ -2,7 +2,7 @@
 
 use std::{
     ops::Deref,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::{
     call::Call,
+    date::date,
     io::{Failure, Io, NetError, Platform, Whole, fetch},
     pve::{self, Pve, PveError},
     settings::Settings,
@@ -25,6 +26,8 @@ const WRITE: Duration = Duration::from_secs(15);
 const READ: Duration = Duration::from_secs(8);
 /// When the last call and the undo must be over: API Gateway gives up at 29 s.
 const INVOCATION: Duration = Duration::from_secs(28);
+/// No answer has told yet what time it is for PVE.
+const UNKNOWN: i64 = i64::MAX;
 
 /// What one request may use of the world.
 pub struct Invocation<'a, I> {
@@ -38,6 +41,7 @@ pub struct Invocation<'a, I> {
     pub seed: [u8; 32],
     born: OffsetDateTime,
     left: AtomicU32,
+    ahead: AtomicI64,
 }
 
 /// An invocation, and the PVE that it is about.
@@ -82,7 +86,14 @@ impl<'a, I: Io> Invocation<'a, I> {
     /// For one request.
     pub fn new(io: I, settings: &'a Settings, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
-        Self { io, settings, platform, seed, born, left: AtomicU32::new(platform.requests) }
+        let (left, ahead) = (AtomicU32::new(platform.requests), AtomicI64::new(UNKNOWN));
+        Self { io, settings, platform, seed, born, left, ahead }
+    }
+
+    /// By how many seconds PVE's clock is ahead of ours, as its last answer said.
+    /// An edge before PVE says what its own clock does.
+    pub fn pve_ahead(&self) -> Option<i64> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|it| *it != UNKNOWN)
     }
 
     /// What time it is.
@@ -149,6 +160,9 @@ impl<'a, I: Io> Invocation<'a, I> {
         let whole = fetch(&self.io, request, (start + most).min(self.end()), ANSWER_CAP).await;
         let ms = (self.now() - start).whole_milliseconds() as i64;
         let status = whole.as_ref().map_or(0, |it| it.status);
+        if let Some(date) = whole.as_ref().ok().and_then(|it| date(&it.headers)) {
+            self.ahead.store((date - self.now()).whole_seconds(), Ordering::Relaxed);
+        }
         let failure = whole.as_ref().err().map(|it| it.failure);
         let api = self.settings.provider.name();
         tracing::info!(api, method = method.as_str(), path = template, status, ms, failure = ?failure, "call");

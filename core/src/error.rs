@@ -86,6 +86,7 @@ codes! {
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";
     MorphError "morph-error" 502 Pve false "Morph failed";
     MorphUnauthorized "morph-unauthorized" 502 Us false "Morph does not accept the API key";
+    ClockSkew "clock-skew" 503 Us false "The clocks of PVE and of this deployment differ";
     Misconfigured "misconfigured" 503 Us false "The deployment's settings are wrong";
     PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
     MorphUnreachable "morph-unreachable" 503 Pve true "Morph cannot be reached";

@@ -1,88 +1,123 @@
-//! `GET /api/health/sandbox`: what is wrong, and how to fix it, in three requests.
+//! `GET /api/health/sandbox`: what is wrong, and how to fix it, in three requests when nothing is.
+
+mod detected;
+mod rights;
+mod shortages;
 
 use serde_json::{Value, json};
 
+use self::shortages::Findings;
 use crate::{
     edge::Edge,
-    error::Error,
-    inventory::{Inventory, is_about_guests},
+    error::{Code, Error},
+    inventory::{Inventory, Template},
     io::Io,
     preset::Provider,
     pve::{
         PveError,
-        cluster::{Permissions, Resource, Version},
+        cluster::{Permissions, Resource},
+        config::Config,
         guest::Kind,
     },
     settings::Settings,
 };
 
-/// What the token needs on guests; see the README for the role.
-const GUEST_PRIVILEGES: [&str; 9] = [
-    "VM.Allocate",
-    "VM.Audit",
-    "VM.Clone",
-    "VM.Config.CPU",
-    "VM.Config.Disk",
-    "VM.Config.Memory",
-    "VM.Config.Network",
-    "VM.Config.Options",
-    "VM.PowerMgmt",
-];
-/// Storages of these kinds make linked clones of containers.
-const LINKED_CLONES: [&str; 4] = ["btrfs", "lvmthin", "rbd", "zfspool"];
+/// Templates whose configs are read, where the listing leaves a doubt.
+const CLOSER: usize = 8;
+
+/// What the three answers say.
+struct Seen<'a> {
+    settings: &'a Settings,
+    inventory: &'a Inventory,
+    templates: Vec<Template>,
+    /// Of the deployment's sandboxes, unless they ask for another.
+    kind: Kind,
+    version: (u32, u32),
+    /// Of templates that had to be looked at.
+    configs: Vec<(Template, Config)>,
+}
 
 /// The report, and whether sandboxes can be made.
 pub async fn health<I: Io>(edge: &Edge<'_, I>) -> (bool, Value) {
     let start = edge.now();
-    let mut reasons = Vec::new();
     let version = match edge.send(edge.pve.version()).await {
         Ok(version) => version,
         Err(error) => return unreachable(edge, error),
     };
     let latency = (edge.now() - start).whole_milliseconds() as i64;
-    let inventory = Inventory::read(edge).await.map_err(|error| reasons.push(reason(&error))).ok();
-    match edge.send(edge.pve.permissions()).await {
-        Ok(rights) => {
-            let vms = edge.settings.provider == Provider::PveVm
-                || inventory.as_ref().is_some_and(|it| has_vms(it, edge.settings));
-            reasons.extend(missing_privileges(&rights, vms, &version));
-        }
-        Err(error) => reasons.push(reason(&error.into())),
-    }
-    let mut nodes = Vec::new();
-    let mut storages = Vec::new();
-    let mut templates = Vec::new();
-    let mut strangers = 0;
-    if let Some(inventory) = &inventory {
-        nodes = rows(inventory, "node", |it| json!({"node": it.node, "status": it.status}));
-        storages = rows(inventory, "storage", storage);
-        templates = inventory.templates(edge.settings);
-        let range = edge.settings.vmid_range;
-        strangers = inventory
-            .guests
-            .iter()
-            .filter(|it| range.contains(it.vmid) && it.ours.is_none() && it.row.lock.is_none())
-            .count();
-        reasons.extend(shortages(edge, inventory, templates.is_empty()));
-    }
-    let exec_token = if version.number() < (9, 1) { "notes" } else { "env" };
-    let healthy = reasons.is_empty();
-    let report = json!({
-        "status": if healthy { "healthy" } else { "unhealthy" },
+    let skew = edge.pve_ahead();
+    let mut findings = Findings::default();
+    findings.clock(skew.unwrap_or(0));
+    let mut report = json!({
         "provider": edge.settings.provider.name(),
         "reachable": true,
         "version": version.version,
         "latencyMs": latency,
-        "nodes": nodes,
-        "storages": storages,
-        "templates": templates.iter().map(|it| json!({
-            "vmid": it.vmid, "node": it.node, "snapshotId": it.snapshot, "lock": it.lock,
-        })).collect::<Vec<_>>(),
-        "execToken": exec_token,
-        "unmarkedGuestsInRange": strangers,
-        "reasons": reasons,
+        "clockSkewSeconds": skew,
+        "execToken": if version.number() < (9, 1) { "notes" } else { "env" },
     });
+    match Inventory::read(edge).await {
+        Ok(inventory) => look(edge, &inventory, version.number(), &mut findings, &mut report).await,
+        Err(error) => findings.reasons.push(error),
+    }
+    let healthy = findings.reasons.is_empty();
+    put(&mut report, "status", if healthy { "healthy" } else { "unhealthy" }.into());
+    put(&mut report, "reasons", findings.reasons.iter().map(reason).collect());
+    put(&mut report, "warnings", findings.warnings.iter().map(reason).collect());
     (healthy, report)
+}
+
+fn put(report: &mut Value, name: &str, value: Value) {
+    if let Some(report) = report.as_object_mut() {
+        report.insert(name.to_owned(), value);
+    }
+}
+
+async fn look<I: Io>(
+    edge: &Edge<'_, I>,
+    inventory: &Inventory,
+    version: (u32, u32),
+    findings: &mut Findings,
+    report: &mut Value,
+) {
+    let kind = if edge.settings.provider == Provider::PveVm { Kind::Qemu } else { Kind::Lxc };
+    let (settings, templates) = (edge.settings, inventory.templates(edge.settings));
+    let mut seen = Seen { settings, inventory, templates, kind, version, configs: Vec::new() };
+    let rights = edge.send(edge.pve.permissions()).await;
+    let rights: Option<Permissions> = rights.map_err(|error| findings.reasons.push(error.into())).ok();
+    let gateway = settings.ip_pool.is_some() && settings.gateway.is_none();
+    if gateway || rights.as_ref().is_some_and(|it| rights::is_doubtful(&seen, it)) {
+        look_closer(edge, &mut seen, findings).await;
+    }
+    for (path, privileges) in rights.iter().flat_map(|it| rights::missing(&seen, it)) {
+        let text = format!(
+            "the token lacks {} on {path}: give a role that has it to the token and to its user (pveum acl \
+             modify {path})",
+            privileges.join(", ")
+        );
+        findings.wrong(Code::PveForbidden, text);
+    }
+    findings.version(&seen);
+    findings.nodes(&seen);
+    findings.templates(&seen);
+    findings.storages(&seen);
+    findings.reasons.extend(inventory.room_for_tags().err());
+    let detected = detected::detected(edge, &seen, findings).await;
+    put(report, "detected", detected);
+    seen.show(report);
+}
+
+/// The configs of templates tell their storage, bridge, gateway and hookscript.
+async fn look_closer<I: Io>(edge: &Edge<'_, I>, seen: &mut Seen<'_>, findings: &mut Findings) {
+    for template in seen.templates.iter().take(CLOSER) {
+        if !seen.inventory.is_online(&template.node) {
+            continue;
+        }
+        match edge.send(edge.pve.guest(&template.node, template.kind, template.vmid).config()).await {
+            Ok(config) => seen.configs.push((template.clone(), config)),
+            Err(error) => findings.reasons.push(error.into()),
+        }
+    }
 }
 
 fn unreachable<I: Io>(edge: &Edge<'_, I>, error: PveError) -> (bool, Value) {
@@ -101,64 +136,54 @@ pub(crate) fn reason(error: &Error) -> Value {
     json!({"code": error.code().row().0, "detail": error.detail()})
 }
 
-fn rows(inventory: &Inventory, kind: &str, show: impl Fn(&Resource) -> Value) -> Vec<Value> {
-    inventory.others.iter().filter(|it| it.kind == kind).map(show).collect()
+impl Seen<'_> {
+    /// Whether sandboxes of this kind are made.
+    fn offers(&self, kind: Kind) -> bool {
+        self.kind == kind || self.templates.iter().any(|it| it.kind == kind)
+    }
+
+    /// Bridges have privileges of their own since 8.0.
+    fn has_sdn(&self) -> bool {
+        self.version >= (8, 0)
+    }
+
+    /// The storages of a node that may have guests of this kind.
+    fn storages<'a>(&'a self, node: &'a str, kind: Kind) -> impl Iterator<Item = &'a Resource> {
+        self.inventory.storages(node).filter(move |it| it.takes_disks(kind))
+    }
+
+    /// Nodes, storages and templates, as the listing has them.
+    fn show(&self, report: &mut Value) {
+        let range = self.settings.vmid_range;
+        let strange = self
+            .inventory
+            .guests
+            .iter()
+            .filter(|it| range.contains(it.vmid) && it.ours.is_none() && it.row.lock.is_none());
+        put(report, "unmarkedGuestsInRange", strange.count().into());
+        put(report, "nodes", self.inventory.nodes().map(node).collect());
+        let storages = self.inventory.others.iter().filter(|it| it.kind == "storage");
+        put(report, "storages", storages.map(|it| storage(it, self.kind)).collect());
+        let templates = self
+            .templates
+            .iter()
+            .map(|it| json!({"vmid": it.vmid, "node": it.node, "snapshotId": it.snapshot, "lock": it.lock}));
+        put(report, "templates", templates.collect());
+    }
 }
 
-fn storage(row: &Resource) -> Value {
+fn node(row: &Resource) -> Value {
+    let free = row.maxmem.zip(row.mem).map(|(all, used)| all.saturating_sub(used));
+    json!({"node": row.node, "status": row.status, "freeMemoryBytes": free})
+}
+
+fn storage(row: &Resource, kind: Kind) -> Value {
     json!({
         "node": row.node,
         "storage": row.storage,
         "type": row.plugintype,
-        "linkedClones": row.plugintype.as_deref().map(|it| LINKED_CLONES.contains(&it)),
-        "freeBytes": row.maxdisk.unwrap_or(0).saturating_sub(row.disk.unwrap_or(0)),
+        "linkedClones": row.plugintype.as_ref().map(|_| row.makes_linked_clones(kind)),
+        "shared": row.shared,
+        "freeBytes": row.free(),
     })
-}
-
-/// Whether VMs are offered.
-fn has_vms(inventory: &Inventory, settings: &Settings) -> bool {
-    inventory.templates(settings).iter().any(|it| it.kind == Kind::Qemu)
-}
-
-fn missing_privileges(rights: &Permissions, vms: bool, version: &Version) -> Vec<Value> {
-    let has = |privilege: &str| {
-        rights.iter().any(|(path, rights)| is_about_guests(path) && rights.get(privilege).is_some())
-    };
-    let agent = if version.number() < (9, 0) { "VM.Monitor" } else { "VM.GuestAgent.Unrestricted" };
-    let needed = GUEST_PRIVILEGES.into_iter().chain(vms.then_some(agent));
-    let missing: Vec<&str> = needed.filter(|it| !has(it)).collect();
-    if missing.is_empty() {
-        return Vec::new();
-    }
-    let text =
-        format!("the token lacks {} on /vms: give the role to the token and to its user", missing.join(", "));
-    vec![json!({"code": "pve-forbidden", "detail": text})]
-}
-
-fn shortages<I: Io>(edge: &Edge<'_, I>, inventory: &Inventory, no_template: bool) -> Vec<Value> {
-    let mut reasons = Vec::new();
-    let mut nodes = inventory.others.iter().filter(|it| it.kind == "node").peekable();
-    if nodes.peek().is_some() && !nodes.any(|it| it.status == "online") {
-        reasons.push(json!({"code": "node-offline", "detail": "no node of the cluster is online"}));
-    }
-    if no_template {
-        reasons.push(json!({
-            "code": "template-not-found",
-            "detail": "no template is offered: tag one with its snapshot id, \
-                       pct set VMID --tags pvelxc_4vcpu_6gb_32gb_v1",
-        }));
-    }
-    if let Err(error) = inventory.room_for_tags() {
-        reasons.push(reason(&error));
-    }
-    let set = edge.settings.node.as_deref();
-    if let Some(node) =
-        set.filter(|node| inventory.others.iter().all(|it| it.kind != "node" || it.node != **node))
-    {
-        reasons.push(json!({
-            "code": "node-offline",
-            "detail": format!("PVE_NODE names {node}, and the cluster has no such node"),
-        }));
-    }
-    reasons
 }

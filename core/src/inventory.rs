@@ -32,7 +32,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn tags(&self) -> &str {
+    /// As PVE joins them.
+    pub fn tags(&self) -> &str {
         self.row.tags.as_deref().unwrap_or_default()
     }
 }
@@ -97,9 +98,26 @@ impl Inventory {
         self.guests.get(at)
     }
 
+    /// The cluster's nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Resource> {
+        self.others.iter().filter(|it| it.kind == "node")
+    }
+
+    /// The storages of a node that the token sees and PVE has at hand.
+    pub fn storages<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Resource> + use<'a> {
+        let there = move |it: &&Resource| it.kind == "storage" && it.node == node && it.status != "unknown";
+        self.others.iter().filter(there)
+    }
+
+    /// The storage of a node where a template of this kind has the most room, and can be cloned.
+    pub fn roomiest<'a>(&'a self, node: &'a str, kind: Kind) -> Option<&'a Resource> {
+        let serves = |it: &&Resource| it.takes_disks(kind) && it.makes_linked_clones(kind);
+        self.storages(node).filter(serves).max_by_key(|it| it.free())
+    }
+
     /// Whether the listing says that this node is up; a node that it does not name is taken to be.
     pub fn is_online(&self, node: &str) -> bool {
-        !self.others.iter().any(|it| it.kind == "node" && it.node == node && it.status == "offline")
+        !self.nodes().any(|it| it.node == node && it.status == "offline")
     }
 
     /// The templates that are offered: outside the sandboxes' VMIDs, since a

@@ -29,6 +29,11 @@ pub trait Io: Clone + 'static {
 
     /// What time it is.
     fn now(&self) -> OffsetDateTime;
+
+    /// Whether a limiter of the platform lets another one of these through; where there is none, all.
+    fn admits(&self, _key: String) -> impl Future<Output = bool> {
+        std::future::ready(true)
+    }
 }
 
 /// Which way a request goes: an adapter may have more than one.

@@ -6,13 +6,35 @@
 use time::OffsetDateTime;
 
 use crate::{
+    auth::Caller,
+    edge::Invocation,
     error::{Code, Error},
-    inventory::Inventory,
+    inventory::{Guest, Inventory},
+    io::Io,
     marks::{Mark, OnExpiry, Sizes, Want},
     settings::Limits,
 };
 
 const MIB: u64 = 1 << 20;
+/// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
+const PLATFORM_PERIOD: u32 = 60;
+
+/// Refuses what the platform's own limiter does, before PVE or Morph is asked anything.
+/// It counts attempts, and so sees what a listing cannot: sandboxes that are gone.
+pub async fn admitted<I: Io>(invocation: &Invocation<'_, I>, caller: &Caller) -> Result<(), Error> {
+    let team = caller.team.as_str();
+    let deployment = &*invocation.settings.deployment;
+    if invocation.io.admits(format!("create {deployment} {team}")).await {
+        return Ok(());
+    }
+    let text = format!(
+        "team {team} has used up the creations that the platform's limiter (binding CREATES) admits in its \
+         period, which is at most {PLATFORM_PERIOD} s"
+    );
+    Err(Error::new(Code::RateLimited, text)
+        .member("periodSeconds", PLATFORM_PERIOD)
+        .retry_after(PLATFORM_PERIOD))
+}
 
 /// What a team has.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +62,7 @@ pub fn check(
             continue;
         }
         used.vcpus += guest.row.maxcpu.or(preset(mark).0).unwrap_or(1);
-        used.memory += guest.row.maxmem.map(|it| it / MIB).or(preset(mark).1).unwrap_or(0);
+        used.memory += memory(guest, mark) / MIB;
         used.ages.push(mark.age(now));
     }
     allow(&used, team, asked, limits)
@@ -62,6 +84,11 @@ pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(
             .retry_after(60));
     }
     per_minute(used, team, limits.creates_per_minute)
+}
+
+/// Bytes of a guest's memory.
+pub(crate) fn memory(guest: &Guest, mark: &Mark) -> u64 {
+    guest.row.maxmem.or(preset(mark).1.map(|it| it * MIB)).unwrap_or(0)
 }
 
 fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {

@@ -28,7 +28,7 @@ pub const NAMES: [(&str, &str); 36] = [
     ("PVE_STORAGE", "storage for what is copied; linked clones stay on their template's"),
     ("PVE_BRIDGE", "network bridge, instead of the template's"),
     ("PVE_IP_POOL_CIDR", "give sandboxes addresses of this network, instead of DHCP"),
-    ("PVE_GATEWAY", "gateway of that network"),
+    ("PVE_GATEWAY", "gateway of that network; default the template's"),
     ("PVE_IP_RESERVED", "addresses of it that are others'"),
     ("PVE_SEARCH_DOMAIN", "domain in which the network's DNS knows the guests"),
     ("PVE_VERIFY_TLS", "false: take any certificate of the PVE API"),

@@ -5,6 +5,7 @@
 //! sweep, does the next missing thing.
 
 pub mod keep;
+mod request;
 mod take;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -12,7 +13,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-pub use self::take::{SnapshotRequest, advance, take};
+pub use self::{
+    request::SnapshotRequest,
+    take::{advance, take},
+};
 use crate::{
     auth::Caller,
     change::Patch,

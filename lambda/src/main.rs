@@ -198,4 +198,21 @@ mod tests {
             assert_eq!(function.invoke(request).await.is_ok(), taken, "{event}");
         }
     }
+
+    #[tokio::test]
+    async fn the_infrastructure_file_names_settings_and_sends_a_schedule() {
+        let lines: Vec<_> = include_str!("../template.yaml").lines().map(str::trim).collect();
+        let names = lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name);
+        let settings =
+            names.filter(|it| it.contains('_') && it.bytes().all(|it| it == b'_' || it.is_ascii_uppercase()));
+        let mut count = 0;
+        for name in settings {
+            assert!(pve_edge_core::settings::NAMES.iter().any(|(known, _)| *known == name), "{name}");
+            count += 1;
+        }
+        assert!(count >= 7, "{count}");
+        let input = lines.iter().find_map(|line| line.strip_prefix("Input: '")?.strip_suffix('\''));
+        let request = lambda_http::request::from_str(input.expect("an input")).expect("an event");
+        assert!(Function::new(Vec::new()).expect("a function").invoke(request).await.is_ok());
+    }
 }

@@ -18,8 +18,10 @@ from fakepve import FakePve
 NODE = "pve1"
 GUESTS = """
     VM.Audit VM.Allocate VM.Clone VM.PowerMgmt VM.Snapshot VM.Config.Options VM.Config.Network
-    VM.Config.CPU VM.Config.Memory VM.Config.Disk
+    VM.Config.CPU VM.Config.Memory VM.Config.Disk VM.GuestAgent.Unrestricted
 """.split()
+# The fake wants it for a VM's `ipconfig0`, where PVE wants VM.Config.Network (qemu-server `API2/Qemu.pm`).
+GUESTS.append("VM.Config.HWType")
 TEMPLATES = {
     100001: "pvelxc_1vcpu_1gb_8gb_v1",
     100002: "pvelxc_1vcpu_1gb_8gb_v2",
@@ -42,8 +44,18 @@ def main():
     asyncio.run(serve(args))
 
 
+class Pve(FakePve):
+    """With the one answer that it has from the schema alone: every guest here is on LVM-thin."""
+
+    async def answer(self, request, match, params, user, call=None):
+        data = await super().answer(request, match, params, user, call)
+        if match and match.template.endswith("/{vmid}/feature"):
+            return {"hasFeature": 1, "nodes": [NODE]}
+        return data
+
+
 async def serve(args):
-    pve = FakePve(host="127.0.0.1", port=0)
+    pve = Pve(host="127.0.0.1", port=0)
     pve.version, pve.release_version = "9.1.9", "9.1"
     pve.time_scale = args.time_scale
     pve.ct_secs.update(clone=args.clone, destroy=args.destroy)
@@ -61,6 +73,9 @@ async def serve(args):
         # A clone has the fake's own start time of zero.
         for guest in pve.cts:
             guest.start_secs = guest.start_secs or args.start
+        for guest in pve.vms:
+            # Its agent answers, and runs nothing.
+            guest.agent = guest.agent or {}
         await asyncio.sleep(0.01)
     await pve.stop()
 
@@ -85,6 +100,10 @@ def fill(pve, others):
         net0 = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth"
         config = {"tags": tag, "rootfs": rootfs, "net0": net0, "description": "The template's own notes."}
         pve.add_ct(vmid, f"template-{vmid}", node=NODE, config=config, template=True)
+    disk = "local-lvm:base-100004-disk-0,size=8G"
+    config = {"tags": "pvevm_1vcpu_1gb_8gb_v1", "scsi0": disk, "boot": "order=scsi0", "agent": "1",
+              "net0": "virtio=BC:24:11:00:00:04,bridge=vmbr0", "ide2": "local-lvm:vm-100004-cloudinit,media=cdrom", "ipconfig0": "ip=dhcp", "template": 1}
+    pve.add_vm(100004, "template-100004", node=NODE, config=config, template=True)
     mark = '{"pve-edge":1,"deployment":"other"}'
     pve.add_ct(101, "database", node=NODE, status="running", config={"tags": "prod;db", "description": "Mine."})
     # In the sandboxes' range, and tagged as if by a deployment.

@@ -34,6 +34,9 @@ pub type Reply = Response<ReplyBody>;
 /// How long connections may take to end once the server has been stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How much of a body that is too large is read all the same.
+const MOST_DISCARDED: usize = 16 << 20;
+
 /// Both ends of the connection a request came on, among its extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
@@ -130,10 +133,10 @@ impl Api {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
+        let (parts, mut body) = request.into_parts();
+        let body = match Limited::new(&mut body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().into(),
-            Err(error) if error.is::<LengthLimitError>() => return boxed(too_large()),
+            Err(error) if error.is::<LengthLimitError>() => return refuse(body).await,
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
         };
         let request = Request::from_parts(parts, body);
@@ -142,6 +145,19 @@ impl Api {
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
+}
+
+/// The answer to a body that is too large. A client that still sends would get
+/// a reset connection instead of it, so the rest is read, and forgotten (RFC 9112, 9.6).
+async fn refuse(rest: Incoming) -> Reply {
+    let read = timeout(GRACE, async {
+        let mut rest = Limited::new(rest, MOST_DISCARDED);
+        while let Some(Ok(_)) = rest.frame().await {}
+    });
+    let _ = read.await;
+    let mut reply = boxed(too_large());
+    reply.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    reply
 }
 
 /// A few words of plain text.

@@ -1,5 +1,6 @@
 //! What is true of core on a simulated PVE, in virtual time.
 
+mod addresses;
 mod bad_input;
 mod budgets;
 mod client;
@@ -7,6 +8,7 @@ mod concurrency;
 mod contract;
 mod environment;
 mod expiry;
+mod health;
 mod interleaving;
 mod late;
 mod matrix;
@@ -14,10 +16,12 @@ mod morph;
 mod power;
 mod pve_faults;
 mod quotas;
+mod recommendations;
 mod review;
 mod rollback;
 mod secrets;
 mod snapshots;
+mod spread;
 mod stage;
 mod sweep;
 mod tidy;

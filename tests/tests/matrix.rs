@@ -117,6 +117,10 @@ fn create_with_a_key(kind: Kind, reached: Expect) {
     run(kind, |_| String::new(), |_| Ask::create_keyed(CREATE), reached, after::created_with_a_key);
 }
 
+fn create_on_another_node(kind: Kind, reached: Expect) {
+    run(kind, before::shared, |_| Ask::create_keyed(CREATE), reached, after::created_with_a_key);
+}
+
 fn create_without_a_key(kind: Kind, reached: Expect) {
     run(kind, |_| String::new(), |_| Ask::create(), reached, after::created_without_a_key);
 }

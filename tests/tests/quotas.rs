@@ -1,5 +1,7 @@
 //! Quotas without a store: counted from the listing, and the stated overshoot.
 
+use std::{cell::RefCell, rc::Rc};
+
 use pve_edge_tests::{sim::Setup, world::World};
 use serde_json::json;
 use time::Duration;
@@ -31,6 +33,31 @@ fn each_quota_says_what_is_used_of_what() {
         // Another team has its own.
         assert_eq!(stage.ask(Ask::create().by("red")).status, 201, "{name}");
     }
+}
+
+/// The platform's limiter counts attempts; PVE is not asked.
+#[test]
+fn what_the_platform_does_not_admit_is_refused_before_pve_is_asked() {
+    let stage = stage(&[]);
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let seen = asked.clone();
+    stage.world.limit(move |key| {
+        seen.borrow_mut().push(key.to_owned());
+        seen.borrow().iter().filter(|it| *it == key).count() <= 1
+    });
+    assert_eq!(stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 0}))).status, 400);
+    assert_eq!(stage.ask(Ask::create()).status, 201);
+    let (refused, requests) = stage.counted(Ask::create());
+    assert_eq!((refused.status, refused.code(), requests), (429, "rate-limited".into(), 0), "{refused:?}");
+    let period = refused.json()["periodSeconds"].as_u64();
+    assert_eq!((refused.retry_after(), refused.json()["retryable"].as_bool()), (period, Some(true)));
+    // Another team, and another deployment, have their own; nothing but a creation counts.
+    assert_eq!(stage.ask(Ask::create().by("red")).status, 201);
+    let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
+    assert_eq!(staging.ask(Ask::create()).status, 201);
+    assert_eq!(stage.ask(Ask::get("/api/sandboxes")).status, 200);
+    let keys = ["create prod blue", "create prod blue", "create prod red", "create staging blue"];
+    assert_eq!(*asked.borrow(), keys);
 }
 
 #[test]

@@ -296,3 +296,48 @@ fn a_template_that_is_never_made_is_given_up() {
         assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
     }
 }
+
+/// What is copied goes where it is set, or where there is room; a linked clone stays.
+#[test]
+fn the_storage_of_a_full_copy() {
+    let small = |kind| Storage { total: 20 << 30, ..Storage::new("store", kind) };
+    let filled = |kind| Storage { total: 9 << 30, ..Storage::new("store", kind) };
+    let (zfs, thin) = (StorageKind::ZfsPool, StorageKind::LvmThin);
+    let set = [("PVE_STORAGE", "tank")];
+    for (own, changes, expected) in [
+        (Storage::new("store", zfs), &[][..], "store"),
+        (Storage::new("store", zfs), &set, "tank"),
+        // With the template's, 16 of 20 GiB are in use.
+        (small(zfs), &[], "wide"),
+        (filled(zfs), &set, "tank"),
+        (filled(thin), &set, "store"),
+    ] {
+        let told = format!("{own:?} {changes:?}");
+        let wide = Storage { total: 2 << 40, ..Storage::new("wide", zfs) };
+        // More room, but no template there could be cloned.
+        let plain = Storage { total: 4 << 40, ..Storage::new("plain", StorageKind::Dir) };
+        let setup = Setup { storages: vec![own, Storage::new("tank", zfs), wide, plain], ..Setup::default() };
+        let stage = Stage::of(World::new(plain_sim(setup), 3), changes);
+        let id = created(&stage, json!({}));
+        let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+        ready(&stage, &snapshot);
+        let sim = stage.world.sim();
+        let rootfs = sim.guest(vmid_of(&snapshot)).and_then(|it| it.config.get("rootfs")).unwrap_or_default();
+        assert_eq!(rootfs.split(':').next(), Some(expected), "{told}: {rootfs}");
+    }
+}
+
+#[test]
+fn where_one_volume_cannot_be_linked_everything_is_copied() {
+    let stage = on(StorageKind::LvmThin);
+    let id = created(&stage, json!({}));
+    let refused = "Linked clone feature for 'nfs:200000/vm-200000-disk-1.raw' is not available";
+    stage.world.fault_if(move |seen| {
+        let links = seen.path.ends_with("/clone") && !seen.body.contains("full=1");
+        links.then(|| Fault::Refused(500, refused.into()))
+    });
+    let taken = take(&stage, &id, json!({}));
+    assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
+    stage.world.clear_faults();
+    ready(&stage, &snapshot_id(&taken));
+}

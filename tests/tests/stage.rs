@@ -111,10 +111,13 @@ impl Stage {
         let provider = [("SANDBOX_PROVIDER", "pve-vm")];
         let provider = provider.iter().filter(|_| kind == Kind::Qemu);
         let changes: Vec<_> = provider.chain(changes).copied().collect();
-        let service = Service::new(&settings(&changes), WORKERS);
+        // Without a domain a Worker needs the way into the private network.
+        let private_network = changes.contains(&("PVE_PUBLIC_DOMAIN", ""));
+        let platform = Platform { private_network, ..WORKERS };
+        let service = Service::new(&settings(&changes), platform);
         assert_eq!(service.misconfigured(), [] as [&str; 0]);
         let (service, dice) = (Rc::new(service), Rc::new(Cell::new(1)));
-        Self { world, platform: WORKERS, service, dice, name: "", kind, morph: None }
+        Self { world, platform, service, dice, name: "", kind, morph: None }
     }
 
     /// In an empty account of Morph Cloud.

@@ -16,17 +16,20 @@ use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, Way};
 use time::OffsetDateTime;
 use worker::{
     AbortController, ByteStream, Date, Delay, Env, Headers,
-    js_sys::{self, Promise, Reflect, Uint8Array},
+    js_sys::{self, Object, Promise, Reflect, Uint8Array},
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
     web_sys::{self, RequestInit, RequestRedirect, WorkerGlobalScope},
-    worker_sys::Fetcher,
+    worker_sys::{Fetcher, RateLimiter},
 };
 
 use crate::request;
 
 /// The name of the binding that leads into the private network.
 const BINDING: &str = "PVE";
+
+/// The name of the platform's limiter of creations.
+const LIMITER: &str = "CREATES";
 
 /// Whether the private network can be reached. A var of that name counts too:
 /// it is a mistake that requests then report, and not an absent binding.
@@ -38,13 +41,15 @@ pub(crate) fn has_binding(env: &Env) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     binding: Option<JsValue>,
+    limiter: Option<RateLimiter>,
 }
 
 impl Net {
     /// The network of this invocation.
     pub(crate) fn new(env: &Env) -> Self {
         let binding = has_binding(env).then(|| Reflect::get(env, &BINDING.into()).ok()).flatten();
-        Self { binding }
+        let limiter = Reflect::get(env, &LIMITER.into()).ok().filter(JsValue::is_object);
+        Self { binding, limiter: limiter.map(JsCast::unchecked_into) }
     }
 
     /// Calls `fetch`; whatever it throws before it has a promise was not sent.
@@ -106,6 +111,16 @@ impl Io for Net {
 
     fn now(&self) -> OffsetDateTime {
         now()
+    }
+
+    /// A limiter that fails keeps nobody out.
+    async fn admits(&self, key: String) -> bool {
+        let Some(limiter) = &self.limiter else { return true };
+        let asked = Object::new();
+        let _ = Reflect::set(&asked, &"key".into(), &key.into());
+        let Ok(answer) = limiter.limit(asked) else { return true };
+        let outcome = JsFuture::from(answer).await.unwrap_or_default();
+        Reflect::get(&outcome, &"success".into()).ok().and_then(|it| it.as_bool()) != Some(false)
     }
 }
 

@@ -100,6 +100,11 @@ impl IpPool {
         Some((address.into(), self.prefix))
     }
 
+    /// Whether an address is of the pool's network, be it a sandbox's or not.
+    pub fn is_in_network(&self, address: Ipv4Addr) -> bool {
+        (u32::from(address) ^ self.base) & !host_mask(self.prefix) == 0
+    }
+
     /// The guest that has an address.
     pub fn vmid(&self, address: Ipv4Addr) -> Option<Vmid> {
         let address = u32::from(address);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Claimed, finish::clone_failed, queue::Queue};
+use super::{Claimed, finish::clone_failed, queue::Queue, source::target};
 use crate::{
     edge::Edge,
     error::{Code, Error},
@@ -29,13 +29,14 @@ const RESERVE: u32 = 12;
 /// Claims one of `vmids` by cloning one of `sources`, or leaves nothing behind.
 pub(super) async fn claim<I: Io>(
     edge: &Edge<'_, I>,
+    inventory: &Inventory,
     sources: &[Template],
     vmids: &[Vmid],
     intent: impl Fn(Vmid, &str, &Template) -> Mark,
     deadline: OffsetDateTime,
 ) -> Result<Claimed, Error> {
     let mut vmids = vmids.iter().copied();
-    let mut vmid = vmids.next().ok_or_else(|| Error::new(Code::NoFreeVmid, "no VMID is free"))?;
+    let mut vmid = vmids.next();
     let mut queue = Queue::new(sources, edge.now());
     loop {
         let source = queue.source()?.clone();
@@ -45,18 +46,25 @@ pub(super) async fn claim<I: Io>(
             queue.without(&source, no_template(&source, &config))?;
             continue;
         }
-        if let Some(lock) = config.lock {
-            queue.locked(edge, &lock).await?;
+        if let Some(lock) = &config.lock {
+            queue.locked(edge, lock).await?;
         } else {
-            let target = edge.settings.node.as_deref().filter(|node| *node != source.node);
-            let mark = intent(vmid, target.unwrap_or(&source.node), &source);
-            match attempt(edge, &source, &mark, target, deadline).await? {
+            let target = target(edge, inventory, &source, &config);
+            let at = vmid.ok_or_else(|| {
+                let text = "others took every VMID that was drawn; ask again";
+                Error::new(Code::NoFreeVmid, text).retry_after(1)
+            })?;
+            // With a gateway that nobody has set the pool does not leave it out.
+            let address = edge.settings.ip_pool.as_ref().and_then(|it| it.address(at));
+            if address.is_some_and(|(it, _)| Some(it) == config.gateway()) {
+                vmid = vmids.next();
+                continue;
+            }
+            let mark = intent(at, target.as_deref().unwrap_or(&source.node), &source);
+            match attempt(edge, &source, &mark, target.as_deref(), deadline).await? {
                 Attempt::Claimed(claimed) => return Ok(*claimed),
                 Attempt::Taken => {
-                    vmid = vmids.next().ok_or_else(|| {
-                        Error::new(Code::NoFreeVmid, "others took every VMID that was drawn; ask again")
-                            .retry_after(1)
-                    })?;
+                    vmid = vmids.next();
                     continue;
                 }
                 Attempt::Busy => queue.busy(),
@@ -108,6 +116,7 @@ async fn attempt<I: Io>(
         name: &hostname,
         description: &description,
         target,
+        storage: None,
         snapname: None,
         full: false,
     };

@@ -50,20 +50,19 @@ pub(crate) async fn finish<I: Io>(
     claimed: Claimed,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
-    let Claimed { node, mark, mut task, mut seen } = claimed;
+    let Claimed { mut node, mark, mut task, mut seen } = claimed;
     let mut wait = Backoff::new(600, 480, 1.1);
     // A clone that was just accepted is not done yet.
     if task.is_some() {
         edge.pause(wait.next(), deadline).await;
     }
     let place = loop {
-        match look(edge, &node, &mark, &mut task, &mut seen).await? {
+        match look(edge, &mut node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
-            Look::NotYet(mark) => {
-                if edge.now() >= deadline || edge.left() <= 2 {
-                    return Ok(Progress { mark: *mark, node, config: None, running: false, ready: false });
-                }
+            Look::NotYet(mark) if edge.now() >= deadline || edge.left() <= 2 => {
+                return Ok(Progress { mark: *mark, node, config: None, running: false, ready: false });
             }
+            Look::NotYet(_) => {}
         }
         edge.pause(wait.next(), deadline).await;
     };
@@ -86,13 +85,18 @@ enum Look {
 /// Reads the guest until it is there and unlocked.
 async fn look<I: Io>(
     edge: &Edge<'_, I>,
-    node: &str,
+    node: &mut String,
     mark: &Mark,
     task: &mut Option<Upid>,
     seen: &mut bool,
 ) -> Result<Look, Error> {
     let config = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await {
         Ok(config) => config,
+        // A VM that is made for another node goes there when its clone ends.
+        Err(error) if error.is_missing() && *node != mark.node => {
+            node.clone_from(&mark.node);
+            return Ok(Look::NotYet(Box::new(mark.clone())));
+        }
         Err(error) if error.is_missing() => {
             if let Some(cause) = failed(edge, task.as_ref()).await.filter(|it| !lost(it)) {
                 return Err(clone_failed(&cause, mark));
@@ -123,8 +127,7 @@ async fn look<I: Io>(
             if config.lock.is_some() && (!committed || is_coming_up(&found, edge.now())) {
                 return Ok(Look::NotYet(Box::new(found)));
             }
-            let node = node.to_owned();
-            Ok(Look::There(Box::new(Place { node, config, mark: found, committed })))
+            Ok(Look::There(Box::new(Place { node: node.clone(), config, mark: found, committed })))
         }
         _ if config.is_unknown_yet() => Ok(Look::NotYet(Box::new(mark.clone()))),
         _ => Err(Error::new(
@@ -247,8 +250,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         Kind::Lxc => Backoff::new(600, 200, 1.15),
         Kind::Qemu => Backoff::new(1500, 1000, 1.3),
     };
-    let mut tries = 0_u32;
-    let mut refusals = 0_u32;
+    let (mut tries, mut refusals) = (0_u32, 0_u32);
     loop {
         // Each look at PVE comes after a few at the guest: a start seldom fails.
         if tries % 8 == 7
@@ -330,8 +332,7 @@ pub(super) fn clone_failed(cause: &str, mark: &Mark) -> Error {
 
 /// What cannot be finished is told, kept as `error`, and not tried again.
 pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let told = mark.clone();
-    let kept = commit::change(edge, node, told, &|mark| {
+    let kept = commit::change(edge, node, mark.clone(), &|mark| {
         mark.phase = Phase::Error;
         mark.want = Want::Off;
         mark.doing = None;

@@ -12,9 +12,11 @@ use crate::{
     marks::{self, KeyHash},
     place::may,
     preset::{Provider, SnapshotId},
+    pve::config::Config,
     sandbox::SandboxId,
     settings::Settings,
     snapshot::SourceId,
+    spread::{Room, sharing},
     vmid::Vmid,
 };
 
@@ -24,12 +26,13 @@ const CANDIDATES: u32 = 4;
 const SPARE: usize = 8;
 
 /// The templates that can serve a request, the best first.
-pub(super) fn sources(
-    settings: &Settings,
+pub(super) fn sources<I: Io>(
+    edge: &Edge<'_, I>,
     inventory: &Inventory,
     caller: &Caller,
     request: &CreateRequest,
 ) -> Result<Vec<Template>, Error> {
+    let settings = edge.settings;
     let mut all = inventory.templates(settings);
     // Presets are everybody's, other snapshots their team's.
     all.retain(|it| {
@@ -64,12 +67,33 @@ pub(super) fn sources(
     if all.is_empty() {
         return Err(no_template(&wanted.to_string(), &offered));
     }
-    // Unlocked ones first, then those on the node that is set, then by how few guests their node has.
-    let crowd =
-        |node: &str| inventory.guests.iter().filter(|it| it.row.node == node && it.ours.is_some()).count();
+    // Those on the node that is set first, then unlocked ones, then by what room their node has.
+    let served = |node: &&str| all.iter().any(|it| it.node == *node);
+    let nodes: Vec<&str> = inventory.nodes().map(|it| it.node.as_str()).filter(served).collect();
+    let room = room(edge, inventory, &nodes);
     let elsewhere = |it: &Template| settings.node.as_ref().is_some_and(|node| *node != it.node);
-    all.sort_unstable_by_key(|it| (elsewhere(it), it.lock.is_some(), crowd(&it.node), it.vmid));
+    all.sort_unstable_by_key(|it| (elsewhere(it), it.lock.is_some(), room.rank(&it.node), it.vmid));
     Ok(all)
+}
+
+/// The node that a clone of this template goes to, where that is another one: the one that is set,
+/// or of those that share all of the template's storages the one with the most room.
+pub(super) fn target<I: Io>(
+    edge: &Edge<'_, I>,
+    inventory: &Inventory,
+    source: &Template,
+    config: &Config,
+) -> Option<String> {
+    let node = match edge.settings.node.as_deref() {
+        Some(node) => node,
+        None => room(edge, inventory, &sharing(inventory, config)).best()?,
+    };
+    (*node != source.node).then(|| node.to_owned())
+}
+
+fn room<'a, I: Io>(edge: &Edge<'_, I>, inventory: &'a Inventory, nodes: &[&'a str]) -> Room<'a> {
+    let [.., a, b, c, d] = edge.seed;
+    Room::of(inventory, &edge.settings.vmid_range, nodes, edge.now(), u32::from_be_bytes([a, b, c, d]))
 }
 
 enum Wanted {

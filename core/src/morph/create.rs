@@ -27,7 +27,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::OnExpiry,
-    quota::{Used, allow},
+    quota::{Used, admitted, allow},
 };
 
 /// Until everything that can be as old as what exists now does exist.
@@ -64,6 +64,7 @@ pub async fn create<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Created, Error> {
     on_expiry(request.on_expiry)?;
+    admitted(cloud, caller).await?;
     let all = listed(cloud, &[]).await?;
     let key = key.map(|key| Key::new(cloud.settings, caller, key, request));
     if let Some(key) = &key

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Call, Pve, perl};
+use super::{Call, Pve, guest::Kind, perl};
 
 /// One row of `/cluster/resources`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -50,12 +50,38 @@ pub struct Resource {
     /// Storages: `lvmthin`, `zfspool`, …
     #[serde(default)]
     pub plugintype: Option<String>,
+    /// Storages: whether all nodes that have it see the same volumes.
+    #[serde(default, deserialize_with = "perl::boolean")]
+    pub shared: Option<bool>,
     /// Bytes.
     #[serde(default, deserialize_with = "perl::number")]
     pub maxdisk: Option<u64>,
     /// Bytes in use.
     #[serde(default, deserialize_with = "perl::number")]
     pub disk: Option<u64>,
+}
+
+impl Resource {
+    /// Free bytes of a storage.
+    pub fn free(&self) -> u64 {
+        self.maxdisk.unwrap_or(0).saturating_sub(self.disk.unwrap_or(0))
+    }
+
+    /// Whether a storage makes linked clones of templates of this kind: of VMs by the format of a
+    /// file too (pve-storage `Plugin.pm` `volume_has_feature`). One of no type that is known does.
+    pub fn makes_linked_clones(&self, kind: Kind) -> bool {
+        match self.plugintype.as_deref() {
+            None | Some("btrfs" | "lvmthin" | "rbd" | "zfspool") => true,
+            Some("cephfs" | "cifs" | "dir" | "glusterfs" | "nfs" | "zfs") => kind == Kind::Qemu,
+            Some(_) => false,
+        }
+    }
+
+    /// Whether a storage may hold disks of guests of this kind.
+    pub fn takes_disks(&self, kind: Kind) -> bool {
+        let content = if kind == Kind::Lxc { "rootdir" } else { "images" };
+        self.content.as_deref().is_none_or(|all| all.split(',').any(|it| it.trim() == content))
+    }
 }
 
 /// `GET /version`.
@@ -96,6 +122,13 @@ impl Pve {
     /// The token's own rights; every token may ask.
     pub fn permissions(&self) -> Call<Permissions> {
         self.get("/access/permissions", &[&"access", &"permissions"], &[])
+    }
+
+    /// `GET /nodes/{node}/network` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/network))
+    ///
+    /// Bridges as they are configured. Without a right on one it is left out.
+    pub fn bridges(&self, node: &str) -> Call<Value> {
+        self.get("/nodes/{node}/network", &[&"nodes", &node, &"network"], &[("type", "any_bridge")])
     }
 
     /// `GET /nodes/{node}/dns` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/dns))

@@ -1,5 +1,7 @@
 //! What `GET …/config` says of a guest.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -82,6 +84,29 @@ impl Config {
     /// The storage that has the disk it boots from.
     pub fn storage(&self) -> Option<&str> {
         self.boot_disk()?.1.split(':').next()
+    }
+
+    /// All storages that its volumes are on. PVE clones to another node only where all of them are
+    /// shared, that of a VM's CD-ROM too (qemu-server `API2/Qemu.pm` `check_storage_access_clone`).
+    pub fn storages(&self) -> Vec<&str> {
+        let is_disk = |name: &str| {
+            matches!(name, "rootfs" | "efidisk0" | "tpmstate0")
+                || ["mp"].iter().chain(&BUSES).any(|bus| name.strip_prefix(bus).is_some_and(is_number))
+        };
+        let volumes = self.rest.iter().filter(|(name, _)| is_disk(name));
+        volumes.filter_map(|(_, value)| value.as_str()?.split_once(':')).map(|(storage, _)| storage).collect()
+    }
+
+    /// The gateway of its first network card, of a VM in what cloud-init gets.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let cloud_init = self.rest.get("ipconfig0").and_then(Value::as_str);
+        let options = self.net0.as_deref().into_iter().chain(cloud_init).flat_map(|it| it.split(','));
+        options.filter_map(|it| it.strip_prefix("gw=")).find_map(|it| it.parse().ok())
+    }
+
+    /// The bridge of its first network card.
+    pub fn bridge(&self) -> Option<&str> {
+        self.net0.as_deref()?.split(',').find_map(|it| it.strip_prefix("bridge="))
     }
 
     /// The size of the disk that it boots from, in GiB, rounded down.

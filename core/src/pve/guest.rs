@@ -113,6 +113,8 @@ pub struct NewGuest<'a> {
     pub description: &'a str,
     /// The node that shall have it, where that is another one.
     pub target: Option<&'a str>,
+    /// The storage of a full copy, where that is another one than the source's.
+    pub storage: Option<&'a str>,
     /// The snapshot that it is made of, and not what the source is now.
     pub snapname: Option<&'a str>,
     /// Whether all is copied.
@@ -171,6 +173,7 @@ impl Guest<'_> {
         ];
         form.extend(new.snapname.map(|it| ("snapname", it)));
         form.extend(new.target.map(|node| ("target", node)));
+        form.extend(new.storage.map(|it| ("storage", it)));
         self.post("/nodes/{node}/{kind}/{vmid}/clone", &[&"clone"], &form)
     }
 

@@ -123,6 +123,11 @@ impl PveError {
         self.text().contains("already at specified size")
     }
 
+    /// `Linked clone feature for 'S:vol' is not available`, or of VMs `… is not supported for …`.
+    pub fn lacks_linked_clones(&self) -> bool {
+        self.text().contains("Linked clone feature")
+    }
+
     /// `can't remove CT 100 - protection mode enabled`.
     pub fn is_protected(&self) -> bool {
         self.text().contains("protection mode enabled")

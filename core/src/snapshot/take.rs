@@ -1,12 +1,11 @@
 //! Taking a snapshot, step by step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{
-    Snapshot, SourceId, Status,
+    Snapshot, SnapshotRequest, SourceId, Status,
     keep::{self, PASSING},
 };
 use crate::{
@@ -26,10 +25,8 @@ use crate::{
         task::Upid,
     },
     read::gone,
-    request::{Metadata, name_errors, reserved},
     rollback::settled,
     sandbox::SandboxId,
-    settings::Settings,
     vmid::Vmid,
     wait::{ended, wait},
 };
@@ -42,54 +39,6 @@ const OUTLAST_SECONDS: i64 = 3600;
 
 /// How long PVE may take for its own snapshot, before anything is copied.
 const SNAPSHOT: Duration = Duration::from_secs(20);
-
-/// `POST …/snapshots`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct SnapshotRequest {
-    /// What its owner calls it.
-    pub name: Option<String>,
-    /// The owner's.
-    pub metadata: BTreeMap<String, String>,
-    /// It stays on the sandbox, to roll it back to.
-    pub keep: bool,
-    /// Makes it the next version of a preset; admins only.
-    pub promote: Option<Promote>,
-}
-
-impl SnapshotRequest {
-    /// Refuses what cannot be.
-    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
-        let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
-        if self.keep && self.promote.is_some() {
-            let text = "what stays on its sandbox is no preset: promote without it";
-            errors.push(("keep".to_owned(), text.to_owned()));
-        }
-        errors.extend(reserved(self.metadata.keys(), settings));
-        if !errors.is_empty() {
-            return Err(Error::fields(errors));
-        }
-        Metadata::check(&self.metadata)
-    }
-
-    /// Presets are everybody's, so only admins make them.
-    pub(crate) fn may_promote(&self, caller: &Caller) -> Result<(), Error> {
-        match &self.promote {
-            Some(_) if !caller.admin => {
-                Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Which preset.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Promote {
-    /// Of which it is the next version.
-    pub preset: PresetId,
-}
 
 /// Takes a snapshot; the sandbox runs on. Returns when it is ready or `deadline` has passed.
 pub async fn take<I: Io>(
@@ -269,31 +218,37 @@ async fn copy<I: Io>(
     let description = notes
         .write()
         .ok_or_else(|| Error::field("metadata", "is too large for the template's description"))?;
-    let storage = source.config.storage().unwrap_or_default();
-    let kind = inventory
-        .others
-        .iter()
-        .find(|it| it.kind == "storage" && it.storage.as_deref() == Some(storage))
-        .and_then(|it| it.plugintype.as_deref());
-    let full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
+    let own = source.config.storage().unwrap_or_default();
+    let row = inventory.storages(&source.node).find(|it| it.storage.as_deref() == Some(own));
+    let kind = row.and_then(|it| it.plugintype.as_deref());
+    let mut full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
+    // What is copied may go elsewhere: as it is set, or where its own storage has no room for it.
+    let size = u64::from(source.config.disk_gib().unwrap_or(0)) << 30;
+    let is_full = row.is_some_and(|it| it.free() < size);
+    let roomiest = inventory.roomiest(&source.node, mark.kind).and_then(|it| it.storage.as_deref());
+    let storage = edge.settings.storage.as_deref().or(roomiest.filter(|_| is_full));
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     let hostname = format!("template-{}", mark.vmid);
-    let new = NewGuest {
-        newid: mark.vmid,
-        name: &hostname,
-        description: &description,
-        target: None,
-        snapname: Some(&from.snapname),
-        full,
-    };
-    let result = edge.send(guest.clone_to(&new)).await;
-    let task = match result {
-        Ok(task) => Some(task),
-        // It may have been executed: whether it was, the template's config tells.
-        Err(error) if error.is_unanswered() => None,
-        Err(error) => {
-            discard(edge, &source.node, mark).await;
-            return Err(error.into());
+    let task = loop {
+        let new = NewGuest {
+            newid: mark.vmid,
+            name: &hostname,
+            description: &description,
+            target: None,
+            storage: storage.filter(|it| full && *it != own),
+            snapname: Some(&from.snapname),
+            full,
+        };
+        match edge.send(guest.clone_to(&new)).await {
+            Ok(task) => break Some(task),
+            // It may have been executed: whether it was, the template's config tells.
+            Err(error) if error.is_unanswered() => break None,
+            // One of its volumes is elsewhere: nothing was made, and a copy can be.
+            Err(error) if !full && error.lacks_linked_clones() => full = true,
+            Err(error) => {
+                discard(edge, &source.node, mark).await;
+                return Err(error.into());
+            }
         }
     };
     claimed(edge, &source.node, mark, task, deadline).await

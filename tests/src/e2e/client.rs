@@ -87,6 +87,11 @@ impl Client {
         self.ask("GET", path, &Value::Null).await
     }
 
+    /// Its connections, for what is not the API.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
     /// Sends anything.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Answer {
         let asked = format!("{} {}", request.method(), request.uri().path());

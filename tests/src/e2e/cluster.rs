@@ -15,7 +15,7 @@ use super::{
     simulated::Simulated,
 };
 use crate::{
-    guests::Inventory,
+    guests::{Guests, Inventory},
     sim::{self, Kind, Setup, Sim, Spec, server::serve},
 };
 
@@ -29,8 +29,15 @@ pub const VMIDS: (u32, u32) = (200_000, 200_253);
 pub const PRESETS: [(&str, &[u32]); 2] = [("1vcpu_1gb_8gb", &[1, 2]), ("2vcpu_2gb_8gb", &[1])];
 
 /// What is not ours: templates, guests of others, one of them in our range.
-pub const STRANGERS: [(&str, u32); 6] =
-    [("lxc", 100_001), ("lxc", 100_002), ("lxc", 100_003), ("lxc", 101), ("qemu", 102), ("lxc", STRANGER)];
+pub const STRANGERS: [(&str, u32); 7] = [
+    ("lxc", 100_001),
+    ("lxc", 100_002),
+    ("lxc", 100_003),
+    ("qemu", 100_004),
+    ("lxc", 101),
+    ("qemu", 102),
+    ("lxc", STRANGER),
+];
 
 /// The running guest of others whose VMID is one of ours.
 pub const STRANGER: u32 = 200_010;
@@ -132,6 +139,13 @@ impl Cluster {
         })
     }
 
+    /// What agents of VMs start runs in these guests, where that PVE runs anything.
+    pub fn host_agents(&self, guests: &Guests) {
+        if let Behind::Simulator { seen, .. } = &self.behind {
+            seen.host_agents(guests);
+        }
+    }
+
     /// Every exec token that there ever was.
     pub fn exec_tokens(&self) -> Vec<String> {
         match &self.behind {
@@ -163,6 +177,7 @@ fn fill(sim: &mut Sim, tags: &[String]) {
         let tag = format!("pvelxc_{tag}");
         sim.add(Spec::template(vmid).tags(&tag).description("The template's own notes.").node(NODE));
     }
+    sim.add(Spec::vm_template(100_004).tags("pvevm_1vcpu_1gb_8gb_v1").node(NODE));
     sim.add(Spec::guest(101).tags("prod;db").description("Mine.").set("hostname", "database").running());
     let mark = r#"{"pve-edge":1,"deployment":"other"}"#;
     sim.add(Spec::guest(STRANGER).tags("edge").description(mark).running());

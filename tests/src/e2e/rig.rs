@@ -71,6 +71,7 @@ impl Rig {
         let mut network = Network::reserve().await.map_err(failed)?;
         let guests = Guests::new(cluster.inventory.clone());
         network.serve(&guests);
+        cluster.host_agents(&guests);
         let keys = Keys::new()?;
         let good = settings(&cluster, &keys, &network);
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
@@ -89,6 +90,7 @@ impl Rig {
         let anyone = anyone?;
         let world = World {
             target,
+            behind: pve,
             blue: anyone.with_key(&keys.blue),
             red: anyone.with_key(&keys.red),
             admin: anyone.with_key(&keys.admin),

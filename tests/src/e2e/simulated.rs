@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    guests::{GuestState, Inventory},
+    guests::{GuestState, Guests, Inventory},
     sim::{
         Guest,
         server::{Shared, lock},
@@ -24,6 +24,11 @@ impl Simulated {
     /// Those of `sim`.
     pub fn new(sim: Shared) -> Self {
         Self { sim, tokens: Mutex::default() }
+    }
+
+    /// What its VMs' agents start runs in these guests.
+    pub fn host_agents(&self, guests: &Guests) {
+        lock(&self.sim).set_agent_host(guests.agent_host());
     }
 
     /// Node, state and config of these guests.

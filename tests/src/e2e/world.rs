@@ -6,6 +6,7 @@ use tokio::time::{Duration, sleep};
 use super::{
     client::{Answer, Client},
     inventory::Reader,
+    rig::Pve,
     target::Target,
 };
 
@@ -13,6 +14,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) target: Target,
+    /// Which PVE it is.
+    pub(super) behind: Pve,
     /// Without a key.
     pub(super) anyone: Client,
     /// A team.
@@ -38,6 +41,11 @@ pub(super) struct Sandbox {
 }
 
 impl World {
+    /// Whether what a VM's agent is asked to run is run.
+    pub(super) fn runs_agents(&self) -> bool {
+        self.behind == Pve::Simulator
+    }
+
     /// A sandbox of team blue, ready.
     pub(super) async fn sandbox(&self, request: Value) -> Sandbox {
         let answer = self.blue.ask("POST", "/api/sandboxes", &request).await;

@@ -126,7 +126,8 @@ impl Shared {
     /// Makes what runs agree with the inventory.
     fn reconcile(&self) {
         self.homes().retain(|&vmid, home| match self.inventory.guest(vmid) {
-            Some(guest) if guest.token != home.token => false,
+            // Its disk outlives a stop, after which it has no token for a while.
+            Some(guest) if guest.running && guest.token != home.token => false,
             Some(guest) => {
                 if !guest.running && std::mem::take(&mut home.used) {
                     home.kill();

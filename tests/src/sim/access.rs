@@ -94,15 +94,20 @@ impl Access {
 }
 
 impl Sim {
-    /// Whether a token has one of these privileges there.
-    pub(crate) fn may(&self, token: &str, path: &str, any: &[&str]) -> bool {
+    /// What a token may do there, by ACLs of the path or of the guest's pool.
+    pub(crate) fn privileges(&self, token: &str, path: &str) -> BTreeSet<String> {
         let pooled = path
             .strip_prefix("/vms/")
             .and_then(|vmid| self.guests.get(&vmid.parse().ok()?)?.pool.as_deref())
             .map(|pool| self.access.privileges(token, &format!("/pool/{pool}")))
             .unwrap_or_default();
-        let privileges = self.access.privileges(token, path);
-        any.iter().any(|p| privileges.contains(*p) || pooled.contains(*p))
+        &self.access.privileges(token, path) | &pooled
+    }
+
+    /// Whether a token has one of these privileges there.
+    pub(crate) fn may(&self, token: &str, path: &str, any: &[&str]) -> bool {
+        let privileges = self.privileges(token, path);
+        any.iter().any(|p| privileges.contains(*p))
     }
 
     /// As [`Sim::may`], with PVE's words for *no*.

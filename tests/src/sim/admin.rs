@@ -317,6 +317,11 @@ impl Sim {
         self.tasks.retain(|_, task| task.exit.is_none());
     }
 
+    /// Every pvestatd hangs, on a slow storage say, or works again.
+    pub fn silence_stats(&mut self, silent: bool) {
+        self.silent_stats = silent;
+    }
+
     /// Adds a storage.
     pub fn add_storage(&mut self, storage: Storage) {
         self.setup.storages.push(storage);

@@ -63,6 +63,10 @@ pub struct Sim {
     /// File locks that several tasks hold together: clones of one VM.
     pub(crate) shared: BTreeSet<(u32, String)>,
     pub(crate) stats: BTreeMap<u32, Stats>,
+    /// Whether no pvestatd looks at anything.
+    pub(crate) silent_stats: bool,
+    /// Bytes that the guests of a node took when its pvestatd looked last.
+    pub(crate) used_memory: BTreeMap<String, u64>,
     pub(crate) access: access::Access,
     /// `datacenter.cfg`.
     pub(crate) datacenter: tags::Datacenter,
@@ -94,6 +98,8 @@ impl Sim {
             flocks: BTreeMap::new(),
             shared: BTreeSet::new(),
             stats: BTreeMap::new(),
+            silent_stats: false,
+            used_memory: BTreeMap::new(),
             datacenter: tags::Datacenter::default(),
             execd: execd::Execd::default(),
             agents: qemu::agent::Agents::default(),
@@ -126,7 +132,7 @@ impl Sim {
         arrived: OffsetDateTime,
     ) -> Result<Reply, Blocked> {
         let reply = match wire::read(self, request) {
-            Err(reply) => return Ok(*reply),
+            Err(reply) => *reply,
             Ok(call) => {
                 let result = table::dispatch(self, &call, arrived);
                 if let Err(Fail::Locked) = result {
@@ -136,7 +142,7 @@ impl Sim {
                 reply::envelope(self.setup.version, &call, result)
             }
         };
-        Ok(reply)
+        Ok(reply.dated(self.now))
     }
 
     /// What time it is.

@@ -17,17 +17,17 @@ pub(crate) fn version(sim: &mut Sim, _: &Call, _: OffsetDateTime) -> Answer {
 
 /// `GET /access/permissions`: the token's own.
 pub(crate) fn permissions(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
-    let user = call.token.split('!').next().unwrap_or("");
-    let mine = |who: &String| *who == call.token || who == user;
     let fixed = ["/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms"].map(str::to_owned);
-    let listed = sim.access.acl.keys().filter(|(who, _)| mine(who)).map(|(_, path)| path.clone());
+    // Paths of anybody's ACLs, and members of pools [pve-access-control `RPCEnvironment.pm`].
+    let listed = sim.access.acl.keys().map(|(_, path)| path.clone());
+    let pooled = sim.guests.values().filter(|it| it.pool.is_some()).map(|it| format!("/vms/{}", it.vmid));
     let paths: std::collections::BTreeSet<String> = match call.get("path") {
         Some(path) => [path.to_owned()].into(),
-        None => fixed.into_iter().chain(listed).collect(),
+        None => fixed.into_iter().chain(listed).chain(pooled).collect(),
     };
     let mut data = Map::new();
     for path in paths {
-        let privileges = sim.access.privileges(&call.token, &path);
+        let privileges = sim.privileges(&call.token, &path);
         let map: Map<String, Value> = privileges.into_iter().map(|privilege| (privilege, json!(1))).collect();
         if !map.is_empty() {
             data.insert(path, map.into());
@@ -99,7 +99,7 @@ pub(crate) fn nodes(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         });
         if node.online && sim.may(&call.token, &format!("/nodes/{}", node.name), &["Sys.Audit"]) {
             item["maxcpu"] = json!(16);
-            item["maxmem"] = json!(64u64 << 30);
+            item["maxmem"] = json!(node.memory.0);
             item["uptime"] = json!(86_400);
         }
         item
@@ -134,9 +134,15 @@ pub(crate) fn network(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let may = |bridge: &&String| {
         old || sim.may(&call.token, &format!("/sdn/zones/localnetwork/{bridge}"), &["SDN.Audit", "SDN.Use"])
     };
+    let (cidr, gateway) = (&sim.setup.bridge_address, &sim.setup.bridge_gateway);
+    let (address, netmask) = cidr.split_once('/').unwrap_or((cidr, ""));
     let one = |bridge: &String| {
-        json!({ "iface": bridge, "type": "bridge", "active": 1, "autostart": 1, "method": "static",
-                "address": "10.0.0.1", "netmask": "8", "cidr": "10.0.0.1/8" })
+        let mut item = json!({ "iface": bridge, "type": "bridge", "active": 1, "autostart": 1, "method": "static",
+                "address": address, "netmask": netmask, "cidr": cidr });
+        if let Some(gateway) = gateway {
+            item["gateway"] = json!(gateway);
+        }
+        item
     };
     Ok(sim.setup.bridges.iter().filter(may).map(one).collect())
 }
@@ -148,7 +154,7 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
     };
     let one = |storage: &super::Storage| {
         let mut item = json!({
-            "storage": storage.id, "type": storage.kind.name(), "content": "rootdir,images", "digest": "0",
+            "storage": storage.id, "type": storage.kind.name(), "content": storage.content, "digest": "0",
         });
         if !storage.enabled {
             item["disable"] = json!(1);
@@ -164,9 +170,12 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
 /// `GET /nodes/{node}/storage`
 pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let content = call.get("content").unwrap_or("");
-    let fits = content.is_empty() || content.split(',').any(|kind| matches!(kind, "rootdir" | "images"));
+    let fits = |storage: &super::Storage| {
+        content.is_empty() || content.split(',').any(|kind| storage.content.split(',').any(|it| it == kind))
+    };
     let wanted = |storage: &&super::Storage| {
-        fits && storage.is_on(call.node())
+        fits(storage)
+            && storage.is_on(call.node())
             && audited(sim, call, &storage.id)
             && (content.is_empty() || storage.enabled)
             && call.get("storage").is_none_or(|id| id == storage.id)
@@ -175,7 +184,7 @@ pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         let used = sim.used(&storage.id);
         let live = |bytes: u64| if storage.enabled { bytes } else { 0 };
         json!({
-            "storage": storage.id, "type": storage.kind.name(), "content": "rootdir,images",
+            "storage": storage.id, "type": storage.kind.name(), "content": storage.content,
             "enabled": u8::from(storage.enabled), "active": u8::from(storage.enabled),
             "shared": u8::from(storage.shared), "total": live(storage.total), "used": live(used),
             "avail": live(storage.total.saturating_sub(used)),

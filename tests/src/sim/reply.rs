@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use time::Duration;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc2822};
 
 use super::{Sim, qemu::agent::SILENT, setup::Version, wire::Call};
 
@@ -21,6 +21,15 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// How long PVE takes to give it.
     pub delay: Duration,
+}
+
+impl Reply {
+    /// With the time at which pveproxy answers.
+    pub(crate) fn dated(mut self, now: OffsetDateTime) -> Self {
+        let text = now.format(&Rfc2822).unwrap_or_default().replace("+0000", "GMT");
+        self.headers.extend(HeaderValue::from_str(&text).ok().map(|it| (http::header::DATE, it)));
+        self
+    }
 }
 
 /// Why a call did not succeed.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use super::{Guest, Sim, guest_api, reply::Answer, storage, wire::Call};
+use super::{Guest, Node, Sim, guest_api, reply::Answer, storage, wire::Call};
 
 /// How often a node's pvestatd tells, and how long that is believed.
 const CYCLE: Duration = Duration::seconds(10);
@@ -32,10 +32,7 @@ pub(crate) fn list(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         items.extend(sim.guests.values().filter(seen).map(|guest| of_guest(sim, call, guest)));
     }
     if wanted("node") {
-        items.extend(sim.setup.nodes.iter().map(|node| {
-            let status = if node.online { "online" } else { "offline" };
-            json!({ "id": format!("node/{}", node.name), "type": "node", "node": node.name, "status": status })
-        }));
+        items.extend(sim.setup.nodes.iter().map(|node| of_node(sim, call, node)));
     }
     if wanted("storage") {
         items.extend(of_storages(sim, call));
@@ -50,6 +47,9 @@ impl Sim {
     /// time only the last counts.
     pub(crate) fn collect_stats(&mut self, to: OffsetDateTime) {
         for n in 0..self.setup.nodes.len() {
+            if self.silent_stats {
+                break;
+            }
             let last = self.last_turn(n, to);
             if last <= self.now || !self.setup.nodes[n].online {
                 continue;
@@ -57,10 +57,14 @@ impl Sim {
             let node = self.setup.nodes[n].name.clone();
             let guests: Vec<u32> =
                 self.guests.values().filter(|guest| guest.node == node).map(|guest| guest.vmid).collect();
+            let mut used = 0;
             for vmid in guests {
-                let stats = self.look(&self.guests[&vmid], last);
+                let guest = &self.guests[&vmid];
+                let stats = self.look(guest, last);
+                used += if guest.run.is_some() { stats.memory } else { 0 };
                 self.stats.insert(vmid, stats);
             }
+            self.used_memory.insert(node, used);
         }
         self.stats.retain(|_, stats| to - stats.at < EXPIRY);
     }
@@ -100,6 +104,19 @@ impl Sim {
         let turn = millis.div_euclid(cycle) * cycle + phase as i64;
         OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(turn)
     }
+}
+
+/// Memory is pvestatd's word, for those who may audit the node.
+fn of_node(sim: &Sim, call: &Call, node: &Node) -> Value {
+    let status = if node.online { "online" } else { "offline" };
+    let mut item =
+        json!({ "id": format!("node/{}", node.name), "type": "node", "node": node.name, "status": status });
+    if node.online && sim.may(&call.token, &format!("/nodes/{}", node.name), &["Sys.Audit"]) {
+        let (all, idle) = node.memory;
+        item["maxmem"] = json!(all);
+        item["mem"] = json!(idle + sim.used_memory.get(&node.name).unwrap_or(&0));
+    }
+    item
 }
 
 fn of_guest(sim: &Sim, call: &Call, guest: &Guest) -> Value {
@@ -145,7 +162,7 @@ fn of_storages(sim: &Sim, call: &Call) -> Vec<Value> {
                     "storage": storage.id, "node": node.name, "plugintype": storage.kind.name(),
                     "status": if node.online { "available" } else { "unknown" },
                     "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": sim.used(&storage.id),
-                    "content": "rootdir,images",
+                    "content": storage.content,
                 }));
             }
         }

@@ -27,8 +27,12 @@ pub struct Setup {
     pub nodes: Vec<Node>,
     /// Storages.
     pub storages: Vec<Storage>,
-    /// Bridges, on every node.
+    /// Bridges, on every node, with this address and this gateway.
     pub bridges: Vec<String>,
+    /// In CIDR notation.
+    pub bridge_address: String,
+    /// The bridges' own.
+    pub bridge_gateway: Option<String>,
     /// Resource pools.
     pub pools: BTreeSet<String>,
     /// How long a linked clone's worker works.
@@ -64,6 +68,8 @@ pub struct Node {
     pub ip: String,
     /// `search` of its `/dns`.
     pub search: String,
+    /// Bytes of memory, and how many of them are in use without any guest.
+    pub memory: (u64, u64),
 }
 
 /// A storage.
@@ -75,6 +81,8 @@ pub struct Storage {
     pub kind: StorageKind,
     /// Bytes.
     pub total: u64,
+    /// `storage.cfg` `content`.
+    pub content: String,
     /// `storage.cfg` `disable`.
     pub enabled: bool,
     /// Nodes that have it; empty for all.
@@ -102,6 +110,8 @@ impl Default for Setup {
             nodes: vec![Node::new("pve1")],
             storages: vec![Storage::new("local-lvm", StorageKind::LvmThin)],
             bridges: vec!["vmbr0".into()],
+            bridge_address: "10.0.0.1/8".into(),
+            bridge_gateway: None,
             pools: BTreeSet::new(),
             clone_secs: second,
             full_clone_secs: second * 5,
@@ -120,14 +130,17 @@ impl Default for Setup {
 impl Node {
     /// An online node.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), online: true, ip: "10.0.0.1".into(), search: "lan".into() }
+        let memory = (64 << 30, 8 << 30);
+        Self { name: name.into(), online: true, ip: "10.0.0.1".into(), search: "lan".into(), memory }
     }
 }
 
 impl Storage {
     /// An enabled local storage of 1 TiB on all nodes.
     pub fn new(id: &str, kind: StorageKind) -> Self {
-        Self { id: id.into(), kind, total: 1 << 40, enabled: true, nodes: BTreeSet::new(), shared: false }
+        let content = "rootdir,images".into();
+        let nodes = BTreeSet::new();
+        Self { id: id.into(), kind, total: 1 << 40, content, enabled: true, nodes, shared: false }
     }
 
     pub(crate) fn is_on(&self, node: &str) -> bool {

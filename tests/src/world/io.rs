@@ -47,6 +47,7 @@ impl Io for WorldIo {
         deadline: OffsetDateTime,
     ) -> Result<Answer<WorldBody>, NetError> {
         let flight = flight::send(&self.inner, request, &self.name);
+        let deadline = deadline - self.inner.borrow().ahead;
         let mut late = pin!(Timer::new(self.inner.clone(), deadline));
         let landed = poll_fn(|context| match flight.poll(context.waker()) {
             Some(answer) => Poll::Ready(answer),
@@ -64,12 +65,17 @@ impl Io for WorldIo {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let at = self.now() + duration;
+        let at = self.inner.borrow().sim.now() + duration;
         Timer::new(self.inner.clone(), at).await;
     }
 
     fn now(&self) -> OffsetDateTime {
-        self.inner.borrow().sim.now()
+        let inner = self.inner.borrow();
+        inner.sim.now() + inner.ahead
+    }
+
+    async fn admits(&self, key: String) -> bool {
+        self.inner.borrow_mut().limiter.as_mut().is_none_or(|admits| admits(&key))
     }
 }
 

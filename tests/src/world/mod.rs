@@ -46,6 +46,7 @@ pub struct Handle<T> {
 type Operation = Pin<Box<dyn Future<Output = ()>>>;
 type Ready = Arc<Mutex<BTreeSet<usize>>>;
 type Hook = Box<dyn FnMut(&mut Sim, Moment, &Seen)>;
+type Limiter = Box<dyn FnMut(&str) -> bool>;
 type Faults = Box<dyn FnMut(&Seen) -> Option<Fault>>;
 
 /// What [`WorldIo`] shares with the executor.
@@ -62,6 +63,9 @@ pub(crate) struct Inner {
     pub(crate) seen: Vec<Seen>,
     pub(crate) lines: Vec<String>,
     pub(crate) latency: (u64, u64),
+    /// How far the adapters' clocks are ahead of PVE's.
+    pub(crate) ahead: Duration,
+    pub(crate) limiter: Option<Limiter>,
 }
 
 /// What is due at a point in time.
@@ -88,6 +92,8 @@ impl World {
             seen: Vec::new(),
             lines: Vec::new(),
             latency: (1, 10),
+            ahead: Duration::ZERO,
+            limiter: None,
         };
         let inner = Rc::new(RefCell::new(inner));
         Self { inner, tasks: Rc::default(), ready: Ready::default() }
@@ -162,6 +168,16 @@ impl World {
     /// What time it is.
     pub fn now(&self) -> OffsetDateTime {
         self.sim().now()
+    }
+
+    /// The platform's clock runs so far ahead of PVE's.
+    pub fn set_ahead(&self, by: Duration) {
+        self.inner.borrow_mut().ahead = by;
+    }
+
+    /// The platform's limiter: whether it admits what is counted under this key.
+    pub fn limit(&self, limiter: impl FnMut(&str) -> bool + 'static) {
+        self.inner.borrow_mut().limiter = Some(Box::new(limiter));
     }
 
     /// The simulator.

@@ -62,6 +62,15 @@ pub(super) fn crowded(kind: Kind) -> (Stage, Neighbours) {
     (stage, Neighbours(neighbours))
 }
 
+/// The storage is shared, and the template's node has little memory left: clones go to the other one.
+pub(super) fn shared(stage: &Stage) -> String {
+    let mut sim = stage.world.sim_mut();
+    let setup = sim.setup_mut();
+    setup.storages.iter_mut().for_each(|it| it.shared = true);
+    setup.nodes.iter_mut().filter(|it| it.name == "pve1").for_each(|it| it.memory.1 = it.memory.0);
+    String::new()
+}
+
 /// A creation that ended right after its claim; nothing is committed.
 pub(super) fn half_made(stage: &Stage) -> String {
     let answer = stage.ask(Ask::create_keyed("half").header("prefer", "wait=0"));

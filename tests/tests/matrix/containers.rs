@@ -25,6 +25,28 @@ fn create_with_a_key() {
 }
 
 #[test]
+fn create_on_another_node() {
+    super::create_on_another_node(
+        Kind::Lxc,
+        expect![[r#"
+        GET cluster/resources
+        GET nodes/pve1/lxc/TEMPLATE/config
+        POST nodes/pve1/lxc/TEMPLATE/clone
+        GET nodes/pve2/lxc/VMID/config
+        GET nodes/pve1/tasks/UPID/status
+        GET nodes/pve2/lxc/VMID/config
+        GET cluster/resources
+        PUT nodes/pve2/lxc/VMID/config
+        POST nodes/pve2/lxc/VMID/status/start
+        POST exec
+        POST exec
+        POST exec
+        POST exec
+        POST exec"#]],
+    );
+}
+
+#[test]
 fn create_without_a_key() {
     super::create_without_a_key(
         Kind::Lxc,

@@ -23,6 +23,26 @@ fn create_with_a_key() {
 }
 
 #[test]
+fn create_on_another_node() {
+    super::create_on_another_node(
+        Kind::Qemu,
+        expect![[r#"
+        GET cluster/resources
+        GET nodes/pve1/qemu/TEMPLATE/config
+        POST nodes/pve1/qemu/TEMPLATE/clone
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve1/qemu/VMID/config
+        GET nodes/pve2/qemu/VMID/config
+        GET cluster/resources
+        PUT nodes/pve2/qemu/VMID/config
+        POST nodes/pve2/qemu/VMID/status/start
+        POST nodes/pve2/qemu/VMID/agent/ping
+        POST nodes/pve2/qemu/VMID/agent/ping"#]],
+    );
+}
+
+#[test]
 fn create_without_a_key() {
     super::create_without_a_key(
         Kind::Qemu,

@@ -66,8 +66,8 @@ fn get_after_a_migration() {
 #[test]
 fn get_by_address() {
     let (stage, id) = with_one();
-    let mut inside = Stage::of(stage.world.clone(), &[("PVE_SEARCH_DOMAIN", "lan")]);
-    inside.platform.private_network = true;
+    let changes = [("PVE_PUBLIC_DOMAIN", ""), ("PVE_SEARCH_DOMAIN", "lan")];
+    let inside = Stage::of(stage.world.clone(), &changes);
     check(
         &inside,
         Ask::one(&id),
@@ -76,11 +76,15 @@ fn get_by_address() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
-              401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            GET /api2/json/nodes/pve1/lxc/758960/interfaces
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            POST vm-758960.lan:39375/exec {"command":":","timeout_ms":5000}
+              401
+            POST vm-758960.lan:39375/exec {"command":":","timeout_ms":5000}
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/interfaces
+              200
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5ke-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"http://vm-758960.lan:39380/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"ws://vm-758960.lan:39380/websockify","xterm":"http://vm-758960.lan:39383/","xtermWebsocket":"ws://vm-758960.lan:39383/ws","socketIo":"ws://vm-758960.lan:9776/socket.io/"}}
         "#]],
     );
 }
@@ -274,7 +278,7 @@ fn health_and_config() {
               200
             GET /api2/json/access/permissions
               200
-            = 200 {"execToken":"env","latencyMs":9,"nodes":[{"node":"pve1","status":"online"},{"node":"pve2","status":"online"}],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9"}
+            = 200 {"clockSkewSeconds":0,"detected":{"bridge":{"from":"template","value":null},"gateway":{"from":"DHCP","value":null},"node":{"from":"free memory","value":"pve1"},"searchDomain":{"from":"DNS","value":null},"storage":{"from":"free space","value":"local-lvm"}},"execToken":"env","latencyMs":9,"nodes":[{"freeMemoryBytes":59055800320,"node":"pve1","status":"online"},{"freeMemoryBytes":60129542144,"node":"pve2","status":"online"}],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","shared":false,"storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","shared":false,"storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9","warnings":[]}
         "#]],
     );
     check(
@@ -283,7 +287,7 @@ fn health_and_config() {
         expect![[r#"
             GET /api2/json/cluster/resources
               200
-            = 200 {"capabilities":{"exec":true,"gpu":false,"hibernate":false,"metadata":true,"rollback":true,"snapshots":true,"streamingExec":true,"ttl":true},"defaultPresetId":"1vcpu_1gb_8gb","presets":[{"cpu":1,"disk":8,"label":"1 vCPU, 1 GB memory, 8 GB disk","memory":1024,"presetId":"1vcpu_1gb_8gb","versions":[{"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","version":1}]}],"provider":"pve-lxc","providerDisplayName":"Proxmox LXC","serverOrigin":null}
+            = 200 {"capabilities":{"exec":true,"gpu":false,"hibernate":false,"metadata":true,"rollback":true,"snapshots":true,"streamingExec":true,"ttl":true},"defaultPresetId":"1vcpu_1gb_8gb","portUrl":"https://port-{port}-vm-{vmid}.sandbox.test","presets":[{"cpu":1,"disk":8,"label":"1 vCPU, 1 GB memory, 8 GB disk","memory":1024,"presetId":"1vcpu_1gb_8gb","versions":[{"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","version":1}]}],"provider":"pve-lxc","providerDisplayName":"Proxmox LXC","serverOrigin":null}
         "#]],
     );
 }

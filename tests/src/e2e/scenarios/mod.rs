@@ -3,12 +3,17 @@
 mod access;
 mod change;
 mod create;
+mod environment;
 mod exec;
 mod faults;
+mod power;
 mod read;
 mod refused;
 mod remove;
+mod review;
+mod snapshots;
 mod stream;
+mod sweep;
 
 use std::{future::Future, pin::Pin};
 
@@ -41,6 +46,11 @@ macro_rules! scenarios {
 pub(super) const ALL: &[Scenario] = scenarios! {
     faults: an_unaccepted_token_is_told an_unreachable_pve_is_told;
     remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
+    snapshots: a_snapshot_makes_sandboxes_of_its_team a_rollback_brings_back_the_disk_alone;
+    power: what_is_stopped_is_started_again a_pause_says_what_it_keeps a_virtual_machine_keeps_its_memory;
+    review: environment_creation_with_pve_preset vscode_and_terminal_access task_execution_in_pve_container;
+    sweep: what_has_expired_is_condemned;
+    environment: commands_have_it_and_pve_does_not what_cannot_be_one_is_refused;
     create: eight_at_once_from_one_template by_preset_it_is_the_newest_version by_snapshot_id_it_is_that_version
         by_template without_a_source_it_is_the_default sizes_are_applied who_does_not_wait_asks_until_it_runs
         a_repeated_key_makes_no_second a_repeated_key_at_the_same_time_makes_no_second

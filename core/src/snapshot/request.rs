@@ -1,0 +1,61 @@
+//! What a snapshot is asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::{
+    auth::Caller,
+    error::{Code, Error},
+    preset::PresetId,
+    request::{Metadata, name_errors, reserved},
+    settings::Settings,
+};
+
+/// `POST …/snapshots`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SnapshotRequest {
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// The owner's.
+    pub metadata: BTreeMap<String, String>,
+    /// It stays on the sandbox, to roll it back to.
+    pub keep: bool,
+    /// Makes it the next version of a preset; admins only.
+    pub promote: Option<Promote>,
+}
+
+impl SnapshotRequest {
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
+        let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
+        if self.keep && self.promote.is_some() {
+            let text = "what stays on its sandbox is no preset: promote without it";
+            errors.push(("keep".to_owned(), text.to_owned()));
+        }
+        errors.extend(reserved(self.metadata.keys(), settings));
+        if !errors.is_empty() {
+            return Err(Error::fields(errors));
+        }
+        Metadata::check(&self.metadata)
+    }
+
+    /// Presets are everybody's, so only admins make them.
+    pub(crate) fn may_promote(&self, caller: &Caller) -> Result<(), Error> {
+        match &self.promote {
+            Some(_) if !caller.admin => {
+                Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which preset.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    /// Of which it is the next version.
+    pub preset: PresetId,
+}
