@@ -23,7 +23,7 @@ use crate::{
 
 /// The agent cannot end a command: `timeout` does, in the guest. `$0` is the
 /// command and `$1` the seconds, so that nothing has to be quoted.
-const WRAPPER: &str = "exec timeout -k 5 \"$1\" \"$(command -v bash || command -v sh)\" -c \"$0\"";
+pub(crate) const WRAPPER: &str = "exec timeout -k 5 \"$1\" \"$(command -v bash || command -v sh)\" -c \"$0\"";
 /// How long after its time a command's end may take to be told.
 const SLACK: Duration = Duration::from_secs(15);
 /// The agent keeps 16 MiB of each stream; JSON makes more of them.
@@ -41,8 +41,7 @@ pub async fn open<I: Io>(
     let mark = &found.mark;
     let guest = edge.pve.guest(&found.node, mark.kind, mark.vmid);
     let allowed = request.timeout();
-    let (whole, part) = (allowed.as_secs(), allowed.subsec_millis());
-    let seconds = if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") };
+    let seconds = seconds(allowed);
     let begun = edge.now();
     let command = ["/bin/sh", "-c", WRAPPER, request.line(), &*seconds];
     let data = edge.send(guest.agent_exec(&command)).await.map_err(|error| not_run(edge, mark, error))?;
@@ -60,6 +59,12 @@ pub async fn open<I: Io>(
         left: edge.left(),
     };
     Ok(Opened { lines: Box::pin(stream::once(waiting.end())) })
+}
+
+/// As `timeout` takes them.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let (whole, part) = (duration.as_secs(), duration.subsec_millis());
+    if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") }
 }
 
 /// Whether the agent answers. An error is one that waiting does not mend.
@@ -168,13 +173,16 @@ fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
     if ["out-truncated", "err-truncated"].iter().any(|it| told.get(it).is_some_and(perl::truthy)) {
         lines.push(Line::TooLong);
     }
-    // As `timeout` exits when it has ended the command, or had to kill it.
-    let timed_out = late && matches!(code, 124 | 137);
-    if timed_out {
-        lines.push(Line::Error("timeout: the command took longer than it was allowed".into()));
-    }
-    lines.push(Line::Exit(if timed_out { 124 } else { code }));
+    lines.extend(exit(code, late));
     Some(lines)
+}
+
+/// How a command ended: as `timeout` exits when it has ended the command, or had to kill it.
+pub(crate) fn exit(code: i32, late: bool) -> impl Iterator<Item = Line> {
+    let timed_out = late && matches!(code, 124 | 137);
+    let why = "timeout: the command took longer than it was allowed";
+    let error = timed_out.then(|| Line::Error(why.into()));
+    error.into_iter().chain([Line::Exit(if timed_out { 124 } else { code })])
 }
 
 /// PVE sends each byte of an output as a character (qemu-server

@@ -15,8 +15,9 @@ use crate::{
     nonce::base32,
     place::place,
     read::gone,
-    request::{Metadata, Ttl, key_error, name_errors},
+    request::{Metadata, Ttl, key_error, name_errors, reserved},
     sandbox::SandboxId,
+    settings::Settings,
 };
 
 /// A JSON merge patch (RFC 7396) of a sandbox.
@@ -37,49 +38,71 @@ pub struct Patch {
 }
 
 impl Patch {
-    fn check(&self) -> Result<(), Error> {
+    /// Refuses what cannot be.
+    pub fn check(&self, settings: &Settings) -> Result<(), Error> {
         let mut errors = self.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
-        errors.extend(key_error(self.metadata.iter().flatten().flat_map(BTreeMap::keys)));
+        let keys = || self.metadata.iter().flatten().flat_map(BTreeMap::keys);
+        errors.extend(key_error(keys()));
+        errors.extend(reserved(keys(), settings));
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
 
-    /// What is wrong with it, for what has no time of its own.
-    pub fn check_timeless(&self) -> Result<(), Error> {
+    /// As [`Patch::check`], for what has no time of its own.
+    pub fn check_timeless(&self, settings: &Settings) -> Result<(), Error> {
         let timed = [("ttlSeconds", self.ttl_seconds.is_some()), ("onExpiry", self.on_expiry.is_some())];
         match timed.into_iter().find(|(_, given)| *given) {
             Some((field, _)) => Err(Error::field(field, "snapshots do not expire")),
-            None => self.check(),
+            None => self.check(settings),
         }
     }
 
     /// Name and metadata, if the mark is still the one that `if_match` names.
     pub fn named(&self, mark: &mut Mark, if_match: Option<&str>) -> Result<(), Error> {
-        if if_match.is_some_and(|it| it.trim() != "*" && !it.split(',').any(|it| it.trim() == etag(mark))) {
-            let text = "If-Match names another version: read it again";
-            return Err(Error::new(Code::PreconditionFailed, text).member("etag", etag(mark)));
-        }
-        if let Some(name) = &self.name {
-            mark.name.clone_from(name);
+        unchanged(if_match, &etag(mark))?;
+        self.apply(&mut mark.name, &mut mark.metadata)
+    }
+
+    /// What it makes of a name and metadata.
+    pub fn apply(
+        &self,
+        name: &mut Option<String>,
+        metadata: &mut BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        if let Some(new) = &self.name {
+            name.clone_from(new);
         }
         match &self.metadata {
             None => {}
-            Some(None) => mark.metadata.clear(),
+            Some(None) => metadata.clear(),
             Some(Some(changes)) => {
                 for (key, value) in changes {
                     match value {
-                        Some(value) => mark.metadata.insert(key.clone(), value.clone()),
-                        None => mark.metadata.remove(key),
+                        Some(value) => metadata.insert(key.clone(), value.clone()),
+                        None => metadata.remove(key),
                     };
                 }
             }
         }
-        Metadata::check(&mark.metadata)
+        Metadata::check(metadata)
     }
+}
+
+/// Refuses where `if_match` does not name this ETag.
+pub fn unchanged(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
+    if if_match.is_none_or(|it| it.trim() == "*" || it.split(',').any(|it| it.trim() == etag)) {
+        return Ok(());
+    }
+    let text = "If-Match names another version: read it again";
+    Err(Error::new(Code::PreconditionFailed, text).member("etag", etag))
 }
 
 /// A hash of the mark: PVE's own digest changes with locks and starts too.
 pub fn etag(mark: &Mark) -> String {
-    let text = serde_json::to_string(mark).unwrap_or_default();
+    hashed(&serde_json::to_string(mark).unwrap_or_default())
+}
+
+/// The ETag of what this text says all of.
+pub fn hashed(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
     format!("\"{}\"", base32(hash.get(..10).unwrap_or_default()))
 }
@@ -93,7 +116,7 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<Mark, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
-    patch.check()?;
+    patch.check(edge.settings)?;
     update(edge, caller, id, &|mark, now| {
         patch.named(mark, if_match)?;
         if let Some(ttl) = &ttl {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     address::{SERVICES, any_port_url},
     create::default_preset,
-    edge::Edge,
+    edge::{Edge, Invocation},
     error::Error,
     inventory::Inventory,
     io::Io,
@@ -40,14 +40,17 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
     let templates = inventory.templates(edge.settings);
+    let ids = templates.into_iter().filter_map(|it| it.snapshot);
+    Ok(report(edge, ids.filter(|it| it.provider == edge.settings.provider).collect()))
+}
+
+/// What is offered when these versions of presets are.
+pub(crate) fn report<I: Io>(invocation: &Invocation<'_, I>, mut ids: Vec<SnapshotId>) -> Value {
+    let provider = invocation.settings.provider;
+    ids.sort_unstable();
+    ids.dedup();
+    let default = default_preset(ids.iter()).map(|it| it.preset);
     let mut presets: Vec<Preset> = Vec::new();
-    let mut ids: Vec<&SnapshotId> = Vec::new();
-    let provider = edge.settings.provider;
-    for id in templates.iter().filter_map(|it| it.snapshot.as_ref()).filter(|it| it.provider == provider) {
-        if let Err(at) = ids.binary_search(&id) {
-            ids.insert(at, id);
-        }
-    }
     for id in ids {
         let version = Version { version: id.version, snapshot_id: id.clone() };
         // Sorted: a preset's versions follow each other.
@@ -56,35 +59,58 @@ pub async fn config<I: Io>(edge: &Edge<'_, I>) -> Result<Value, Error> {
             None => {
                 let sizes = id.preset.sizes();
                 presets.push(Preset {
-                    preset_id: id.preset.clone(),
                     label: id.preset.label(),
                     cpu: sizes.map(|it| it.cores),
                     memory: sizes.map(|it| it.memory_mib),
                     disk: sizes.map(|it| it.disk_gib),
+                    preset_id: id.preset,
                     versions: vec![version],
                 });
             }
         }
     }
-    let services: Vec<Value> =
-        SERVICES.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
-    Ok(json!({
+    let services: Vec<Value> = SERVICES
+        .iter()
+        // Commands come by Morph's own way.
+        .filter(|(name, _)| provider != Provider::Morph || *name != "exec")
+        .map(|(name, port)| json!({"name": name, "port": port}))
+        .collect();
+    // Morph gives an address to ports that were exposed alone.
+    let domain = invocation.settings.public_domain.as_ref().filter(|_| provider != Provider::Morph);
+    json!({
         "provider": provider.name(),
         "providerDisplayName": provider.display_name(),
-        "capabilities": {
-            "exec": true,
-            // A VM's agent tells the output when the command has ended.
-            "streamingExec": edge.platform.streams && provider != Provider::PveVm,
-            "metadata": true,
-            "ttl": true,
-            "hibernate": provider == Provider::PveVm,
-            "gpu": false,
-        },
+        "capabilities": capabilities(provider, invocation.platform.streams),
         "presets": presets,
-        "defaultPresetId": default_preset(&templates, provider).map(|it| it.preset),
+        "defaultPresetId": default,
         "services": services,
         // Of any port; without a domain the services of a sandbox tell.
-        "portUrl": edge.settings.public_domain.as_ref().map(any_port_url),
-        "serverOrigin": edge.settings.server_origin,
-    }))
+        "portUrl": domain.map(any_port_url),
+        "serverOrigin": invocation.settings.server_origin,
+    })
+}
+
+/// What sandboxes of a provider can do, by name: containers, VMs, Morph.
+const CAPABILITIES: [(&str, [bool; 3]); 8] = [
+    ("exec", [true, true, true]),
+    // A VM's agent tells the output when the command has ended.
+    ("streamingExec", [true, false, true]),
+    ("metadata", [true, true, true]),
+    ("ttl", [true, true, true]),
+    ("hibernate", [false, true, true]),
+    ("snapshots", [true, true, true]),
+    ("rollback", [true, true, false]),
+    ("gpu", [false, false, false]),
+];
+
+fn capabilities(provider: Provider, streams: bool) -> Value {
+    let of = |[lxc, vm, morph]: [bool; 3]| match provider {
+        Provider::PveLxc => lxc,
+        Provider::PveVm => vm,
+        Provider::Morph => morph,
+    };
+    let can = |(name, row): (&str, _)| {
+        (name.to_owned(), Value::Bool(of(row) && (streams || name != "streamingExec")))
+    };
+    Value::Object(CAPABILITIES.into_iter().map(can).collect())
 }

@@ -33,6 +33,7 @@ use crate::{
     pve::task::Upid,
     quota,
     sandbox::SandboxId,
+    settings::Settings,
     snapshot::SourceId,
     vmid::Vmid,
 };
@@ -71,7 +72,7 @@ pub async fn create<I: Io>(
     quota::admitted(edge, caller).await?;
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
-    let key = key.map(|it| Key::new(edge, caller, "idempotency-key", it, &request.canonical()));
+    let key = key.map(|it| Key::new(edge.settings, caller, "idempotency-key", it, &request.canonical()));
     if let Some(key) = &key
         && let Some(place) = replay(edge, caller, &inventory, key, deadline).await?
     {
@@ -92,7 +93,7 @@ pub async fn create<I: Io>(
     // A claim that another request with the same key made first carries that one's nonce.
     let replayed = claimed.mark.nonce != nonce(edge);
     if let Some(key) = key.as_ref().filter(|_| replayed) {
-        key.check(&claimed.mark)?;
+        key.check(claimed.mark.body.as_deref())?;
     }
     let progress = finish(edge, claimed, deadline).await?;
     Ok(Created { progress, replayed })
@@ -102,25 +103,19 @@ pub async fn create<I: Io>(
 pub(crate) struct Key {
     pub(crate) hash: KeyHash,
     /// HMAC of the request under each of `EDGE_SECRET`, newest first.
-    bodies: Vec<String>,
+    pub(crate) bodies: Vec<String>,
 }
 
 impl Key {
     /// Of one kind of request; `canonical` is the request, however it was spelled.
-    pub(crate) fn new<I: Io>(
-        edge: &Edge<'_, I>,
-        caller: &Caller,
-        kind: &str,
-        key: &str,
-        canonical: &str,
-    ) -> Self {
+    pub(crate) fn new(settings: &Settings, caller: &Caller, kind: &str, key: &str, canonical: &str) -> Self {
         let mut hasher = Sha256::new();
-        for part in [kind, &*edge.settings.deployment, caller.team.as_str(), key] {
+        for part in [kind, &*settings.deployment, caller.team.as_str(), key] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
         let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
-        let bodies = edge.settings.secrets.bodies(canonical);
+        let bodies = settings.secrets.bodies(canonical);
         Self { hash: KeyHash([a, b, c, d, e]), bodies }
     }
 
@@ -129,10 +124,10 @@ impl Key {
         self.bodies.first().cloned()
     }
 
-    /// Refuses a key that came with another body.
-    pub(crate) fn check(&self, mark: &Mark) -> Result<(), Error> {
-        match &mark.body {
-            Some(body) if !self.bodies.contains(body) => Err(Error::new(
+    /// Refuses a key that came with another body than this one's.
+    pub(crate) fn check(&self, body: Option<&str>) -> Result<(), Error> {
+        match body {
+            Some(body) if !self.bodies.iter().any(|it| it == body) => Err(Error::new(
                 Code::IdempotencyConflict,
                 "this Idempotency-Key made something from another request; use a new key for a new request",
             )),
@@ -173,7 +168,7 @@ async fn replay<I: Io>(
         if !committed && was_destroyed(edge, &node, mark).await? {
             continue;
         }
-        key.check(mark)?;
+        key.check(mark.body.as_deref())?;
         if mark.is_expired(edge.now()) || mark.want == Want::Gone {
             return Err(Error::new(
                 Code::Expired,
@@ -232,7 +227,9 @@ fn intent<I: Io>(
         other: Default::default(),
     };
     // Empty: there is none, and another's may be on the disk.
-    mark.env = request.env.seal(newest, &mark).or_else(|| source.own.as_ref().map(|_| String::new()));
+    let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
+    let whose = [&*mark.deployment, &vmid, &nonce, &mark.team];
+    mark.env = request.env.seal(newest, &whose).or_else(|| source.own.as_ref().map(|_| String::new()));
     mark
 }
 

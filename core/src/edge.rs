@@ -1,23 +1,24 @@
 //! What one request works with: the world, the settings, and how much of both is left.
 
 use std::{
+    ops::Deref,
     sync::atomic::{AtomicI64, AtomicU32, Ordering},
     time::Duration,
 };
 
-use http::Method;
+use http::{Method, Request};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
+    call::Call,
     date::date,
-    io::{Failure, Io, Platform, fetch},
-    pve::{self, Call, Pve, PveError},
+    io::{Failure, Io, NetError, Platform, Whole, fetch},
+    pve::{self, Pve, PveError},
     settings::Settings,
 };
 
-/// Answers of PVE are read up to this: 10,000 guests are about 5 MB.
+/// Answers are read up to this: 10,000 guests of PVE are about 5 MB.
 const ANSWER_CAP: usize = 16 << 20;
 /// A write waits up to 10 s for a lock inside PVE.
 const WRITE: Duration = Duration::from_secs(15);
@@ -28,14 +29,12 @@ const INVOCATION: Duration = Duration::from_secs(28);
 /// No answer has told yet what time it is for PVE.
 const UNKNOWN: i64 = i64::MAX;
 
-/// One request's view of the world.
-pub struct Edge<'a, I> {
+/// What one request may use of the world.
+pub struct Invocation<'a, I> {
     /// The world.
     pub io: I,
     /// The deployment.
     pub settings: &'a Settings,
-    /// PVE.
-    pub pve: &'a Pve,
     /// The platform.
     pub platform: Platform,
     /// Fresh random bytes.
@@ -45,12 +44,50 @@ pub struct Edge<'a, I> {
     ahead: AtomicI64,
 }
 
+/// An invocation, and the PVE that it is about.
+pub struct Edge<'a, I> {
+    invocation: Invocation<'a, I>,
+    /// PVE.
+    pub pve: &'a Pve,
+}
+
+impl<'a, I> Deref for Edge<'a, I> {
+    type Target = Invocation<'a, I>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.invocation
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug)]
+pub enum Lost {
+    /// There came none.
+    Net(NetError),
+    /// The platform allows no more requests: it was not sent.
+    Budget,
+}
+
 impl<'a, I: Io> Edge<'a, I> {
     /// For one request.
-    pub fn new(io: I, settings: &'a Settings, pve: &'a Pve, platform: Platform, seed: [u8; 32]) -> Self {
+    pub fn new(invocation: Invocation<'a, I>, pve: &'a Pve) -> Self {
+        Self { invocation, pve }
+    }
+
+    /// Sends one call. A read that was not answered is sent once more; a write never is.
+    pub async fn send<T: DeserializeOwned>(&self, call: Call<T>) -> Result<T, PveError> {
+        let is_read = call.is_read();
+        let whole = self.exchange(call.request, call.template, is_read).await?;
+        pve::shape(pve::decode(&whole)?)
+    }
+}
+
+impl<'a, I: Io> Invocation<'a, I> {
+    /// For one request.
+    pub fn new(io: I, settings: &'a Settings, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
         let (left, ahead) = (AtomicU32::new(platform.requests), AtomicI64::new(UNKNOWN));
-        Self { io, settings, pve, platform, seed, born, left, ahead }
+        Self { io, settings, platform, seed, born, left, ahead }
     }
 
     /// By how many seconds PVE's clock is ahead of ours, as its last answer said.
@@ -95,23 +132,16 @@ impl<'a, I: Io> Edge<'a, I> {
         self.io.sleep(duration.min(left)).await;
     }
 
-    /// Sends one call. A read that was not answered is sent once more; a write never is.
-    pub async fn send<T: DeserializeOwned>(&self, call: Call<T>) -> Result<T, PveError> {
-        let is_read = call.is_read();
-        let data = self.exchange(call.request, call.template, is_read).await?;
-        pve::shape(data)
-    }
-
-    /// Without the answer's type, so that there is one of it in a Worker's bundle.
-    async fn exchange(
+    /// Sends a request and reads its answer; what may be sent twice is, when nothing came back.
+    pub async fn exchange(
         &self,
-        request: http::Request<Vec<u8>>,
+        request: Request<Vec<u8>>,
         template: &'static str,
         is_read: bool,
-    ) -> Result<Value, PveError> {
+    ) -> Result<Whole, Lost> {
         let again = is_read.then(|| request.clone());
         match (self.attempt(request, template).await, again) {
-            (Err(PveError::Net(error)), Some(request))
+            (Err(Lost::Net(error)), Some(request))
                 if error.failure != Failure::Timeout && self.now() + READ < self.end() =>
             {
                 self.attempt(request, template).await
@@ -120,13 +150,9 @@ impl<'a, I: Io> Edge<'a, I> {
         }
     }
 
-    async fn attempt(
-        &self,
-        request: http::Request<Vec<u8>>,
-        template: &'static str,
-    ) -> Result<Value, PveError> {
+    async fn attempt(&self, request: Request<Vec<u8>>, template: &'static str) -> Result<Whole, Lost> {
         if !self.spend(1) {
-            return Err(PveError::Budget);
+            return Err(Lost::Budget);
         }
         let start = self.now();
         let method = request.method().clone();
@@ -138,7 +164,8 @@ impl<'a, I: Io> Edge<'a, I> {
             self.ahead.store((date - self.now()).whole_seconds(), Ordering::Relaxed);
         }
         let failure = whole.as_ref().err().map(|it| it.failure);
-        tracing::info!(method = method.as_str(), path = template, status, ms, failure = ?failure, "pve");
-        pve::decode(&whole.map_err(PveError::Net)?)
+        let api = self.settings.provider.name();
+        tracing::info!(api, method = method.as_str(), path = template, status, ms, failure = ?failure, "call");
+        whole.map_err(Lost::Net)
     }
 }

@@ -81,19 +81,37 @@ impl Env {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Sealed for the one guest that `mark` is about; nothing when it is empty.
-    pub fn seal(&self, key: &Key, mark: &Mark) -> Option<String> {
-        let sealed = (!self.is_empty()).then(|| whose(mark, |parts| key.seal("env", parts, self.json())));
+    /// Sealed for the one guest that `whose` names; nothing when it is empty.
+    pub fn seal(&self, key: &Key, whose: &[&str]) -> Option<String> {
+        let sealed = (!self.is_empty()).then(|| key.seal("env", whose, self.json()));
         sealed.flatten().map(|it| base32(&it))
     }
 
     /// What `mark` carries.
     pub fn of(mark: &Mark, secrets: &Keyring) -> Result<Self, Error> {
-        let Some(sealed) = mark.env.as_ref().filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
+        let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
+        let whose = [&*mark.deployment, &vmid, &nonce, &mark.team];
+        Self::open(mark.env.as_deref(), &whose, mark.secret.as_deref(), secrets)
+    }
+
+    /// What the guest of `mark` runs before it is handed out.
+    pub fn first(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
+        match &mark.env {
+            None => Ok(ExecRequest::nothing()),
+            Some(_) => Ok(Self::of(mark, secrets)?.unpack(&mark.nonce.to_string())),
+        }
+    }
+
+    /// What was sealed for `whose`, under the secret that is `named` so or any other.
+    pub fn open(
+        sealed: Option<&str>,
+        whose: &[&str],
+        named: Option<&str>,
+        secrets: &Keyring,
+    ) -> Result<Self, Error> {
+        let Some(sealed) = sealed.filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
         let sealed = from_base32(sealed).unwrap_or_default();
-        let opened = secrets
-            .named_first(mark.secret.as_deref())
-            .find_map(|key| whose(mark, |parts| key.open("env", parts, &sealed)));
+        let opened = secrets.named_first(named).find_map(|key| key.open("env", whose, &sealed));
         // By way of a value: serde_json's own errors would format fractions.
         let value = opened.and_then(|it| serde_json::from_slice::<Value>(&it).ok());
         value.and_then(|it| json::read(it).ok()).map(Self).ok_or_else(|| {
@@ -111,11 +129,8 @@ impl Env {
     /// Writes the file, once for each guest: what its owner makes of it
     /// afterwards stays. A guest that is made of a snapshot has that sandbox's
     /// file on its disk, which goes.
-    pub fn unpack(&self, mark: &Mark) -> ExecRequest {
-        if mark.env.is_none() {
-            return ExecRequest::nothing();
-        }
-        let header = format!("{HEADER} {}", mark.nonce);
+    pub fn unpack(&self, nonce: &str) -> ExecRequest {
+        let header = format!("{HEADER} {nonce}");
         let mut lines = vec![quote(&header)];
         lines.extend(self.0.iter().map(|(name, value)| quote(&format!("{name}={}", quote(value)))));
         let (lines, header) = (lines.join(" "), quote(&header));
@@ -127,9 +142,4 @@ impl Env {
         };
         ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"))
     }
-}
-
-/// Sealed for one guest, it opens in no other.
-fn whose<T>(mark: &Mark, then: impl Fn(&[&str]) -> T) -> T {
-    then(&[&mark.deployment, &mark.vmid.to_string(), &mark.nonce.to_string(), &mark.team])
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 pub enum Fault {
     /// The caller's: the same request will fail again.
     Caller,
-    /// PVE's, the network's, or a guest's.
+    /// PVE's or Morph's, the network's, or a guest's.
     Pve,
     /// The deployment's.
     Us,
@@ -84,9 +84,13 @@ codes! {
     ExecUnprotected "exec-unprotected" 502 Us false "The exec daemon lets everyone in";
     ExecTokenNotApplied "exec-token-not-applied" 502 Us false "The exec token did not reach the sandbox";
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";
+    MorphError "morph-error" 502 Pve false "Morph failed";
+    MorphUnauthorized "morph-unauthorized" 502 Us false "Morph does not accept the API key";
     ClockSkew "clock-skew" 503 Us false "The clocks of PVE and of this deployment differ";
     Misconfigured "misconfigured" 503 Us false "The deployment's settings are wrong";
     PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
+    MorphUnreachable "morph-unreachable" 503 Pve true "Morph cannot be reached";
+    MorphBusy "morph-busy" 503 Pve true "Morph takes no more requests of this account now";
     NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";
     NoQuorum "pve-no-quorum" 503 Pve true "The cluster has no quorum";
     TemplateBusy "template-busy" 503 Pve true "The template is being cloned by others";
@@ -95,6 +99,7 @@ codes! {
     NoFreeVmid "no-free-vmid" 503 Pve true "No VMID is free";
     BudgetExhausted "request-budget" 503 Pve true "The platform allows no more outgoing requests";
     PveTimeout "pve-timeout" 504 Pve true "PVE did not answer in time";
+    MorphTimeout "morph-timeout" 504 Pve true "Morph did not answer in time";
     StorageFull "storage-full" 507 Pve false "The storage is full";
 }
 

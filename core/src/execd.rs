@@ -82,14 +82,24 @@ pub async fn open<I: Io>(
     request: Request<Vec<u8>>,
     deadline: OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
+    written(io, request, deadline, "json", Lines::default()).await
+}
+
+/// The same, of output that comes as another kind of content.
+pub(crate) async fn written<I: Io>(
+    io: &I,
+    request: Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+    content: &str,
+    mut lines: Lines,
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
     let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
         Sent::Never => ExecError::NotSent(error),
         Sent::Maybe => ExecError::Unanswered(error),
     })?;
     let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match answer.status {
-        200 if kind.contains("json") => {
-            let mut lines = Lines::default();
+        200 if kind.contains(content) => {
             let lines = answer.body.map(move |chunk| chunk.map(|bytes| lines.push(&bytes)));
             Ok(Opened { lines })
         }

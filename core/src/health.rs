@@ -132,7 +132,7 @@ fn unreachable<I: Io>(edge: &Edge<'_, I>, error: PveError) -> (bool, Value) {
     (false, report)
 }
 
-fn reason(error: &Error) -> Value {
+pub(crate) fn reason(error: &Error) -> Value {
     json!({"code": error.code().row().0, "detail": error.detail()})
 }
 

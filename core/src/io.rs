@@ -114,7 +114,8 @@ pub struct Whole {
     pub body: Vec<u8>,
 }
 
-/// [`Io::open`], read to its end; more than `cap` bytes are an error.
+/// [`Io::open`], read to its end; more than `cap` bytes are an error, and so
+/// is what Cloudflare's edge says when it gets no answer.
 pub async fn fetch<I: Io>(
     io: &I,
     request: http::Request<Vec<u8>>,
@@ -133,7 +134,21 @@ pub async fn fetch<I: Io>(
             });
         }
     }
+    from_the_way(answer.status)?;
     Ok(Whole { status: answer.status, reason: answer.reason, headers: answer.headers, body })
+}
+
+/// Answers that Cloudflare's edge makes when it gets none.
+fn from_the_way(status: u16) -> Result<(), NetError> {
+    let (sent, failure, what) = match status {
+        521 | 523 => (Sent::Never, Failure::Connect, "the edge cannot connect to the origin"),
+        525 | 526 => (Sent::Never, Failure::Tls, "the edge does not trust the origin's certificate"),
+        530 => (Sent::Never, Failure::Connect, "the tunnel is down"),
+        522 | 524 => (Sent::Maybe, Failure::Timeout, "the edge waited too long for the origin"),
+        520 | 527 => (Sent::Maybe, Failure::Cut, "the edge got no proper answer from the origin"),
+        _ => return Ok(()),
+    };
+    Err(NetError { sent, failure, detail: format!("status {status}: {what}") })
 }
 
 /// What the platform allows one invocation.

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod agent;
 pub mod auth;
+pub mod call;
 pub mod change;
 pub mod commit;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod inventory;
 pub mod io;
 pub mod json;
 pub mod marks;
+pub mod morph;
 pub mod nonce;
 pub mod place;
 pub mod power;

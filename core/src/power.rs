@@ -99,7 +99,8 @@ pub struct Done {
 }
 
 impl StopBody {
-    fn timeout(&self) -> Result<u32, Error> {
+    /// Seconds, if they can be.
+    pub fn timeout(&self) -> Result<u32, Error> {
         let seconds = self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT);
         if (1..=LONGEST_TIMEOUT).contains(&seconds) {
             Ok(seconds)
@@ -124,12 +125,12 @@ pub async fn start<I: Io>(
     if config.is_suspended() && !wake(edge, &node, &mark, deadline).await? {
         return Ok(Done { did: Did::Resumed, finished: false, keeps: None });
     }
-    let now = edge.now();
+    let (now, settings) = (edge.now(), edge.settings);
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
     let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
-        if let Some(ttl) = said.or(over.then(|| Ttl::default(edge.settings))) {
+        if let Some(ttl) = said.or(over.then(|| Ttl::default(settings))) {
             mark.expires = ttl.after(now.unix_timestamp());
         }
         mark.want = Want::On;

@@ -13,41 +13,20 @@ pub mod perl;
 pub mod refusal;
 pub mod task;
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use http::{HeaderValue, Method, Request, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::refusal::{PveError, Refusal};
+pub use crate::call::Call;
 use crate::{
-    io::{Failure, NetError, Sent, Way, Whole},
+    call::{uri, urlencoded},
+    io::{Way, Whole},
     json,
     secret::Secret,
 };
-
-/// One PVE call: the request, and what its `data` decodes to.
-#[must_use = "a call does nothing until an adapter sends it"]
-pub struct Call<T> {
-    /// To be sent as it is.
-    pub request: Request<Vec<u8>>,
-    /// The path with its variable parts left out, for logs.
-    pub template: &'static str,
-    output: PhantomData<fn() -> T>,
-}
-
-impl<T> fmt::Debug for Call<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.request.method(), self.template)
-    }
-}
-
-impl<T> Call<T> {
-    /// Whether sending it twice changes nothing.
-    pub fn is_read(&self) -> bool {
-        self.request.method() == Method::GET
-    }
-}
 
 /// PVE's data as what the call answers.
 pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
@@ -120,22 +99,11 @@ impl Pve {
         query: &[(&str, &str)],
         form: Option<&[(&str, &str)]>,
     ) -> Call<T> {
-        let mut uri = self.base.clone();
-        uri.push_str("/api2/");
-        uri.push_str(format);
-        for segment in path {
-            uri.push('/');
-            uri.extend(encode(&segment.to_string()));
-        }
-        if !query.is_empty() {
-            uri.push('?');
-            uri.push_str(&urlencoded(query));
-        }
+        let base = format!("{}/api2/{format}", self.base);
         let body = form.map(urlencoded).unwrap_or_default().into_bytes();
         let mut request = Request::new(Vec::new());
         *request.method_mut() = method;
-        // The base was parsed and every segment is encoded, so this cannot fail.
-        *request.uri_mut() = uri.parse().unwrap_or_default();
+        *request.uri_mut() = uri(&base, path, query);
         let headers = request.headers_mut();
         headers.insert(header::AUTHORIZATION, self.authorization.clone());
         if let Some((id, secret)) = &self.access {
@@ -149,29 +117,17 @@ impl Pve {
         }
         *request.body_mut() = body;
         request.extensions_mut().insert(Way::Pve);
-        Call { request, template, output: PhantomData }
+        Call::new(request, template)
     }
-}
-
-/// The one encoder of path segments. No segment is `.` or `..`: none of the
-/// types that reach it can be, and URL parsers would collapse them encoded too.
-fn encode(segment: &str) -> percent_encoding::PercentEncode<'_> {
-    const KEPT: &percent_encoding::AsciiSet =
-        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    percent_encoding::utf8_percent_encode(segment, KEPT)
-}
-
-/// pveproxy splits forms on `;` and cuts at a second raw `=`: both are encoded.
-fn urlencoded(pairs: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Reads an answer: PVE's data, PVE's refusal, or an answer that is not PVE's.
 pub fn decode(whole: &Whole) -> Result<Value, PveError> {
-    if let Some(error) = from_the_way(whole) {
-        return Err(error);
-    }
     let status = whole.status;
+    if (300..400).contains(&status) {
+        let fix = "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?";
+        return Err(PveError::NotPve(fix.into()));
+    }
     if status == 401 || (595..=599).contains(&status) {
         let message = whole.reason.clone();
         return Err(PveError::Refused(Refusal { status, message, errors: Default::default() }));
@@ -205,23 +161,4 @@ pub fn decode(whole: &Whole) -> Result<Value, PveError> {
         _ => Default::default(),
     };
     Err(PveError::Refused(Refusal { status, message, errors }))
-}
-
-/// Answers that a tunnel, an edge or an access proxy makes instead of PVE.
-fn from_the_way(whole: &Whole) -> Option<PveError> {
-    let (sent, failure, what) = match whole.status {
-        300..=399 => {
-            return Some(PveError::NotPve(
-                "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?"
-                    .into(),
-            ));
-        }
-        521 | 523 => (Sent::Never, Failure::Connect, "the edge cannot connect to the origin"),
-        525 | 526 => (Sent::Never, Failure::Tls, "the edge does not trust the origin's certificate"),
-        530 => (Sent::Never, Failure::Connect, "the tunnel is down"),
-        522 | 524 => (Sent::Maybe, Failure::Timeout, "the edge waited too long for the origin"),
-        520 | 527 => (Sent::Maybe, Failure::Cut, "the edge got no proper answer from the origin"),
-        _ => return None,
-    };
-    Some(PveError::Net(NetError { sent, failure, detail: format!("status {}: {what}", whole.status) }))
 }

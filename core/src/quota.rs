@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     auth::Caller,
-    edge::Edge,
+    edge::Invocation,
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
@@ -19,11 +19,12 @@ const MIB: u64 = 1 << 20;
 /// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
 const PLATFORM_PERIOD: u32 = 60;
 
-/// Refuses what the platform's own limiter does, before PVE is asked anything.
+/// Refuses what the platform's own limiter does, before PVE or Morph is asked anything.
 /// It counts attempts, and so sees what a listing cannot: sandboxes that are gone.
-pub async fn admitted<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<(), Error> {
+pub async fn admitted<I: Io>(invocation: &Invocation<'_, I>, caller: &Caller) -> Result<(), Error> {
     let team = caller.team.as_str();
-    if edge.io.admits(format!("create {} {team}", &*edge.settings.deployment)).await {
+    let deployment = &*invocation.settings.deployment;
+    if invocation.io.admits(format!("create {deployment} {team}")).await {
         return Ok(());
     }
     let text = format!(
@@ -35,6 +36,17 @@ pub async fn admitted<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<(), 
         .retry_after(PLATFORM_PERIOD))
 }
 
+/// What a team has.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    /// Cores of all its sandboxes.
+    pub vcpus: u64,
+    /// MiB of all of them.
+    pub memory: u64,
+    /// Seconds since the birth of each.
+    pub ages: Vec<i64>,
+}
+
 /// Refuses what the team's quotas do not allow; `asked` is what the new sandbox would take.
 pub fn check(
     inventory: &Inventory,
@@ -43,18 +55,25 @@ pub fn check(
     limits: &Limits,
     now: OffsetDateTime,
 ) -> Result<(), Error> {
-    let mine: Vec<(&Guest, &Mark)> = inventory
-        .guests
-        .iter()
-        .filter_map(|guest| Some((guest, &guest.ours.as_ref()?.mark)))
-        .filter(|(_, mark)| mark.team == team && is_live(mark, now))
-        .collect();
-    let vcpus = mine.iter().map(|(guest, mark)| guest.row.maxcpu.or(preset(mark).0).unwrap_or(1)).sum();
-    let memory = mine.iter().map(|(guest, mark)| memory(guest, mark) / MIB).sum();
+    let mut used = Used::default();
+    for guest in &inventory.guests {
+        let Some(mark) = guest.ours.as_ref().map(|it| &it.mark) else { continue };
+        if mark.team != team || !is_live(mark, now) {
+            continue;
+        }
+        used.vcpus += guest.row.maxcpu.or(preset(mark).0).unwrap_or(1);
+        used.memory += memory(guest, mark) / MIB;
+        used.ages.push(mark.age(now));
+    }
+    allow(&used, team, asked, limits)
+}
+
+/// Refuses what does not fit beside what the team has.
+pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(), Error> {
     let rows = [
-        ("sandboxes", limits.max_sandboxes, mine.len() as u64, 1),
-        ("vCPUs", limits.max_vcpus, vcpus, u64::from(asked.cpu.unwrap_or(1))),
-        ("MiB of memory", limits.max_memory_mib, memory, u64::from(asked.memory.unwrap_or(0))),
+        ("sandboxes", limits.max_sandboxes, used.ages.len() as u64, 1),
+        ("vCPUs", limits.max_vcpus, used.vcpus, u64::from(asked.cpu.unwrap_or(1))),
+        ("MiB of memory", limits.max_memory_mib, used.memory, u64::from(asked.memory.unwrap_or(0))),
     ];
     for (what, most, used, more) in rows {
         let Some(most) = most.map(u64::from).filter(|most| used + more > *most) else { continue };
@@ -64,7 +83,7 @@ pub fn check(
             .member("limit", most)
             .retry_after(60));
     }
-    per_minute(&mine, team, limits.creates_per_minute, now)
+    per_minute(used, team, limits.creates_per_minute)
 }
 
 /// Bytes of a guest's memory.
@@ -72,13 +91,8 @@ pub(crate) fn memory(guest: &Guest, mark: &Mark) -> u64 {
     guest.row.maxmem.or(preset(mark).1.map(|it| it * MIB)).unwrap_or(0)
 }
 
-fn per_minute(
-    mine: &[(&Guest, &Mark)],
-    team: &str,
-    most: Option<u32>,
-    now: OffsetDateTime,
-) -> Result<(), Error> {
-    let ages: Vec<i64> = mine.iter().map(|(_, mark)| mark.age(now)).filter(|it| *it < 60).collect();
+fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {
+    let ages: Vec<i64> = used.ages.iter().copied().filter(|it| *it < 60).collect();
     let Some(most) = most.filter(|most| ages.len() as u64 >= u64::from(*most)) else { return Ok(()) };
     let oldest = ages.iter().copied().max().unwrap_or(0).clamp(0, 59);
     let text = format!("team {team} made {} of {most} sandboxes in the last minute", ages.len());

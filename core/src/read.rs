@@ -122,8 +122,8 @@ fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sa
     Sandbox {
         id: id.to_string(),
         provider: id.provider.name(),
-        vmid: id.vmid,
-        node: id.node.clone(),
+        vmid: Some(id.vmid),
+        node: Some(id.node.clone()),
         name: None,
         state: State::Creating,
         problem: None,
@@ -157,22 +157,29 @@ pub struct Filter {
     pub state: Option<State>,
     /// At most so many.
     pub limit: usize,
-    /// Only those with a larger VMID.
-    pub after: Option<Vmid>,
+    /// Only those after the last one of an earlier page.
+    pub after: Option<String>,
 }
 
 /// A page of sandboxes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
-    /// By VMID.
+    /// By VMID; of Morph by id.
     pub items: Vec<Sandbox>,
     /// For the next page.
     pub next_cursor: Option<String>,
 }
 
+/// The page that it names is of no listing of ours.
+pub(crate) fn bad_cursor() -> Error {
+    Error::field("cursor", "is the nextCursor of an earlier page")
+}
+
 /// The caller's sandboxes, from one listing.
 pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
+    let after: Option<Vmid> =
+        filter.after.as_deref().map(str::parse).transpose().map_err(|_| bad_cursor())?;
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
     let now = edge.now();
@@ -181,9 +188,7 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -
     for guest in &inventory.guests {
         let Some(listed) = &guest.ours else { continue };
         let mark = &listed.mark;
-        if filter.after.is_some_and(|after| guest.vmid <= after)
-            || !may(caller, mark, &edge.settings.deployment)
-        {
+        if after.is_some_and(|after| guest.vmid <= after) || !may(caller, mark, &edge.settings.deployment) {
             continue;
         }
         let lenient = now - time::Duration::seconds(TAG_SLACK_SECONDS);
@@ -201,7 +206,7 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -
             continue;
         }
         if items.len() == filter.limit {
-            next_cursor = items.last().map(|it: &Sandbox| it.vmid.to_string());
+            next_cursor = items.last().and_then(|it: &Sandbox| it.vmid).map(|it| it.to_string());
             break;
         }
         items.push(item);

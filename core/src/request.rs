@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::{
     error::{Code, Error},
     json,
+    morph::RESERVED,
+    preset::Provider,
     settings::Settings,
 };
 
@@ -129,6 +131,15 @@ pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> 
     let wrong =
         bounds.into_iter().filter(|(_, asked, range, _)| asked.is_some_and(|it| !range.contains(&it)));
     wrong.map(|(field, _, _, fix)| (field.to_owned(), fix.to_owned())).collect()
+}
+
+/// What is wrong with keys of metadata that Morph's machines carry beside ours.
+pub fn reserved<'a>(
+    mut keys: impl Iterator<Item = &'a String>,
+    settings: &Settings,
+) -> Option<(String, String)> {
+    let ours = keys.find(|it| settings.provider == Provider::Morph && it.starts_with(RESERVED))?;
+    Some((format!("metadata.{ours}"), format!("keys that begin with {RESERVED} are pve-edge's own")))
 }
 
 /// What is wrong with a name.

@@ -60,7 +60,7 @@ impl FromStr for SandboxId {
         const BAD: &str = "not a sandbox id";
         let mut parts = text.splitn(4, '-');
         let mut next = || parts.next().ok_or(BAD);
-        let provider = Provider::from_prefix(next()?).ok_or(BAD)?;
+        let provider = Provider::from_prefix(next()?).filter(|it| *it != Provider::Morph).ok_or(BAD)?;
         let vmid = next()?.parse().map_err(|_| BAD)?;
         let nonce = next()?.parse().map_err(|_| BAD)?;
         let node = parts.next().unwrap_or_default();
@@ -130,10 +130,10 @@ pub struct Sandbox {
     pub id: String,
     /// `pve-lxc`
     pub provider: &'static str,
-    /// The guest's VMID.
-    pub vmid: Vmid,
-    /// Where it is now.
-    pub node: String,
+    /// The guest's VMID, of PVE.
+    pub vmid: Option<Vmid>,
+    /// Where it is now, of PVE.
+    pub node: Option<String>,
     /// What its owner calls it.
     pub name: Option<String>,
     /// What it does.
@@ -179,8 +179,8 @@ impl Sandbox {
         Self {
             id: SandboxId::of(mark).to_string(),
             provider: mark.kind.provider().name(),
-            vmid: mark.vmid,
-            node: node.to_owned(),
+            vmid: Some(mark.vmid),
+            node: Some(node.to_owned()),
             name: mark.name.clone(),
             state,
             problem: mark.problem.clone().filter(|_| state == State::Error),

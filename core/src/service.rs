@@ -2,7 +2,9 @@
 
 mod answer;
 mod asked;
+mod morph;
 mod openapi;
+mod pve;
 mod routes;
 mod snapshots;
 mod templates;
@@ -17,9 +19,11 @@ use self::{
     routes::Route,
 };
 use crate::{
-    edge::Edge,
+    edge::{Edge, Invocation},
     error::{Code, Error},
     io::{Io, NetError, Platform},
+    morph::{Cloud, Morph, sweep as morph_sweep},
+    preset::Provider,
     pve::Pve,
     settings::Settings,
     sweep::sweep,
@@ -39,7 +43,23 @@ pub struct Service(Result<Ready, Vec<String>>);
 #[derive(Clone, Debug)]
 struct Ready {
     settings: Settings,
-    pve: Pve,
+    backend: Backend,
+}
+
+/// What sandboxes are made by: a deployment has one.
+#[derive(Clone, Debug)]
+enum Backend {
+    Pve(Pve),
+    Morph(Morph),
+}
+
+impl Backend {
+    fn of(settings: &Settings) -> Option<Self> {
+        match settings.provider {
+            Provider::Morph => settings.morph().map(Self::Morph),
+            Provider::PveLxc | Provider::PveVm => settings.pve().map(Self::Pve),
+        }
+    }
 }
 
 impl Service {
@@ -48,9 +68,10 @@ impl Service {
     /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
     pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
         Self(Settings::read(settings, &platform).and_then(|settings| {
-            let pve =
-                settings.pve().ok_or_else(|| vec!["PVE_API_URL and PVE_API_TOKEN are needed".into()])?;
-            Ok(Ready { settings, pve })
+            let backend = Backend::of(&settings).ok_or_else(|| {
+                vec!["PVE_API_URL and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned()]
+            })?;
+            Ok(Ready { settings, backend })
         }))
     }
 
@@ -87,8 +108,8 @@ pub async fn handle<I: Io>(
         match (&service.0, route) {
             (Err(problems), _) => Err(misconfigured(problems)),
             (Ok(ready), route) => {
-                let edge = Edge::new(io, &ready.settings, &ready.pve, platform, seed);
-                routes::answer(&edge, route, request).await
+                let invocation = Invocation::new(io, &ready.settings, platform, seed);
+                routes::answer(invocation, &ready.backend, route, request).await
             }
         }
     }
@@ -107,8 +128,12 @@ pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed
         Err(problems) => return misconfigured(problems).to_string(),
         Ok(ready) => ready,
     };
-    let edge = Edge::new(io, &ready.settings, &ready.pve, platform, seed);
-    match sweep(&edge, false).await {
+    let invocation = Invocation::new(io, &ready.settings, platform, seed);
+    let swept = match &ready.backend {
+        Backend::Pve(pve) => sweep(&Edge::new(invocation, pve), false).await,
+        Backend::Morph(morph) => morph_sweep::sweep(&Cloud::new(invocation, morph), false).await,
+    };
+    match swept {
         Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
         Err(error) => format!("the sweep failed: {error}"),
     }

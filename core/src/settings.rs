@@ -9,14 +9,18 @@ use crate::{
     address::{Domain, IpPool, Reserved, is_dns_name},
     auth::{ApiKeys, Label},
     io::Platform,
+    morph::Morph,
     preset::Provider,
     pve::Pve,
     secret::{Keyring, Secret},
     vmid::VmidRange,
 };
 
+/// Where Morph Cloud is.
+const MORPH: &str = "https://cloud.morph.so/api";
+
 /// Every setting, by name, and what it is for.
-pub const NAMES: [(&str, &str); 35] = [
+pub const NAMES: [(&str, &str); 36] = [
     ("PVE_API_URL", "where PVE answers: https://pve.example.com, or https://10.0.0.2:8006"),
     ("PVE_API_TOKEN", "USER@REALM!TOKENID=SECRET"),
     ("PVE_PUBLIC_DOMAIN", "domain of the service URLs; scheme and port may be part of it"),
@@ -33,6 +37,7 @@ pub const NAMES: [(&str, &str); 35] = [
     ("PVE_LXC_CRIU", "true: PVE's experimental suspend of containers may be used"),
     ("SANDBOX_PROVIDER", "pve-lxc, pve-vm or morph; by default by the credentials that are set"),
     ("MORPH_API_KEY", "key of Morph Cloud"),
+    ("MORPH_BASE_URL", "where Morph Cloud's API is"),
     ("CF_API_TOKEN", "Cloudflare API token (Zone:DNS:Edit and Tunnel:Edit)"),
     ("CF_ZONE_ID", "Cloudflare zone"),
     ("CF_ACCOUNT_ID", "Cloudflare account"),
@@ -67,6 +72,8 @@ pub struct Settings {
     pub access: Option<(Secret, Secret)>,
     /// `MORPH_API_KEY`.
     pub morph_api_key: Option<Secret>,
+    /// `MORPH_BASE_URL`, without a slash at the end.
+    pub morph_base_url: String,
     /// `PVE_VERIFY_TLS`.
     pub verify_tls: bool,
     /// `PVE_PUBLIC_DOMAIN`.
@@ -126,16 +133,19 @@ impl Settings {
     /// Reads all of them, or tells all that is wrong: names and fixes, never values.
     pub fn read(pairs: &[(String, String)], platform: &Platform) -> Result<Self, Vec<String>> {
         let mut reader = Reader::new(pairs);
-        let api_url = reader.parsed("PVE_API_URL", api_url);
+        let api_url = reader.parsed("PVE_API_URL", |it| origin(it, false));
         let api_token = reader.parsed("PVE_API_TOKEN", api_token);
-        let morph_api_key = reader.text("MORPH_API_KEY").map(Secret::new);
+        let morph_api_key = reader.parsed("MORPH_API_KEY", header_value);
+        let morph_base_url = reader.or("MORPH_BASE_URL", MORPH, |it| origin(it, true));
         let provider =
             provider(&mut reader, api_url.is_some() && api_token.is_some(), morph_api_key.is_some());
         let verify_tls = reader.flag("PVE_VERIFY_TLS", true);
         let public_domain =
             reader.parsed("PVE_PUBLIC_DOMAIN", |it| it.parse::<Domain>().map_err(String::from));
         let search_domain = reader.parsed("PVE_SEARCH_DOMAIN", dns_name);
-        ways(&mut reader, platform, verify_tls, public_domain.is_some());
+        if provider != Some(Provider::Morph) {
+            ways(&mut reader, platform, verify_tls, public_domain.is_some());
+        }
         let vmid_range =
             reader.or("PVE_VMID_RANGE", "200000-999999", |it| it.parse::<VmidRange>().map_err(String::from));
         let template_range = template_range(&mut reader, vmid_range);
@@ -158,9 +168,10 @@ impl Settings {
         let server_origin = reader.text("NEXT_PUBLIC_SERVER_ORIGIN");
         unknown(&mut reader, pairs);
         let problems = reader.problems();
-        let required = (provider, vmid_range, template_range, api_keys, secrets, deployment);
+        let required = (provider, morph_base_url, vmid_range, template_range, api_keys, secrets, deployment);
         let (
             Some(provider),
+            Some(morph_base_url),
             Some(vmid_range),
             Some(template_range),
             Some(api_keys),
@@ -179,6 +190,7 @@ impl Settings {
             api_token,
             access,
             morph_api_key,
+            morph_base_url,
             verify_tls,
             public_domain,
             search_domain,
@@ -202,6 +214,11 @@ impl Settings {
     pub fn pve(&self) -> Option<Pve> {
         let access = self.access.as_ref().map(|(id, secret)| (id, secret));
         Pve::new(self.api_url.as_deref()?, self.api_token.as_ref()?, access)
+    }
+
+    /// How to speak to Morph Cloud.
+    pub fn morph(&self) -> Option<Morph> {
+        Morph::new(&self.morph_base_url, self.morph_api_key.as_ref()?)
     }
 }
 
@@ -242,11 +259,7 @@ fn provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<Provider>
         Provider::PveLxc | Provider::PveVm if !pve => {
             reader.wrong("SANDBOX_PROVIDER", "is a PVE one, which needs PVE_API_URL and PVE_API_TOKEN");
         }
-        Provider::PveLxc | Provider::PveVm => {}
-        Provider::Morph => {
-            reader
-                .wrong("SANDBOX_PROVIDER", "must be pve-lxc or pve-vm: this version runs no other provider");
-        }
+        _ => {}
     }
     Some(chosen)
 }
@@ -311,13 +324,15 @@ fn template_range(reader: &mut Reader<'_>, sandboxes: Option<VmidRange>) -> Opti
     Some(range)
 }
 
-fn api_url(text: &str) -> Result<String, String> {
+/// Where an API is: its own root, or below a path.
+fn origin(text: &str, with_path: bool) -> Result<String, String> {
     const BAD: &str = "scheme, host and port, such as https://pve.example.com:8006";
     let text = text.strip_suffix('/').unwrap_or(text);
     let uri: http::Uri = text.parse().map_err(|_| BAD)?;
     let scheme = uri.scheme_str().filter(|it| matches!(*it, "http" | "https")).ok_or(BAD)?;
     let authority = uri.authority().ok_or(BAD)?;
-    if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+    let path = uri.path().trim_end_matches('/');
+    if authority.as_str().contains('@') || (!with_path && !path.is_empty()) || uri.query().is_some() {
         return Err(format!("{BAD}, and nothing else: no user, no path"));
     }
     let is_local = authority.host() == "localhost" || authority.host().ends_with(".localhost");
@@ -326,7 +341,12 @@ fn api_url(text: &str) -> Result<String, String> {
     if scheme == "http" && !is_local && !is_loopback {
         return Err("https: over http the API token would travel in clear".into());
     }
-    Ok(format!("{scheme}://{authority}"))
+    Ok(format!("{scheme}://{authority}{path}"))
+}
+
+fn header_value(text: &str) -> Result<Secret, String> {
+    let plain = text.bytes().all(|it| it.is_ascii_graphic());
+    if plain { Ok(Secret::new(text)) } else { Err("a key as Morph Cloud gives it".into()) }
 }
 
 /// Split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).

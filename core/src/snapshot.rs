@@ -30,8 +30,9 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{self, Mark, Phase, Reading, Role, Want},
+    morph,
     place::may,
-    preset::{PresetId, SnapshotId},
+    preset::{PresetId, Provider, SnapshotId},
     pve::{PveError, config::Config},
     remove::destroy,
     sandbox::{SandboxId, stamp},
@@ -45,6 +46,8 @@ pub enum SourceId {
     Preset(SnapshotId),
     /// `pvelxc-{vmid}-{nonce}-{node}`, as ids of sandboxes.
     Own(SandboxId),
+    /// `snapshot_…`
+    Morph(morph::Id),
 }
 
 impl SourceId {
@@ -52,7 +55,16 @@ impl SourceId {
     pub fn preset(&self) -> Option<&SnapshotId> {
         match self {
             Self::Preset(id) => Some(id),
-            Self::Own(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of Morph's.
+    pub fn is_morph(&self) -> bool {
+        match self {
+            Self::Preset(id) => id.provider == Provider::Morph,
+            Self::Own(_) => false,
+            Self::Morph(_) => true,
         }
     }
 }
@@ -62,6 +74,7 @@ impl fmt::Display for SourceId {
         match self {
             Self::Preset(id) => id.fmt(f),
             Self::Own(id) => id.fmt(f),
+            Self::Morph(id) => id.fmt(f),
         }
     }
 }
@@ -70,9 +83,10 @@ impl FromStr for SourceId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(own) => Ok(Self::Own(own)),
-            Err(_) => text.parse().map(Self::Preset),
+        match (text.parse(), morph::Id::snapshot(text)) {
+            (Ok(own), _) => Ok(Self::Own(own)),
+            (_, Some(id)) => Ok(Self::Morph(id)),
+            _ => text.parse().map(Self::Preset),
         }
     }
 }
@@ -123,8 +137,8 @@ pub struct Snapshot {
     pub metadata: BTreeMap<String, String>,
     /// RFC 3339; not known of templates that an admin made.
     pub created_at: Option<String>,
-    /// The template.
-    pub template_vmid: crate::vmid::Vmid,
+    /// The template, of PVE.
+    pub template_vmid: Option<crate::vmid::Vmid>,
     /// Why it is in status `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -141,7 +155,7 @@ impl Snapshot {
             team: Some(caller.team.to_string()),
             metadata: BTreeMap::new(),
             created_at: Some(stamp(id.nonce.birth())),
-            template_vmid: id.vmid,
+            template_vmid: Some(id.vmid),
             problem: None,
         }
     }
@@ -157,7 +171,7 @@ impl Snapshot {
             team: Some(mark.team.clone()),
             metadata: mark.metadata.clone(),
             created_at: Some(stamp(mark.birth())),
-            template_vmid: mark.vmid,
+            template_vmid: Some(mark.vmid),
             problem: mark.problem.clone(),
         }
     }
@@ -187,7 +201,7 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
             team: None,
             metadata: BTreeMap::new(),
             created_at: None,
-            template_vmid: it.vmid,
+            template_vmid: Some(it.vmid),
             problem: None,
         })
     }));
@@ -220,7 +234,7 @@ pub async fn patch<I: Io>(
     patch: &Patch,
     if_match: Option<&str>,
 ) -> Result<(Snapshot, Mark), Error> {
-    patch.check_timeless()?;
+    patch.check_timeless(edge.settings)?;
     for _ in 0..5 {
         let (node, config, mark) = find(edge, caller, id).await?;
         if mark.phase == Phase::Claimed {

@@ -83,8 +83,8 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
 /// One thing that a sweep did, or would do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Action {
-    /// Which guest.
-    pub vmid: crate::vmid::Vmid,
+    /// Which guest, of PVE.
+    pub vmid: Option<crate::vmid::Vmid>,
     /// Which sandbox, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -123,7 +123,7 @@ pub async fn sweep<I: Io>(edge: &Edge<'_, I>, dry_run: bool) -> Result<Report, E
             break;
         }
         if let Some(action) = tend(edge, guest, dry_run).await {
-            tracing::info!(vmid = u32::from(action.vmid), action = action.action, reason = %action.reason, "sweep");
+            tracing::info!(vmid = u32::from(guest.vmid), action = action.action, reason = %action.reason, "sweep");
             report.actions.push(action);
         }
     }
@@ -165,13 +165,13 @@ fn is_candidate<I: Io>(edge: &Edge<'_, I>, guest: &Guest) -> bool {
 
 /// Reads one guest and does what is due.
 async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option<Action> {
-    let (node, vmid) = (guest.row.node.as_str(), guest.vmid);
-    let config = match edge.send(edge.pve.guest(node, guest.kind, vmid).config()).await {
+    let (node, vmid) = (guest.row.node.as_str(), Some(guest.vmid));
+    let config = match edge.send(edge.pve.guest(node, guest.kind, guest.vmid).config()).await {
         Ok(config) => config,
         Err(error) if error.is_missing() || error.is_final() => return None,
         Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
     };
-    let reading = marks::read(vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
     let committed = matches!(reading, Reading::Committed(_));
     let mark = match reading {
         Reading::Intent(mark) | Reading::Committed(mark) => mark,
@@ -181,7 +181,7 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         }
         // The last that a destruction leaves of a guest, whosoever it was.
         Reading::Foreign if config.lock.as_deref() == Some("destroyed") => {
-            let reason = crashed(edge, node, (guest.kind, vmid), vmid, "destroyed").await?;
+            let reason = crashed(edge, node, (guest.kind, guest.vmid), guest.vmid, "destroyed").await?;
             return Some(Action { vmid, id: None, action: "report", reason });
         }
         _ => return None,

@@ -136,7 +136,7 @@ pub async fn build<I: Io>(
     let base = request.check()?;
     let inventory = Inventory::read(edge).await?;
     inventory.believe(edge).await?;
-    let key = key.map(|(key, body)| Key::new(edge, caller, "template-key", key, body));
+    let key = key.map(|(key, body)| Key::new(edge.settings, caller, "template-key", key, body));
     if let Some(key) = &key
         && let Some((node, config, mark)) = replay(edge, caller, &inventory, key, deadline).await?
     {
@@ -163,7 +163,7 @@ pub async fn build<I: Io>(
         Claimed::Unknown(id) => Ok((Template::building(&id), false)),
         Claimed::Known(config, mark) => {
             if let Some(key) = key.as_ref().filter(|_| replayed) {
-                key.check(&mark)?;
+                key.check(mark.body.as_deref())?;
             }
             let node = target.node;
             Ok((carried(edge, &node, *config, *mark, deadline).await?, replayed))
@@ -311,7 +311,7 @@ async fn replay<I: Io>(
         if !same || !may(caller, &mark, &edge.settings.deployment) {
             continue;
         }
-        key.check(&mark)?;
+        key.check(mark.body.as_deref())?;
         if mark.want == Want::Gone {
             let text = "what this Idempotency-Key made is being deleted; use a new key to make another";
             return Err(Error::new(Code::Condemned, text));

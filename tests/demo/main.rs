@@ -1,5 +1,5 @@
 //! `cargo demo`: the API on loopback, with a simulated PVE whose guests run
-//! commands as ordinary processes; or, with `PVE_API_URL`, before a real one.
+//! commands as ordinary processes; or, with `PVE_API_URL` or `MORPH_API_KEY`, before a real one.
 
 mod simulated;
 mod welcome;
@@ -38,7 +38,7 @@ async fn demo() -> Result<(), String> {
         .await
         .map_err(|error| format!("127.0.0.1:{port}: {error}; PORT chooses another"))?;
     let key = key(&mut settings);
-    let guests = match set(&settings, "PVE_API_URL") {
+    let guests = match set(&settings, "PVE_API_URL") || set(&settings, "MORPH_API_KEY") {
         true => None,
         false => Some(simulate(&mut settings, port).await?),
     };

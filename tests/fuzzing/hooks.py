@@ -6,7 +6,9 @@ import re
 import schemathesis
 from client import ask
 
-ID = re.compile(r"(pvelxc|pvevm|morph)-[1-9][0-9]{2,8}-[a-z2-7]{16}(-[a-z0-9][a-z0-9-]{0,23})?")
+ID = re.compile(
+    r"(pvelxc|pvevm)-[1-9][0-9]{2,8}-[a-z2-7]{16}(-[a-z0-9][a-z0-9-]{0,23})?|(morphvm|snapshot)_[0-9A-Za-z_-]{1,64}"
+)
 # So many sandboxes are kept for the operations that need one.
 LIVE = 4
 # No defects: others are at work on the template, or have stopped the sandbox in this moment.

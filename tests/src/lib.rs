@@ -6,6 +6,7 @@
 
 pub mod e2e;
 pub mod guests;
+pub mod morph;
 pub mod serve;
 pub mod sim;
 pub mod world;

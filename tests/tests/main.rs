@@ -14,6 +14,8 @@ mod interleaving;
 mod late;
 mod matrix;
 mod memory;
+
+mod morph;
 mod power;
 mod pve_faults;
 mod quotas;

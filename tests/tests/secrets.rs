@@ -24,6 +24,21 @@ impl Write for Log {
     }
 }
 
+/// What is logged while something is done, and what that gives.
+pub(crate) fn logged<T>(done: impl Fn() -> T) -> (String, T) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let result = tracing::subscriber::with_default(subscriber, || {
+        // A place that logs and was first met by another thread, without a subscriber, is taken for silent.
+        drop(done());
+        tracing::callsite::rebuild_interest_cache();
+        done()
+    });
+    let bytes = log.0.lock().expect("one thread").clone();
+    (String::from_utf8(bytes).expect("text"), result)
+}
+
 /// The value of an environment variable.
 const VARIABLE: &str = "value-of-a-variable";
 
@@ -35,12 +50,8 @@ fn secrets(exec_token: &str) -> [String; 5] {
 
 #[test]
 fn of_everything_that_is_said() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let (stage, answers, exec_token) = tracing::subscriber::with_default(subscriber, say_everything);
+    let (logged, (stage, answers, exec_token)) = logged(say_everything);
     assert_eq!(exec_token.len(), 64);
-    let logged = String::from_utf8(log.0.lock().expect("one thread").clone()).expect("text");
     assert!(logged.contains("pve"), "nothing was logged");
     let paths: Vec<String> = stage.world.requests().into_iter().map(|it| it.host + &it.path).collect();
     // The exec daemon alone is told the variables.

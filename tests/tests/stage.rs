@@ -1,6 +1,12 @@
 //! A deployment on a simulated cluster, asked as an adapter asks it.
 
-use std::{cell::Cell, future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use http::{HeaderMap, Request};
@@ -9,6 +15,7 @@ use pve_edge_core::{
     service::{Body, Service, handle},
 };
 use pve_edge_tests::{
+    morph::{self, Morph},
     sim::{Kind, Setup, Sim, Spec, TOKEN, execd::ExecLine},
     world::{API, World},
 };
@@ -48,7 +55,19 @@ pub(crate) struct Stage {
     name: &'static str,
     /// What its sandboxes are.
     kind: Kind,
+    /// The account at Morph Cloud that they are of, instead of PVE.
+    morph: Option<morph::Shared>,
 }
+
+/// Settings of a deployment on Morph Cloud.
+const ON_MORPH: [(&str, &str); 6] = [
+    ("SANDBOX_PROVIDER", "morph"),
+    ("MORPH_API_KEY", morph::KEY),
+    ("MORPH_BASE_URL", "https://morph.test/api"),
+    ("PVE_API_URL", ""),
+    ("PVE_API_TOKEN", ""),
+    ("PVE_PUBLIC_DOMAIN", ""),
+];
 
 /// A request to the API.
 #[derive(Clone, Debug)]
@@ -98,7 +117,29 @@ impl Stage {
         let service = Service::new(&settings(&changes), platform);
         assert_eq!(service.misconfigured(), [] as [&str; 0]);
         let (service, dice) = (Rc::new(service), Rc::new(Cell::new(1)));
-        Self { world, platform, service, dice, name: "", kind }
+        Self { world, platform, service, dice, name: "", kind, morph: None }
+    }
+
+    /// In an empty account of Morph Cloud.
+    pub(crate) fn on_morph(seed: u64, changes: &[(&str, &str)]) -> Self {
+        let world = World::new(Sim::new(Setup::default()), seed);
+        let morph = Rc::new(RefCell::new(Morph::new(world.now(), morph::KEY)));
+        let served = morph.clone();
+        world.serve(morph::HOST, move |request, now| served.borrow_mut().answer(request, now));
+        let changes: Vec<_> = ON_MORPH.iter().chain(changes).copied().collect();
+        Self { morph: Some(morph), ..Self::of(world, &changes) }
+    }
+
+    /// The account at Morph Cloud, as it is now.
+    pub(crate) fn account(&self) -> RefMut<'_, Morph> {
+        let mut morph = self.morph.as_ref().expect("a stage on Morph").borrow_mut();
+        morph.advance_to(self.world.now());
+        morph
+    }
+
+    /// Whether its sandboxes are Morph's.
+    pub(crate) fn is_on_morph(&self) -> bool {
+        self.morph.is_some()
     }
 
     /// One node, one template of VMs.
@@ -114,7 +155,10 @@ impl Stage {
     /// Another adapter on the same world.
     pub(crate) fn beside(&self, name: &'static str, changes: &[(&str, &str)]) -> Self {
         let dice = Rc::new(Cell::new(1 + 1000 * u64::from(name.bytes().fold(1, u8::wrapping_add))));
-        Self { name, dice, ..Self::of_kind(self.kind, self.world.clone(), changes) }
+        let morph = self.morph.clone();
+        let base = ON_MORPH.iter().filter(|_| morph.is_some());
+        let changes: Vec<_> = base.chain(changes).copied().collect();
+        Self { name, dice, morph, ..Self::of_kind(self.kind, self.world.clone(), &changes) }
     }
 
     /// What a careless log line would show.

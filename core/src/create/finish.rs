@@ -235,7 +235,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     running: bool,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let first = Env::of(mark, &edge.settings.secrets)?.unpack(mark);
+    let first = Env::first(mark, &edge.settings.secrets)?;
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let task = if running {
         None

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     marks::OnExpiry,
     preset::{PresetId, Provider},
-    request::{Metadata, Ttl, name_errors, size_errors},
+    request::{Metadata, Ttl, name_errors, reserved, size_errors},
     settings::Settings,
     snapshot::SourceId,
     vmid::Vmid,
@@ -55,16 +55,18 @@ impl CreateRequest {
         if sources.iter().filter(|it| **it).count() > 1 {
             refuse("snapshotId", "only one of snapshotId, preset and templateVmid");
         }
-        let preset = self.snapshot_id.as_ref().and_then(SourceId::preset);
-        if preset.is_some_and(|it| it.provider == Provider::Morph) {
-            refuse(
-                "snapshotId",
-                "is of a provider that this deployment does not run; pvelxc_… and pvevm_… are",
-            );
+        let morph = settings.provider == Provider::Morph;
+        if self.snapshot_id.as_ref().is_some_and(|it| it.is_morph() != morph) {
+            let run = if morph { "morph_… and snapshot_… are" } else { "pvelxc_… and pvevm_… are" };
+            refuse("snapshotId", &format!("is of a provider that this deployment does not run; {run}"));
+        }
+        if morph && self.template_vmid.is_some() {
+            refuse("templateVmid", "is of PVE: take snapshotId or preset");
         }
         errors.extend(size_errors(self.cpu, self.memory, self.disk));
         errors.extend(self.name.iter().flat_map(|it| name_errors(it)));
         errors.extend(self.env.errors(&self.metadata));
+        errors.extend(reserved(self.metadata.keys(), settings));
         if !errors.is_empty() {
             return Err(Error::fields(errors));
         }

@@ -43,19 +43,17 @@ pub(super) fn sources<I: Io>(
     let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
         (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
         (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.clone()),
+        (Some(SourceId::Morph(id)), _, _) => return Err(no_template(&id.to_string(), &all)),
         (_, Some(preset), _) => {
-            let latest = all
-                .iter()
-                .filter_map(|it| it.snapshot.as_ref())
-                .filter(|it| it.provider == settings.provider && it.preset == *preset)
-                .max_by_key(|it| it.version);
+            let ids = of_provider(&all, settings.provider);
+            let latest = ids.filter(|it| it.preset == *preset).max_by_key(|it| it.version);
             match latest {
                 Some(id) => Wanted::Snapshot(id.clone()),
                 None => return Err(no_template(&format!("preset {preset}"), &all)),
             }
         }
         (_, _, Some(vmid)) => Wanted::Vmid(vmid),
-        _ => match default_preset(&all, settings.provider) {
+        _ => match default_preset(of_provider(&all, settings.provider)) {
             Some(id) => Wanted::Snapshot(id),
             None => return Err(no_template("any preset", &all)),
         },
@@ -114,9 +112,12 @@ impl std::fmt::Display for Wanted {
     }
 }
 
-/// The newest version of the provider's smallest preset.
-pub(crate) fn default_preset(templates: &[Template], provider: Provider) -> Option<SnapshotId> {
-    let ids = templates.iter().filter_map(|it| it.snapshot.as_ref()).filter(|it| it.provider == provider);
+fn of_provider(templates: &[Template], provider: Provider) -> impl Iterator<Item = &SnapshotId> {
+    templates.iter().filter_map(|it| it.snapshot.as_ref()).filter(move |it| it.provider == provider)
+}
+
+/// Of a provider's presets, the newest version of the smallest.
+pub(crate) fn default_preset<'a>(ids: impl Iterator<Item = &'a SnapshotId>) -> Option<SnapshotId> {
     ids.min_by_key(|it| {
         let sizes = it.preset.sizes().map(|it| (it.cores, it.memory_mib, it.disk_gib));
         (sizes.is_none(), sizes, it.preset.to_string(), u32::MAX - it.version)

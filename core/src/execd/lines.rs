@@ -1,4 +1,4 @@
-//! The daemon's JSON lines, from bytes as they come.
+//! A command's output line by line, from bytes as they come.
 
 use serde_json::Value;
 
@@ -21,13 +21,25 @@ pub enum Line {
 }
 
 /// Splits bytes into lines; a line and a character may span any number of chunks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
+    parse: fn(&[u8]) -> Option<Line>,
     partial: Vec<u8>,
     too_long: bool,
 }
 
+impl Default for Lines {
+    fn default() -> Self {
+        Self::of(parse)
+    }
+}
+
 impl Lines {
+    /// Lines that are written otherwise than the daemon's.
+    pub(crate) fn of(parse: fn(&[u8]) -> Option<Line>) -> Self {
+        Self { parse, partial: Vec::new(), too_long: false }
+    }
+
     /// The lines that these bytes complete. Kinds that a newer daemon adds are passed over.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut found = Vec::new();
@@ -35,7 +47,7 @@ impl Lines {
         while let Some(at) = rest.iter().position(|it| *it == b'\n') {
             let (head, tail) = rest.split_at(at);
             self.keep(head);
-            found.extend(if self.too_long { Some(Line::TooLong) } else { parse(&self.partial) });
+            found.extend(if self.too_long { Some(Line::TooLong) } else { (self.parse)(&self.partial) });
             self.partial.clear();
             self.too_long = false;
             rest = tail.get(1..).unwrap_or_default();
@@ -54,6 +66,7 @@ impl Lines {
     }
 }
 
+/// One JSON object of the daemon.
 fn parse(line: &[u8]) -> Option<Line> {
     let mut line: Value = serde_json::from_slice(line).ok()?;
     let kind = line.get("type")?.as_str()?.to_owned();

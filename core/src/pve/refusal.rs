@@ -4,6 +4,7 @@
 //! operations ask of that text are asked here and nowhere else.
 
 use crate::{
+    edge::Lost,
     error::{Code, Error},
     io::{Failure, NetError, Sent},
 };
@@ -163,6 +164,15 @@ impl PveError {
     /// A refusal that proves that this step cannot succeed: 400 or 403.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if matches!(refusal.status, 400 | 403))
+    }
+}
+
+impl From<Lost> for PveError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Net(error) => Self::Net(error),
+            Lost::Budget => Self::Budget,
+        }
     }
 }
 

@@ -1,13 +1,103 @@
-//! What a request says beside its body: headers and query.
+//! What a request says: headers, query and body.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, Request};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
-use crate::{error::Error, read::Filter};
+use super::routes::Route;
+use crate::{
+    auth::Caller,
+    create::CreateRequest,
+    error::{Code, Error},
+    execd::{ExecBody, ExecRequest},
+    read::Filter,
+    request::{Ttl, json, value},
+    settings::Settings,
+};
 
 /// The longest that anybody may wait.
 const LONGEST_WAIT: u64 = 25;
+/// How long a creation waits when nobody says.
+pub(super) const CREATE_WAIT: Duration = Duration::from_secs(20);
+/// How long a deletion waits when nobody says.
+pub(super) const DELETE_WAIT: Duration = Duration::from_secs(10);
+
+/// Who asks for what.
+pub(super) struct Asked<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) route: &'a Route,
+    pub(super) query: &'a Query,
+    pub(super) request: &'a Request<Vec<u8>>,
+}
+
+impl<'a> Asked<'a> {
+    /// Its body.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        json(self.request.headers(), self.request.body())
+    }
+
+    /// The same, as it was sent.
+    pub(super) fn value(&self) -> Result<Value, Error> {
+        value(self.request.headers(), self.request.body())
+    }
+
+    pub(super) fn idempotency_key(&self) -> Result<Option<&'a str>, Error> {
+        idempotency_key(self.request.headers())
+    }
+
+    pub(super) fn wait(&self) -> Result<Option<Duration>, Error> {
+        wait(self.request.headers())
+    }
+
+    pub(super) fn if_match(&self) -> Option<String> {
+        if_match(self.request.headers())
+    }
+
+    /// The command that shall be run.
+    pub(super) fn command(&self) -> Result<ExecRequest, Error> {
+        ExecRequest::parse(self.json::<ExecBody>()?)
+    }
+
+    /// The sandbox that shall be made, and the key that it is asked for with.
+    pub(super) fn creation(&self, settings: &Settings) -> Result<(CreateRequest, Option<&'a str>), Error> {
+        let request: CreateRequest = self.json()?;
+        request.check(settings)?;
+        Ok((request, self.idempotency_key()?))
+    }
+
+    /// The sweep that an admin asks for.
+    pub(super) fn sweep(&self) -> Result<Gc, Error> {
+        let asked = self.json()?;
+        if self.caller.admin {
+            return Ok(asked);
+        }
+        Err(Error::new(Code::Forbidden, "the sweep works for all teams: use an admin's key"))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct Gc {
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct Extend {
+    #[serde(deserialize_with = "crate::request::present")]
+    ttl_seconds: Option<Option<u64>>,
+}
+
+impl Extend {
+    pub(super) fn ttl(&self, settings: &Settings) -> Result<Ttl, Error> {
+        match self.ttl_seconds {
+            None => Ok(Ttl::default(settings)),
+            Some(seconds) => Ttl::parse(seconds, settings),
+        }
+    }
+}
 
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
@@ -15,7 +105,7 @@ pub(super) fn wants_events(headers: &HeaderMap) -> bool {
 }
 
 /// `Prefer: wait=N`, in seconds (RFC 7240).
-pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let prefer = headers.get_all("prefer").iter().filter_map(|it| it.to_str().ok());
     for preference in prefer.flat_map(|it| it.split([',', ';'])) {
         let Some((name, value)) = preference.split_once('=') else { continue };
@@ -28,7 +118,7 @@ pub(super) fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(None)
 }
 
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let mut values = headers.get_all("idempotency-key").iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -42,7 +132,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
 }
 
 /// All of `If-Match`; what is no text in it matches nothing, and is not as good as absent.
-pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
+fn if_match(headers: &HeaderMap) -> Option<String> {
     let values: Vec<_> =
         headers.get_all("if-match").iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(","))
@@ -82,10 +172,7 @@ impl Query {
                     let limit = value.parse().ok().filter(|it| (1..=5000).contains(it));
                     filter.limit = limit.ok_or_else(|| Error::field("limit", "1 to 5000"))?;
                 }
-                "cursor" => {
-                    let fix = "is the nextCursor of an earlier page";
-                    filter.after = Some(value.parse().map_err(|_| Error::field("cursor", fix))?);
-                }
+                "cursor" => filter.after = Some(value.clone()),
                 _ => {
                     let key = name.strip_prefix("metadata.").unwrap_or_default();
                     metadata.insert(key.to_owned(), value.clone());
@@ -141,15 +228,7 @@ mod tests {
         assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
         assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");
         assert_eq!(filter("metadata.a=1&metadata.a=2").unwrap_err(), "metadata.a: must be given once");
-        for bad in [
-            "limit=0",
-            "limit=99999999999999999999",
-            "limit=%00",
-            "state=",
-            "cursor=-1",
-            "metadata=a",
-            "%FF=1",
-        ] {
+        for bad in ["limit=0", "limit=99999999999999999999", "limit=%00", "state=", "metadata=a", "%FF=1"] {
             assert!(filter(bad).is_err(), "{bad}");
         }
     }

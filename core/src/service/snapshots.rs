@@ -2,42 +2,38 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use serde_json::json;
 
 use super::{
     answer::{empty, plain, tagged, with},
-    asked::{if_match, wait},
-    routes::{Action, CREATE_WAIT, DELETE_WAIT, Route},
+    asked::{Asked, CREATE_WAIT, DELETE_WAIT},
+    routes::Action,
 };
 use crate::{
-    auth::Caller,
     edge::Edge,
     error::{Code, Error},
     io::Io,
     place::not_found,
-    request::json as read_json,
     sandbox::SandboxId,
     snapshot::{self, SnapshotRequest, SourceId, Status, keep},
 };
 
 pub(super) async fn snapshots<I: Io>(
     edge: &Edge<'_, I>,
-    caller: &Caller,
-    route: &Route,
-    headers: &HeaderMap,
-    body: &[u8],
+    asked: &Asked<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
+    let (caller, route) = (asked.caller, asked.route);
     let id = || match route.id.parse::<SourceId>() {
         Ok(SourceId::Own(id)) => Ok(id),
         Ok(SourceId::Preset(id)) => Err(Error::new(
             Code::Forbidden,
             format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
         )),
-        Err(_) => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
+        _ => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
     };
     let sandbox = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
-    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
     match route.action {
         Action::ListSnapshots => {
             let items = snapshot::list(edge, caller).await?;
@@ -45,14 +41,14 @@ pub(super) async fn snapshots<I: Io>(
         }
         Action::TakeSnapshot => {
             let sandbox = sandbox()?;
-            let asked: SnapshotRequest = read_json(headers, body)?;
-            if asked.keep {
+            let request: SnapshotRequest = asked.json()?;
+            if request.keep {
                 let deadline = waits(CREATE_WAIT)?;
-                let (taken, done) = keep::take(edge, caller, &sandbox, &asked, deadline).await?;
+                let (taken, done) = keep::take(edge, caller, &sandbox, &request, deadline).await?;
                 let place = format!("/api/sandboxes/{sandbox}/snapshots");
                 return Ok(with(plain(if done { 201 } else { 202 }, &taken), "location", &place));
             }
-            let taken = snapshot::take(edge, caller, &sandbox, &asked, waits(CREATE_WAIT)?).await?;
+            let taken = snapshot::take(edge, caller, &sandbox, &request, waits(CREATE_WAIT)?).await?;
             let place = format!("/api/snapshots/{}", taken.snapshot_id);
             let status = if taken.status == Status::Ready { 201 } else { 202 };
             Ok(with(plain(status, &taken), "location", &place))
@@ -73,8 +69,7 @@ pub(super) async fn snapshots<I: Io>(
             false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
         },
         Action::PatchSnapshot => {
-            let patch = read_json(headers, body)?;
-            let if_match = if_match(headers);
+            let (patch, if_match) = (asked.json()?, asked.if_match());
             let (snapshot, mark) = snapshot::patch(edge, caller, &id()?, &patch, if_match.as_deref()).await?;
             Ok(tagged(plain(200, &snapshot), Some(&mark)))
         }

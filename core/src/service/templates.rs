@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use serde_json::json;
 
 use super::{
     answer::{empty, plain, with},
-    asked::{idempotency_key, wait},
-    routes::{Action, CREATE_WAIT, DELETE_WAIT, Route},
+    asked::{Asked, CREATE_WAIT, DELETE_WAIT},
+    routes::Action,
 };
 use crate::{
-    auth::Caller,
     edge::Edge,
     error::{Code, Error},
     io::Io,
@@ -22,22 +21,18 @@ use crate::{
 
 pub(super) async fn templates<I: Io>(
     edge: &Edge<'_, I>,
-    caller: &Caller,
-    route: &Route,
-    headers: &HeaderMap,
-    body: &[u8],
+    asked: &Asked<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    let absent = || Error::new(Code::NotFound, format!("there is no template {}", route.id));
-    let id = || route.id.parse::<SandboxId>().map_err(|_| absent());
-    let waits = |otherwise| wait(headers).map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    let (caller, route) = (asked.caller, asked.route);
+    let id = || route.id.parse::<SandboxId>().map_err(|_| absent(&route.id));
+    let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
     match route.action {
         Action::BuildTemplate => {
-            let asked = request::value(headers, body)?;
-            let canonical = asked.to_string();
-            let key = idempotency_key(headers)?.map(|key| (key, &*canonical));
+            let body = asked.value()?;
+            let canonical = body.to_string();
+            let key = asked.idempotency_key()?.map(|key| (key, &*canonical));
             let deadline = waits(CREATE_WAIT)?;
-            let (built, replayed) =
-                template::build(edge, caller, &request::of(asked)?, key, deadline).await?;
+            let (built, replayed) = template::build(edge, caller, &request::of(body)?, key, deadline).await?;
             let status = match (built.status, replayed) {
                 (Status::Ready, true) => 200,
                 (Status::Ready, false) => 201,
@@ -50,9 +45,9 @@ pub(super) async fn templates<I: Io>(
             })
         }
         Action::ConfirmTemplate => {
-            let asked = request::json(headers, body)?;
+            let confirmed = asked.json()?;
             let deadline = waits(Duration::ZERO)?;
-            Ok(plain(200, &template::confirm(edge, caller, &id()?, &asked, deadline).await?))
+            Ok(plain(200, &template::confirm(edge, caller, &id()?, &confirmed, deadline).await?))
         }
         Action::DeleteTemplate => match template::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
             true => Ok(empty()),
@@ -60,4 +55,8 @@ pub(super) async fn templates<I: Io>(
         },
         _ => Ok(plain(200, &template::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
     }
+}
+
+pub(super) fn absent(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no template {id}"))
 }

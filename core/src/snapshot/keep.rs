@@ -110,7 +110,8 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<(Value, bool), Error> {
-    request.check(id.kind())?;
+    request.check(edge.settings)?;
+    request.check_memory(id.kind())?;
     let found = usable(edge, caller, id).await?;
     free(&found.mark)?;
     if request.memory && edge.send(guest(edge, &found).status()).await?.status != "running" {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
+    auth::Caller,
     error::{Code, Error},
     preset::PresetId,
     pve::guest::Kind,
-    request::{Metadata, name_errors},
+    request::{Metadata, name_errors, reserved},
+    settings::Settings,
 };
 
 /// `POST …/snapshots`.
@@ -21,28 +23,45 @@ pub struct SnapshotRequest {
     pub metadata: BTreeMap<String, String>,
     /// It stays on the sandbox, to roll it back to.
     pub keep: bool,
-    /// With what runs in it; of VMs, and with `keep`.
+    /// With what runs in it; of PVE's VMs with `keep`, of Morph's machines always.
     pub memory: bool,
     /// Makes it the next version of a preset; admins only.
     pub promote: Option<Promote>,
 }
 
 impl SnapshotRequest {
-    pub(super) fn check(&self, kind: Kind) -> Result<(), Error> {
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
         let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
         if self.keep && self.promote.is_some() {
             let text = "what stays on its sandbox is no preset: promote without it";
             errors.push(("keep".to_owned(), text.to_owned()));
         }
+        errors.extend(reserved(self.metadata.keys(), settings));
         if !errors.is_empty() {
             return Err(Error::fields(errors));
         }
+        Metadata::check(&self.metadata)
+    }
+
+    /// Refuses memory of what PVE keeps none of.
+    pub(super) fn check_memory(&self, kind: Kind) -> Result<(), Error> {
         if self.memory && !(self.keep && kind == Kind::Qemu) {
             let text = "memory is kept of VMs alone, and by a snapshot that stays on one: neither a container's \
                         nor a template's can be";
             return Err(Error::new(Code::Unsupported, text));
         }
-        Metadata::check(&self.metadata)
+        Ok(())
+    }
+
+    /// Presets are everybody's, so only admins make them.
+    pub(crate) fn may_promote(&self, caller: &Caller) -> Result<(), Error> {
+        match &self.promote {
+            Some(_) if !caller.admin => {
+                Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

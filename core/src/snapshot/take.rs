@@ -49,10 +49,9 @@ pub async fn take<I: Io>(
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    request.check(id.kind())?;
-    if request.promote.is_some() && !caller.admin {
-        return Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"));
-    }
+    request.check(edge.settings)?;
+    request.check_memory(id.kind())?;
+    request.may_promote(caller)?;
     let source = place(edge, caller, id).await?;
     gone(&source.mark, edge.now(), id)?;
     if !source.committed {

@@ -43,7 +43,7 @@ pub(super) async fn renew<I: Io>(
     if !dry_run && let Err(error) = swap(edge, node, config, mark, &apply).await {
         reason = format!("{reason}; failed: {error}");
     }
-    Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action: "finish", reason }
+    Action { vmid: Some(mark.vmid), id: Some(SandboxId::of(mark).to_string()), action: "finish", reason }
 }
 
 /// A suspended VM takes no change, so it cannot be condemned, and needs not be:
@@ -71,5 +71,5 @@ pub(super) async fn overdue<I: Io>(
     if !dry_run && let Err(error) = edge.send(call).await {
         reason = format!("{why}; failed: {}", Error::from(error));
     }
-    Some(Action { vmid: mark.vmid, id: Some(SandboxId::of(mark).to_string()), action, reason })
+    Some(Action { vmid: Some(mark.vmid), id: Some(SandboxId::of(mark).to_string()), action, reason })
 }

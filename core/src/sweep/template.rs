@@ -25,7 +25,7 @@ pub(super) async fn tend_template<I: Io>(
     mark: Mark,
     dry_run: bool,
 ) -> Option<Action> {
-    let vmid = mark.vmid;
+    let vmid = Some(mark.vmid);
     let id = Some(SandboxId::of(&mark).to_string());
     if let Some(lock) = &config.lock {
         let reason = locked(edge, node, &mark, lock).await?;

@@ -51,6 +51,15 @@ pub struct Streamed {
     pub pieces: Vec<Piece>,
 }
 
+impl Streamed {
+    /// JSON, in one piece.
+    pub fn json(status: u16, value: &Value) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status, headers, pieces: vec![Piece::Bytes(value.to_string().into_bytes())] }
+    }
+}
+
 /// A piece of a body.
 #[derive(Clone, Debug)]
 pub enum Piece {

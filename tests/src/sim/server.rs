@@ -75,6 +75,9 @@ async fn listen(sim: Shared, port: u16, vmid: Option<u32>) -> std::io::Result<Se
     Ok(Server { address, task })
 }
 
+/// An answer as it is sent.
+pub(crate) type Chunked = Response<StreamBody<Chunks>>;
+
 type Chunks = std::pin::Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send>>;
 
 async fn answer(
@@ -127,6 +130,11 @@ async fn exec(sim: Shared, vmid: u32, request: Request<Vec<u8>>) -> Response<Str
             Err(_) => return response(500, "", HeaderMap::new(), once(Vec::new())),
         },
     };
+    chunked(streamed)
+}
+
+/// In the pieces in which it arrives.
+pub(crate) fn chunked(streamed: Streamed) -> Chunked {
     let Streamed { status, headers, pieces } = streamed;
     response(status, "", headers, chunks(pieces))
 }

@@ -17,7 +17,7 @@ use crate::sim::{
 };
 
 /// Answers for a host that is neither PVE nor a guest.
-pub(crate) type Route = Rc<dyn Fn(&Request<Vec<u8>>) -> Result<Reply, NetError>>;
+pub(crate) type Route = Rc<dyn Fn(&Request<Vec<u8>>, OffsetDateTime) -> Result<Streamed, NetError>>;
 
 /// A request and, later, its answer.
 pub(crate) struct Flight {
@@ -79,6 +79,12 @@ pub(crate) fn deliver(inner: &Rc<RefCell<Inner>>, flight: &Rc<Flight>) {
         }
         Some(Fault::Refused(status, message)) => {
             inner.log_request(&flight.seen);
+            let host = flight.request.uri().host().unwrap_or_default();
+            if inner.routes.iter().any(|(known, _)| known == host) {
+                let streamed = Streamed::json(status, &serde_json::json!({"detail": message}));
+                inner.log_stream(&flight.seen, &streamed);
+                return flight.lands(inner, Ok(streamed.into()));
+            }
             let reply = inner.sim.refusal(&flight.request, status, &message);
             inner.log_reply(&flight.seen, &reply);
             flight.lands(inner, Ok(reply.into()));
@@ -181,11 +187,11 @@ fn answer(inner: &mut Inner, flight: &Flight, arrived: OffsetDateTime) -> Result
     }
     let route = inner.routes.iter().find(|(known, _)| *known == host).map(|(_, route)| route.clone());
     if let Some(route) = route {
-        let answer = route(&flight.request);
-        if let Ok(reply) = &answer {
-            inner.log_reply(&flight.seen, reply);
+        let answer = route(&flight.request, inner.sim.now());
+        if let Ok(streamed) = &answer {
+            inner.log_stream(&flight.seen, streamed);
         }
-        return Ok(answer.map(|reply| (reply.into(), time::Duration::ZERO)));
+        return Ok(answer.map(|streamed| (streamed.into(), time::Duration::ZERO)));
     }
     let public = host.starts_with("port-");
     let Some(vmid) = inner.sim.guest_of_host(&host).filter(|_| public || uri.port_u16() == Some(PORT)) else {
@@ -195,8 +201,7 @@ fn answer(inner: &mut Inner, flight: &Flight, arrived: OffsetDateTime) -> Result
         return Ok(Err(never("connection refused")));
     };
     inner.log_stream(&flight.seen, &streamed);
-    let Streamed { status, headers, pieces } = streamed;
-    Ok(Ok((Landed { status, reason: String::new(), headers, pieces }, time::Duration::ZERO)))
+    Ok(Ok((streamed.into(), time::Duration::ZERO)))
 }
 
 impl Inner {
@@ -215,6 +220,12 @@ impl Inner {
         };
         self.seen.push(seen.clone());
         seen
+    }
+}
+
+impl From<Streamed> for Landed {
+    fn from(Streamed { status, headers, pieces }: Streamed) -> Self {
+        Self { status, reason: String::new(), headers, pieces }
     }
 }
 

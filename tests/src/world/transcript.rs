@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use http::{Request, header};
 use pve_edge_core::io::NetError;
+use time::OffsetDateTime;
 
 use super::{Inner, Seen, World};
 use crate::sim::{
@@ -42,6 +43,20 @@ impl World {
 
     /// Has another host answered by this closure.
     pub fn route(&self, host: &str, answer: impl Fn(&Request<Vec<u8>>) -> Result<Reply, NetError> + 'static) {
+        let streamed = move |request: &Request<Vec<u8>>, _| {
+            let Reply { status, headers, body, .. } = answer(request)?;
+            Ok(Streamed { status, headers, pieces: vec![Piece::Bytes(body)] })
+        };
+        self.inner.borrow_mut().routes.push((host.into(), Rc::new(streamed)));
+    }
+
+    /// The same, by one that is told the time and answers piece by piece.
+    pub fn serve(
+        &self,
+        host: &str,
+        answer: impl Fn(&Request<Vec<u8>>, OffsetDateTime) -> Streamed + 'static,
+    ) {
+        let answer = move |request: &Request<Vec<u8>>, now| Ok(answer(request, now));
         self.inner.borrow_mut().routes.push((host.into(), Rc::new(answer)));
     }
 }

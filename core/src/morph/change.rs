@@ -1,0 +1,101 @@
+//! Changing what is kept about a sandbox. Name and metadata are replaced whole,
+//! and by whoever writes last; the expiry is Morph's own, and written last.
+
+use super::{
+    Cloud, Id,
+    create::on_expiry,
+    exec::coming_up,
+    instance::{Instance, action, again, find},
+    read::etag,
+};
+use crate::{
+    auth::Caller,
+    change::{Patch, unchanged},
+    error::{Code, Error},
+    io::Io,
+    marks::OnExpiry,
+    place::not_found,
+    request::Ttl,
+};
+
+/// Applies a patch, if the sandbox is still what `if_match` names.
+pub async fn patch<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    patch: &Patch,
+    if_match: Option<&str>,
+) -> Result<Instance, Error> {
+    let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
+    patch.check(cloud.settings)?;
+    let then = patch.on_expiry.map(|it| on_expiry(Some(it))).transpose()?;
+    let instance = changeable(cloud, caller, id).await?;
+    unchanged(if_match, &etag(&instance))?;
+    let now = cloud.now();
+    let mut record = instance.record.clone();
+    let (mut name, mut metadata) = (record.get("name").map(str::to_owned), record.metadata());
+    patch.apply(&mut name, &mut metadata)?;
+    record.set("name", name);
+    record.set_metadata(metadata);
+    let kept = then.unwrap_or_else(|| instance.on_expiry());
+    record.set("onExpiry", Some(action(kept).to_owned()));
+    // What is over and stays over is gone for its owner too.
+    if ttl.is_none() && instance.is_expired(now) && kept == OnExpiry::Delete {
+        return Err(not_found(id));
+    }
+    if record != instance.record {
+        cloud.send(cloud.morph.set_metadata(id, &record)).await?;
+    }
+    let rest = || instance.expires.map(|it| (it - now.unix_timestamp()).max(1));
+    match (ttl, instance.timed) {
+        (Some(ttl), _) => set_ttl(cloud, id, ttl.after(0), kept).await?,
+        (None, true) if kept != instance.on_expiry() && instance.expires.is_some() => {
+            set_ttl(cloud, id, rest(), kept).await?;
+        }
+        _ => {}
+    }
+    again(cloud, &instance).await
+}
+
+/// Sets a new expiry, counted from now. Accepted until a sweep condemns it, even
+/// after its expiry, as long as Morph still has it.
+pub async fn extend<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    ttl: &Ttl,
+) -> Result<Instance, Error> {
+    let instance = changeable(cloud, caller, id).await?;
+    set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
+    again(cloud, &instance).await
+}
+
+pub(super) async fn set_ttl<I: Io>(
+    cloud: &Cloud<'_, I>,
+    id: &Id,
+    seconds: Option<i64>,
+    then: OnExpiry,
+) -> Result<(), Error> {
+    match cloud.send(cloud.morph.set_ttl(id, seconds, action(then))).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_missing() => Err(not_found(id)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A sandbox that is the caller's, finished, and not condemned.
+pub(super) async fn changeable<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+) -> Result<Instance, Error> {
+    let instance = find(cloud, caller, id).await?;
+    if instance.condemned().is_some() {
+        let text = "this sandbox is condemned and will be deleted; nothing can renew it";
+        return Err(Error::new(Code::Condemned, text));
+    }
+    if !instance.is_committed() {
+        return Err(coming_up(id));
+    }
+    Ok(instance)
+}

@@ -1,0 +1,173 @@
+//! Pausing, resuming and rebooting. Memory is kept; Morph has no stopped state.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{
+    Cloud, Id, MorphError,
+    change::{changeable, set_ttl},
+    exec::{coming_up, first, not_running},
+    instance::{Instance, Status, again},
+};
+use crate::{
+    auth::Caller,
+    call::Call,
+    error::{Code, Error},
+    execd::ExecRequest,
+    io::Io,
+    place::not_found,
+    power::{Did, Done, Keeps, PauseBody, StartBody},
+    request::Ttl,
+};
+
+/// Resumes it, where it is paused. Its time starts over then.
+pub async fn resume<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    body: &StartBody,
+    deadline: OffsetDateTime,
+) -> Result<(Done, Instance), Error> {
+    let said = body.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
+    let instance = usable(cloud, caller, id).await?;
+    let paused = match instance.status {
+        Status::Paused => true,
+        Status::Ready => false,
+        Status::Pending => return Err(coming_up(id)),
+        Status::Error => return Err(not_running(&instance)),
+    };
+    let over = instance.timed && (paused || instance.is_expired(cloud.now()));
+    // Before anything runs: what it runs for is then known to Morph.
+    if let Some(ttl) = said.or(over.then(|| Ttl::default(cloud.settings))) {
+        set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
+    }
+    if !paused {
+        return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));
+    }
+    let given = give(cloud, cloud.morph.power(id, "resume"), &instance).await?;
+    let (instance, finished) = reached(cloud, given, instance, Status::Ready, deadline).await?;
+    Ok((done(Did::Resumed, finished, None), instance))
+}
+
+/// Pauses it, with its memory. Its time does not run out meanwhile before it
+/// was kept for as long as is set.
+pub async fn pause<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    body: &PauseBody,
+    deadline: OffsetDateTime,
+) -> Result<(Done, Instance), Error> {
+    if body.keeps == Some(Keeps::Disk) {
+        let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    let instance = usable(cloud, caller, id).await?;
+    let keeps = Some(Keeps::Memory);
+    match instance.status {
+        Status::Ready => {}
+        Status::Paused => return Ok((done(Did::Nothing, true, keeps), instance)),
+        Status::Pending => return Err(coming_up(id)),
+        Status::Error => return Err(not_running(&instance)),
+    }
+    let kept = i64::from(cloud.settings.limits.stopped_max_seconds);
+    let rest = instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1));
+    let longer = rest.is_some_and(|it| it < kept);
+    if longer {
+        set_ttl(cloud, id, Some(kept), instance.on_expiry()).await?;
+    }
+    let given = give(cloud, cloud.morph.power(id, "pause"), &instance).await;
+    if longer && given.is_err() {
+        // Morph said no: it runs on, for as long as it was to.
+        let _ = set_ttl(cloud, id, rest, instance.on_expiry()).await;
+    }
+    let (instance, finished) = reached(cloud, given?, instance, Status::Paused, deadline).await?;
+    Ok((done(Did::Paused, finished, keeps), instance))
+}
+
+/// Reboots it; what is paused is not resumed by it.
+pub async fn reboot<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    deadline: OffsetDateTime,
+) -> Result<(Done, Instance), Error> {
+    let instance = usable(cloud, caller, id).await?;
+    match instance.status {
+        Status::Ready => {}
+        Status::Pending => return Err(coming_up(id)),
+        _ => return Err(not_running(&instance)),
+    }
+    let call = cloud.morph.power(id, "reboot");
+    match cloud.send(call).await {
+        Ok(_) => {}
+        Err(error) if error.is_missing() => return Err(not_found(id)),
+        Err(error) => return Err(error.into()),
+    }
+    let mut pause = Duration::from_millis(500);
+    loop {
+        cloud.pause(pause, deadline).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(3));
+        let now = again(cloud, &instance).await?;
+        let up = now.status == Status::Ready && first(cloud, id, &ExecRequest::nothing()).await == Some(0);
+        if up || cloud.now() >= deadline || cloud.left() <= 2 {
+            return Ok((done(Did::Rebooted, up, None), now));
+        }
+    }
+}
+
+/// Morph has no state between running and gone.
+pub fn stop() -> Error {
+    let text =
+        "Morph stops nothing without deleting it: pause it, which keeps files and memory, or delete it";
+    Error::new(Code::Unsupported, text)
+}
+
+fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
+    Done { did, finished, keeps }
+}
+
+/// A sandbox that can be given an order.
+async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Instance, Error> {
+    let instance = changeable(cloud, caller, id).await?;
+    if instance.is_over(cloud.now()) { Err(not_found(id)) } else { Ok(instance) }
+}
+
+/// Gives an order, once. An error is a refusal; what is given back is why
+/// nobody knows whether it was taken: no answer, or another order was faster.
+async fn give<I: Io>(
+    cloud: &Cloud<'_, I>,
+    call: Call<Value>,
+    instance: &Instance,
+) -> Result<Option<MorphError>, Error> {
+    match cloud.send(call).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_missing() => Err(not_found(&instance.id)),
+        Err(error) if error.is_unanswered() || error.is_conflict() => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the state is what was ordered.
+async fn reached<I: Io>(
+    cloud: &Cloud<'_, I>,
+    doubt: Option<MorphError>,
+    mut instance: Instance,
+    wanted: Status,
+    deadline: OffsetDateTime,
+) -> Result<(Instance, bool), Error> {
+    let mut pause = Duration::from_millis(500);
+    loop {
+        instance = again(cloud, &instance).await?;
+        if instance.status == wanted {
+            return Ok((instance, true));
+        }
+        if cloud.now() >= deadline || cloud.left() <= 2 {
+            return doubt.map_or(Ok((instance, false)), |error| Err(error.into()));
+        }
+        cloud.pause(pause, deadline).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,96 @@
+//! What is kept in the metadata of an instance or a snapshot of Morph: the
+//! owner's entries as they are, and ours under a prefix that nobody else may use.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Nonce, preset::SnapshotId,
+    snapshot::SourceId,
+};
+
+/// Before the names of our own entries.
+pub const RESERVED: &str = "edge.";
+
+/// All metadata; entries of newer versions are kept as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record(BTreeMap<String, String>);
+
+impl Record {
+    /// Of what the caller makes now: whose it is, and a nonce that nothing else ever had.
+    pub fn new<I: Io>(
+        invocation: &Invocation<'_, I>,
+        caller: &Caller,
+        metadata: BTreeMap<String, String>,
+    ) -> Self {
+        let [a, b, c, d, e, ..] = invocation.seed;
+        let mut record = Self::default();
+        record.set_metadata(metadata);
+        record.set("deployment", Some(invocation.settings.deployment.to_string()));
+        record.set("team", Some(caller.team.to_string()));
+        record.set("nonce", Some(Nonce::new(invocation.born(), [a, b, c, d, e]).to_string()));
+        record
+    }
+
+    /// Of what Morph shows.
+    pub fn of(shown: &Value) -> Self {
+        let metadata = shown.get("metadata").and_then(Value::as_object).into_iter().flatten();
+        Self(metadata.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+    }
+
+    /// One of ours.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&format!("{RESERVED}{name}")).map(String::as_str)
+    }
+
+    /// Sets one of ours, or takes it away.
+    pub fn set(&mut self, name: &str, value: Option<String>) {
+        let key = format!("{RESERVED}{name}");
+        match value {
+            Some(value) => self.0.insert(key, value),
+            None => self.0.remove(&key),
+        };
+    }
+
+    /// The owner's.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let theirs = self.0.iter().filter(|(key, _)| !key.starts_with(RESERVED));
+        theirs.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Replaces the owner's.
+    pub fn set_metadata(&mut self, metadata: BTreeMap<String, String>) {
+        self.0.retain(|key, _| key.starts_with(RESERVED));
+        self.0.extend(metadata.into_iter().filter(|(key, _)| !key.starts_with(RESERVED)));
+    }
+
+    /// As Morph takes it.
+    pub fn json(&self) -> Value {
+        json!(self.0)
+    }
+
+    /// Whether the caller may see what carries this: the one place where that is decided.
+    pub fn may(&self, caller: &Caller, deployment: &str) -> bool {
+        let team = self.get("team");
+        self.get("deployment") == Some(deployment)
+            && team.is_some()
+            && (caller.admin || team == Some(caller.team.as_str()))
+    }
+
+    /// The preset's version that a snapshot is offered as.
+    pub fn preset(&self) -> Option<SnapshotId> {
+        self.get("preset")?.parse().ok().filter(|it| SourceId::Preset(SnapshotId::clone(it)).is_morph())
+    }
+
+    /// What becomes of it when its time is up.
+    pub fn on_expiry(&self) -> OnExpiry {
+        if self.get("onExpiry") == Some("pause") { OnExpiry::Pause } else { OnExpiry::Delete }
+    }
+
+    /// Whose an environment is sealed for.
+    pub fn whose(&self) -> [&str; 4] {
+        let of = |name| self.get(name).unwrap_or_default();
+        [of("deployment"), "morph", of("nonce"), of("team")]
+    }
+}

@@ -1,0 +1,153 @@
+//! Why a call to Morph has no data: the way, Morph's refusal, or not Morph at all.
+
+use serde_json::Value;
+
+use crate::{
+    edge::Lost,
+    error::{Code, Error},
+    io::{Failure, NetError, Sent, Whole},
+};
+
+/// Morph's texts are told to this length.
+const SHOWN: usize = 160;
+
+/// No data.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MorphError {
+    /// No answer.
+    #[error("no answer from Morph: {0}")]
+    Net(NetError),
+    /// Morph said no.
+    #[error("Morph refused: {status} {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its `detail`, shortened; nothing where it was no text.
+        detail: String,
+        /// `Retry-After`.
+        after: Option<u32>,
+    },
+    /// Something else answered.
+    #[error("not Morph's answer: {0}")]
+    NotMorph(String),
+    /// The platform allows this invocation no more requests.
+    #[error("no outgoing requests left")]
+    Budget,
+}
+
+impl MorphError {
+    /// It may have been executed all the same.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Net(error) => error.sent == Sent::Maybe,
+            Self::NotMorph(_) => true,
+            // What stands before Morph says so too.
+            Self::Refused { status, .. } => *status >= 500,
+            Self::Budget => false,
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Self::Refused { status, .. } => *status,
+            _ => 0,
+        }
+    }
+
+    /// There is none of that id.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.status(), 404 | 410)
+    }
+
+    /// Nothing of that id can be the account's: a look at it is answered so, or
+    /// that this is no id. 403 is about the account, and says nothing of one.
+    pub fn is_nobodys(&self) -> bool {
+        self.is_missing() || self.status() == 422
+    }
+
+    /// Its state does not allow that.
+    pub fn is_conflict(&self) -> bool {
+        self.status() == 409
+    }
+
+    /// Proved not to help when it is sent again.
+    pub fn is_final(&self) -> bool {
+        (400..500).contains(&self.status()) && !matches!(self.status(), 408 | 409 | 429)
+    }
+}
+
+impl From<Lost> for MorphError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Net(error) => Self::Net(error),
+            Lost::Budget => Self::Budget,
+        }
+    }
+}
+
+/// Reads an answer: Morph's data, or null where it has none to give.
+pub fn decode(whole: &Whole) -> Result<Value, MorphError> {
+    let status = whole.status;
+    let body = match serde_json::from_slice::<Value>(&whole.body) {
+        Ok(body) => Some(body),
+        Err(_) if whole.body.iter().all(u8::is_ascii_whitespace) => Some(Value::Null),
+        Err(_) => None,
+    };
+    match (status, body) {
+        (200..=299, Some(body)) => Ok(body),
+        (400..=599, Some(body)) => {
+            let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
+            let after = whole.headers.get("retry-after").and_then(|it| it.to_str().ok()?.parse().ok());
+            Err(MorphError::Refused { status, detail: shortened(detail), after })
+        }
+        _ => Err(MorphError::NotMorph(format!("status {status}, and the body is not Morph's JSON"))),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(SHOWN).collect()
+}
+
+impl From<MorphError> for Error {
+    fn from(error: MorphError) -> Self {
+        match error {
+            MorphError::Budget => {
+                let text =
+                    "the platform allows one request a bounded number of calls to Morph; ask again to go on";
+                Error::new(Code::BudgetExhausted, text).retry_after(1)
+            }
+            MorphError::NotMorph(what) => {
+                let text = format!("{what}; check MORPH_BASE_URL");
+                Error::new(Code::MorphUnreachable, text).retry_after(5)
+            }
+            MorphError::Net(error) => unreached(&error),
+            MorphError::Refused { status, detail, after } => refused(status, &detail, after),
+        }
+    }
+}
+
+fn unreached(error: &NetError) -> Error {
+    let (code, fix) = match (error.failure, error.sent) {
+        (Failure::Timeout, _) => (Code::MorphTimeout, "Morph or the way to it is slow; ask again"),
+        (Failure::Tls, _) | (_, Sent::Never) => (Code::MorphUnreachable, "is MORPH_BASE_URL right?"),
+        _ => (Code::MorphTimeout, "the connection ended before Morph answered; ask again"),
+    };
+    Error::new(code, format!("{}; {fix}", error.detail)).retry_after(5)
+}
+
+fn refused(status: u16, detail: &str, after: Option<u32>) -> Error {
+    let said = format!("Morph answered {status}: {detail}");
+    match status {
+        401 => Error::new(Code::MorphUnauthorized, "Morph answered 401: check MORPH_API_KEY"),
+        404 | 410 => Error::new(Code::NotFound, said),
+        409 => Error::new(Code::Conflict, said).retry_after(2),
+        429 => Error::new(Code::MorphBusy, said).retry_after(after.unwrap_or(5).max(1)),
+        503 if after.is_some() => Error::new(Code::MorphBusy, said).retry_after(after.unwrap_or(5).max(1)),
+        _ => Error::new(Code::MorphError, said),
+    }
+}
+
+/// An answer of Morph that lacks what it must have.
+pub fn bad_answer(what: &str) -> Error {
+    Error::new(Code::MorphError, format!("Morph's answer shows no {what}"))
+}

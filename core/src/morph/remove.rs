@@ -1,0 +1,26 @@
+//! Deleting a sandbox: what Morph calls stop.
+
+use super::{Cloud, Id, instance::find};
+use crate::{
+    auth::Caller,
+    error::{Code, Error},
+    io::Io,
+};
+
+/// Deletes a sandbox. Ids are not used again, so one that was not answered is
+/// looked at, and sent again where it is still there.
+pub async fn remove<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<(), Error> {
+    find(cloud, caller, id).await?;
+    for last in [false, true] {
+        match cloud.send(cloud.morph.stop(id)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_missing() => return Ok(()),
+            Err(error) if last || !error.is_unanswered() => return Err(error.into()),
+            Err(_) => {}
+        }
+        if let Err(error) = find(cloud, caller, id).await {
+            return if error.code() == Code::NotFound { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Snapshots of Morph: of a sandbox that runs on, with its memory. They belong
+//! to a team, and those that are versions of a preset are offered to everybody.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::{
+    Cloud, Id,
+    change::changeable,
+    exec::not_running,
+    instance::{Status, number},
+    record::Record,
+    refusal::bad_answer,
+};
+use crate::{
+    auth::Caller,
+    change::{Patch, hashed, unchanged},
+    error::{Code, Error},
+    io::Io,
+    preset::{PresetId, Provider, SnapshotId},
+    sandbox::stamp,
+    snapshot::{self, Snapshot, SnapshotRequest},
+};
+
+/// A snapshot, read a moment ago.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// Its id.
+    pub id: Id,
+    created: i64,
+    status: snapshot::Status,
+    /// Cores.
+    pub vcpus: i64,
+    /// MiB.
+    pub memory: i64,
+    /// MiB.
+    pub disk: i64,
+    /// What is kept in its metadata.
+    pub record: Record,
+}
+
+impl Saved {
+    /// Reads one; an error when it lacks what every snapshot has.
+    pub fn read(value: &Value) -> Result<Self, Error> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+        let count = |pointer: &str| value.pointer(pointer).and_then(number);
+        Ok(Self {
+            id: text("/id").and_then(Id::snapshot).ok_or_else(|| bad_answer("snapshot id"))?,
+            created: count("/created").ok_or_else(|| bad_answer("time of creation"))?,
+            status: match text("/status") {
+                Some("ready") => snapshot::Status::Ready,
+                Some("failed" | "deleting" | "deleted") => snapshot::Status::Error,
+                _ => snapshot::Status::Pending,
+            },
+            vcpus: count("/spec/vcpus").unwrap_or(1),
+            memory: count("/spec/memory").unwrap_or(0),
+            disk: count("/spec/disk_size").unwrap_or(0),
+            record: Record::of(value),
+        })
+    }
+
+    /// Whether sandboxes can be made from it.
+    pub fn is_ready(&self) -> bool {
+        self.status == snapshot::Status::Ready
+    }
+
+    /// Whether it never will be.
+    pub fn is_failed(&self) -> bool {
+        self.status == snapshot::Status::Error
+    }
+
+    /// Whether it is a version of a preset of this deployment.
+    pub fn is_offered(&self, deployment: &str) -> bool {
+        self.record.get("deployment") == Some(deployment) && self.record.preset().is_some()
+    }
+
+    fn shown(&self, id: String, team: Option<String>) -> Snapshot {
+        let preset = self.record.preset();
+        let created = OffsetDateTime::from_unix_timestamp(self.created).ok();
+        Snapshot {
+            snapshot_id: id,
+            status: self.status,
+            preset_id: preset.as_ref().map(|it| it.preset.clone()),
+            version: preset.map(|it| it.version),
+            name: self.record.get("name").filter(|_| team.is_some()).map(str::to_owned),
+            metadata: if team.is_some() { self.record.metadata() } else { Default::default() },
+            team,
+            created_at: created.map(stamp),
+            template_vmid: None,
+            problem: self.is_failed().then(|| "Morph could not make it".to_owned()),
+        }
+    }
+
+    fn own(&self) -> Snapshot {
+        self.shown(self.id.to_string(), self.record.get("team").map(str::to_owned))
+    }
+}
+
+/// All snapshots of this deployment whose metadata has these of ours too.
+pub(super) async fn saved<I: Io>(
+    cloud: &Cloud<'_, I>,
+    filters: &[(&str, &str)],
+) -> Result<Vec<Saved>, Error> {
+    let mut all = vec![("deployment", cloud.settings.deployment.as_str())];
+    all.extend(filters);
+    let value = cloud.send(cloud.morph.snapshots(&all)).await?;
+    let rows = value.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
+    let mut found = Vec::new();
+    for row in rows {
+        let one = Saved::read(row)?;
+        if all.iter().all(|(name, value)| one.record.get(name) == Some(value)) {
+            found.push(one);
+        }
+    }
+    Ok(found)
+}
+
+/// The versions of presets, sorted. Of two that were made at once the older one is the version.
+pub(super) fn presets(all: Vec<Saved>) -> Vec<(SnapshotId, Saved)> {
+    let offered = all.into_iter().filter(|it| !it.is_failed());
+    let mut found: Vec<_> = offered.filter_map(|it| Some((it.record.preset()?, it))).collect();
+    found.sort_by(|(a, one), (b, other)| (a, one.created, &one.id).cmp(&(b, other.created, &other.id)));
+    found.dedup_by(|(later, _), (earlier, _)| later == earlier);
+    found
+}
+
+/// The team's snapshots and all presets, from one listing.
+pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller) -> Result<Vec<Snapshot>, Error> {
+    let all = saved(cloud, &[]).await?;
+    let mine = |it: &Saved| it.record.may(caller, &cloud.settings.deployment);
+    let mut items: Vec<Snapshot> = all.iter().filter(|it| mine(it)).map(Saved::own).collect();
+    let others = presets(all).into_iter().filter(|(_, it)| !mine(it));
+    items.extend(others.map(|(id, it)| it.shown(id.to_string(), None)));
+    Ok(items)
+}
+
+/// One of the caller's, and its ETag; one that is being made is waited for.
+pub async fn get<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    deadline: OffsetDateTime,
+) -> Result<(Snapshot, String), Error> {
+    let found = find(cloud, caller, id).await?;
+    let found = waited(cloud, found, deadline).await?;
+    Ok((found.own(), etag(&found)))
+}
+
+/// Changes name and metadata. Of two changes at once the later one wins.
+pub async fn patch<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    patch: &Patch,
+    if_match: Option<&str>,
+) -> Result<(Snapshot, String), Error> {
+    patch.check_timeless(cloud.settings)?;
+    let mut found = find(cloud, caller, id).await?;
+    unchanged(if_match, &etag(&found))?;
+    let (mut name, mut metadata) = (found.record.get("name").map(str::to_owned), found.record.metadata());
+    patch.apply(&mut name, &mut metadata)?;
+    found.record.set("name", name);
+    found.record.set_metadata(metadata);
+    cloud.send(cloud.morph.set_snapshot_metadata(id, &found.record)).await?;
+    Ok((found.own(), etag(&found)))
+}
+
+/// Deletes one of the caller's.
+pub async fn remove<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<(), Error> {
+    find(cloud, caller, id).await?;
+    match cloud.send(cloud.morph.remove_snapshot(id)).await {
+        Err(error) if error.is_missing() => Ok(()),
+        Err(error) if error.is_conflict() => {
+            let text = format!("{error}: delete what was made from it first; nothing was deleted");
+            Err(Error::new(Code::SnapshotInUse, text))
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Takes one; the sandbox runs on. Morph's call makes another one each time: it
+/// is sent once, and looked for by its nonce where it was not answered.
+pub async fn take<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    request: &SnapshotRequest,
+    deadline: OffsetDateTime,
+) -> Result<Snapshot, Error> {
+    request.check(cloud.settings)?;
+    request.may_promote(caller)?;
+    if request.keep {
+        let text =
+            "Morph keeps no snapshots on a sandbox: take one without keep, and make another sandbox from it";
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    let instance = changeable(cloud, caller, id).await?;
+    super::read::gone(&instance, cloud.now())?;
+    if instance.status != Status::Ready {
+        return Err(not_running(&instance));
+    }
+    let preset = match &request.promote {
+        None => None,
+        Some(promote) => Some(next_version(&presets(saved(cloud, &[]).await?), &promote.preset)),
+    };
+    let record = record(cloud, caller, id, request, preset);
+    let lost = match cloud.send(cloud.morph.take_snapshot(id, &record)).await {
+        Ok(value) => {
+            let made = Saved::read(&value)?;
+            return Ok(waited(cloud, made, deadline).await?.own());
+        }
+        Err(error) if error.is_missing() => return Err(crate::place::not_found(id)),
+        Err(error) if error.is_unanswered() => error,
+        Err(error) => return Err(error.into()),
+    };
+    loop {
+        let nonce = record.get("nonce").unwrap_or_default();
+        let found = saved(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next());
+        if let Some(made) = found {
+            return Ok(waited(cloud, made, deadline).await?.own());
+        }
+        if cloud.now() >= deadline || cloud.left() <= 4 {
+            let error = Error::from(lost);
+            let text = format!(
+                "{}; it may be taken all the same: look for it before you take another",
+                error.detail()
+            );
+            return Err(Error::new(error.code(), text));
+        }
+        cloud.pause(Duration::from_secs(2), deadline).await;
+    }
+}
+
+fn next_version(known: &[(SnapshotId, Saved)], preset: &PresetId) -> SnapshotId {
+    let versions = known.iter().filter(|(id, _)| id.preset == *preset).map(|(id, _)| id.version);
+    let version = versions.max().unwrap_or(0).saturating_add(1);
+    SnapshotId { provider: Provider::Morph, preset: preset.clone(), version }
+}
+
+fn record<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    request: &SnapshotRequest,
+    preset: Option<SnapshotId>,
+) -> Record {
+    let mut record = Record::new(cloud, caller, request.metadata.clone());
+    record.set("name", request.name.clone());
+    record.set("of", Some(id.to_string()));
+    record.set("preset", preset.map(|it| it.to_string()));
+    record
+}
+
+/// Until it is made or `deadline` has passed.
+async fn waited<I: Io>(
+    cloud: &Cloud<'_, I>,
+    mut found: Saved,
+    deadline: OffsetDateTime,
+) -> Result<Saved, Error> {
+    let mut pause = Duration::from_millis(500);
+    while found.status == snapshot::Status::Pending && cloud.now() < deadline && cloud.left() > 1 {
+        cloud.pause(pause, deadline).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(3));
+        // It is made, however often a look at it fails.
+        if let Ok(value) = cloud.send(cloud.morph.snapshot(&found.id)).await {
+            found = Saved::read(&value)?;
+        }
+    }
+    Ok(found)
+}
+
+async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Saved, Error> {
+    let absent = || Error::new(Code::NotFound, format!("there is no snapshot {id}"));
+    match cloud.send(cloud.morph.snapshot(id)).await {
+        Ok(value) => {
+            let found = Saved::read(&value)?;
+            let mine = found.id == *id && found.record.may(caller, &cloud.settings.deployment);
+            if mine { Ok(found) } else { Err(absent()) }
+        }
+        Err(error) if error.is_nobodys() => Err(absent()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn etag(found: &Saved) -> String {
+    hashed(&json!(found.record.json()).to_string())
+}

@@ -1,0 +1,133 @@
+//! What a creation starts from, and with which sizes.
+
+use serde_json::{Value, json};
+
+use super::{
+    Cloud, Id,
+    snapshot::{Saved, presets, saved},
+};
+use crate::{
+    auth::Caller,
+    call::Call,
+    create::{CreateRequest, default_preset},
+    error::{Code, Error},
+    io::Io,
+    marks::Sizes,
+    preset::SnapshotId,
+    snapshot::SourceId,
+};
+
+const MIB: u32 = 1024;
+
+/// A snapshot, and what a sandbox shall have that the snapshot has not.
+pub(super) struct Source {
+    id: Id,
+    /// As the sandbox tells it.
+    pub(super) shown: SourceId,
+    /// Where they differ from the snapshot's; Morph then boots from its disk.
+    changes: Sizes,
+    /// What it will take of the team's quotas.
+    pub(super) asked: Sizes,
+}
+
+impl Source {
+    /// Makes an instance of it.
+    pub(super) fn call<I: Io>(&self, cloud: &Cloud<'_, I>, mut body: Value) -> Call<Value> {
+        let Sizes { cpu, memory, disk } = self.changes;
+        if self.changes == Sizes::default() {
+            return cloud.morph.start(&self.id, &body);
+        }
+        let disk = disk.map(|it| it.saturating_mul(MIB));
+        for (name, size) in [("vcpus", cpu), ("memory", memory), ("disk_size", disk)] {
+            if let (Some(size), Some(body)) = (size, body.as_object_mut()) {
+                body.insert(name.to_owned(), json!(size));
+            }
+        }
+        cloud.morph.boot(&self.id, &body)
+    }
+
+    /// What was asked for, else what the preset's name says, else the snapshot's.
+    fn of(request: &CreateRequest, shown: SourceId, saved: Saved) -> Self {
+        let preset = shown.preset().and_then(|it| it.preset.sizes());
+        let cpu = request.cpu.or(preset.map(|it| it.cores));
+        let memory = request.memory.or(preset.map(|it| it.memory_mib));
+        let disk = request.disk.or(preset.map(|it| it.disk_gib));
+        let differs = |it: &u32, has: i64| i64::from(*it) != has;
+        let changes = Sizes {
+            cpu: cpu.filter(|it| differs(it, saved.vcpus)),
+            memory: memory.filter(|it| differs(it, saved.memory)),
+            // A disk only grows.
+            disk: disk.filter(|it| i64::from(*it) * i64::from(MIB) > saved.disk),
+        };
+        let asked = Sizes {
+            cpu: cpu.or(u32::try_from(saved.vcpus).ok()),
+            memory: memory.or(u32::try_from(saved.memory).ok()),
+            disk: None,
+        };
+        Self { id: saved.id, shown, changes, asked }
+    }
+}
+
+/// What a request starts from.
+pub(super) async fn source<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+) -> Result<Source, Error> {
+    let (shown, found) = match &request.snapshot_id {
+        Some(SourceId::Morph(id)) => (SourceId::Morph(id.clone()), one(cloud, caller, id).await?),
+        wanted => {
+            let offered = presets(saved(cloud, &[]).await?);
+            let ids = || offered.iter().map(|(id, _)| id);
+            let id = match (wanted, &request.preset) {
+                (Some(SourceId::Preset(id)), _) => Some(id.clone()),
+                (_, Some(preset)) => {
+                    ids().filter(|it| it.preset == *preset).max_by_key(|it| it.version).cloned()
+                }
+                _ => default_preset(ids()),
+            };
+            let found = id.and_then(|id| offered.iter().find(|it| it.0 == id).cloned());
+            let (id, found) = found.ok_or_else(|| absent(request, &offered))?;
+            (SourceId::Preset(id), found)
+        }
+    };
+    if found.is_failed() {
+        return Err(Error::new(
+            Code::TemplateNotFound,
+            format!("Morph could not make {shown}: it has failed"),
+        ));
+    }
+    if !found.is_ready() {
+        let text = format!("{shown} is still being made; ask again");
+        return Err(Error::new(Code::StillCreating, text).retry_after(3));
+    }
+    Ok(Source::of(request, shown, found))
+}
+
+/// A snapshot of the team, or a preset; for admins any of the account.
+async fn one<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Saved, Error> {
+    let absent = || Error::new(Code::TemplateNotFound, format!("there is no snapshot {id}"));
+    match cloud.send(cloud.morph.snapshot(id)).await {
+        Ok(value) => {
+            let saved = Saved::read(&value)?;
+            let deployment = &cloud.settings.deployment;
+            let seen = caller.admin || saved.record.may(caller, deployment) || saved.is_offered(deployment);
+            if seen { Ok(saved) } else { Err(absent()) }
+        }
+        Err(error) if error.is_nobodys() => Err(absent()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn absent(request: &CreateRequest, offered: &[(SnapshotId, Saved)]) -> Error {
+    let what = match (&request.snapshot_id, &request.preset) {
+        (Some(id), _) => format!("snapshot {id}"),
+        (_, Some(preset)) => format!("preset {preset}"),
+        _ => "any preset".to_owned(),
+    };
+    let known: Vec<String> = offered.iter().map(|(id, _)| id.to_string()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let text =
+        format!("there is no {what}; offered are: {known}. An admin makes one by a snapshot with promote");
+    Error::new(Code::TemplateNotFound, text)
+}
