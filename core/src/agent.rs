@@ -16,7 +16,7 @@ use crate::{
     execd::{self, ExecRequest, Line, Opened, Probe},
     io::{Failure, Io, NetError, Sent, fetch},
     marks::Mark,
-    place::Place,
+    place::{Place, not_running},
     pve::{self, PveError, config::Config, perl},
     sandbox::{SandboxId, is_coming_up},
 };
@@ -107,7 +107,7 @@ fn not_run<I: Io>(edge: &Edge<'_, I>, mark: &Mark, error: PveError) -> Error {
             let text = format!("the command was not run: the guest agent of {id} does not answer");
             Error::new(Code::ExecUnreachable, text).retry_after(2)
         } else {
-            Error::new(Code::NotRunning, format!("{id} is stopped: start it first"))
+            not_running(mark)
         };
     }
     if error.is_never_sent() {

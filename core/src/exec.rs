@@ -14,7 +14,7 @@ use crate::{
     execd::{self, ExecError, ExecRequest, Opened, Output},
     io::{Failure, Io, NetError, Sent, Way},
     marks::What,
-    place::{Place, place},
+    place::{Place, not_running, place},
     pve::guest::Kind,
     reach,
     read::gone,
@@ -124,7 +124,8 @@ async fn explain<I: Io>(edge: &Edge<'_, I>, found: &Place, id: &SandboxId, error
         let text = format!("{id} is still being created; ask again");
         return Error::new(Code::StillCreating, text).retry_after(2);
     }
-    Error::new(Code::NotRunning, format!("{id} is stopped: start it first ({said})"))
+    let stands = not_running(&found.mark);
+    Error::new(stands.code(), format!("{} ({said})", stands.detail()))
 }
 
 /// How an exec error is told; a command that may have run says so.

@@ -6,7 +6,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Reading, Role},
+    marks::{self, Mark, Reading, Role, Want},
     nonce::Nonce,
     pve::{PveError, config::Config, guest::Kind},
     sandbox::SandboxId,
@@ -99,6 +99,16 @@ pub async fn place<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -
 pub fn offline(node: &str) -> Error {
     Error::new(Code::NodeOffline, format!("node {node} is offline; the sandbox comes back with it"))
         .retry_after(30)
+}
+
+/// What its owner has to do before it runs commands.
+pub(crate) fn not_running(mark: &Mark) -> Error {
+    let id = SandboxId::of(mark);
+    let text = match mark.want {
+        Want::Paused => format!("{id} is paused: resume it first"),
+        _ => format!("{id} is stopped: start it first"),
+    };
+    Error::new(Code::NotRunning, text)
 }
 
 /// No such sandbox, or not the caller's: nobody can tell which.

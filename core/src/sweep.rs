@@ -199,6 +199,10 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     if is_awake && was_resumed(edge, node, &mark).await {
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
+    // What runs is up to 15 s old in a listing: one that was just started is not started again.
+    if due == Verdict::Finish && committed && runs(edge, node, &mark).await {
+        due = verdict(&mark, committed, true, edge.now(), edge.settings.limits.stopped_max_seconds);
+    }
     let place = Place { node: node.to_owned(), config, mark, committed };
     if due == Verdict::Leave && (rollback::is_due(&place, edge.now()) || is_mistagged(&place)) {
         due = Verdict::Finish;
@@ -229,6 +233,11 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         },
     };
     Some(Action { vmid, id, action, reason })
+}
+
+async fn runs<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    let status = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await;
+    status.is_ok_and(|it| it.status == "running")
 }
 
 fn why(mark: &Mark, committed: bool, due: Verdict) -> String {

@@ -1,5 +1,5 @@
 //! The simulated PVE of the demo: one node, templates of both kinds, an API token with
-//! the role of the README, on a free port of loopback.
+//! the roles of the README, on a free port of loopback.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 use pve_edge_tests::{
     guests::{GuestState, Inventory},
     sim::{
-        Setup, Sim, Spec,
+        Setup, Sim, Spec, Storage, StorageKind,
         server::{Server, Shared, lock, serve},
     },
 };
@@ -56,7 +56,8 @@ pub(crate) async fn start(secret: &str) -> io::Result<Simulated> {
 }
 
 fn cluster(secret: &str) -> Sim {
-    let mut sim = Sim::new(Setup { start: OffsetDateTime::now_utc(), ..Setup::default() });
+    let storages = vec![Storage::new("local-lvm", StorageKind::LvmThin), Storage::local()];
+    let mut sim = Sim::new(Setup { start: OffsetDateTime::now_utc(), storages, ..Setup::default() });
     sim.add(Spec::template(9000).tags("pvelxc_2vcpu_4gb_16gb_v1").disk("16G"));
     sim.add(Spec::template(9001).tags("pvelxc_4vcpu_8gb_32gb_v1").disk("16G"));
     sim.add(Spec::vm_template(9100).tags("pvevm_2vcpu_4gb_16gb_v1").disk("16G"));
@@ -64,9 +65,13 @@ fn cluster(secret: &str) -> Sim {
     sim.token(TOKEN, secret, true);
     for who in [TOKEN, user] {
         sim.grant(who, "/vms", &GUESTS);
-        sim.grant(who, "/storage", &["Datastore.AllocateSpace"]);
+        sim.grant(
+            who,
+            "/storage",
+            &["Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit"],
+        );
         sim.grant(who, "/sdn/zones/localnetwork/vmbr0", &["SDN.Use"]);
-        sim.grant(who, "/nodes", &["Sys.Audit"]);
+        sim.grant(who, "/nodes", &["Sys.AccessNetwork", "Sys.Audit"]);
     }
     sim
 }

@@ -16,17 +16,21 @@ LEGAL = {"template-busy"}
 LEGAL_FOR_EXEC = {"exec-cut", "exec-unreachable"}
 
 dice = random.Random(7)
-live = {"age": 0, "sandboxes": [], "snapshots": []}
+live = {"age": 0, "sandboxes": [], "snapshots": [], "templates": []}
+BASE = {"appliance": "debian-13-standard", "preset": "1vcpu_1gb_8gb", "hookscript": "local:snippets/hook.sh"}
 
 
 def live_id(kind):
-    """Of a sandbox or a snapshot that exists, or did a moment ago; some are still coming up, stopped or paused."""
+    """Of what exists, or did a moment ago; some are still coming up, stopped or paused, or wait for root."""
     if live["age"] % 8 == 0:
         items = ask("GET", "/api/sandboxes").get("items", [])
         live["sandboxes"] = [it["id"] for it in items]
         live["snapshots"] = [it["snapshotId"] for it in ask("GET", "/api/snapshots").get("items", [])]
         if len(items) < LIVE:
             ask("POST", "/api/sandboxes", {"ttlSeconds": None})
+        live["templates"] = [it for it in live["templates"] if ask("GET", f"/api/templates/{it}")]
+        if len(live["templates"]) < LIVE:
+            live["templates"] += [it for it in [ask("POST", "/api/templates", BASE).get("id")] if it]
     live["age"] += 1
     return dice.choice(live[kind]) if live[kind] else None
 

@@ -87,6 +87,9 @@ fn pause_says_what_it_keeps_and_resume_restarts_the_ttl() {
     assert_eq!(told(&paused), outcome(200, "paused", "paused"));
     assert_eq!(paused.json()["keeps"], "disk");
     assert_eq!(told(&act(&stage, &id, "pause", json!({"keeps": "disk"}))), outcome(200, "nothing", "paused"));
+    let refused = stage.ask(Ask::exec(&id, "true"));
+    assert_eq!((refused.status, refused.code()), (409, "not-running".into()));
+    assert!(refused.body.contains("is paused: resume it first"), "{refused:?}");
     // A paused sandbox does not run out of its own time.
     stage.world.advance(Duration::days(1));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");

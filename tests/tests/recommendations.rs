@@ -4,7 +4,8 @@
 //! `core/src/settings/reader.rs`), those about users in `src/e2e/scenarios/review.rs`.
 
 use pve_edge_tests::{
-    sim::{Kind, Setup, Spec},
+    morph::Spec,
+    sim::{Kind, Setup, Spec as Guest},
     world::World,
 };
 use serde_json::json;
@@ -12,12 +13,12 @@ use serde_json::json;
 use crate::stage::{Ask, SNAPSHOT, Stage, sim_of, vmid_of};
 
 #[test]
-fn unit_resolve_snapshot_id_for_both_providers() {
+fn unit_resolve_snapshot_id_for_both_providers_of_pve() {
     for kind in [Kind::Lxc, Kind::Qemu] {
         let provider = if kind == Kind::Lxc { "pvelxc" } else { "pvevm" };
         let mut sim = sim_of(kind, Setup::default());
         let version = |n: u32| format!("{provider}_1vcpu_1gb_8gb_v{n}");
-        let spec = if kind == Kind::Lxc { Spec::template(9002) } else { Spec::vm_template(9002) };
+        let spec = if kind == Kind::Lxc { Guest::template(9002) } else { Guest::vm_template(9002) };
         sim.add(spec.tags(&version(2)));
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
         let resolved = |body| {
@@ -34,6 +35,28 @@ fn unit_resolve_snapshot_id_for_both_providers() {
         let expected = if kind == Kind::Lxc { (201, SNAPSHOT.to_owned()) } else { (422, String::new()) };
         assert_eq!(older, expected);
     }
+}
+
+/// The review's other provider.
+#[test]
+fn unit_resolve_snapshot_id_of_morph() {
+    let stage = Stage::on_morph(7, &[]);
+    let spec = Spec { vcpus: 1, memory: 1024, disk_size: 8192 };
+    let offer = |version: &str| {
+        stage.account().add_snapshot(spec, &[("edge.deployment", "prod"), ("edge.preset", version)])
+    };
+    let (one, two) = ("morph_1vcpu_1gb_8gb_v1", "morph_1vcpu_1gb_8gb_v2");
+    let saved = [offer(one), offer(two)];
+    let resolved = |body| {
+        let answer = stage.ask(Ask::post("/api/sandboxes", body).by("ops"));
+        (answer.status, answer.json()["snapshotId"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(resolved(json!({"snapshotId": one})), (201, one.to_owned()));
+    assert_eq!(resolved(json!({"snapshotId": saved[0]})), (201, saved[0].clone()), "Morph's own id");
+    assert_eq!(resolved(json!({"preset": "1vcpu_1gb_8gb"})), (201, two.to_owned()), "the newest version");
+    assert_eq!(resolved(json!({})), (201, two.to_owned()), "the default");
+    assert_eq!(resolved(json!({"snapshotId": "morph_1vcpu_1gb_8gb_v3"})).0, 422);
+    assert_eq!(resolved(json!({"snapshotId": "pvelxc_1vcpu_1gb_8gb_v1"})).0, 400);
 }
 
 #[test]

@@ -40,6 +40,21 @@ fn exists(stage: &Stage, id: &str) -> bool {
     stage.world.sim().guest(vmid_of(id)).is_some()
 }
 
+/// The listing says for up to 15 s that it is stopped, after that too when a node's pvestatd hangs.
+#[test]
+fn what_was_just_resumed_is_left_alone() {
+    let stage = Stage::new();
+    let id = created(&stage, json!({}));
+    let order = |action: &str| stage.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), json!({})));
+    assert_eq!(order("pause").state(), "paused");
+    stage.world.advance(Duration::minutes(1));
+    stage.world.sim_mut().silence_stats(true);
+    assert_eq!(order("resume").state(), "running");
+    assert_eq!(sweep(&stage), []);
+    stage.world.settle();
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
+}
+
 #[test]
 fn what_expires_is_condemned_and_deleted_a_run_later() {
     let stage = Stage::new();

@@ -121,7 +121,9 @@ pub(super) async fn saved<I: Io>(
 pub(super) fn presets(all: Vec<Saved>) -> Vec<(SnapshotId, Saved)> {
     let offered = all.into_iter().filter(|it| !it.is_failed());
     let mut found: Vec<_> = offered.filter_map(|it| Some((it.record.preset()?, it))).collect();
-    found.sort_by(|(a, one), (b, other)| (a, one.created, &one.id).cmp(&(b, other.created, &other.id)));
+    found.sort_unstable_by(|(a, one), (b, other)| {
+        (a, one.created, &one.id).cmp(&(b, other.created, &other.id))
+    });
     found.dedup_by(|(later, _), (earlier, _)| later == earlier);
     found
 }

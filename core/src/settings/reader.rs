@@ -225,6 +225,13 @@ mod tests {
     fn get_active_sandbox_provider_auto_detection() {
         assert_eq!(read(&[], &LOCAL).unwrap().provider, Provider::PveLxc);
         assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-lxc")], &LOCAL).unwrap().provider, Provider::PveLxc);
+        let morph = ("MORPH_API_KEY", "k");
+        assert_eq!(read(&[morph], &LOCAL).unwrap().provider, Provider::Morph);
+        assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-vm"), morph], &LOCAL).unwrap().provider, Provider::PveVm);
+        for (asked, why) in [("morph", "needs MORPH_API_KEY"), ("docker", "SANDBOX_PROVIDER")] {
+            let wrong = read(&[("SANDBOX_PROVIDER", asked)], &LOCAL).unwrap_err().join("\n");
+            assert!(wrong.contains(why), "{wrong}");
+        }
         let none = read(&[("PVE_API_URL", ""), ("PVE_API_TOKEN", "")], &LOCAL).unwrap_err().join("\n");
         assert!(none.contains("PVE_API_URL and PVE_API_TOKEN are needed (or MORPH_API_KEY)"), "{none}");
     }

@@ -183,7 +183,7 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
     let rows = edge.send(guest(edge, &found).snapshots()).await?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut kept: Vec<&Value> = rows.iter().filter(|it| born(name(it)).is_some()).collect();
-    kept.sort_by_key(|it| born(name(it)));
+    kept.sort_unstable_by_key(|it| born(name(it)));
     let status = |row: &Value| match row.get("snapstate").and_then(Value::as_str) {
         None => "ready",
         Some("delete") => "deleting",

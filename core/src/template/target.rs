@@ -51,16 +51,15 @@ pub(super) async fn target<I: Io>(
         let text = format!("no such storage for containers (rootdir) there; there are: {}", known.join(", "));
         return Err(Error::field("storage", text));
     }
-    let mut disks: Vec<&Resource> =
+    let disks: Vec<&Resource> =
         on("rootdir").filter(fits).filter(|it| it.makes_linked_clones(Kind::Lxc)).collect();
     if disks.is_empty() {
         let text = "no storage for containers (rootdir) that the token sees there makes linked clones: lvmthin, \
                     zfspool, rbd and btrfs do";
         return Err(Error::new(Code::LinkedCloneUnsupported, text));
     }
-    disks.sort_by_key(|it| std::cmp::Reverse(it.free()));
-    let found = disks.into_iter().find_map(|it| Some((it, archives_of(&it.node)?)));
-    let Some((disk, archives)) = found else {
+    let with_archives = disks.into_iter().filter_map(|it| Some((it, archives_of(&it.node)?)));
+    let Some((disk, archives)) = with_archives.max_by_key(|(it, _)| it.free()) else {
         return Err(match &request.template_storage {
             Some(_) => Error::field("templateStorage", "no such storage for templates (vztmpl) there"),
             None => Error::new(

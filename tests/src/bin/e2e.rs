@@ -1,11 +1,12 @@
 //! The end-to-end suite: every platform against every PVE.
 //!
-//! `e2e [PVE] [PLATFORM] [WORD…]`: all combinations, or those of one PVE or one
-//! platform; all scenarios, or those with the word in their names.
+//! `e2e [PVE] [PLATFORM] [WORD…]`: all combinations, or those of one PVE (`morph`
+//! is the stand-in of Morph Cloud) or one platform; all scenarios, or those with
+//! the word in their names.
 
 use std::{io, process::ExitCode};
 
-use pve_edge_tests::e2e::{Combination, Pve, Tally, Target, run};
+use pve_edge_tests::e2e::{Combination, Pve, Tally, Target, morph, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];
@@ -38,13 +39,22 @@ async fn all(words: &[String]) -> Tally {
     let pves: Vec<_> = PVES.into_iter().filter(|pve| is(pve.name())).collect();
     let targets: Vec<_> = TARGETS.into_iter().filter(|target| is(target.name())).collect();
     let known = |word: &str| {
-        PVES.iter().any(|pve| pve.name() == word) || TARGETS.iter().any(|target| target.name() == word)
+        word == morph::NAME
+            || PVES.iter().any(|pve| pve.name() == word)
+            || TARGETS.iter().any(|target| target.name() == word)
     };
     let filter = words.iter().find(|word| !known(word)).map_or("", String::as_str);
+    let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
+    let any = pves.is_empty() && !is(morph::NAME);
     let mut tally = Tally::default();
-    for pve in if pves.is_empty() { PVES.to_vec() } else { pves } {
-        for &target in if targets.is_empty() { &TARGETS[..] } else { &targets } {
+    for pve in if any { PVES.to_vec() } else { pves } {
+        for &target in &targets {
             tally.add(run(Combination { pve, target }, filter).await);
+        }
+    }
+    if any || is(morph::NAME) {
+        for &target in &targets {
+            tally.add(morph::run(target, filter).await);
         }
     }
     tally

@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 mod inventory;
 mod log;
+pub mod morph;
 mod network;
 mod process;
 mod rig;

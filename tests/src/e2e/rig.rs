@@ -77,7 +77,8 @@ impl Rig {
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
         let wrong = random()?;
         let unauthorized = with(&good, "PVE_API_TOKEN", &format!("edge@pve!edge={wrong}"));
-        let start = |settings, name| target.start(settings, &cluster, &guests, &log, name);
+        let certificate = cluster.certificate.as_deref();
+        let start = |settings, name| target.start(settings, certificate, &guests, &log, name);
         // One after the other: the emulator compiles, and two of three would only wait.
         let apis = [
             start(&good, "api").await?,
@@ -149,7 +150,7 @@ impl Keys {
         })
     }
 
-    fn setting(&self) -> String {
+    pub(super) fn setting(&self) -> String {
         let hash = |key: &str| hex::encode(Sha256::digest(key));
         format!("blue:{} red:{} ops:{}:admin", hash(&self.blue), hash(&self.red), hash(&self.admin))
     }

@@ -5,6 +5,8 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 
 use super::{
+    client::Heard,
+    log::Log,
     rig::{Pve, Rig},
     scenarios::{ALL, Scenario},
     target::Target,
@@ -49,14 +51,18 @@ pub async fn run(combination: Combination, filter: &str) -> Tally {
     let wanted = ALL.iter().filter(|it| it.name.contains(filter) && it.applies(target));
     // With six, the emulator has been seen never to deliver an answer of 4 MB.
     let at_once = if matches!(target, Target::Lambda | Target::LambdaStreaming) { 3 } else { AT_ONCE };
-    let mut outcomes = stream::iter(wanted.map(|it| attempt(it, &rig))).buffer_unordered(at_once);
-    while let Some((name, outcome, seconds)) = outcomes.next().await {
+    let named = |it: &'static Scenario| {
+        let running = attempt((it.run)(rig.world.clone()));
+        async move { (it.name, running.await) }
+    };
+    let mut outcomes = stream::iter(wanted.map(named)).buffer_unordered(at_once);
+    while let Some((name, (outcome, seconds))) = outcomes.next().await {
         tally.tell(&place, &format!("{name}  ({seconds:.1} s)"), outcome);
     }
     drop(outcomes);
     tally.tell(&place, "others' guests are as they were", unchanged(&rig, before).await);
     if filter.is_empty() {
-        tally.tell(&place, "no secret in any answer or log", no_secret(&rig));
+        tally.tell(&place, "no secret in any answer or log", no_secret_of(&rig));
     }
     println!("-- {place}: {:.1} s", start.elapsed().as_secs_f64());
     if tally.failed > 0
@@ -74,7 +80,7 @@ impl Tally {
         self.failed += other.failed;
     }
 
-    fn tell(&mut self, place: &str, name: &str, outcome: Result<(), String>) {
+    pub(super) fn tell(&mut self, place: &str, name: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => {
                 self.passed += 1;
@@ -88,9 +94,12 @@ impl Tally {
     }
 }
 
-async fn attempt(scenario: &Scenario, rig: &Rig) -> (&'static str, Result<(), String>, f64) {
+/// Whether a scenario passes, or why not, and how many seconds it takes.
+pub(super) async fn attempt(
+    scenario: impl Future<Output = ()> + Send + 'static,
+) -> (Result<(), String>, f64) {
     let start = Instant::now();
-    let outcome = tokio::spawn((scenario.run)(rig.world.clone())).await;
+    let outcome = tokio::spawn(scenario).await;
     let why = |error: tokio::task::JoinError| match error.try_into_panic() {
         Ok(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
             (Some(text), _) => shorten(text),
@@ -99,7 +108,7 @@ async fn attempt(scenario: &Scenario, rig: &Rig) -> (&'static str, Result<(), St
         },
         Err(error) => error.to_string(),
     };
-    (scenario.name, outcome.map_err(why), start.elapsed().as_secs_f64())
+    (outcome.map_err(why), start.elapsed().as_secs_f64())
 }
 
 /// Megabytes of output are no help.
@@ -123,16 +132,23 @@ async fn unchanged(rig: &Rig, before: Result<Vec<String>, String>) -> Result<(),
     Err(changed.map(|(before, after)| format!("{before}\nis now\n{after}")).collect::<Vec<_>>().join("\n"))
 }
 
-fn no_secret(rig: &Rig) -> Result<(), String> {
-    let texts = rig.log.texts().map_err(|error| error.to_string())?;
-    let secrets = rig.secrets();
+fn no_secret_of(rig: &Rig) -> Result<(), String> {
     // A search for nothing would find nothing.
-    if rig.cluster.exec_tokens().is_empty() || texts.iter().all(|(_, text)| text.is_empty()) {
-        return Err("there is no exec token, or nothing was logged at all".to_owned());
+    if rig.cluster.exec_tokens().is_empty() {
+        return Err("there is no exec token".to_owned());
+    }
+    no_secret(&rig.log, &rig.heard, &rig.secrets())
+}
+
+/// Whether none of these was answered or logged.
+pub(super) fn no_secret(log: &Log, heard: &Heard, secrets: &[String]) -> Result<(), String> {
+    let texts = log.texts().map_err(|error| error.to_string())?;
+    if texts.iter().all(|(_, text)| text.is_empty()) {
+        return Err("nothing was logged at all".to_owned());
     }
     let mut found = Vec::new();
     for (at, secret) in secrets.iter().enumerate() {
-        if rig.heard.has(secret) {
+        if heard.has(secret) {
             found.push(format!("secret {at} is in an answer"));
         }
         for (name, text) in &texts {

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 use pve_edge_core::service::Pairs;
 use tokio::{net::TcpListener, process::Command, task::JoinSet};
 
-use super::{cluster::Cluster, log::Log, process::Process};
+use super::{log::Log, process::Process};
 use crate::{
     guests::Guests,
     serve::{Api, serve},
@@ -47,11 +47,11 @@ impl Target {
         self != Self::Lambda
     }
 
-    /// Serves the API of `settings` in front of `cluster`; `name` tells its log from others'.
+    /// Serves the API of `settings`, before a PVE of that certificate; `name` tells its log from others'.
     pub(super) async fn start(
         self,
         settings: &Pairs,
-        cluster: &Cluster,
+        certificate: Option<&Path>,
         guests: &Guests,
         log: &Log,
         name: &str,
@@ -75,7 +75,7 @@ impl Target {
                 command
             }
         };
-        if let Some(certificate) = &cluster.certificate {
+        if let Some(certificate) = certificate {
             command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
         }
         let process = Process::start(command, &log.with_extension("stderr")).await?;

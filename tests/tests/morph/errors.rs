@@ -86,3 +86,15 @@ fn an_order_to_wait_is_passed_on() {
     let answer = stage.ask(Ask::get("/api/sandboxes"));
     assert_eq!((answer.status, &*answer.code(), answer.retry_after()), (503, "morph-busy", Some(17)));
 }
+
+#[test]
+fn templates_are_of_pve() {
+    let stage = stage();
+    let body = json!({"appliance": "debian-13-standard", "preset": "1vcpu_1gb_8gb"});
+    let refused = stage.ask(Ask::post("/api/templates", body).by("ops"));
+    assert_eq!((refused.status, refused.code()), (422, "unsupported".into()), "{refused:?}");
+    for ask in [Ask::get("/api/templates/x"), Ask::delete("/api/templates/x")] {
+        assert_eq!(stage.ask(ask.by("ops")).status, 404);
+    }
+    assert_eq!(stage.world.requests().len(), 0);
+}
