@@ -11,8 +11,9 @@ ID = re.compile(
 )
 # So many sandboxes are kept for the operations that need one.
 LIVE = 4
-# No defects: others are at work on the template, or have stopped the sandbox in this moment.
-LEGAL = {"template-busy"}
+# No defects: others are at work on the template or with the same Idempotency-Key, or have stopped the
+# sandbox in this moment.
+LEGAL = {"template-busy", "no-free-vmid"}
 LEGAL_FOR_EXEC = {"exec-cut", "exec-unreachable"}
 
 dice = random.Random(7)
@@ -55,7 +56,7 @@ def before_call(context, case, kwargs):
         case.body = harmless(case.body)
     # An answer is to be had at once, and no creation may use up the templates.
     headers = case.headers
-    if headers is not None and re.fullmatch(r"wait=\d+", headers.get("Prefer", "wait=20")):
+    if headers is not None and re.fullmatch(r"(wait=\d+)?", headers.get("Prefer", "")):
         headers["Prefer"] = "wait=1"
     rarely = case.method == "DELETE" and dice.random() < 0.8
     parameters = case.path_parameters

@@ -36,7 +36,9 @@ impl Record {
     /// Of what Morph shows.
     pub fn of(shown: &Value) -> Self {
         let metadata = shown.get("metadata").and_then(Value::as_object).into_iter().flatten();
-        Self(metadata.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+        let mut record = Self::default();
+        record.0.extend(metadata.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))));
+        record
     }
 
     /// One of ours.
@@ -55,8 +57,9 @@ impl Record {
 
     /// The owner's.
     pub fn metadata(&self) -> BTreeMap<String, String> {
-        let theirs = self.0.iter().filter(|(key, _)| !key.starts_with(RESERVED));
-        theirs.map(|(key, value)| (key.clone(), value.clone())).collect()
+        let mut theirs = self.0.clone();
+        theirs.retain(|key, _| !key.starts_with(RESERVED));
+        theirs
     }
 
     /// Replaces the owner's.

@@ -158,7 +158,7 @@ pub(crate) fn free<I: Io>(
 }
 
 pub(crate) fn no_vmid() -> Error {
-    Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken")
+    Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken").retry_after(60)
 }
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
