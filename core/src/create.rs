@@ -27,7 +27,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
-    marks::{KeyHash, Mark, OnExpiry, Phase, Reading, Role, Sizes, Want, read as read_marks},
+    marks::{KeyHash, Mark, OnExpiry, Reading, Sizes, Want, read as read_marks},
     nonce::Nonce,
     place::{Place, may, was_destroyed},
     pve::task::Upid,
@@ -192,23 +192,13 @@ fn intent<I: Io>(
     source: &Template,
 ) -> Mark {
     let newest = edge.settings.secrets.newest();
+    let (deployment, team) = (&edge.settings.deployment, &caller.team);
     let mut mark = Mark {
-        format: 1,
-        deployment: edge.settings.deployment.to_string(),
-        vmid,
-        kind: source.kind,
-        nonce: nonce(edge),
-        team: caller.team.to_string(),
         node: node.to_owned(),
-        expires: None,
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
-        want: Want::On,
-        phase: Phase::Claimed,
-        role: Role::Sandbox,
         key: key.map(|it| it.hash),
         body: key.and_then(Key::body),
         secret: Some(newest.name().to_owned()),
-        env: None,
         name: request.name.clone(),
         template: Some(source.vmid),
         snapshot: match (&source.snapshot, &source.own) {
@@ -217,14 +207,8 @@ fn intent<I: Io>(
             (None, None) => None,
         },
         sizes: sizes(request, source),
-        doing: None,
-        problem: None,
-        keeps: None,
-        guarded: None,
-        taken_from: None,
-        base: None,
         metadata: request.metadata.clone(),
-        other: Default::default(),
+        ..Mark::claimed(deployment, team.as_str(), vmid, source.kind, nonce(edge))
     };
     // Empty: there is none, and another's may be on the disk.
     let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());

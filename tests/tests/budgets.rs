@@ -1,6 +1,6 @@
 //! What operations cost, in requests and in PVE's own time.
 
-use pve_edge_core::marks::{self, Mark, OnExpiry, Phase, Sizes, Want};
+use pve_edge_core::marks::{self, Mark, Phase};
 use pve_edge_tests::sim::{Node, Setup, Spec};
 use time::Duration;
 
@@ -102,34 +102,13 @@ fn add_sandboxes(stage: &Stage, which: std::ops::Range<u32>) {
 fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
     let [_, a, b, c] = number.to_be_bytes();
     let metadata = [("team", "core"), ("pull-request", "https://git.test/7")];
+    let nonce = pve_edge_core::nonce::Nonce::new(birth, [1, 2, a, b, c]);
     Mark {
-        format: 1,
-        deployment: "prod".into(),
-        vmid: number.try_into().expect("a VMID"),
-        kind: Default::default(),
-        nonce: pve_edge_core::nonce::Nonce::new(birth, [1, 2, a, b, c]),
-        team: "blue".into(),
         node: "pve1".into(),
         expires: Some(birth.unix_timestamp() + 36_000),
-        on_expiry: OnExpiry::Delete,
-        want: Want::On,
         phase: Phase::Committed,
-        key: None,
-        body: None,
-        secret: None,
-        env: None,
         name: Some(format!("agent {number}")),
-        template: None,
-        snapshot: None,
-        sizes: Sizes::default(),
-        problem: None,
-        doing: None,
-        keeps: None,
-        guarded: None,
-        taken_from: None,
-        base: None,
-        role: Default::default(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        other: Default::default(),
+        ..Mark::claimed("prod", "blue", number.try_into().expect("a VMID"), Default::default(), nonce)
     }
 }

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mark, Sizes};
+use super::Mark;
 use crate::{
     nonce::{base32, from_base32},
     pve::guest::Kind,
@@ -244,34 +244,6 @@ fn parse(tag: &str) -> Option<Mark> {
         text => Some(text.parse().ok()?),
     };
     let node = next().filter(|it| *it != "0").unwrap_or_default().to_owned();
-    Some(Mark {
-        format: 1,
-        deployment,
-        vmid,
-        kind,
-        nonce,
-        team,
-        node,
-        expires,
-        on_expiry,
-        want,
-        phase,
-        role,
-        key,
-        body: None,
-        secret: None,
-        env: None,
-        name: None,
-        template: None,
-        snapshot: None,
-        sizes: Sizes::default(),
-        doing,
-        problem: None,
-        keeps: None,
-        guarded: None,
-        taken_from: None,
-        base: None,
-        metadata: Default::default(),
-        other: Default::default(),
-    })
+    let claimed = Mark::claimed(&deployment, &team, vmid, kind, nonce);
+    Some(Mark { node, expires, on_expiry, want, phase, role, key, doing, ..claimed })
 }

@@ -1,8 +1,10 @@
 //! What is written is read back, whatever PVE and its admins do to it.
 
 use proptest::prelude::*;
+use time::OffsetDateTime;
 
 use super::*;
+use crate::{nonce::Nonce, pve::guest::Kind};
 
 fn vmid(number: u32) -> Vmid {
     number.try_into().unwrap()
@@ -23,14 +25,15 @@ prop_compose! {
     ) -> Mark {
         let birth = OffsetDateTime::from_unix_timestamp(birth).unwrap();
         Mark {
-            format: 1, deployment, vmid: vmid(number), kind: [Kind::Lxc, Kind::Qemu][kind], nonce: Nonce::new(birth, dice), team, node, expires,
+            node, expires,
             on_expiry: [OnExpiry::Delete, OnExpiry::Stop, OnExpiry::Pause][on_expiry],
             want: [Want::On, Want::Off, Want::Paused, Want::Gone][want],
             phase: [Phase::Committed, Phase::Error][phase],
-            key: key.map(KeyHash), body: None, secret: Some("ab12".into()), name,
+            key: key.map(KeyHash), secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
-            problem: None, doing: None, env: None, keeps: None, guarded: None, taken_from: None, base: None, role: Role::Sandbox, metadata, other: Default::default(),
+            metadata,
+            ..Mark::claimed(&deployment, &team, vmid(number), [Kind::Lxc, Kind::Qemu][kind], Nonce::new(birth, dice))
         }
     }
 }
@@ -117,34 +120,14 @@ proptest! {
 fn example() -> Mark {
     let birth = OffsetDateTime::from_unix_timestamp(1_764_000_000).unwrap();
     Mark {
-        format: 1,
-        deployment: "prod".into(),
-        vmid: vmid(200_123),
-        kind: Kind::Lxc,
-        nonce: Nonce::new(birth, [1, 2, 3, 4, 5]),
-        team: "blue".into(),
         node: "pve1".into(),
         expires: Some(1_764_003_600),
-        on_expiry: OnExpiry::Delete,
-        want: Want::On,
         phase: Phase::Committed,
-        key: None,
-        body: None,
         secret: Some("ab12".into()),
         name: Some("build*1".into()),
         template: Some(vmid(9000)),
-        snapshot: None,
-        sizes: Sizes::default(),
-        problem: None,
-        doing: None,
-        env: None,
-        keeps: None,
-        guarded: None,
-        taken_from: None,
-        base: None,
-        role: Role::Sandbox,
         metadata: [("task".to_owned(), "7".to_owned())].into(),
-        other: Default::default(),
+        ..Mark::claimed("prod", "blue", vmid(200_123), Kind::Lxc, Nonce::new(birth, [1, 2, 3, 4, 5]))
     }
 }
 

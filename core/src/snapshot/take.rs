@@ -17,7 +17,7 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
-    marks::{Mark, Notes, OnExpiry, Phase, Role, Sizes, TakenFrom, Want},
+    marks::{Mark, Notes, Role, TakenFrom, Want},
     nonce::Nonce,
     place::{Place, place},
     pve::{
@@ -107,39 +107,20 @@ fn intent<I: Io>(
         .promote
         .as_ref()
         .map(|it| version::next(edge, inventory, source.mark.kind.provider(), &it.preset));
+    let (deployment, team) = (&edge.settings.deployment, &caller.team);
     Ok(Mark {
-        format: 1,
-        deployment: edge.settings.deployment.to_string(),
-        vmid,
-        kind: source.mark.kind,
-        nonce,
-        team: caller.team.to_string(),
         node: source.node.clone(),
-        expires: None,
-        on_expiry: OnExpiry::Delete,
-        want: Want::On,
-        phase: Phase::Claimed,
         role: Role::Template,
-        key: None,
-        body: None,
-        secret: None,
-        env: None,
         name: request.name.clone(),
         template: source.mark.template,
         snapshot: promoted.map(SourceId::Preset),
-        sizes: Sizes::default(),
-        doing: None,
-        problem: None,
-        base: None,
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
             nonce: source.mark.nonce,
             snapname: format!("{PASSING}{nonce}"),
         }),
-        keeps: None,
-        guarded: None,
         metadata: request.metadata.clone(),
-        other: Default::default(),
+        ..Mark::claimed(deployment, team.as_str(), vmid, source.mark.kind, nonce)
     })
 }
 
