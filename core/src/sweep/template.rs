@@ -43,6 +43,7 @@ pub(super) async fn tend_template<I: Io>(
         _ if mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS) => {
             ("condemn", "PVE made no template of it")
         }
+        _ if mark.base.is_some() => ("finish", "it is being made, or waits for root"),
         _ => ("finish", "it was interrupted"),
     };
     let mut action = Action { vmid, id, action, reason: why.to_owned() };
