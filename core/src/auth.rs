@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-use crate::secret::same;
+use crate::{headers::API_KEY, secret::same};
 
 /// A team or a deployment: short enough for a tag, with no character that tags treat specially.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +115,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim());
     }
-    headers.get("x-api-key")?.to_str().ok()
+    headers.get(API_KEY)?.to_str().ok()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod environment;
 pub mod error;
 pub mod exec;
 pub mod execd;
+pub mod headers;
 pub mod health;
 pub mod inventory;
 pub mod io;

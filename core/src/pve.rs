@@ -23,6 +23,7 @@ pub use self::refusal::{PveError, Refusal};
 pub use crate::call::Call;
 use crate::{
     call::{uri, urlencoded},
+    headers::{ACCESS_CLIENT_ID, ACCESS_CLIENT_SECRET},
     io::{Way, Whole},
     json,
     secret::Secret,
@@ -107,8 +108,8 @@ impl Pve {
         let headers = request.headers_mut();
         headers.insert(header::AUTHORIZATION, self.authorization.clone());
         if let Some((id, secret)) = &self.access {
-            headers.insert("cf-access-client-id", id.clone());
-            headers.insert("cf-access-client-secret", secret.clone());
+            headers.insert(ACCESS_CLIENT_ID, id.clone());
+            headers.insert(ACCESS_CLIENT_SECRET, secret.clone());
         }
         if form.is_some() {
             headers

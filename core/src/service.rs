@@ -15,12 +15,13 @@ use tracing::Instrument;
 
 pub use self::answer::{Body, too_large};
 use self::{
-    answer::{REQUEST_ID, problem, request_id, with},
+    answer::{problem, request_id, with},
     routes::Route,
 };
 use crate::{
     edge::{Edge, Invocation},
     error::{Code, Error},
+    headers::REQUEST_ID,
     io::{Io, NetError, Platform},
     morph::{Cloud, Morph, sweep as morph_sweep},
     preset::Provider,

@@ -17,7 +17,7 @@ use pve_edge_core::{
 use pve_edge_tests::{
     morph::{self, Morph},
     sim::{Kind, Setup, Sim, Spec, TOKEN, execd::ExecLine},
-    world::{API, World},
+    world::{API, World, those_read},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -347,7 +347,9 @@ impl Ask {
         for (name, value) in self.headers {
             builder = builder.header(name, value);
         }
-        builder.body(self.body).expect("tests ask what HTTP can say")
+        let mut request = builder.body(self.body).expect("tests ask what HTTP can say");
+        *request.headers_mut() = those_read(request.headers());
+        request
     }
 }
 

@@ -1,8 +1,8 @@
 //! A request of the platform, as core takes it.
 
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
-use pve_edge_core::service::MAX_BODY;
+use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_LENGTH};
+use pve_edge_core::{headers::READ, service::MAX_BODY};
 use worker::{ByteStream, Headers};
 
 /// Why a request does not reach core.
@@ -18,7 +18,8 @@ pub(crate) enum Refused {
 pub(crate) async fn read(request: worker::Request) -> Result<Request<Vec<u8>>, Refused> {
     let raw = request.inner();
     let headers = headers(request.headers());
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = request.headers().get(CONTENT_LENGTH.as_str()).ok().flatten();
+    let announced = announced.and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(Refused::TooLarge);
     }
@@ -33,14 +34,13 @@ pub(crate) async fn read(request: worker::Request) -> Result<Request<Vec<u8>>, R
     Ok(read)
 }
 
-/// All headers whose value Rust can hold; the others say nothing to core.
+/// What core reads of them, where Rust can hold the value; each one is a call of the platform.
 pub(crate) fn headers(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in headers.entries() {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-        {
-            map.append(name, value);
+    for name in READ {
+        let value = headers.get(name.as_str()).ok().flatten();
+        if let Some(value) = value.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {
+            map.insert(name, value);
         }
     }
     map

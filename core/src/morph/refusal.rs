@@ -1,5 +1,6 @@
 //! Why a call to Morph has no data: the way, Morph's refusal, or not Morph at all.
 
+use http::header::RETRY_AFTER;
 use serde_json::Value;
 
 use crate::{
@@ -97,7 +98,7 @@ pub fn decode(whole: &Whole) -> Result<Value, MorphError> {
         (200..=299, Some(body)) => Ok(body),
         (400..=599, Some(body)) => {
             let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
-            let after = whole.headers.get("retry-after").and_then(|it| it.to_str().ok()?.parse().ok());
+            let after = whole.headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
             Err(MorphError::Refused { status, detail: shortened(detail), after })
         }
         _ => Err(MorphError::NotMorph(format!("status {status}, and the body is not Morph's JSON"))),

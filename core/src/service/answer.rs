@@ -1,12 +1,13 @@
 //! Answers.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::MAX_BODY;
 use crate::{
     change,
     error::{Code, Error},
+    headers::REQUEST_ID,
     marks::Mark,
     nonce::base32,
     power::{Did, Done, Keeps},
@@ -35,9 +36,6 @@ pub(super) fn request_id(seed: &[u8; 32]) -> String {
     base32(seed.get(16..26).unwrap_or_default())
 }
 
-/// The header that carries it.
-pub(super) const REQUEST_ID: &str = "x-request-id";
-
 /// JSON.
 pub(super) fn plain(status: u16, value: &impl Serialize) -> Response<Vec<u8>> {
     let body = serde_json::to_vec(value).unwrap_or_default();
@@ -60,7 +58,7 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     }
     // RFC 9110, 15.5.6.
     if let Some(methods) = error.shown("allow") {
-        response = with(response, "allow", methods);
+        response = with(response, header::ALLOW, methods);
     }
     if error.code() == Code::Unauthorized {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -78,7 +76,7 @@ pub(super) fn respond(status: u16, kind: &'static str, body: Vec<u8>) -> Respons
 }
 
 /// Adds a header whose value is ours; one that cannot be a header is left out.
-pub(super) fn with<B>(mut response: Response<B>, name: &'static str, value: &str) -> Response<B> {
+pub(super) fn with<B>(mut response: Response<B>, name: HeaderName, value: &str) -> Response<B> {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
@@ -94,7 +92,7 @@ pub(super) fn created(sandbox: &Sandbox, ready: bool, replayed: bool) -> Respons
         // Over, or stopped by somebody, before it was up.
         _ => 202,
     };
-    with(plain(status, sandbox), "location", &format!("/api/sandboxes/{}", sandbox.id))
+    with(plain(status, sandbox), header::LOCATION, &format!("/api/sandboxes/{}", sandbox.id))
 }
 
 /// A sandbox after a power action.
@@ -115,8 +113,8 @@ pub(super) fn powered(done: Done, sandbox: Sandbox) -> Response<Vec<u8>> {
 
 /// Server-sent events.
 pub(super) fn streamed<S>(events: S) -> Response<S> {
-    let response = with(Response::new(events), "content-type", "text/event-stream");
-    with(response, "cache-control", "no-store")
+    let response = with(Response::new(events), header::CONTENT_TYPE, "text/event-stream");
+    with(response, header::CACHE_CONTROL, "no-store")
 }
 
 /// With the ETag of what the answer shows.
@@ -129,5 +127,5 @@ pub(super) fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Respon
 
 /// With this ETag.
 pub(super) fn marked(response: Response<Vec<u8>>, etag: &str) -> Response<Vec<u8>> {
-    with(response, "etag", etag)
+    with(response, header::ETAG, etag)
 }

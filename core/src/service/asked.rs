@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::{HeaderMap, Request};
+use http::{
+    HeaderMap, Request,
+    header::{ACCEPT, IF_MATCH},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -12,6 +15,7 @@ use crate::{
     create::CreateRequest,
     error::{Code, Error},
     execd::{ExecBody, ExecRequest},
+    headers::{IDEMPOTENCY_KEY, PREFER},
     read::Filter,
     request::{Ttl, json, value},
     settings::Settings,
@@ -100,13 +104,13 @@ impl Extend {
 }
 
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all("accept").iter().filter_map(|it| it.to_str().ok());
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
     accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
 }
 
 /// `Prefer: wait=N`, in seconds (RFC 7240).
 fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let prefer = headers.get_all("prefer").iter().filter_map(|it| it.to_str().ok());
+    let prefer = headers.get_all(PREFER).iter().filter_map(|it| it.to_str().ok());
     for preference in prefer.flat_map(|it| it.split([',', ';'])) {
         let Some((name, value)) = preference.split_once('=') else { continue };
         if name.trim().eq_ignore_ascii_case("wait") {
@@ -119,7 +123,7 @@ fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    let mut values = headers.get_all("idempotency-key").iter();
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => match value.to_str() {
@@ -134,7 +138,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
 /// All of `If-Match`; what is no text in it matches nothing, and is not as good as absent.
 fn if_match(headers: &HeaderMap) -> Option<String> {
     let values: Vec<_> =
-        headers.get_all("if-match").iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
+        headers.get_all(IF_MATCH).iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 

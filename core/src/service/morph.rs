@@ -1,7 +1,7 @@
 //! What each route does on Morph Cloud.
 
 use futures_util::Stream;
-use http::Response;
+use http::{Response, header::LOCATION};
 use serde_json::{Value, json};
 
 use super::{
@@ -141,7 +141,7 @@ async fn snapshots<I: Io>(cloud: &Cloud<'_, I>, asked: &Asked<'_>) -> Result<Res
             let taken = snapshot::take(cloud, caller, &id(asked)?, &request, deadline).await?;
             let place = format!("/api/snapshots/{}", taken.snapshot_id);
             let status = if taken.status == Status::Ready { 201 } else { 202 };
-            Ok(with(plain(status, &taken), "location", &place))
+            Ok(with(plain(status, &taken), LOCATION, &place))
         }
         // It keeps none.
         Action::ListKept | Action::DeleteKept => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, header::LOCATION};
 use serde_json::json;
 
 use super::{
@@ -46,12 +46,12 @@ pub(super) async fn snapshots<I: Io>(
                 let deadline = waits(CREATE_WAIT)?;
                 let (taken, done) = keep::take(edge, caller, &sandbox, &request, deadline).await?;
                 let place = format!("/api/sandboxes/{sandbox}/snapshots");
-                return Ok(with(plain(if done { 201 } else { 202 }, &taken), "location", &place));
+                return Ok(with(plain(if done { 201 } else { 202 }, &taken), LOCATION, &place));
             }
             let taken = snapshot::take(edge, caller, &sandbox, &request, waits(CREATE_WAIT)?).await?;
             let place = format!("/api/snapshots/{}", taken.snapshot_id);
             let status = if taken.status == Status::Ready { 201 } else { 202 };
-            Ok(with(plain(status, &taken), "location", &place))
+            Ok(with(plain(status, &taken), LOCATION, &place))
         }
         Action::ListKept => {
             let items = keep::list(edge, caller, &sandbox()?).await?;

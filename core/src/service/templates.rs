@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, header::LOCATION};
 use serde_json::json;
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) async fn templates<I: Io>(
             };
             let answer = plain(status, &built);
             Ok(match &built.id {
-                Some(id) => with(answer, "location", &format!("/api/templates/{id}")),
+                Some(id) => with(answer, LOCATION, &format!("/api/templates/{id}")),
                 None => answer,
             })
         }

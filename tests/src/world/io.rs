@@ -11,8 +11,11 @@ use std::{
 };
 
 use futures_util::Stream;
-use http::Request;
-use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent};
+use http::{HeaderMap, Request};
+use pve_edge_core::{
+    headers::READ,
+    io::{Answer, Failure, Io, NetError, Sent},
+};
 use time::OffsetDateTime;
 
 use super::{
@@ -21,6 +24,17 @@ use super::{
     timer::Timer,
 };
 use crate::sim::execd::Piece;
+
+/// What an adapter hands over that leaves out all that core does not read.
+pub fn those_read(headers: &HeaderMap) -> HeaderMap {
+    let mut read = HeaderMap::new();
+    for name in READ {
+        for value in headers.get_all(&name) {
+            read.append(name.clone(), value.clone());
+        }
+    }
+    read
+}
 
 /// An adapter's view of a [`super::World`].
 #[derive(Clone)]
@@ -61,7 +75,7 @@ impl Io for WorldIo {
             deadline: Timer::new(self.inner.clone(), deadline),
             over: false,
         };
-        Ok(Answer { status, reason, headers, body })
+        Ok(Answer { status, reason, headers: those_read(&headers), body })
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -19,7 +19,7 @@ use std::{
 use time::{Duration, OffsetDateTime};
 
 pub use fault::{Fault, Moment, Seen};
-pub use io::{WorldBody, WorldIo};
+pub use io::{WorldBody, WorldIo, those_read};
 
 use crate::sim::{Rng, Sim};
 use flight::{Flight, Route};

@@ -1,0 +1,21 @@
+//! Headers: those without a name in `http`, and all that core reads.
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, IF_MATCH, RETRY_AFTER};
+
+/// Of an answer, for its log lines.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names a request, so that it can be sent again.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How long a request may wait (RFC 7240).
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// A key of this API, where `Authorization` is another's.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// For a PVE API behind Cloudflare Access.
+pub const ACCESS_CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
+/// Sent with it.
+pub const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
+
+/// All that core reads, of requests and of answers to its own. An adapter to
+/// which each one costs a call may leave out the others.
+pub const READ: [HeaderName; 9] =
+    [ACCEPT, API_KEY, AUTHORIZATION, CONTENT_TYPE, DATE, IDEMPOTENCY_KEY, IF_MATCH, PREFER, RETRY_AFTER];
