@@ -189,8 +189,10 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
         seen.then(|| Snapshot::of(mark, status))
     };
     let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
-    let presets = inventory.templates(edge.settings).into_iter().filter(|it| it.own.is_none());
-    all.extend(presets.filter_map(|it| {
+    let mut presets = inventory.templates(edge.settings);
+    // Another team's template is a preset as well.
+    presets.retain(|it| it.own.as_ref().is_none_or(|mark| !may(caller, mark, &edge.settings.deployment)));
+    all.extend(presets.into_iter().filter_map(|it| {
         let id = it.snapshot?;
         Some(Snapshot {
             snapshot_id: id.to_string(),

@@ -1,0 +1,52 @@
+//! Where templates meet teams, storages, snapshots and the sweep.
+
+use pve_edge_tests::{
+    sim::{Spec, Storage, StorageKind, Version},
+    world::World,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use time::Duration;
+
+use super::{PRESET, body, build, gc, get, sim, stage, until};
+use crate::stage::{Ask, Stage, vmid_of};
+
+/// "The team's snapshots and all presets": also one that an admin's team has made.
+#[test]
+fn a_preset_is_listed_for_everybody() {
+    let stage = stage();
+    let made = until(&stage, &build(&body()), "ready");
+    let seen = stage.ask(Ask::get("/api/snapshots").by("red"));
+    assert!(seen.body.contains(&format!("\"presetId\":\"{PRESET}\"")), "{seen:?}");
+    let of_red =
+        stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": made.json()["snapshotId"]})).by("red"));
+    assert_eq!(of_red.status, 201, "{of_red:?}");
+    // What is listed to delete it is not theirs.
+    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("red")).status, 404);
+}
+
+/// Promoted and built at once: never one version twice.
+#[test]
+fn a_promoted_one_and_a_built_one_get_different_versions() {
+    for seed in 0..12 {
+        let stage = Stage::of(World::new(sim(Version::V9, StorageKind::LvmThin), seed), &[]);
+        until(&stage, &build(&body()).header("idempotency-key", "first"), "ready");
+        let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
+        let beside = stage.beside("b", &[]);
+        let two = build(&body()).header("idempotency-key", "two");
+        let promote =
+            Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"promote": {"preset": PRESET}}));
+        let promote = promote.by("ops").header("prefer", "wait=20");
+        let answers = stage.world.run_all(vec![stage.pending(promote), beside.pending(two.clone())]);
+        for _ in 0..6 {
+            stage.world.advance(Duration::seconds(20));
+            stage.ask(gc());
+        }
+        until(&beside, &two, "ready");
+        let all = stage.ask(Ask::get("/api/snapshots").by("ops"));
+        let items = all.json()["items"].as_array().unwrap().clone();
+        let mut versions: Vec<u64> = items.iter().filter_map(|it| it["version"].as_u64()).collect();
+        versions.sort_unstable();
+        assert_eq!(versions, [1, 2, 3], "seed {seed} {answers:?}\n{}", stage.told());
+    }
+}
