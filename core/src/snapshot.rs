@@ -36,6 +36,7 @@ use crate::{
     pve::{PveError, config::Config},
     remove::destroy,
     sandbox::{SandboxId, stamp},
+    template::admins_only,
 };
 
 /// What a sandbox can be made from: a preset's version, or a snapshot of a sandbox.
@@ -260,6 +261,9 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     let (node, config, mark) = find(edge, caller, id).await?;
+    if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
+        admins_only(caller)?;
+    }
     if let Some(lock) = &config.lock {
         return Err(crate::commit::locked(lock, &mark));
     }

@@ -224,7 +224,7 @@ pub async fn remove<I: Io>(
     remove_snapshot(edge, caller, id, deadline).await
 }
 
-fn admins_only(caller: &Caller) -> Result<(), Error> {
+pub(crate) fn admins_only(caller: &Caller) -> Result<(), Error> {
     if caller.admin {
         return Ok(());
     }

@@ -25,6 +25,20 @@ fn a_preset_is_listed_for_everybody() {
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("red")).status, 404);
 }
 
+/// Presets are everybody's: a key of the admin's team that is no admin's deletes none.
+#[test]
+fn a_preset_is_deleted_by_admins_alone() {
+    let hash = |key: &str| hex::encode(Sha256::digest(key));
+    let keys = format!("ops:{} ops:{}:admin", hash("key-blue"), hash("key-ops"));
+    let world = World::new(sim(Version::V9, StorageKind::LvmThin), 7);
+    let stage = Stage::of(world, &[("EDGE_API_KEYS", &keys)]);
+    let made = until(&stage, &build(&body()), "ready");
+    let answer = stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())));
+    assert_eq!((answer.status, &*answer.code()), (403, "forbidden"), "{answer:?}\n{}", stage.told());
+    assert_eq!(stage.ask(get(&made.id())).json()["status"], "ready");
+    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("ops")).status, 204);
+}
+
 /// Promoted and built at once: never one version twice.
 #[test]
 fn a_promoted_one_and_a_built_one_get_different_versions() {
