@@ -10,7 +10,7 @@ mod request;
 mod take;
 pub(crate) mod version;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -280,7 +280,8 @@ pub async fn remove<I: Io>(
         }
         Err(error) => return Err(error.into()),
     };
-    match crate::wait::wait(edge, &task, deadline).await {
+    // However short the caller waits: one that is in use is protected again.
+    match crate::wait::wait(edge, &task, deadline.max(edge.deadline(REFUSED))).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         Some(Err(why)) if why.contains(IN_USE) => {
@@ -298,6 +299,9 @@ async fn protect<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
 
 /// For so long a VM's first disk may be copied.
 const COPY_SECONDS: i64 = 3600;
+
+/// By then PVE has said that a template is in use.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// PVE's words for a template whose disks others are linked to.
 const IN_USE: &str = "still in use";

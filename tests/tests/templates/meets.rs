@@ -39,6 +39,21 @@ fn a_preset_is_deleted_by_admins_alone() {
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("ops")).status, 204);
 }
 
+/// What is answered 202 and does not come to pass leaves the template as protected as it was.
+#[test]
+fn a_deletion_that_fails_unseen_leaves_it_protected() {
+    let stage = Stage::on(sim(Version::V9, StorageKind::ZfsPool));
+    let id = until(&stage, &build(&body()), "ready").id();
+    let used = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})));
+    assert_eq!(used.status, 201);
+    let answer = stage.ask(Ask::delete(format!("/api/templates/{id}")).by("ops").header("prefer", "wait=0"));
+    assert!(matches!(answer.status, 202 | 409), "{answer:?}");
+    stage.world.settle();
+    stage.ask(gc());
+    let sim = stage.world.sim();
+    assert_eq!(sim.guest(vmid_of(&id)).unwrap().config.get("protection"), Some("1"), "{answer:?}");
+}
+
 /// Promoted and built at once: never one version twice.
 #[test]
 fn a_promoted_one_and_a_built_one_get_different_versions() {
