@@ -325,7 +325,13 @@ pub(crate) async fn find<I: Io>(
     }
     if config.is_none() {
         let inventory = Inventory::read(edge).await?;
-        inventory.guest(id.vmid).ok_or_else(absent)?.row.node.clone_into(&mut node);
+        // A guest of another kind of that number is a stranger.
+        let guest = inventory.guest(id.vmid).filter(|it| it.kind == id.kind());
+        let Some(guest) = guest else {
+            inventory.believe(edge).await?;
+            return Err(absent());
+        };
+        guest.row.node.clone_into(&mut node);
         config = Some(edge.send(edge.pve.guest(&node, id.kind(), id.vmid).config()).await?);
     }
     let config = config.ok_or_else(absent)?;

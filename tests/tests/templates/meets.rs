@@ -39,6 +39,20 @@ fn a_preset_is_deleted_by_admins_alone() {
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("ops")).status, 204);
 }
 
+/// A VM's number in a container's id is nobody's template, and no conflict.
+#[test]
+fn a_guest_of_another_kind_is_not_found() {
+    let stage = stage();
+    stage.world.sim_mut().add(Spec::vm_template(100_017));
+    let id = "pvelxc-100017-abtwk2lnkrifgvbz-pve1";
+    for ask in
+        [get(id), Ask::get(format!("/api/snapshots/{id}")), Ask::delete(format!("/api/snapshots/{id}"))]
+    {
+        let answer = stage.ask(ask.clone());
+        assert_eq!(answer.status, 404, "{ask:?} {answer:?}");
+    }
+}
+
 /// What is answered 202 and does not come to pass leaves the template as protected as it was.
 #[test]
 fn a_deletion_that_fails_unseen_leaves_it_protected() {
@@ -78,4 +92,16 @@ fn a_promoted_one_and_a_built_one_get_different_versions() {
         versions.sort_unstable();
         assert_eq!(versions, [1, 2, 3], "seed {seed} {answers:?}\n{}", stage.told());
     }
+}
+
+/// Who may see nothing is told so, and not that there is nothing.
+#[test]
+fn a_blind_token_is_told() {
+    let stage = stage();
+    let id = until(&stage, &build(&body()), "ready").id();
+    for who in ["edge@pve", "edge@pve!edge"] {
+        stage.world.sim_mut().revoke(who);
+    }
+    let answer = stage.ask(get(&id));
+    assert_eq!(answer.code(), "pve-no-audit", "{answer:?}");
 }
