@@ -68,6 +68,30 @@ fn a_deletion_that_fails_unseen_leaves_it_protected() {
     assert_eq!(sim.guest(vmid_of(&id)).unwrap().config.get("protection"), Some("1"), "{answer:?}");
 }
 
+/// A snapshot of a sandbox that an image made keeps what the image says of itself, and no token.
+#[test]
+fn a_snapshot_keeps_the_images_environment() {
+    let stage = stage();
+    let mut wanted = body();
+    wanted.as_object_mut().unwrap().remove("appliance");
+    wanted["image"] = json!("registry.test/sandbox:3");
+    until(&stage, &build(&wanted), "ready");
+    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
+    let taken =
+        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=20"));
+    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+    stage.world.advance(Duration::seconds(30));
+    stage.ask(Ask::get(format!("/api/snapshots/{own}")).header("prefer", "wait=20"));
+    let sim = stage.world.sim();
+    let env = |vmid| sim.guest(vmid).unwrap().config.get("env").unwrap_or_default().to_owned();
+    assert!(env(vmid_of(&id)).contains("PATH=") && env(vmid_of(&id)).contains("TOKEN"));
+    assert!(
+        env(vmid_of(&own)).contains("PATH=") && !env(vmid_of(&own)).contains("TOKEN"),
+        "{:?}",
+        env(vmid_of(&own))
+    );
+}
+
 /// Promoted and built at once: never one version twice.
 #[test]
 fn a_promoted_one_and_a_built_one_get_different_versions() {
