@@ -39,6 +39,25 @@ fn a_preset_is_deleted_by_admins_alone() {
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("ops")).status, 204);
 }
 
+/// While an archive arrives its storage may come to have less room than another: it is not taken to be there.
+#[test]
+fn an_archive_is_used_only_where_it_is() {
+    let mut cluster = sim(Version::V9, StorageKind::LvmThin);
+    cluster.add_storage(Storage { id: "other".into(), ..Storage::local() });
+    let stage = Stage::on(cluster);
+    // Another one's file fills the first a little, between two requests.
+    let first = stage.ask(build(&body()).header("prefer", "wait=0"));
+    assert_eq!(first.json()["status"], "downloading", "{first:?}");
+    let archive = first.json()["archive"].as_str().unwrap().to_owned();
+    stage.world.sim_mut().add_archive(&archive.replace("debian", "another"));
+    for _ in 0..10 {
+        let answer = stage.ask(build(&body()));
+        assert!(matches!(answer.status, 200..=202), "{answer:?}\n{}", stage.told());
+        stage.world.advance(Duration::seconds(3));
+    }
+    until(&stage, &build(&body()), "ready");
+}
+
 /// A VM's number in a container's id is nobody's template, and no conflict.
 #[test]
 fn a_guest_of_another_kind_is_not_found() {
