@@ -111,6 +111,22 @@ fn a_snapshot_keeps_the_images_environment() {
     );
 }
 
+/// A preset's name may say what nobody can have: that is told before anything is got.
+#[test]
+fn a_presets_sizes_have_bounds() {
+    for (preset, field) in
+        [("9000vcpu_1gb_8gb", "cpu"), ("1vcpu_999999gb_8gb", "memory"), ("1vcpu_1gb_999999gb", "disk")]
+    {
+        let stage = stage();
+        let mut wanted = body();
+        wanted["preset"] = json!(preset);
+        let answer = stage.ask(build(&wanted));
+        assert_eq!((answer.status, &*answer.code()), (400, "invalid-request"), "{preset}: {answer:?}");
+        assert_eq!(answer.json()["errors"][0]["field"], field, "{answer:?}");
+        assert_eq!(stage.world.requests().len(), 0);
+    }
+}
+
 /// Promoted and built at once: never one version twice.
 #[test]
 fn a_promoted_one_and_a_built_one_get_different_versions() {
