@@ -72,6 +72,31 @@ fn a_guest_of_another_kind_is_not_found() {
     }
 }
 
+/// A snapshot that is copied to the storage that is set can be cloned there, or is not made.
+#[test]
+fn a_snapshot_is_copied_where_it_can_be_cloned() {
+    let mut cluster = sim(Version::V9, StorageKind::ZfsPool);
+    cluster.add_storage(Storage::new("files", StorageKind::Dir));
+    let world = World::new(cluster, 7);
+    let plain = Stage::of(world.clone(), &[]);
+    until(&plain, &build(&body()), "ready");
+    let stage = Stage::of(world, &[("PVE_STORAGE", "files")]);
+    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
+    let taken =
+        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=20"));
+    if taken.status == 422 {
+        assert_eq!(taken.code(), "linked-clone-unsupported");
+        return;
+    }
+    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+    for _ in 0..20 {
+        stage.world.advance(Duration::seconds(5));
+        stage.ask(gc());
+    }
+    let made = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": own})));
+    assert_eq!(made.status, 201, "{taken:?} {made:?}\n{}", stage.told());
+}
+
 /// What is answered 202 and does not come to pass leaves the template as protected as it was.
 #[test]
 fn a_deletion_that_fails_unseen_leaves_it_protected() {
