@@ -97,6 +97,28 @@ fn a_snapshot_is_copied_where_it_can_be_cloned() {
     assert_eq!(made.status, 201, "{taken:?} {made:?}\n{}", stage.told());
 }
 
+/// Nobody has tried for ten minutes: that is no reason to give up.
+#[test]
+fn what_was_not_tried_is_not_given_up() {
+    let stage = stage();
+    let mut wanted = body();
+    wanted["hookscript"] = json!("local:snippets/hook.sh");
+    let id = until(&stage, &build(&wanted), "needs-root").id();
+    stage.world.sim_mut().admin_set(vmid_of(&id), "hookscript", "local:snippets/hook.sh");
+    // The sweep commits it, and a backup begins at that moment.
+    stage.ask(gc());
+    stage.world.sim_mut().set_lock(vmid_of(&id), Some("backup"));
+    stage.world.advance(Duration::minutes(20));
+    stage.ask(gc());
+    stage.world.sim_mut().set_lock(vmid_of(&id), None);
+    for _ in 0..6 {
+        stage.ask(gc());
+        stage.world.advance(Duration::minutes(5));
+    }
+    let shown = stage.ask(get(&id));
+    assert_eq!(shown.json()["status"], "ready", "{shown:?}\n{}", stage.told());
+}
+
 /// What is answered 202 and does not come to pass leaves the template as protected as it was.
 #[test]
 fn a_deletion_that_fails_unseen_leaves_it_protected() {
