@@ -86,9 +86,10 @@ pub async fn template<I: Io>(
         Some(net0) => form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)]))),
         None => {}
     }
-    // What an image says of itself stays.
+    // What an image says of itself stays; the sandbox's token does not.
     if config.env.is_some() && mark.base.is_none() {
-        form.push(("delete", "env".into()));
+        let kept = environment(config, None);
+        form.push(if kept.is_empty() { ("delete", "env".into()) } else { ("env", kept) });
     }
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
         Ok(_) => Ok(()),
@@ -220,7 +221,7 @@ fn form<I: Io>(
         Kind::Qemu => machine(edge, config, mark, &mut form),
     }
     if let (Token::Env(token), Kind::Lxc) = (token, mark.kind) {
-        form.push(("env", environment(config, token)));
+        form.push(("env", environment(config, Some(token))));
     }
     Ok(form)
 }
@@ -308,16 +309,16 @@ fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<St
     (changed != net0).then_some(changed)
 }
 
-/// The template's environment, with this sandbox's token.
-fn environment(config: &Config, token: &str) -> String {
+/// The template's environment, with this sandbox's token, if any.
+fn environment(config: &Config, token: Option<&str>) -> String {
     let kept = config
         .env
         .as_deref()
         .unwrap_or_default()
         .split('\0')
         .filter(|it| !it.is_empty() && it.split_once('=').is_none_or(|(name, _)| name != TOKEN_VARIABLE));
-    let token = format!("{TOKEN_VARIABLE}={token}");
-    kept.chain([&*token]).collect::<Vec<_>>().join("\0")
+    let token = token.map(|it| format!("{TOKEN_VARIABLE}={it}"));
+    kept.chain(token.as_deref()).collect::<Vec<_>>().join("\0")
 }
 
 fn borrowed<'a>(form: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {

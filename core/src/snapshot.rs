@@ -10,7 +10,7 @@ mod request;
 mod take;
 pub(crate) mod version;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -36,6 +36,7 @@ use crate::{
     pve::{PveError, config::Config},
     remove::destroy,
     sandbox::{SandboxId, stamp},
+    template::admins_only,
 };
 
 /// What a sandbox can be made from: a preset's version, or a snapshot of a sandbox.
@@ -189,8 +190,10 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
         seen.then(|| Snapshot::of(mark, status))
     };
     let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
-    let presets = inventory.templates(edge.settings).into_iter().filter(|it| it.own.is_none());
-    all.extend(presets.filter_map(|it| {
+    let mut presets = inventory.templates(edge.settings);
+    // Another team's template is a preset as well.
+    presets.retain(|it| it.own.as_ref().is_none_or(|mark| !may(caller, mark, &edge.settings.deployment)));
+    all.extend(presets.into_iter().filter_map(|it| {
         let id = it.snapshot?;
         Some(Snapshot {
             snapshot_id: id.to_string(),
@@ -258,6 +261,9 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     let (node, config, mark) = find(edge, caller, id).await?;
+    if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
+        admins_only(caller)?;
+    }
     if let Some(lock) = &config.lock {
         return Err(crate::commit::locked(lock, &mark));
     }
@@ -274,7 +280,8 @@ pub async fn remove<I: Io>(
         }
         Err(error) => return Err(error.into()),
     };
-    match crate::wait::wait(edge, &task, deadline).await {
+    // However short the caller waits: one that is in use is protected again.
+    match crate::wait::wait(edge, &task, deadline.max(edge.deadline(REFUSED))).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         Some(Err(why)) if why.contains(IN_USE) => {
@@ -292,6 +299,9 @@ async fn protect<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) {
 
 /// For so long a VM's first disk may be copied.
 const COPY_SECONDS: i64 = 3600;
+
+/// By then PVE has said that a template is in use.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// PVE's words for a template whose disks others are linked to.
 const IN_USE: &str = "still in use";
@@ -315,7 +325,13 @@ pub(crate) async fn find<I: Io>(
     }
     if config.is_none() {
         let inventory = Inventory::read(edge).await?;
-        inventory.guest(id.vmid).ok_or_else(absent)?.row.node.clone_into(&mut node);
+        // A guest of another kind of that number is a stranger.
+        let guest = inventory.guest(id.vmid).filter(|it| it.kind == id.kind());
+        let Some(guest) = guest else {
+            inventory.believe(edge).await?;
+            return Err(absent());
+        };
+        guest.row.node.clone_into(&mut node);
         config = Some(edge.send(edge.pve.guest(&node, id.kind(), id.vmid).config()).await?);
     }
     let config = config.ok_or_else(absent)?;

@@ -224,7 +224,7 @@ pub async fn remove<I: Io>(
     remove_snapshot(edge, caller, id, deadline).await
 }
 
-fn admins_only(caller: &Caller) -> Result<(), Error> {
+pub(crate) fn admins_only(caller: &Caller) -> Result<(), Error> {
     if caller.admin {
         return Ok(());
     }
@@ -253,7 +253,7 @@ async fn carried<I: Io>(
     mark: Mark,
     deadline: OffsetDateTime,
 ) -> Result<Template, Error> {
-    let Advanced { mark, ready, commands } = advance(edge, node, config, mark, deadline).await?;
+    let Advanced { mark, ready, commands, .. } = advance(edge, node, config, mark, deadline).await?;
     let status = match (ready, commands.is_empty()) {
         (true, _) => Status::Ready,
         (false, true) => Status::Building,

@@ -2,6 +2,7 @@
 //! never what root alone can do without root.
 
 mod matrix;
+mod meets;
 mod refused;
 mod versions;
 

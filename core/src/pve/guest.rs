@@ -58,6 +58,14 @@ impl Kind {
         }
     }
 
+    /// As tasks name what makes it a template.
+    pub const fn converts(self) -> &'static str {
+        match self {
+            Self::Lxc => "vztemplate",
+            Self::Qemu => "qmtemplate",
+        }
+    }
+
     /// The parameter that names a guest; it is its hostname too.
     pub const fn name_parameter(self) -> &'static str {
         match self {

@@ -26,6 +26,8 @@ pub struct Advanced {
     pub ready: bool,
     /// What root has to do before it goes on.
     pub commands: Vec<String>,
+    /// Whether PVE refuses to make a template of it.
+    pub refused: bool,
 }
 
 /// Does the next missing thing for a template that is being made, until it is
@@ -39,7 +41,7 @@ pub async fn advance<I: Io>(
 ) -> Result<Advanced, Error> {
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let mut pause = Duration::from_millis(1000);
-    let mut is_alone = false;
+    let (mut is_alone, mut refused) = (false, false);
     loop {
         if config.lock.is_none() {
             let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -61,20 +63,21 @@ pub async fn advance<I: Io>(
                     is_alone = is_alone || alone(edge, node, &config, &mark).await?;
                     if is_alone {
                         // It answers null, and works on.
-                        let _ = edge.send(guest.make_template(None)).await;
+                        let made = edge.send(guest.make_template(None)).await;
+                        refused = made.is_err_and(|it| it.is_refusal());
                     }
                 }
                 Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
                     let commands = settle(edge, node, &config, &mark).await?;
                     if !commands.is_empty() {
-                        return Ok(Advanced { mark, ready: false, commands });
+                        return Ok(Advanced { mark, ready: false, commands, refused: false });
                     }
                 }
                 _ => return Err(Error::new(Code::NotFound, "the template was removed meanwhile")),
             }
         }
         if edge.now() >= deadline || edge.left() <= 4 {
-            return Ok(unfinished(mark));
+            return Ok(Advanced { refused, ..unfinished(mark) });
         }
         edge.pause(pause, deadline).await;
         pause = (pause * 5 / 4).min(Duration::from_secs(3));
@@ -91,7 +94,7 @@ pub async fn advance<I: Io>(
 }
 
 fn unfinished(mark: Mark) -> Advanced {
-    Advanced { mark, ready: false, commands: Vec::new() }
+    Advanced { mark, ready: false, commands: Vec::new(), refused: false }
 }
 
 /// The commit of what was claimed, or what root has to do before it.
@@ -149,14 +152,14 @@ async fn offer<I: Io>(
     if version.is_none()
         || version == marks::template(config.tags.as_deref().unwrap_or_default()).flatten().as_ref()
     {
-        return Ok(Advanced { mark, ready: true, commands: Vec::new() });
+        return Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false });
     }
     let offered = commit::write(edge, node, config, &mark, &|mark| {
         mark.doing = None;
         Ok(())
     });
     match offered.await? {
-        Some(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new() }),
+        Some(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false }),
         None => Ok(unfinished(mark)),
     }
 }

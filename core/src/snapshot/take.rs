@@ -199,20 +199,24 @@ async fn copy<I: Io>(
     let row = inventory.storages(&source.node).find(|it| it.storage.as_deref() == Some(own));
     let kind = row.and_then(|it| it.plugintype.as_deref());
     let mut full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
-    // What is copied may go elsewhere: as it is set, or where its own storage has no room for it.
-    let size = u64::from(source.config.disk_gib().unwrap_or(0)) << 30;
-    let is_full = row.is_some_and(|it| it.free() < size);
-    let roomiest = inventory.roomiest(&source.node, mark.kind).and_then(|it| it.storage.as_deref());
-    let storage = edge.settings.storage.as_deref().or(roomiest.filter(|_| is_full));
+    let storage = elsewhere(edge, source, inventory);
+    let unfit = storage.filter(|it| !clones(source, inventory, it));
     let guest = edge.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
     let hostname = format!("template-{}", mark.vmid);
     let task = loop {
+        if let Some(unfit) = unfit.filter(|_| full) {
+            discard(edge, &source.node, mark).await;
+            let text = format!(
+                "PVE_STORAGE names {unfit}, which makes no linked clones of what would be copied to it"
+            );
+            return Err(Error::new(Code::LinkedCloneUnsupported, text));
+        }
         let new = NewGuest {
             newid: mark.vmid,
             name: &hostname,
             description: &description,
             target: None,
-            storage: storage.filter(|it| full && *it != own),
+            storage: storage.filter(|_| full),
             snapname: Some(&from.snapname),
             full,
         };
@@ -229,6 +233,23 @@ async fn copy<I: Io>(
         }
     };
     claimed(edge, &source.node, mark, task, deadline).await
+}
+
+/// Where what is copied goes, if not to its own storage: as it is set, or where that has no room for it.
+fn elsewhere<'a, I: Io>(edge: &Edge<'a, I>, source: &'a Place, inventory: &'a Inventory) -> Option<&'a str> {
+    let own = source.config.storage().unwrap_or_default();
+    let size = u64::from(source.config.disk_gib().unwrap_or(0)) << 30;
+    let mut rows = inventory.storages(&source.node);
+    let is_full = rows.any(|it| it.storage.as_deref() == Some(own) && it.free() < size);
+    let roomiest = inventory.roomiest(&source.node, source.mark.kind).and_then(|it| it.storage.as_deref());
+    edge.settings.storage.as_deref().or(roomiest.filter(|_| is_full)).filter(|it| *it != own)
+}
+
+/// Whether sandboxes can be made of what is copied there; of a storage that the token does not see PVE tells.
+fn clones(source: &Place, inventory: &Inventory, storage: &str) -> bool {
+    let kind = source.mark.kind;
+    let mut rows = inventory.storages(&source.node).filter(|it| it.storage.as_deref() == Some(storage));
+    rows.all(|it| it.takes_disks(kind) && it.makes_linked_clones(kind))
 }
 
 /// The config that the copy has made. A container's is there at once, a VM's

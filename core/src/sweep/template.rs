@@ -12,6 +12,7 @@ use crate::{
     snapshot::{SourceId, advance},
 };
 
+const REFUSED: &str = "PVE made no template of it";
 /// How long root may take for what only root can do.
 const ROOT_SECONDS: i64 = 24 * 3600;
 
@@ -32,6 +33,7 @@ pub(super) async fn tend_template<I: Io>(
         return Some(Action { vmid, id, action: "report", reason });
     }
     let now = edge.now();
+    let is_old = mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS);
     let (action, why) = match (mark.want, config.template) {
         (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
             ("delete", "condemned by an earlier sweep")
@@ -40,9 +42,7 @@ pub(super) async fn tend_template<I: Io>(
         (_, Some(true)) if is_offered(&config, &mark) => return None,
         (_, Some(true)) => ("finish", "it is made, and not offered yet"),
         // PVE tells nobody why it made no template of it.
-        _ if mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS) => {
-            ("condemn", "PVE made no template of it")
-        }
+        _ if is_old && was_tried(edge, node, &mark).await => ("condemn", REFUSED),
         _ if mark.base.is_some() => ("finish", "it is being made, or waits for root"),
         _ => ("finish", "it was interrupted"),
     };
@@ -50,24 +50,24 @@ pub(super) async fn tend_template<I: Io>(
     if dry_run {
         return Some(action);
     }
-    let condemned = |mark: &mut Mark| {
-        mark.want = Want::Gone;
-        mark.expires = Some(now.unix_timestamp());
-    };
     let done = match action.action {
         "delete" => destroy(edge, node, &config, &mark).await.map(|_| ()).map_err(Error::from),
-        "condemn" => swap(edge, node, &config, &mark, &condemned).await,
+        "condemn" => condemn(edge, node, &config, &mark).await,
         _ => match advance(edge, node, config.clone(), mark.clone(), now).await {
             // What PVE refuses for so long, it refuses for good.
             Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= patience(&mark, &error) => {
                 action = Action { action: "condemn", reason: error.to_string(), ..action };
-                swap(edge, node, &config, &mark, &condemned).await
+                condemn(edge, node, &config, &mark).await
+            }
+            Ok(it) if is_old && it.refused => {
+                action = Action { action: "condemn", reason: REFUSED.to_owned(), ..action };
+                condemn(edge, node, &config, &mark).await
             }
             Ok(it) if !it.commands.is_empty() => {
                 let reason = format!("root has to run on {node}: {}", it.commands.join("; "));
                 let given_up = mark.age(now) >= ROOT_SECONDS;
                 action = Action { action: if given_up { "condemn" } else { "report" }, reason, ..action };
-                if given_up { swap(edge, node, &config, &mark, &condemned).await } else { Ok(()) }
+                if given_up { condemn(edge, node, &config, &mark).await } else { Ok(()) }
             }
             advanced => advanced.map(|_| ()),
         },
@@ -76,6 +76,22 @@ pub(super) async fn tend_template<I: Io>(
         action.reason = format!("{}; failed: {error}", action.reason);
     }
     Some(action)
+}
+
+async fn condemn<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<(), Error> {
+    let now = edge.now().unix_timestamp();
+    let condemned = |mark: &mut Mark| {
+        mark.want = Want::Gone;
+        mark.expires = Some(now);
+    };
+    swap(edge, node, config, mark, &condemned).await
+}
+
+/// Whether PVE has tried to make a template of it; a lock or an outage may have kept everybody from asking.
+async fn was_tried<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
+    let (kind, birth) = (mark.kind.converts(), mark.birth().unix_timestamp());
+    let tasks = edge.send(edge.pve.tasks_of(node, kind, mark.vmid, birth)).await.unwrap_or_default();
+    tasks.iter().any(|it| it.is_since(kind, mark.vmid, birth))
 }
 
 fn is_offered(config: &Config, mark: &Mark) -> bool {

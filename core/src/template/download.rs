@@ -42,12 +42,13 @@ pub(super) async fn fetch<I: Io>(
     let (node, storage) = (target.node.as_str(), target.archives.as_str());
     let file = file(edge, request, node).await?;
     let volid = format!("{storage}:vztmpl/{file}");
-    let archives = edge.send(edge.pve.archives(node, storage)).await?;
-    if archives.iter().any(|it| it.get("volid").and_then(|it| it.as_str()) == Some(&*volid)) {
+    if is_there(edge, target, &volid).await? {
         return Ok(Archive::There(volid));
     }
     let kind = if request.image.is_some() { "ociregistrypull" } else { "download" };
-    let task = match earlier(edge, node, kind, &file).await? {
+    let earlier = earlier(edge, node, kind, &file).await?;
+    let is_own = earlier.is_none();
+    let task = match earlier {
         Some(task) => task,
         None => match start(edge, request, target, &file).await {
             Ok(task) => task,
@@ -58,11 +59,18 @@ pub(super) async fn fetch<I: Io>(
         },
     };
     match wait(edge, &task, deadline).await {
-        None => Ok(Archive::Underway(volid)),
-        Some(Ok(())) => Ok(Archive::There(volid)),
-        Some(Err(cause)) if cause.contains(IS_THERE) => Ok(Archive::There(volid)),
-        Some(Err(cause)) => Err(failed(&file, &cause)),
+        None => return Ok(Archive::Underway(volid)),
+        Some(Err(cause)) if !cause.contains(IS_THERE) => return Err(failed(&file, &cause)),
+        Some(_) => {}
     }
+    // An earlier one may have been for another storage of that node: its task does not tell.
+    let there = is_own || is_there(edge, target, &volid).await?;
+    Ok(if there { Archive::There(volid) } else { Archive::Underway(volid) })
+}
+
+async fn is_there<I: Io>(edge: &Edge<'_, I>, target: &Target, volid: &str) -> Result<bool, Error> {
+    let archives = edge.send(edge.pve.archives(&target.node, &target.archives)).await?;
+    Ok(archives.iter().any(|it| it.get("volid").and_then(|it| it.as_str()) == Some(volid)))
 }
 
 /// A task that gets this file.

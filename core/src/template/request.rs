@@ -75,7 +75,8 @@ const ENDS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar.zst"];
 impl TemplateRequest {
     /// Refuses what cannot be, before anything is asked of PVE.
     pub(super) fn check(&self) -> Result<Base, Error> {
-        let mut errors = size_errors(self.cpu, self.memory, self.disk);
+        let sizes = self.sizes();
+        let mut errors = size_errors(sizes.cpu, sizes.memory, sizes.disk);
         let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
         let sources = [self.appliance.is_some(), self.url.is_some(), self.image.is_some()];
         if sources.iter().filter(|it| **it).count() != 1 {
@@ -117,7 +118,7 @@ impl TemplateRequest {
         }
         if self.preset.is_none() {
             refuse("preset", "CPU_MEMORY_DISK, such as 4vcpu_6gb_32gb: what it becomes a version of");
-        } else if self.sizes().disk.is_none() {
+        } else if sizes.disk.is_none() {
             refuse("disk", "in GiB: the preset's name tells no size");
         }
         let (Some(preset), Some(features), true) = (self.preset.clone(), features, errors.is_empty()) else {
