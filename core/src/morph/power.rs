@@ -40,14 +40,20 @@ pub async fn resume<I: Io>(
     };
     let over = instance.timed && (paused || instance.is_expired(cloud.now()));
     // Before anything runs: what it runs for is then known to Morph.
-    if let Some(ttl) = said.or(over.then(|| Ttl::default(cloud.settings))) {
+    let given = said.or(over.then(|| Ttl::default(cloud.settings)));
+    if let Some(ttl) = given {
         set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
     }
     if !paused {
         return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));
     }
-    let given = give(cloud, cloud.morph.power(id, "resume"), &instance).await?;
-    let (instance, finished) = reached(cloud, given, instance, Status::Ready, deadline).await?;
+    let taken = give(cloud, cloud.morph.power(id, "resume"), &instance).await;
+    if taken.is_err() && given.is_some() {
+        // Morph said no: it stays paused, for as long as it was to.
+        let before = rest(cloud, &instance).or(instance.timed.then_some(kept(cloud)));
+        let _ = set_ttl(cloud, id, before, instance.on_expiry()).await;
+    }
+    let (instance, finished) = reached(cloud, taken?, instance, Status::Ready, deadline).await?;
     Ok((done(Did::Resumed, finished, None), instance))
 }
 
@@ -72,8 +78,7 @@ pub async fn pause<I: Io>(
         Status::Pending => return Err(coming_up(id)),
         Status::Error => return Err(not_running(&instance)),
     }
-    let kept = i64::from(cloud.settings.limits.stopped_max_seconds);
-    let rest = instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1));
+    let (kept, rest) = (kept(cloud), rest(cloud, &instance));
     let longer = rest.is_some_and(|it| it < kept);
     if longer {
         set_ttl(cloud, id, Some(kept), instance.on_expiry()).await?;
@@ -133,6 +138,16 @@ fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
 async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
     if instance.is_over(cloud.now()) { Err(not_found(id)) } else { Ok(instance) }
+}
+
+/// How long what is paused is kept at least.
+fn kept<I: Io>(cloud: &Cloud<'_, I>) -> i64 {
+    i64::from(cloud.settings.limits.stopped_max_seconds)
+}
+
+/// Seconds until its time is up, where Morph tells when that is.
+fn rest<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
+    instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1))
 }
 
 /// Gives an order, once. An error is a refusal; what is given back is why

@@ -1,5 +1,6 @@
 //! One sandbox, from its creation to its end.
 
+use pve_edge_tests::world::{Fault, Seen};
 use serde_json::json;
 use time::Duration;
 
@@ -215,4 +216,16 @@ fn quotas_count_what_morph_lists() {
     made(&stage, json!({}));
     let refused = stage.ask(Ask::create());
     assert_eq!((&*refused.code(), refused.retry_after().is_some()), ("rate-limited", true), "{refused:?}");
+}
+
+#[test]
+fn a_resume_that_is_refused_leaves_the_time_of_what_is_paused() {
+    let stage = stage();
+    let id = made(&stage, json!({})).id();
+    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).status, 200);
+    stage.world.fault_once(|it: &Seen| it.path.ends_with("/resume"), Fault::Refused(429, "busy".into()));
+    assert_eq!(stage.ask(Ask::post(at("/resume"), json!({}))).code(), "morph-busy");
+    stage.world.advance(Duration::hours(30));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
 }
