@@ -36,6 +36,8 @@ pub struct Instance {
     pub created: i64,
     /// What it does.
     pub status: Status,
+    /// Whether it is being saved: for a snapshot, or before it is paused.
+    pub is_saving: bool,
     /// Cores.
     pub vcpus: u64,
     /// MiB.
@@ -77,6 +79,7 @@ impl Instance {
                 Some("error") => Status::Error,
                 _ => Status::Pending,
             },
+            is_saving: text("/status") == Some("saving"),
             vcpus: count("/spec/vcpus").map_or(1, i64::unsigned_abs),
             memory: count("/spec/memory").map_or(0, i64::unsigned_abs),
             expires: count("/ttl/ttl_expire_at"),

@@ -31,7 +31,7 @@ pub async fn resume<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<(Done, Instance), Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
-    let instance = usable(cloud, caller, id).await?;
+    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let paused = match instance.status {
         Status::Paused => true,
         Status::Ready => false,
@@ -70,7 +70,7 @@ pub async fn pause<I: Io>(
         let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
         return Err(Error::new(Code::Unsupported, text));
     }
-    let instance = usable(cloud, caller, id).await?;
+    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let keeps = Some(Keeps::Memory);
     match instance.status {
         Status::Ready => {}
@@ -148,6 +148,26 @@ fn kept<I: Io>(cloud: &Cloud<'_, I>) -> i64 {
 /// Seconds until its time is up, where Morph tells when that is.
 fn rest<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
     instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1))
+}
+
+/// Waits while Morph saves it, for a snapshot or because it is being paused: only then
+/// it is known what an order would do.
+async fn settled<I: Io>(
+    cloud: &Cloud<'_, I>,
+    mut instance: Instance,
+    deadline: OffsetDateTime,
+) -> Result<Instance, Error> {
+    let mut pause = Duration::from_millis(500);
+    while instance.is_saving {
+        if cloud.now() >= deadline || cloud.left() <= 5 {
+            let text = format!("Morph is saving {}; ask again", instance.id);
+            return Err(Error::new(Code::Conflict, text).retry_after(2));
+        }
+        cloud.pause(pause, deadline).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(3));
+        instance = again(cloud, &instance).await?;
+    }
+    Ok(instance)
 }
 
 /// Gives an order, once. An error is a refusal; what is given back is why
