@@ -42,7 +42,7 @@ pub async fn resume<I: Io>(
     // Before anything runs: what it runs for is then known to Morph.
     let given = said.or(over.then(|| Ttl::default(cloud.settings)));
     if let Some(ttl) = given {
-        set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
+        set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
     }
     if !paused {
         return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));

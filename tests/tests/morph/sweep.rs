@@ -154,3 +154,19 @@ fn what_is_finished_at_the_last_moment_is_not_given_up() {
     assert!(finishing.take().is_some_and(|it| it.state() == "running"), "{}", stage.told());
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
 }
+
+/// The time that a sweep gives it is about what is paused alone.
+#[test]
+fn what_was_paused_at_its_end_is_so_again_after_a_sweep() {
+    let stage = stage();
+    stage.account().setup.tells_expiry = false;
+    let id = made(&stage, json!({"ttlSeconds": 60, "onExpiry": "pause"})).id();
+    stage.world.advance(Duration::seconds(130));
+    assert_eq!(swept(&stage), action("finish", &id));
+    let named = stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"})));
+    assert_eq!(named.status, 200, "{named:?}");
+    let resumed = stage.ask(Ask::post(format!("/api/sandboxes/{id}/resume"), json!({})));
+    assert_eq!((resumed.state(), &resumed.json()["onExpiry"]), ("running".to_owned(), &json!("pause")));
+    stage.world.advance(Duration::hours(2));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
+}
