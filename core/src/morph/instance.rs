@@ -192,10 +192,10 @@ pub async fn listed<I: Io>(cloud: &Cloud<'_, I>, filters: &[(&str, &str)]) -> Re
     let rows = value.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
     let mut instances = Vec::new();
     for row in rows {
-        let instance = Instance::read(row)?;
-        // Whatever became of the filter.
-        if all.iter().all(|(name, value)| instance.record.get(name) == Some(value)) {
-            instances.push(instance);
+        // Whatever became of the filter, and whatever others' look like.
+        let record = Record::of(row);
+        if all.iter().all(|(name, value)| record.get(name) == Some(value)) {
+            instances.push(Instance::read(row)?);
         }
     }
     Ok(instances)

@@ -98,3 +98,16 @@ fn templates_are_of_pve() {
     }
     assert_eq!(stage.world.requests().len(), 0);
 }
+
+/// Morph's filters are not relied on.
+#[test]
+fn what_a_stranger_has_is_passed_over_whatever_it_looks_like() {
+    let stage = Stage::on_morph(7, &[("MORPH_BASE_URL", "https://wide.test/api")]);
+    stage.world.serve("wide.test", |_, _| {
+        Streamed::json(200, &json!({"data": [{"id": "vm-1", "metadata": null}, {"object": "volume"}]}))
+    });
+    for path in ["/api/sandboxes", "/api/snapshots"] {
+        let answer = stage.ask(Ask::get(path));
+        assert_eq!((answer.status, &answer.json()["items"]), (200, &json!([])), "{answer:?}");
+    }
+}
