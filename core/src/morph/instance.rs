@@ -69,7 +69,10 @@ impl Instance {
         let id = text("/id").and_then(Id::instance).ok_or_else(|| bad_answer("instance id"))?;
         let created = count("/created").ok_or_else(|| bad_answer("time of creation"))?;
         let services = value.pointer("/networking/http_services").and_then(Value::as_array);
-        let service = |it: &Value| Some((it.get("port")?.as_u64()?, it.get("url")?.as_str()?.to_owned()));
+        let service = |it: &Value| {
+            let port = it.get("port").and_then(number)?;
+            Some((port.unsigned_abs(), it.get("url")?.as_str()?.to_owned()))
+        };
         Ok(Self {
             id,
             created,

@@ -111,3 +111,21 @@ fn what_a_stranger_has_is_passed_over_whatever_it_looks_like() {
         assert_eq!((answer.status, &answer.json()["items"]), (200, &json!([])), "{answer:?}");
     }
 }
+
+#[test]
+fn numbers_may_have_a_point() {
+    let stage = Stage::on_morph(7, &[("MORPH_BASE_URL", "https://float.test/api")]);
+    stage.world.serve("float.test", |_, _| {
+        Streamed::json(
+            200,
+            &json!({"data": [{
+                "id": "morphvm_a", "created": 1.5e9, "status": "ready", "spec": null, "refs": null, "ttl": null,
+                "networking": {"http_services": [{"name": "port-39378", "port": 39378.0, "url": "https://a.test"}]},
+                "metadata": {"edge.deployment": "prod", "edge.team": "blue", "edge.phase": "committed"},
+            }]}),
+        )
+    });
+    let shown = stage.ask(Ask::get("/api/sandboxes")).json()["items"][0].clone();
+    assert_eq!((&shown["state"], &shown["expiresAt"]), (&json!("running"), &json!(null)), "{shown}");
+    assert_eq!(shown["services"][0]["url"], "https://a.test", "{shown}");
+}
