@@ -38,7 +38,10 @@ pub async fn patch<I: Io>(
     record.set("name", name);
     record.set_metadata(metadata);
     let kept = then.unwrap_or_else(|| instance.on_expiry());
-    record.set("onExpiry", Some(action(kept).to_owned()));
+    // Morph's word may be a sweep's, of what is paused: its owner's stays what was said last.
+    if then.is_some() {
+        record.set("onExpiry", Some(action(kept).to_owned()));
+    }
     // What is over and stays over is gone for its owner too.
     if ttl.is_none() && instance.is_expired(now) && kept == OnExpiry::Delete {
         return Err(not_found(id));
@@ -66,7 +69,7 @@ pub async fn extend<I: Io>(
     ttl: &Ttl,
 ) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
-    set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
+    set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
     again(cloud, &instance).await
 }
 

@@ -11,5 +11,6 @@ use crate::{config::report, error::Error, io::Io};
 /// The answer, from one listing.
 pub async fn config<I: Io>(cloud: &Cloud<'_, I>) -> Result<Value, Error> {
     let offered = presets(saved(cloud, &[]).await?);
-    Ok(report(cloud, offered.into_iter().map(|(id, _)| id).collect()))
+    let ready = offered.into_iter().filter(|(_, it)| it.is_ready());
+    Ok(report(cloud, ready.map(|(id, _)| id).collect()))
 }

@@ -36,6 +36,8 @@ pub struct Instance {
     pub created: i64,
     /// What it does.
     pub status: Status,
+    /// Whether it is being saved: for a snapshot, or before it is paused.
+    pub is_saving: bool,
     /// Cores.
     pub vcpus: u64,
     /// MiB.
@@ -67,7 +69,10 @@ impl Instance {
         let id = text("/id").and_then(Id::instance).ok_or_else(|| bad_answer("instance id"))?;
         let created = count("/created").ok_or_else(|| bad_answer("time of creation"))?;
         let services = value.pointer("/networking/http_services").and_then(Value::as_array);
-        let service = |it: &Value| Some((it.get("port")?.as_u64()?, it.get("url")?.as_str()?.to_owned()));
+        let service = |it: &Value| {
+            let port = it.get("port").and_then(number)?;
+            Some((port.unsigned_abs(), it.get("url")?.as_str()?.to_owned()))
+        };
         Ok(Self {
             id,
             created,
@@ -77,6 +82,7 @@ impl Instance {
                 Some("error") => Status::Error,
                 _ => Status::Pending,
             },
+            is_saving: text("/status") == Some("saving"),
             vcpus: count("/spec/vcpus").map_or(1, i64::unsigned_abs),
             memory: count("/spec/memory").map_or(0, i64::unsigned_abs),
             expires: count("/ttl/ttl_expire_at"),
@@ -189,10 +195,10 @@ pub async fn listed<I: Io>(cloud: &Cloud<'_, I>, filters: &[(&str, &str)]) -> Re
     let rows = value.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
     let mut instances = Vec::new();
     for row in rows {
-        let instance = Instance::read(row)?;
-        // Whatever became of the filter.
-        if all.iter().all(|(name, value)| instance.record.get(name) == Some(value)) {
-            instances.push(instance);
+        // Whatever became of the filter, and whatever others' look like.
+        let record = Record::of(row);
+        if all.iter().all(|(name, value)| record.get(name) == Some(value)) {
+            instances.push(Instance::read(row)?);
         }
     }
     Ok(instances)

@@ -31,7 +31,7 @@ pub async fn resume<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<(Done, Instance), Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
-    let instance = usable(cloud, caller, id).await?;
+    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let paused = match instance.status {
         Status::Paused => true,
         Status::Ready => false,
@@ -40,14 +40,20 @@ pub async fn resume<I: Io>(
     };
     let over = instance.timed && (paused || instance.is_expired(cloud.now()));
     // Before anything runs: what it runs for is then known to Morph.
-    if let Some(ttl) = said.or(over.then(|| Ttl::default(cloud.settings))) {
-        set_ttl(cloud, id, ttl.after(0), instance.on_expiry()).await?;
+    let given = said.or(over.then(|| Ttl::default(cloud.settings)));
+    if let Some(ttl) = given {
+        set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
     }
     if !paused {
         return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));
     }
-    let given = give(cloud, cloud.morph.power(id, "resume"), &instance).await?;
-    let (instance, finished) = reached(cloud, given, instance, Status::Ready, deadline).await?;
+    let taken = give(cloud, cloud.morph.power(id, "resume"), &instance).await;
+    if taken.is_err() && given.is_some() {
+        // Morph said no: it stays paused, for as long as it was to.
+        let before = rest(cloud, &instance).or(instance.timed.then_some(kept(cloud)));
+        let _ = set_ttl(cloud, id, before, instance.on_expiry()).await;
+    }
+    let (instance, finished) = reached(cloud, taken?, instance, Status::Ready, deadline).await?;
     Ok((done(Did::Resumed, finished, None), instance))
 }
 
@@ -64,7 +70,7 @@ pub async fn pause<I: Io>(
         let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
         return Err(Error::new(Code::Unsupported, text));
     }
-    let instance = usable(cloud, caller, id).await?;
+    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let keeps = Some(Keeps::Memory);
     match instance.status {
         Status::Ready => {}
@@ -72,8 +78,7 @@ pub async fn pause<I: Io>(
         Status::Pending => return Err(coming_up(id)),
         Status::Error => return Err(not_running(&instance)),
     }
-    let kept = i64::from(cloud.settings.limits.stopped_max_seconds);
-    let rest = instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1));
+    let (kept, rest) = (kept(cloud), rest(cloud, &instance));
     let longer = rest.is_some_and(|it| it < kept);
     if longer {
         set_ttl(cloud, id, Some(kept), instance.on_expiry()).await?;
@@ -133,6 +138,36 @@ fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
 async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
     if instance.is_over(cloud.now()) { Err(not_found(id)) } else { Ok(instance) }
+}
+
+/// How long what is paused is kept at least.
+fn kept<I: Io>(cloud: &Cloud<'_, I>) -> i64 {
+    i64::from(cloud.settings.limits.stopped_max_seconds)
+}
+
+/// Seconds until its time is up, where Morph tells when that is.
+fn rest<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
+    instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1))
+}
+
+/// Waits while Morph saves it, for a snapshot or because it is being paused: only then
+/// it is known what an order would do.
+async fn settled<I: Io>(
+    cloud: &Cloud<'_, I>,
+    mut instance: Instance,
+    deadline: OffsetDateTime,
+) -> Result<Instance, Error> {
+    let mut pause = Duration::from_millis(500);
+    while instance.is_saving {
+        if cloud.now() >= deadline || cloud.left() <= 5 {
+            let text = format!("Morph is saving {}; ask again", instance.id);
+            return Err(Error::new(Code::Conflict, text).retry_after(2));
+        }
+        cloud.pause(pause, deadline).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(3));
+        instance = again(cloud, &instance).await?;
+    }
+    Ok(instance)
 }
 
 /// Gives an order, once. An error is a refusal; what is given back is why

@@ -109,9 +109,10 @@ pub(super) async fn saved<I: Io>(
     let rows = value.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
     let mut found = Vec::new();
     for row in rows {
-        let one = Saved::read(row)?;
-        if all.iter().all(|(name, value)| one.record.get(name) == Some(value)) {
-            found.push(one);
+        // As of instances.
+        let record = Record::of(row);
+        if all.iter().all(|(name, value)| record.get(name) == Some(value)) {
+            found.push(Saved::read(row)?);
         }
     }
     Ok(found)

@@ -13,7 +13,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::Sizes,
-    preset::SnapshotId,
+    preset::{PresetId, SnapshotId},
     snapshot::SourceId,
 };
 
@@ -78,13 +78,19 @@ pub(super) async fn source<I: Io>(
         Some(SourceId::Morph(id)) => (SourceId::Morph(id.clone()), one(cloud, caller, id).await?),
         wanted => {
             let offered = presets(saved(cloud, &[]).await?);
-            let ids = || offered.iter().map(|(id, _)| id);
+            // One that is being made is taken where there is no other, or by its id.
+            let any_ready = |wanted: Option<&PresetId>| {
+                let of = |it: &&(SnapshotId, Saved)| wanted.is_none_or(|wanted| it.0.preset == *wanted);
+                let ready: Vec<_> = offered.iter().filter(of).filter(|(_, it)| it.is_ready()).collect();
+                if ready.is_empty() { offered.iter().filter(of).collect() } else { ready }
+            };
             let id = match (wanted, &request.preset) {
                 (Some(SourceId::Preset(id)), _) => Some(id.clone()),
                 (_, Some(preset)) => {
-                    ids().filter(|it| it.preset == *preset).max_by_key(|it| it.version).cloned()
+                    let ids = any_ready(Some(preset)).into_iter().map(|(id, _)| id);
+                    ids.max_by_key(|it| it.version).cloned()
                 }
-                _ => default_preset(ids()),
+                _ => default_preset(any_ready(None).into_iter().map(|(id, _)| id)),
             };
             let found = id.and_then(|id| offered.iter().find(|it| it.0 == id).cloned());
             let (id, found) = found.ok_or_else(|| absent(request, &offered))?;

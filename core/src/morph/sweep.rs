@@ -26,6 +26,8 @@ use crate::{
 const CONDEMNED_SECONDS: i64 = 60;
 /// Morph pauses within a minute of the expiry.
 const PAUSE_SECONDS: i64 = 60;
+/// By then every request has ended that may still finish it.
+const GIVEN_UP_SECONDS: i64 = FINISH_SECONDS + 60;
 /// Whoever made a second instance of a key has removed it by then.
 const SECOND_SECONDS: i64 = 60;
 
@@ -51,7 +53,7 @@ fn due(instance: &Instance, second: bool, now: OffsetDateTime, kept: u32) -> Opt
         _ if second && instance.age(now) >= SECOND_SECONDS => {
             Some("another was made with its Idempotency-Key")
         }
-        _ if !instance.is_committed() && instance.age(now) >= FINISH_SECONDS => {
+        _ if !instance.is_committed() && instance.age(now) >= GIVEN_UP_SECONDS => {
             Some("its creation was given up")
         }
         Some(_) if instance.on_expiry() == OnExpiry::Delete => Some("expired"),

@@ -98,3 +98,34 @@ fn templates_are_of_pve() {
     }
     assert_eq!(stage.world.requests().len(), 0);
 }
+
+/// Morph's filters are not relied on.
+#[test]
+fn what_a_stranger_has_is_passed_over_whatever_it_looks_like() {
+    let stage = Stage::on_morph(7, &[("MORPH_BASE_URL", "https://wide.test/api")]);
+    stage.world.serve("wide.test", |_, _| {
+        Streamed::json(200, &json!({"data": [{"id": "vm-1", "metadata": null}, {"object": "volume"}]}))
+    });
+    for path in ["/api/sandboxes", "/api/snapshots"] {
+        let answer = stage.ask(Ask::get(path));
+        assert_eq!((answer.status, &answer.json()["items"]), (200, &json!([])), "{answer:?}");
+    }
+}
+
+#[test]
+fn numbers_may_have_a_point() {
+    let stage = Stage::on_morph(7, &[("MORPH_BASE_URL", "https://float.test/api")]);
+    stage.world.serve("float.test", |_, _| {
+        Streamed::json(
+            200,
+            &json!({"data": [{
+                "id": "morphvm_a", "created": 1.5e9, "status": "ready", "spec": null, "refs": null, "ttl": null,
+                "networking": {"http_services": [{"name": "port-39378", "port": 39378.0, "url": "https://a.test"}]},
+                "metadata": {"edge.deployment": "prod", "edge.team": "blue", "edge.phase": "committed"},
+            }]}),
+        )
+    });
+    let shown = stage.ask(Ask::get("/api/sandboxes")).json()["items"][0].clone();
+    assert_eq!((&shown["state"], &shown["expiresAt"]), (&json!("running"), &json!(null)), "{shown}");
+    assert_eq!(shown["services"][0]["url"], "https://a.test", "{shown}");
+}

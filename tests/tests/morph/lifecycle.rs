@@ -1,5 +1,6 @@
 //! One sandbox, from its creation to its end.
 
+use pve_edge_tests::world::{Fault, Seen};
 use serde_json::json;
 use time::Duration;
 
@@ -215,4 +216,42 @@ fn quotas_count_what_morph_lists() {
     made(&stage, json!({}));
     let refused = stage.ask(Ask::create());
     assert_eq!((&*refused.code(), refused.retry_after().is_some()), ("rate-limited", true), "{refused:?}");
+}
+
+#[test]
+fn a_resume_that_is_refused_leaves_the_time_of_what_is_paused() {
+    let stage = stage();
+    let id = made(&stage, json!({})).id();
+    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).status, 200);
+    stage.world.fault_once(|it: &Seen| it.path.ends_with("/resume"), Fault::Refused(429, "busy".into()));
+    assert_eq!(stage.ask(Ask::post(at("/resume"), json!({}))).code(), "morph-busy");
+    stage.world.advance(Duration::hours(30));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
+}
+
+/// Morph says `saving` of what is being paused and of what a snapshot is taken of.
+#[test]
+fn what_is_being_saved_is_waited_for() {
+    let stage = stage();
+    let id = made(&stage, json!({})).id();
+    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+    stage.account().setup.pause = Duration::seconds(4);
+    let hurried = Ask::post(at("/pause"), json!({})).header("prefer", "wait=0");
+    assert_eq!(stage.ask(hurried).status, 202);
+    let resumed = stage.ask(Ask::post(at("/resume"), json!({})));
+    assert_eq!((resumed.status, &resumed.json()["did"]), (200, &json!("resumed")), "{resumed:?}");
+    stage.world.advance(Duration::seconds(30));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
+
+    stage.account().setup.snapshot = Duration::seconds(40);
+    let before = stage.ask(Ask::one(&id)).json()["expiresAt"].clone();
+    let taken = stage.ask(Ask::post(at("/snapshots"), json!({})).header("prefer", "wait=0"));
+    assert_eq!(taken.status, 202, "{taken:?}");
+    let refused = stage.ask(Ask::post(at("/pause"), json!({})));
+    assert_eq!((refused.status, refused.code()), (409, "conflict".into()), "{refused:?}");
+    let shown = stage.ask(Ask::one(&id)).json();
+    assert_eq!((&shown["state"], &shown["expiresAt"]), (&json!("running"), &before));
+    stage.world.advance(Duration::seconds(30));
+    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).state(), "paused");
 }

@@ -76,3 +76,23 @@ fn an_answer_that_is_lost_takes_no_second_one() {
     assert_eq!(refused.code(), "morph-unreachable", "{refused:?}");
     assert_eq!(stage.account().snapshots.len(), before + 1);
 }
+
+/// Until it is made the version before it is the newest.
+#[test]
+fn a_version_that_is_being_made_is_not_taken_yet() {
+    let stage = stage();
+    let id = made(&stage, json!({})).id();
+    stage.account().setup.snapshot = time::Duration::minutes(1);
+    let promote = json!({"promote": {"preset": "1vcpu_1gb_8gb"}});
+    let take = Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops");
+    assert_eq!(stage.ask(take.header("prefer", "wait=0")).status, 202);
+    for body in [json!({}), json!({"preset": "1vcpu_1gb_8gb"})] {
+        assert_eq!(made(&stage, body).json()["snapshotId"], "morph_1vcpu_1gb_8gb_v1");
+    }
+    let config = stage.ask(Ask::get("/api/config/sandbox")).json();
+    assert_eq!(config["presets"][0]["versions"].as_array().map(Vec::len), Some(1), "{config}");
+    let early = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": "morph_1vcpu_1gb_8gb_v2"})));
+    assert_eq!(early.code(), "still-creating", "{early:?}");
+    stage.world.advance(time::Duration::minutes(1));
+    assert_eq!(made(&stage, json!({})).json()["snapshotId"], "morph_1vcpu_1gb_8gb_v2");
+}

@@ -133,3 +133,40 @@ fn a_sweep_keeps_within_its_requests() {
     let deletes = |it: &&Seen| it.method == "DELETE";
     assert_eq!(stage.world.requests().iter().filter(deletes).count(), 0);
 }
+
+/// Whoever asked in its tenth minute may finish it half a minute later.
+#[test]
+fn what_is_finished_at_the_last_moment_is_not_given_up() {
+    let stage = stage();
+    let id = stage.ask(Ask::create().header("prefer", "wait=0")).id();
+    stage.world.advance(Duration::seconds(595));
+    stage.world.fault_once(
+        |it: &Seen| it.path.ends_with("/exec/sse"),
+        Fault::Slow(std::time::Duration::from_secs(7)),
+    );
+    let finishing = stage.world.spawn(stage.pending(Ask::one(&id).header("prefer", "wait=20")));
+    stage.world.advance(Duration::seconds(6));
+    let condemns = |it: &Seen| it.body.contains("edge.gone");
+    stage.world.fault_once(condemns, Fault::Slow(std::time::Duration::from_secs(5)));
+    let sweeping = stage.world.spawn(stage.pending(Ask::post("/api/gc", json!({})).by("ops")));
+    stage.world.advance(Duration::seconds(20));
+    assert!(sweeping.take().is_some_and(|it| it.status == 200));
+    assert!(finishing.take().is_some_and(|it| it.state() == "running"), "{}", stage.told());
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
+}
+
+/// The time that a sweep gives it is about what is paused alone.
+#[test]
+fn what_was_paused_at_its_end_is_so_again_after_a_sweep() {
+    let stage = stage();
+    stage.account().setup.tells_expiry = false;
+    let id = made(&stage, json!({"ttlSeconds": 60, "onExpiry": "pause"})).id();
+    stage.world.advance(Duration::seconds(130));
+    assert_eq!(swept(&stage), action("finish", &id));
+    let named = stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"})));
+    assert_eq!(named.status, 200, "{named:?}");
+    let resumed = stage.ask(Ask::post(format!("/api/sandboxes/{id}/resume"), json!({})));
+    assert_eq!((resumed.state(), &resumed.json()["onExpiry"]), ("running".to_owned(), &json!("pause")));
+    stage.world.advance(Duration::hours(2));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
+}
