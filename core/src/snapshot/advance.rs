@@ -51,7 +51,7 @@ pub async fn advance<I: Io>(
                     return offer(edge, node, &config, now).await;
                 }
                 // Its disks are being made base volumes; where that was given up, once more.
-                Reading::Committed(now) if config.template == Some(true) => {
+                Reading::Committed(now) if now.nonce == mark.nonce && config.template == Some(true) => {
                     let since = now.doing.as_ref().map_or(0, |it| it.since);
                     if edge.now().unix_timestamp() - since >= LATE_SECONDS {
                         let disk = config.boot_disk().map(|(name, _)| name);

@@ -9,7 +9,7 @@ use crate::{
     error::{Code, Error},
     preset::PresetId,
     pve::guest::Kind,
-    request::{Metadata, name_errors, reserved},
+    request::{Metadata, name_errors, reserved, size_errors},
     settings::Settings,
 };
 
@@ -36,6 +36,10 @@ impl SnapshotRequest {
         if self.keep && self.promote.is_some() {
             let text = "what stays on its sandbox is no preset: promote without it";
             errors.push(("keep".to_owned(), text.to_owned()));
+        }
+        if let Some(it) = self.promote.as_ref().and_then(|it| it.preset.sizes()) {
+            let wrong = size_errors(Some(it.cores), Some(it.memory_mib), Some(it.disk_gib));
+            errors.extend(wrong.into_iter().map(|(_, fix)| ("promote.preset".to_owned(), fix)));
         }
         errors.extend(reserved(self.metadata.keys(), settings));
         if !errors.is_empty() {

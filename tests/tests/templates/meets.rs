@@ -211,3 +211,17 @@ fn a_blind_token_is_told() {
     let answer = stage.ask(get(&id));
     assert_eq!(answer.code(), "pve-no-audit", "{answer:?}");
 }
+
+/// A version of a preset that nothing can have the sizes of is not made.
+#[test]
+fn a_promoted_presets_sizes_have_bounds() {
+    let stage = stage();
+    until(&stage, &build(&body()), "ready");
+    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})).by("ops")).id();
+    let promote = json!({"promote": {"preset": "9000vcpu_1gb_8gb"}});
+    let before = stage.world.requests().len();
+    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops"));
+    assert_eq!((answer.status, &*answer.code()), (400, "invalid-request"), "{answer:?}");
+    assert!(answer.body.contains("promote.preset"), "{answer:?}");
+    assert_eq!(stage.world.requests().len(), before);
+}
