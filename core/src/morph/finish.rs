@@ -76,11 +76,12 @@ async fn opens<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<bool,
     let first = environment(cloud, instance)?.unpack(nonce);
     match exec::first(cloud, &instance.id, &first).await {
         Some(0) => {}
-        Some(_) => {
+        Some(code) if code != 124 => {
             let text = format!("its environment could not be written to {FILE} in the machine");
             return Err(Error::new(Code::ExecFailed, text).member("sandboxId", instance.id.to_string()));
         }
-        None => return Ok(false),
+        // It ran out of its time: a machine may be slow at first.
+        Some(_) | None => return Ok(false),
     }
     for port in ports().filter(|port| instance.url(*port).is_none()) {
         match cloud.send(cloud.morph.expose(&instance.id, port)).await {

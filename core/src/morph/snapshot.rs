@@ -147,7 +147,7 @@ pub async fn get<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<(Snapshot, String), Error> {
     let found = find(cloud, caller, id).await?;
-    let found = waited(cloud, found, deadline).await?;
+    let found = waited(cloud, found, deadline).await;
     Ok((found.own(), etag(&found)))
 }
 
@@ -211,27 +211,29 @@ pub async fn take<I: Io>(
     };
     let record = record(cloud, caller, id, request, preset);
     let lost = match cloud.send(cloud.morph.take_snapshot(id, &record)).await {
-        Ok(value) => {
-            let made = Saved::read(&value)?;
-            return Ok(waited(cloud, made, deadline).await?.own());
-        }
+        Ok(value) => match Saved::read(&value) {
+            Ok(made) if made.record.get("nonce") == record.get("nonce") => {
+                return Ok(waited(cloud, made, deadline).await.own());
+            }
+            Ok(_) => bad_answer("metadata of ours"),
+            Err(error) => error,
+        },
         Err(error) if error.is_missing() => return Err(crate::place::not_found(id)),
-        Err(error) if error.is_unanswered() => error,
+        Err(error) if error.is_unanswered() => error.into(),
         Err(error) => return Err(error.into()),
     };
     loop {
         let nonce = record.get("nonce").unwrap_or_default();
         let found = saved(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next());
         if let Some(made) = found {
-            return Ok(waited(cloud, made, deadline).await?.own());
+            return Ok(waited(cloud, made, deadline).await.own());
         }
         if cloud.now() >= deadline || cloud.left() <= 4 {
-            let error = Error::from(lost);
             let text = format!(
                 "{}; it may be taken all the same: look for it before you take another",
-                error.detail()
+                lost.detail()
             );
-            return Err(Error::new(error.code(), text));
+            return Err(Error::new(lost.code(), text));
         }
         cloud.pause(Duration::from_secs(2), deadline).await;
     }
@@ -258,21 +260,18 @@ fn record<I: Io>(
 }
 
 /// Until it is made or `deadline` has passed.
-async fn waited<I: Io>(
-    cloud: &Cloud<'_, I>,
-    mut found: Saved,
-    deadline: OffsetDateTime,
-) -> Result<Saved, Error> {
+async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: OffsetDateTime) -> Saved {
     let mut pause = Duration::from_millis(500);
     while found.status == snapshot::Status::Pending && cloud.now() < deadline && cloud.left() > 1 {
         cloud.pause(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         // It is made, however often a look at it fails.
-        if let Ok(value) = cloud.send(cloud.morph.snapshot(&found.id)).await {
-            found = Saved::read(&value)?;
+        let looked = cloud.send(cloud.morph.snapshot(&found.id)).await;
+        if let Some(now) = looked.ok().and_then(|it| Saved::read(&it).ok()) {
+            found = now;
         }
     }
-    Ok(found)
+    found
 }
 
 async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Saved, Error> {

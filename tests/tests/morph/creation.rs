@@ -1,6 +1,11 @@
 //! What a sandbox is made from, sizes, keys, environment.
 
-use pve_edge_tests::{morph::Spec, world::Fault};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use pve_edge_tests::{morph::Spec, sim::execd::ExecLine, world::Fault};
 use serde_json::json;
 
 use super::{SMALL, made, ours, stage};
@@ -143,6 +148,20 @@ fn an_answer_that_is_lost_makes_no_second_one() {
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(ours(&stage), [answer.id()]);
     assert_eq!(stage.world.requests().iter().filter(|it| posts(it)).count(), 1);
+}
+
+/// `timeout` ended what it runs first; that it cannot is said by another code.
+#[test]
+fn a_machine_that_is_slow_at_first_is_waited_for() {
+    let stage = stage();
+    let slow = AtomicU32::new(2);
+    stage.account().set_runner(Arc::new(move |_, _| {
+        let left = slow.fetch_update(Relaxed, Relaxed, |it| it.checked_sub(1));
+        vec![ExecLine::Exit(if left.is_ok() { 124 } else { 0 })]
+    }));
+    super::assert_runs(&stage, &made(&stage, json!({})).id());
+    stage.account().set_runner(Arc::new(|_, _| vec![ExecLine::Exit(1)]));
+    assert_eq!(stage.ask(Ask::create()).code(), "exec-failed");
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! Snapshots, and versions of presets.
 
-use pve_edge_tests::world::{Fault, Seen};
-use serde_json::json;
+use std::cell::RefCell;
+
+use pve_edge_tests::{
+    sim::execd::Streamed,
+    world::{Fault, Seen},
+};
+use serde_json::{Value, json};
 
 use super::{made, stage};
-use crate::stage::Ask;
+use crate::stage::{Ask, Stage};
 
 #[test]
 fn taken_listed_changed_used_deleted() {
@@ -95,4 +100,31 @@ fn a_version_that_is_being_made_is_not_taken_yet() {
     assert_eq!(early.code(), "still-creating", "{early:?}");
     stage.world.advance(time::Duration::minutes(1));
     assert_eq!(made(&stage, json!({})).json()["snapshotId"], "morph_1vcpu_1gb_8gb_v2");
+}
+
+/// Its nonce tells what an answer does not.
+#[test]
+fn an_answer_that_names_no_snapshot_takes_no_second_one() {
+    let stage = Stage::on_morph(7, &[("MORPH_BASE_URL", "https://mute.test/api")]);
+    let saved = RefCell::new(Value::Null);
+    stage.world.serve("mute.test", move |request, _| {
+        let one = |id: &str, metadata: &Value| json!({"id": id, "created": 1, "status": "ready", "metadata": metadata});
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        match (method, path.ends_with("/snapshot")) {
+            ("POST", true) => {
+                let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+                *saved.borrow_mut() = one("snapshot_a", &body["metadata"]);
+                Streamed::json(200, &json!(null))
+            }
+            (_, true) => Streamed::json(200, &json!({"data": [*saved.borrow()]})),
+            _ => Streamed::json(
+                200,
+                &one("morphvm_a", &json!({"edge.deployment": "prod", "edge.team": "blue", "edge.phase": "committed"})),
+            ),
+        }
+    });
+    let taken = stage.ask(Ask::post("/api/sandboxes/morphvm_a/snapshots", json!({})));
+    assert_eq!((taken.status, &taken.json()["snapshotId"]), (201, &json!("snapshot_a")), "{taken:?}");
+    let posts = |it: &&Seen| it.method == "POST";
+    assert_eq!(stage.world.requests().iter().filter(posts).count(), 1);
 }
