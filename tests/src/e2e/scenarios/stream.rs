@@ -36,7 +36,7 @@ pub(super) async fn a_client_that_leaves_ends_the_command(world: World) {
         return;
     }
     let sandbox = world.sandbox(json!({})).await;
-    let line = "echo begun; while true; do date +%N > beat; echo beat; sleep 0.1; done";
+    let line = "echo 0 > beat; echo begun; while true; do date +%N > beat; echo beat; sleep 0.1; done";
     let mut events = Events::open(&world, &sandbox, json!({"command": line})).await;
     assert_eq!(events.next().await, Some(("stdout".to_owned(), json!({"data": "begun\n"}))));
     drop(events);
