@@ -145,7 +145,10 @@ pub fn decode(whole: &Whole) -> Result<Value, PveError> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().trim().to_owned();
     let success = body.get("success").is_none_or(perl::truthy);
     let status = match body.get("status") {
-        Some(inner) if !success => inner.as_u64().and_then(|it| u16::try_from(it).ok()).unwrap_or(status),
+        // Text where PVE threw an exception: 400, 401, 403 (pve-http-server `HTTPServer.pm`).
+        Some(inner) if !success => {
+            perl::integer(inner).and_then(|it| u16::try_from(it).ok()).unwrap_or(status)
+        }
         _ => status,
     };
     if success && (200..300).contains(&status) {

@@ -126,16 +126,23 @@ fn failure(
     let mut body = json!({ "data": null });
     if extjs {
         body["success"] = json!(0);
-        body["status"] = json!(status);
+        body["status"] = if is_exception(status) { json!(status.to_string()) } else { json!(status) };
     }
     if extjs || version >= Version::V8 {
-        body["message"] = json!(format!("{message}\n"));
+        let newline = if status == 501 { "" } else { "\n" };
+        body["message"] = json!(format!("{message}{newline}"));
     }
     if !errors.is_empty() {
         body["errors"] = json!(errors);
     }
     let reason = message.lines().next().unwrap_or("");
     if extjs { json_reply(200, "OK", &body) } else { json_reply(status, reason, &body) }
+}
+
+/// Whether PVE throws an exception object for it: looking at its code as text makes text of it
+/// for good [pve-http-server `HTTPServer.pm`].
+fn is_exception(status: u16) -> bool {
+    matches!(status, 400 | 401 | 403)
 }
 
 /// An answer from before or beside the handlers: text as body since 5.2.0 of
