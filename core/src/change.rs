@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     auth::Caller,
-    commit,
+    commit::{self, Unwritten},
     edge::Edge,
     error::{Code, Error},
     io::Io,
@@ -152,6 +152,7 @@ async fn update<I: Io>(
     id: &SandboxId,
     apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
 ) -> Result<Mark, Error> {
+    let mut last = Unwritten::default();
     for _ in 0..5 {
         let found = place(edge, caller, id).await?;
         if !found.committed {
@@ -172,9 +173,10 @@ async fn update<I: Io>(
             // What is over and stays over is gone for its owner too.
             gone(mark, now, id)
         };
-        if let Some(mark) = commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
-            return Ok(mark);
+        match commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
+            Ok(mark) => return Ok(mark),
+            Err(unwritten) => last = unwritten,
         }
     }
-    Err(Error::new(Code::Conflict, "others keep changing this sandbox; ask again").retry_after(1))
+    Err(last.told(id))
 }

@@ -30,6 +30,26 @@ pub enum Failure {
     Again(PveError),
 }
 
+/// A change that was not written: somebody else was faster, or nobody knows yet.
+#[derive(Debug, Default)]
+pub struct Unwritten(Option<PveError>);
+
+impl Unwritten {
+    /// A write that was answered so, or not at all.
+    pub fn after(error: PveError) -> Self {
+        Self(Some(error).filter(|it| !it.is_digest_mismatch()))
+    }
+
+    /// What the caller is told when trying again has not helped.
+    pub fn told(self, what: impl std::fmt::Display) -> Error {
+        let text = match self.0 {
+            None => format!("others keep changing {what}; ask again"),
+            Some(cause) => format!("whether {what} was changed is not known ({cause}); ask again"),
+        };
+        Error::new(Code::Conflict, text).retry_after(1)
+    }
+}
+
 /// A change of a mark, or why it may not be made. One type for all of them: a
 /// Worker's bundle shall not have the functions here once for each.
 pub type Apply<'a> = &'a (dyn Fn(&mut Mark) -> Result<(), Error> + Sync);
@@ -106,6 +126,7 @@ pub async fn change<I: Io>(
     apply: Apply<'_>,
 ) -> Result<Mark, Error> {
     let guest = edge.pve.guest(node, known.kind, known.vmid);
+    let mut last = Unwritten::default();
     for _ in 0..5 {
         let config = edge.send(guest.config()).await?;
         let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -113,21 +134,22 @@ pub async fn change<I: Io>(
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
             _ => return Err(crate::place::not_found(known.vmid)),
         };
-        if let Some(changed) = write(edge, node, &config, &mark, apply).await? {
-            return Ok(changed);
+        match write(edge, node, &config, &mark, apply).await? {
+            Ok(changed) => return Ok(changed),
+            Err(unwritten) => last = unwritten,
         }
     }
-    Err(Error::new(Code::Conflict, "others keep changing this guest; ask again").retry_after(1))
+    Err(last.told(format_args!("guest {}", known.vmid)))
 }
 
-/// One attempt at a change; `None` when somebody else was faster.
+/// One attempt at a change.
 pub async fn write<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
     mark: &Mark,
     apply: Apply<'_>,
-) -> Result<Option<Mark>, Error> {
+) -> Result<Result<Mark, Unwritten>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;
     guard(edge, config, mark, &mut changed);
@@ -136,13 +158,14 @@ pub async fn write<I: Io>(
     }
     let form = marks_form(edge, config, &changed, None, false)?;
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
-        Ok(_) => Ok(Some(changed)),
-        Err(error) if error.is_digest_mismatch() => Ok(None),
+        Ok(_) => Ok(Ok(changed)),
+        Err(error) if error.is_digest_mismatch() => Ok(Err(Unwritten::after(error))),
         // Whether it was executed, the next read shows; writing the same again is harmless.
         Err(error) if error.is_unanswered() || error.is_never_sent() => {
             let now = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await?;
             let reading = marks::read(mark.vmid, now.tags.as_deref(), now.description.as_deref());
-            Ok(reading.mark().filter(|it| **it == changed).cloned())
+            let written = reading.mark().filter(|it| **it == changed).cloned();
+            Ok(written.ok_or(Unwritten::after(error)))
         }
         Err(error) => Err(match error.lock() {
             Some(lock) => locked(lock, mark),

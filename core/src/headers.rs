@@ -1,6 +1,6 @@
 //! Headers: those without a name in `http`, and all that core reads.
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, IF_MATCH, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, IF_MATCH, RETRY_AFTER, SERVER};
 
 /// Of an answer, for its log lines.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -17,5 +17,15 @@ pub const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-
 
 /// All that core reads, of requests and of answers to its own. An adapter to
 /// which each one costs a call may leave out the others.
-pub const READ: [HeaderName; 9] =
-    [ACCEPT, API_KEY, AUTHORIZATION, CONTENT_TYPE, DATE, IDEMPOTENCY_KEY, IF_MATCH, PREFER, RETRY_AFTER];
+pub const READ: [HeaderName; 10] = [
+    ACCEPT,
+    API_KEY,
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    DATE,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    PREFER,
+    RETRY_AFTER,
+    SERVER,
+];

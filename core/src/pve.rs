@@ -19,7 +19,7 @@ use http::{HeaderValue, Method, Request, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::refusal::{PveError, Refusal};
+pub use self::refusal::{PveError, Refusal, Stranger};
 pub use crate::call::Call;
 use crate::{
     call::{uri, urlencoded},
@@ -31,8 +31,7 @@ use crate::{
 
 /// PVE's data as what the call answers.
 pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
-    json::read(data)
-        .map_err(|error| PveError::NotPve(format!("PVE's answer has an unexpected shape: {error}")))
+    json::read(data).map_err(|error| PveError::Shape(error.to_string()))
 }
 
 /// Where PVE is and how to speak to it.
@@ -125,22 +124,14 @@ impl Pve {
 /// Reads an answer: PVE's data, PVE's refusal, or an answer that is not PVE's.
 pub fn decode(whole: &Whole) -> Result<Value, PveError> {
     let status = whole.status;
-    if (300..400).contains(&status) {
-        let fix = "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?";
-        return Err(PveError::NotPve(fix.into()));
-    }
-    if status == 401 || (595..=599).contains(&status) {
-        let message = whole.reason.clone();
-        return Err(PveError::Refused(Refusal { status, message, errors: Default::default() }));
-    }
     let mut body = match serde_json::from_slice::<Value>(&whole.body) {
-        Ok(Value::Object(body)) if body.contains_key("data") || body.contains_key("success") => body,
-        // pveproxy's own limits are told in plain text.
-        _ if matches!(status, 501 | 506) => {
+        // All of PVE's answers have `data`, refusals too.
+        Ok(Value::Object(body)) if body.contains_key("data") && !(300..400).contains(&status) => body,
+        _ if is_bare_refusal(whole) => {
             let message = whole.reason.clone();
             return Err(PveError::Refused(Refusal { status, message, errors: Default::default() }));
         }
-        _ => return Err(PveError::NotPve(format!("status {status}, and the body is not PVE's JSON"))),
+        _ => return Err(PveError::NotPve(Stranger::of(whole))),
     };
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().trim().to_owned();
     let success = body.get("success").is_none_or(perl::truthy);
@@ -165,4 +156,15 @@ pub fn decode(whole: &Whole) -> Result<Value, PveError> {
         _ => Default::default(),
     };
     Err(PveError::Refused(Refusal { status, message, errors }))
+}
+
+/// Whether it is a refusal that PVE sends without JSON: of a token and of a silent neighbour with
+/// no body, of pveproxy's own limits in plain text (pve-http-server `AnyEvent.pm` `error`).
+fn is_bare_refusal(whole: &Whole) -> bool {
+    let is_page = whole.body.trim_ascii_start().first() == Some(&b'<');
+    match whole.status {
+        401 | 595..=599 => whole.body.is_empty(),
+        501 | 506 => !is_page,
+        _ => false,
+    }
 }

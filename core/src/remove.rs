@@ -37,6 +37,7 @@ pub async fn remove<I: Io>(
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
+    let mut last = None;
     for _ in 0..6 {
         let mut found = place(edge, caller, id).await?;
         if found.mark.kind == Kind::Qemu {
@@ -78,11 +79,18 @@ pub async fn remove<I: Io>(
         return match error.lock() {
             Some(lock) => locked(lock, mark),
             // It may have been executed: another try finds out, from the start.
-            None if error.is_unanswered() && edge.now() < deadline => continue,
+            None if error.is_unanswered() && edge.now() < deadline => {
+                last = Some(error);
+                continue;
+            }
             None => Err(error.into()),
         };
     }
-    Err(Error::new(Code::Conflict, format!("{id} keeps moving; ask again")).retry_after(2))
+    let why = match last {
+        Some(cause) => format!("whether {id} was deleted is not known ({cause}); ask again"),
+        None => format!("{id} keeps changing or moving; ask again"),
+    };
+    Err(Error::new(Code::Conflict, why).retry_after(2))
 }
 
 /// What is next for a VM that shall be deleted.
@@ -123,8 +131,8 @@ async fn ready<I: Io>(
     })
     .await;
     match condemned {
-        Ok(Some(changed)) => (*mark, config.protection) = (changed, Some(false)),
-        Ok(None) => return Ok(Step::Again),
+        Ok(Ok(changed)) => (*mark, config.protection) = (changed, Some(false)),
+        Ok(Err(_)) => return Ok(Step::Again),
         Err(error) if error.code() == Code::GuestLocked => return Ok(Step::Again),
         // What PVE lets nobody write can still be destroyed.
         Err(error) if !error.is_retryable() => {}

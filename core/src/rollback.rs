@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 
 use crate::{
     auth::Caller,
-    commit,
+    commit::{self, Unwritten},
     create::carry_on,
     edge::Edge,
     error::{Code, Error},
@@ -97,7 +97,7 @@ pub async fn settle<I: Io>(edge: &Edge<'_, I>, mut place: Place) -> Result<Place
     let written = match written {
         // PVE is at work on it, with no lock in its config: the next one writes.
         Err(error) if error.code() == Code::GuestLocked => None,
-        written => written?,
+        written => written?.ok(),
     };
     if let Some(mark) = written {
         place.mark = mark;
@@ -111,7 +111,7 @@ async fn reassert<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-) -> Result<Option<Mark>, Error> {
+) -> Result<Result<Mark, Unwritten>, Error> {
     let memory = mark.doing.as_ref().is_some_and(|it| it.memory);
     // What had failed was not stopped by its owner, and what has its memory back runs.
     let want = if memory || mark.phase == Phase::Error { Want::On } else { mark.want };
@@ -127,8 +127,8 @@ async fn reassert<I: Io>(
         return commit::write(edge, node, config, mark, &all).await;
     }
     match commit::first(edge, node, config, &ours).await {
-        Ok(mark) => Ok(Some(mark)),
-        Err(commit::Failure::Again(_)) => Ok(None),
+        Ok(mark) => Ok(Ok(mark)),
+        Err(commit::Failure::Again(error)) => Ok(Err(Unwritten::after(error))),
         Err(commit::Failure::Final(error)) => Err(error),
     }
 }

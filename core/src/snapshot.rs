@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     auth::Caller,
     change::Patch,
-    commit,
+    commit::{self, Unwritten},
     edge::Edge,
     error::{Code, Error},
     inventory::{Guest, Inventory},
@@ -238,6 +238,7 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<(Snapshot, Mark), Error> {
     patch.check_timeless(edge.settings)?;
+    let mut last = Unwritten::default();
     for _ in 0..5 {
         let (node, config, mark) = find(edge, caller, id).await?;
         if mark.phase == Phase::Claimed {
@@ -246,11 +247,14 @@ pub async fn patch<I: Io>(
         }
         let ready = config.template == Some(true);
         let apply = |mark: &mut Mark| patch.named(mark, if_match);
-        if let Some(mark) = commit::write(edge, &node, &config, &mark, &apply).await? {
-            return Ok((Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }), mark));
+        match commit::write(edge, &node, &config, &mark, &apply).await? {
+            Ok(mark) => {
+                return Ok((Snapshot::of(&mark, if ready { Status::Ready } else { Status::Pending }), mark));
+            }
+            Err(unwritten) => last = unwritten,
         }
     }
-    Err(Error::new(Code::Conflict, "others keep changing this snapshot; ask again").retry_after(1))
+    Err(last.told(id))
 }
 
 /// Deletes a snapshot; one that sandboxes are linked to is refused whole by PVE.

@@ -338,5 +338,5 @@ async fn swap<I: Io>(
         Ok(())
     })
     .await?;
-    written.map(|_| ()).ok_or_else(|| Error::new(Code::Conflict, "somebody changed it meanwhile: left alone"))
+    written.map(|_| ()).map_err(|it| it.told("it"))
 }

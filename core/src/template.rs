@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     auth::Caller,
-    commit,
+    commit::{self, Unwritten},
     create::{Key, nonce, told, untold},
     edge::Edge,
     error::{Code, Error},
@@ -197,20 +197,21 @@ pub async fn confirm<I: Io>(
     if asked.execd != Some(Execd::Included) {
         return Err(Error::field("execd", "included: that the exec daemon is in the template"));
     }
+    let mut last = Unwritten::default();
     for _ in 0..5 {
         let (node, config, mark) = own(edge, caller, id).await?;
         if mark.phase != Phase::Claimed || mark.base.as_ref().is_none_or(|it| it.execd) {
             return carried(edge, &node, config, mark, deadline).await;
         }
-        commit::write(edge, &node, &config, &mark, &|mark| {
+        let written = commit::write(edge, &node, &config, &mark, &|mark| {
             if let Some(base) = &mut mark.base {
                 base.execd = true;
             }
             Ok(())
-        })
-        .await?;
+        });
+        last = written.await?.err().unwrap_or_default();
     }
-    Err(Error::new(Code::Conflict, "others keep changing this template; ask again").retry_after(1))
+    Err(last.told(id))
 }
 
 /// Deletes one, made or half made, that no sandbox is linked to.

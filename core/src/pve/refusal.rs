@@ -3,10 +3,12 @@
 //! PVE tells almost everything as 500 with free text; the questions that
 //! operations ask of that text are asked here and nowhere else.
 
+use http::header;
+
 use crate::{
     edge::Lost,
     error::{Code, Error},
-    io::{Failure, NetError, Sent},
+    io::{Failure, NetError, Sent, Whole},
 };
 
 /// No data.
@@ -18,9 +20,12 @@ pub enum PveError {
     /// PVE said no.
     #[error("PVE refused: {} {}", .0.status, .0.message)]
     Refused(Refusal),
-    /// Something else answered.
-    #[error("not PVE's answer: {0}")]
-    NotPve(String),
+    /// Something between here and PVE answered in its place.
+    #[error("{0}")]
+    NotPve(Stranger),
+    /// PVE answered, and its data is not what the call answers.
+    #[error("PVE's answer has an unexpected shape: {0}")]
+    Shape(String),
     /// The platform allows this invocation no more requests.
     #[error("no outgoing requests left")]
     Budget,
@@ -37,6 +42,30 @@ pub struct Refusal {
     pub errors: Vec<(String, String)>,
 }
 
+/// The answer of a proxy, a firewall, a login page or an edge in PVE's place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("status {status}{} is not PVE's answer", .server.as_deref().map(|it| format!(" from {it}")).unwrap_or_default())]
+pub struct Stranger {
+    /// HTTP status.
+    pub status: u16,
+    /// What its `Server` header says it is, shortened.
+    pub server: Option<String>,
+    /// Seconds after which it lets another request through, as its `Retry-After` says.
+    pub retry_after: Option<u32>,
+}
+
+impl Stranger {
+    /// Who has answered; the body is a page for people, and is not repeated.
+    pub(super) fn of(whole: &Whole) -> Self {
+        let header = |name| whole.headers.get(name).and_then(|it| it.to_str().ok());
+        Self {
+            status: whole.status,
+            server: header(header::SERVER).map(|it| it.chars().take(40).collect()),
+            retry_after: header(header::RETRY_AFTER).and_then(|it| it.trim().parse().ok()),
+        }
+    }
+}
+
 impl PveError {
     fn text(&self) -> &str {
         match self {
@@ -45,13 +74,17 @@ impl PveError {
         }
     }
 
-    /// Proved not to have been executed, by the way or by PVE's own refusal.
+    /// Whether PVE may have executed the call, or may do so later: the answer did not come, or it
+    /// says nothing about that.
     pub fn is_unanswered(&self) -> bool {
         match self {
             Self::Net(error) => error.sent == Sent::Maybe,
-            // A tunnel's 502 says nothing about what PVE did; nor does a proxying node's 596.
-            Self::NotPve(_) => true,
+            // A tunnel's 502 says nothing about what PVE did. What refuses with less has not passed
+            // the request on: a login page, a firewall, a limit.
+            Self::NotPve(stranger) => stranger.status >= 500,
+            // Nor does a node that did not hear its neighbour's answer.
             Self::Refused(refusal) => (596..=599).contains(&refusal.status),
+            Self::Shape(_) => true,
             Self::Budget => false,
         }
     }
@@ -184,14 +217,29 @@ impl From<PveError> for Error {
                 "the platform allows one request a bounded number of calls to PVE; ask again to go on",
             )
             .retry_after(1),
-            PveError::NotPve(what) => Error::new(
-                Code::PveBadAnswer,
-                format!("{what}; check PVE_API_URL and what stands between here and PVE"),
-            ),
+            PveError::NotPve(stranger) => strange(&stranger),
+            PveError::Shape(_) => Error::new(Code::PveBadAnswer, error.to_string()),
             PveError::Net(error) => unreached(&error),
             PveError::Refused(refusal) => refused(&refusal),
         }
     }
+}
+
+/// What to look at, by what the answer in PVE's place says.
+fn strange(stranger: &Stranger) -> Error {
+    let look = match stranger.status {
+        300..400 => "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?",
+        413 => "a proxy before PVE takes no request of this size: raise its limit",
+        429 => "a proxy before PVE takes no more requests now: ask again later, or raise its limit",
+        500.. => "the tunnel or proxy before PVE has failed, or PVE_API_URL is wrong; ask again",
+        _ => "check PVE_API_URL and what stands between here and PVE (a login page, a firewall)",
+    };
+    let mut error = Error::new(Code::PveBadAnswer, format!("{stranger}; {look}"))
+        .member("answeredStatus", stranger.status);
+    if let Some(server) = &stranger.server {
+        error = error.member("answeredBy", server.as_str());
+    }
+    stranger.retry_after.into_iter().fold(error, Error::retry_after)
 }
 
 fn unreached(error: &NetError) -> Error {

@@ -129,7 +129,8 @@ async fn settle<I: Io>(
 async fn alone<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<bool, Error> {
     let Some(another) = version::another(edge, mark).await? else { return Ok(true) };
     let now = edge.now().unix_timestamp();
-    commit::write(edge, node, config, mark, &|mark| {
+    // Whether it was written, the next look shows.
+    let _ = commit::write(edge, node, config, mark, &|mark| {
         mark.snapshot = Some(another.clone());
         // Its ten minutes begin anew.
         if let Some(doing) = &mut mark.doing {
@@ -159,8 +160,8 @@ async fn offer<I: Io>(
         Ok(())
     });
     match offered.await? {
-        Some(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false }),
-        None => Ok(unfinished(mark)),
+        Ok(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false }),
+        Err(_) => Ok(unfinished(mark)),
     }
 }
 

@@ -24,6 +24,17 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// What a proxy before PVE answers in its place.
+    pub(crate) fn page(status: u16) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::SERVER, HeaderValue::from_static("nginx/1.26"));
+        if status == 429 {
+            headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("7"));
+        }
+        let body = b"<html>secret-of-the-page</html>".to_vec();
+        Self { status, reason: String::new(), headers, body, delay: Duration::ZERO }
+    }
+
     /// With the time at which pveproxy answers.
     pub(crate) fn dated(mut self, now: OffsetDateTime) -> Self {
         let text = now.format(&Rfc2822).unwrap_or_default().replace("+0000", "GMT");

@@ -12,6 +12,8 @@ use crate::sim::Sim;
 pub enum Fault {
     /// Not executed; answered with this status and PVE's envelope around the text.
     Refused(u16, String),
+    /// Not executed; a proxy on the way answers with this status and a page for people.
+    Page(u16),
     /// Not executed, and the caller knows.
     NeverSent,
     /// Executed; the answer is lost.

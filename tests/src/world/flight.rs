@@ -89,6 +89,11 @@ pub(crate) fn deliver(inner: &Rc<RefCell<Inner>>, flight: &Rc<Flight>) {
             inner.log_reply(&flight.seen, &reply);
             flight.lands(inner, Ok(reply.into()));
         }
+        Some(Fault::Page(status)) => {
+            inner.log_request(&flight.seen);
+            inner.note(&flight.seen, &format!("! a proxy answers {status}"));
+            flight.lands(inner, Ok(Reply::page(status).into()));
+        }
         Some(Fault::Slow(wait)) => {
             flight.fault.take();
             inner.due(now + wait, Due::Deliver(flight.clone()));
