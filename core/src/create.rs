@@ -28,7 +28,7 @@ use crate::{
     inventory::{Inventory, Template},
     io::Io,
     marks::{KeyHash, Mark, OnExpiry, Reading, Sizes, Want, read as read_marks},
-    nonce::Nonce,
+    nonce::{Nonce, Origin},
     place::{Place, may, was_destroyed},
     pve::task::Upid,
     quota,
@@ -91,7 +91,7 @@ pub async fn create<I: Io>(
     };
     let claimed = claim::claim(edge, &inventory, &sources, &free, intent, deadline).await?;
     // A claim that another request with the same key made first carries that one's nonce.
-    let replayed = claimed.mark.nonce != nonce(edge);
+    let replayed = claimed.mark.nonce.origin() != Origin::of(edge);
     if let Some(key) = key.as_ref().filter(|_| replayed) {
         key.check(claimed.mark.body.as_deref())?;
     }
@@ -203,12 +203,12 @@ fn intent<I: Io>(
         template: Some(source.vmid),
         snapshot: match (&source.snapshot, &source.own) {
             (Some(preset), _) => Some(SourceId::Preset(preset.clone())),
-            (None, Some(own)) => Some(SourceId::Own(SandboxId::of(own))),
+            (None, Some(own)) => Some(SourceId::Own(SandboxId::of(own).into())),
             (None, None) => None,
         },
         sizes: sizes(request, source),
         metadata: request.metadata.clone(),
-        ..Mark::claimed(deployment, team.as_str(), vmid, source.kind, nonce(edge))
+        ..Mark::claimed(deployment, team.as_str(), vmid, source.kind, Nonce::of(edge, source.kind, vmid))
     };
     // Empty: there is none, and another's may be on the disk.
     let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
@@ -225,12 +225,6 @@ fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
         memory: request.memory.or(preset.map(|it| it.memory_mib)),
         disk: request.disk.or(preset.map(|it| it.disk_gib)),
     }
-}
-
-/// One nonce for all of a request's clones: PVE executes at most one of them.
-pub(crate) fn nonce<I: Io>(edge: &Edge<'_, I>) -> Nonce {
-    let [a, b, c, d, e, ..] = edge.seed;
-    Nonce::new(edge.born(), [a, b, c, d, e])
 }
 
 impl Claimed {

@@ -2,6 +2,7 @@
 
 mod detected;
 mod rights;
+mod secrets;
 mod shortages;
 
 use serde_json::{Value, json};
@@ -104,6 +105,7 @@ async fn look<I: Io>(
     findings.reasons.extend(inventory.room_for_tags().err());
     let detected = detected::detected(edge, &seen, findings).await;
     put(report, "detected", detected);
+    put(report, "olderSecrets", secrets::older(&seen, findings));
     seen.show(report);
 }
 

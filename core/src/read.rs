@@ -239,8 +239,19 @@ fn item<I: Io>(
     sandbox.metadata_incomplete = !complete || mark.doing.is_some();
     if is_offline {
         sandbox.problem = Some(format!("node-offline: node {} is offline", guest.row.node));
+    } else if !is_proved(edge, mark) {
+        sandbox.state = State::Error;
+        sandbox.problem = Some(
+            "no secret of EDGE_SECRET proves its id, and each request for it is 404: was the one that made it \
+             removed?"
+                .into(),
+        );
     } else if state == State::Error {
         sandbox.problem = Some("it did not come up; GET it for the cause".into());
     }
     sandbox
+}
+
+fn is_proved<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> bool {
+    mark.nonce.proved_by(&edge.settings.secrets, &mark.deployment, mark.kind, mark.vmid).is_some()
 }

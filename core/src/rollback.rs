@@ -156,9 +156,10 @@ pub async fn rollback<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let snapname = body.snapshot.as_str();
-    if keep::born(snapname).is_none() {
+    if !keep::is_name(snapname) {
         return Err(Error::field("snapshot", "is a snapshotId of GET /api/sandboxes/{id}/snapshots"));
     }
+    keep::ensure_taken(edge.settings, id, snapname)?;
     let found = place(edge, caller, id).await?;
     gone(&found.mark, edge.now(), id)?;
     if !found.committed {
@@ -205,7 +206,7 @@ async fn prepare<I: Io>(
     let vmid = found.mark.vmid;
     let all = keep::tidied(edge, found, deadline).await?;
     let Some(row) = all.iter().find(|it| keep::name(it) == snapname) else {
-        return Err(Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}")));
+        return Err(keep::absent(snapname));
     };
     let old = edge.send(keep::guest(edge, found).config_of(snapname)).await?;
     let tags = old.tags.unwrap_or_default();

@@ -11,12 +11,16 @@ use crate::{
     nonce::Nonce,
     preset::Provider,
     pve::guest::Kind,
+    settings::Settings,
     snapshot::SourceId,
     vmid::Vmid,
 };
 
-/// `pvelxc-{vmid}-{nonce}-{node}`: the nonce, so that a reused VMID never
-/// answers to an old id; the node of birth, so that most reads know where to look.
+/// The id of a guest that this deployment made: `pvelxc-{vmid}-{nonce}-{node}`.
+///
+/// The nonce is there so that a reused VMID never answers to an old id, and proves that this
+/// deployment gave the id out; the node of birth, so that most reads know where to look. A value
+/// of this type comes from a guest's mark, or from [`SpelledId::prove`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxId {
     /// Which kind of guest.
@@ -25,7 +29,7 @@ pub struct SandboxId {
     pub vmid: Vmid,
     /// And no other of that VMID.
     pub nonce: Nonce,
-    /// Where it was born; a hint.
+    /// Where it was born; a hint, which the nonce does not prove.
     pub node: String,
 }
 
@@ -41,6 +45,26 @@ impl SandboxId {
     }
 }
 
+/// An id in the form of a [`SandboxId`], as somebody spelled it: it may be made up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpelledId(SandboxId);
+
+impl SpelledId {
+    /// The id, if this deployment gave it out under one of the secrets that `EDGE_SECRET` lists.
+    /// A VMID outside today's ranges is still ours: it was given out before they were changed.
+    pub fn prove(&self, settings: &Settings) -> Option<SandboxId> {
+        let Self(id) = self;
+        let key = id.nonce.proved_by(&settings.secrets, &settings.deployment, id.kind(), id.vmid);
+        key.map(|_| id.clone())
+    }
+}
+
+impl From<SandboxId> for SpelledId {
+    fn from(id: SandboxId) -> Self {
+        Self(id)
+    }
+}
+
 /// As tags keep it: lower-case, and nothing when it is too long for them.
 fn hint(node: &str) -> String {
     if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
@@ -53,7 +77,13 @@ impl fmt::Display for SandboxId {
     }
 }
 
-impl FromStr for SandboxId {
+impl fmt::Display for SpelledId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SpelledId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -65,9 +95,9 @@ impl FromStr for SandboxId {
         let nonce = next()?.parse().map_err(|_| BAD)?;
         let node = parts.next().unwrap_or_default();
         let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
-        let id = Self { provider, vmid, nonce, node: node.to_owned() };
+        let id = SandboxId { provider, vmid, nonce, node: node.to_owned() };
         // One id, one spelling.
-        if is_name && id.to_string() == text { Ok(id) } else { Err(BAD) }
+        if is_name && id.to_string() == text { Ok(Self(id)) } else { Err(BAD) }
     }
 }
 

@@ -54,15 +54,12 @@ impl Key {
 
     /// HMAC-SHA-256 over a label and parts, each with its length before it.
     pub fn hmac(&self, label: &str, parts: &[&str]) -> [u8; 32] {
-        // HMAC takes keys of any length.
-        let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(self.secret.expose().as_bytes()) else {
-            return [0; 32];
-        };
-        for part in [label].iter().chain(parts) {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
-        }
-        mac.finalize().into_bytes().into()
+        hmac(self.secret.expose().as_bytes(), &[&[label], parts].concat())
+    }
+
+    /// HMAC-SHA-256 of an id's parts, under a key that is for ids alone.
+    pub(crate) fn id_hmac(&self, parts: &[&str]) -> [u8; 32] {
+        hmac(&self.hmac("ids", &[]), parts)
     }
 
     /// Encrypts, so that a change is noticed, under a key that is for these
@@ -81,6 +78,16 @@ impl Key {
         let (unique, sealed) = sealed.split_at_checked(UNIQUE)?;
         ChaCha20Poly1305::new(&self.hmac(label, parts).into()).decrypt(unique.into(), sealed).ok()
     }
+}
+
+fn hmac(key: &[u8], parts: &[&str]) -> [u8; 32] {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key) else { return [0; 32] };
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// `EDGE_SECRET`: newest first, so that rotation locks nobody out.
@@ -113,11 +120,15 @@ impl Keyring {
         &self.newest
     }
 
+    /// All keys, newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        [&self.newest].into_iter().chain(&self.older)
+    }
+
     /// All keys, the one that a mark names before the others.
     pub fn named_first<'a>(&'a self, name: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        let all = || [&self.newest].into_iter().chain(&self.older);
         let is_named = move |key: &&Key| Some(key.name.as_str()) == name;
-        all().filter(is_named).chain(all().filter(move |key| !is_named(key)))
+        self.all().filter(is_named).chain(self.all().filter(move |key| !is_named(key)))
     }
 
     /// HMAC of a request under each key, newest first.
@@ -126,7 +137,7 @@ impl Keyring {
             let hash = key.hmac("idempotent-body", &[canonical]);
             hex::encode(hash.get(..16).unwrap_or_default())
         };
-        [&self.newest].into_iter().chain(&self.older).map(short).collect()
+        self.all().map(short).collect()
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     preset::{PresetId, Provider, SnapshotId},
     pve::{PveError, config::Config},
     remove::destroy,
-    sandbox::{SandboxId, stamp},
+    sandbox::{SandboxId, SpelledId, stamp},
     template::admins_only,
 };
 
@@ -46,7 +46,7 @@ pub enum SourceId {
     /// `pvelxc_4vcpu_6gb_32gb_v1`
     Preset(SnapshotId),
     /// `pvelxc-{vmid}-{nonce}-{node}`, as ids of sandboxes.
-    Own(SandboxId),
+    Own(SpelledId),
     /// `snapshot_…`
     Morph(morph::Id),
 }

@@ -25,12 +25,13 @@ use self::{
 use crate::{
     auth::Caller,
     commit::{self, Unwritten},
-    create::{Key, nonce, told, untold},
+    create::{Key, told, untold},
     edge::Edge,
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
     marks::{self, Base, Mark, Phase, Reading, Role, Want},
+    nonce::{Nonce, Origin},
     place::{LATE_SECONDS, may},
     preset::{PresetId, SnapshotId},
     pve::{config::Config, guest::Kind},
@@ -156,7 +157,7 @@ pub async fn build<I: Io>(
     let claimed = claim(edge, request, &target, &archive, &intents, deadline).await?;
     // A claim of another request with the same key carries that one's nonce.
     let replayed = match &claimed {
-        Claimed::Known(_, mark) => mark.nonce != nonce(edge),
+        Claimed::Known(_, mark) => mark.nonce.origin() != Origin::of(edge),
         Claimed::Unknown(_) => false,
     };
     match claimed {
@@ -362,6 +363,6 @@ fn intent<I: Io>(
         key: key.map(|it| it.hash),
         body: key.and_then(Key::body),
         base: Some(base.clone()),
-        ..Mark::claimed(deployment, team.as_str(), vmid, Kind::Lxc, nonce(edge))
+        ..Mark::claimed(deployment, team.as_str(), vmid, Kind::Lxc, Nonce::of(edge, Kind::Lxc, vmid))
     }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{Answer, Ask, Stage};
+use crate::{
+    ids::old_id,
+    stage::{Answer, Ask, Stage},
+};
 
 /// The answer, after no request to anybody.
 fn refused(ask: Ask) -> Answer {
@@ -25,8 +28,6 @@ fn check(ask: Ask, status: u16, code: &str, says: &str) {
 fn create(body: Value) -> Ask {
     Ask::post("/api/sandboxes", body)
 }
-
-const ID: &str = "pvelxc-200000-abuvloiazucki5ke-pve1";
 
 #[test]
 fn bodies() {
@@ -66,7 +67,7 @@ fn names() {
     for name in ["", "a\nb", "a\u{0}b", "\u{7f}", &"x".repeat(65)] {
         check(create(json!({"name": name})), 400, "invalid-request", "name");
         check(
-            Ask::patch(format!("/api/sandboxes/{ID}"), json!({"name": name})),
+            Ask::patch(format!("/api/sandboxes/{}", old_id(200_000)), json!({"name": name})),
             400,
             "invalid-request",
             "name",
@@ -98,7 +99,7 @@ fn headers() {
 
 #[test]
 fn commands() {
-    let exec = |body: Value| Ask::post(format!("/api/sandboxes/{ID}/exec"), body);
+    let exec = |body: Value| Ask::post(format!("/api/sandboxes/{}/exec", old_id(200_000)), body);
     for (body, says) in [
         (json!({}), "command"),
         (json!({"command": "a", "argv": ["a"]}), "only one"),
@@ -117,13 +118,13 @@ fn ids_of_other_formats_are_no_sandboxes() {
     for id in [
         "9000",
         "pvelxc-9000",
-        "pvelxc-99-abuvloiazucki5ke-pve1",
-        "pvelxc-0200000-abuvloiazucki5ke-pve1",
-        "pvelxc-200000-ABUVLOIAZUCKI5KE-pve1",
-        "pvelxc-200000-abuvloiazucki5k1-pve1",
-        "pvelxc-200000-abuvloiazucki5ke-..",
-        "pvelxc-200000-abuvloiazucki5ke-pve1%2f..",
-        "pvelxc-200000-abuvloiazucki5ke-PVE1",
+        "pvelxc-99-abuvloiazucki5keq5c2n7ye-pve1",
+        "pvelxc-0200000-abuvloiazucki5keq5c2n7ye-pve1",
+        "pvelxc-200000-ABUVLOIAZUCKI5KEQ5C2N7YE-pve1",
+        "pvelxc-200000-abuvloiazucki5k1q5c2n7ye-pve1",
+        "pvelxc-200000-abuvloiazucki5keq5c2n7ye-..",
+        "pvelxc-200000-abuvloiazucki5keq5c2n7ye-pve1%2f..",
+        "pvelxc-200000-abuvloiazucki5keq5c2n7ye-PVE1",
         "morphvm_abc",
         "..",
     ] {
@@ -141,7 +142,7 @@ fn paths_methods_and_queries() {
     for query in ["?stat=running", "?state=asleep", "?limit=0", "?limit=9999", "?cursor=x", "?metadata=x"] {
         check(Ask::get(format!("/api/sandboxes{query}")), 400, "invalid-request", "");
     }
-    check(Ask::one(&format!("{ID}?force=1")), 400, "invalid-request", "force");
+    check(Ask::one(&format!("{}?force=1", old_id(200_000))), 400, "invalid-request", "force");
 }
 
 #[test]

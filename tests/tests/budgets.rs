@@ -1,10 +1,17 @@
 //! What operations cost, in requests and in PVE's own time.
 
-use pve_edge_core::marks::{self, Mark, Phase};
+use pve_edge_core::{
+    marks::{self, Mark, Phase},
+    nonce::Origin,
+    pve::guest::Kind,
+};
 use pve_edge_tests::sim::{Node, Setup, Spec};
 use time::Duration;
 
-use crate::stage::{Ask, Stage, plain_sim, vmid_of};
+use crate::{
+    ids::nonce,
+    stage::{Ask, Stage, plain_sim, vmid_of},
+};
 
 /// Tasks take 1 s each; the sandbox answers 0.2 s after its start.
 #[test]
@@ -102,13 +109,14 @@ fn add_sandboxes(stage: &Stage, which: std::ops::Range<u32>) {
 fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
     let [_, a, b, c] = number.to_be_bytes();
     let metadata = [("team", "core"), ("pull-request", "https://git.test/7")];
-    let nonce = pve_edge_core::nonce::Nonce::new(birth, [1, 2, a, b, c]);
+    let vmid = number.try_into().expect("a VMID");
+    let nonce = nonce("prod", Kind::Lxc, vmid, Origin::new(birth, [1, a, b, c]));
     Mark {
         node: "pve1".into(),
         expires: Some(birth.unix_timestamp() + 36_000),
         phase: Phase::Committed,
         name: Some(format!("agent {number}")),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Mark::claimed("prod", "blue", number.try_into().expect("a VMID"), Default::default(), nonce)
+        ..Mark::claimed("prod", "blue", vmid, Kind::Lxc, nonce)
     }
 }

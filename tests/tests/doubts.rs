@@ -259,7 +259,7 @@ fn a_wrong_secret_marks_nobody() {
         let id = created(&stage, json!({"env": {"A": "1"}}));
         let wrong = stage.beside("wrong", &[("EDGE_SECRET", "another-secret-of-the-tests-0123456789")]);
         let shown = wrong.ask(Ask::one(&id));
-        assert_eq!((shown.status, shown.code()), (502, "env-unreadable".into()), "{shown:?}");
+        assert_eq!((shown.status, shown.code()), (404, "not-found".into()), "{shown:?}");
         let shown = stage.ask(Ask::one(&id));
         assert_eq!((shown.status, shown.state()), (200, "running".into()), "{shown:?}");
         assert_eq!(stage.ask(Ask::exec(&id, "true")).status, 200);

@@ -154,7 +154,7 @@ fn a_sweep_at_every_step_does_not_believe_old_tags() {
 fn a_rollback_that_never_reached_pve_is_given_up() {
     let stage = Stage::new();
     let id = created(&stage, json!({"ttlSeconds": null}));
-    let snapshot = keep(&stage, &id, "one");
+    let (snapshot, other) = (keep(&stage, &id, "one"), keep(&stage, &id, "two"));
     let mut began = false;
     stage.world.fault_if(move |seen| {
         began |= seen.path.ends_with("/rollback");
@@ -165,7 +165,7 @@ fn a_rollback_that_never_reached_pve_is_given_up() {
     // Nobody runs in it what might be lost, and nothing else is done to it.
     assert_eq!(stage.ask(Ask::exec(&id, "true")).code(), "guest-locked");
     assert_eq!(stage.ask(Ask::post(format!("/api/sandboxes/{id}/stop"), json!({}))).code(), "guest-locked");
-    assert_eq!(stage.ask(roll_back(&id, &keep_name())).code(), "guest-locked");
+    assert_eq!(stage.ask(roll_back(&id, &other)).code(), "guest-locked");
     assert_eq!(stage.ask(Ask::one(&id)).state(), "creating");
     stage.world.advance(Duration::days(7));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
@@ -173,10 +173,6 @@ fn a_rollback_that_never_reached_pve_is_given_up() {
     stage.world.settle();
     assert_eq!(rollbacks(&stage), 0);
     assert_eq!(stage.ask(roll_back(&id, &snapshot)).status, 200);
-}
-
-fn keep_name() -> String {
-    format!("kept{}", "a".repeat(16))
 }
 
 #[test]

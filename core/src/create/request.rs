@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     environment::Env,
-    error::Error,
+    error::{Code, Error},
     marks::OnExpiry,
     preset::{PresetId, Provider},
     request::{Metadata, Ttl, name_errors, reserved, size_errors},
@@ -46,6 +46,11 @@ pub struct CreateRequest {
     pub disk: Option<u32>,
 }
 
+/// This deployment never took the snapshot `id`.
+pub(super) fn absent(id: impl std::fmt::Display) -> Error {
+    Error::new(Code::NotFound, format!("there is no snapshot {id}"))
+}
+
 impl CreateRequest {
     /// Refuses what cannot be, before anything is asked of PVE.
     pub fn check(&self, settings: &Settings) -> Result<(), Error> {
@@ -62,6 +67,12 @@ impl CreateRequest {
         }
         if morph && self.template_vmid.is_some() {
             refuse("templateVmid", "is of PVE: take snapshotId or preset");
+        }
+        if let Some(SourceId::Own(id)) = &self.snapshot_id
+            && !morph
+            && id.prove(settings).is_none()
+        {
+            return Err(absent(id));
         }
         errors.extend(size_errors(self.cpu, self.memory, self.disk));
         errors.extend(self.name.iter().flat_map(|it| name_errors(it)));

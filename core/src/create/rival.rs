@@ -23,7 +23,7 @@ pub(super) async fn rival<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> Result<Opti
         other.key == Some(key)
             && other.deployment == mark.deployment
             && other.team == mark.team
-            && other.nonce != mark.nonce
+            && other.nonce.origin() != mark.nonce.origin()
             && other.want != Want::Gone
     };
     let another = |guest: &&Guest| guest.vmid != mark.vmid;

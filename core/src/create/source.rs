@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::CreateRequest;
+use super::{CreateRequest, request::absent};
 use crate::{
     auth::Caller,
     edge::Edge,
@@ -42,7 +42,7 @@ pub(super) fn sources<I: Io>(
     all.retain(|it| inventory.is_online(&it.node));
     let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
         (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
-        (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.clone()),
+        (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.prove(settings).ok_or_else(|| absent(id))?),
         (Some(SourceId::Morph(id)), _, _) => return Err(no_template(&id.to_string(), &all)),
         (_, Some(preset), _) => {
             let ids = of_provider(&all, settings.provider);

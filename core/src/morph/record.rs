@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Nonce, preset::SnapshotId,
+    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Origin, preset::SnapshotId,
     snapshot::SourceId,
 };
 
@@ -24,12 +24,11 @@ impl Record {
         caller: &Caller,
         metadata: BTreeMap<String, String>,
     ) -> Self {
-        let [a, b, c, d, e, ..] = invocation.seed;
         let mut record = Self::default();
         record.set_metadata(metadata);
         record.set("deployment", Some(invocation.settings.deployment.to_string()));
         record.set("team", Some(caller.team.to_string()));
-        record.set("nonce", Some(Nonce::new(invocation.born(), [a, b, c, d, e]).to_string()));
+        record.set("nonce", Some(Origin::of(invocation).to_string()));
         record
     }
 

@@ -18,6 +18,7 @@ use crate::{
     headers::{IDEMPOTENCY_KEY, PREFER},
     read::Filter,
     request::{Ttl, json, value},
+    sandbox::{SandboxId, SpelledId},
     settings::Settings,
 };
 
@@ -57,6 +58,11 @@ impl<'a> Asked<'a> {
 
     pub(super) fn if_match(&self) -> Option<String> {
         if_match(self.request.headers())
+    }
+
+    /// The guest that the path names: `None` when this deployment never gave that id out.
+    pub(super) fn id(&self, settings: &Settings) -> Option<SandboxId> {
+        self.route.id.parse::<SpelledId>().ok()?.prove(settings)
     }
 
     /// The command that shall be run.

@@ -26,13 +26,13 @@ use crate::{
     sweep::sweep,
 };
 
-fn id(asked: &Asked<'_>) -> Result<SandboxId, Error> {
-    asked.route.id.parse().map_err(|_| not_found(&asked.route.id))
+fn id<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Result<SandboxId, Error> {
+    asked.id(edge.settings).ok_or_else(|| not_found(&asked.route.id))
 }
 
 pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Result<Response<Vec<u8>>, Error> {
     let Asked { caller, route, .. } = asked;
-    let id = || id(asked);
+    let id = || id(edge, asked);
     match route.action {
         Action::Health => Ok(alive()),
         Action::OpenApi => Ok(openapi()),
@@ -119,7 +119,7 @@ async fn create_sandbox<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Result<
 
 /// A sandbox after a change: what was written, and what PVE says of its state.
 async fn shown<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>, mark: Mark) -> Result<Response<Vec<u8>>, Error> {
-    let (sandbox, _) = read::get(edge, asked.caller, &id(asked)?, edge.now()).await?;
+    let (sandbox, _) = read::get(edge, asked.caller, &id(edge, asked)?, edge.now()).await?;
     Ok(tagged(plain(200, &sandbox), Some(&mark)))
 }
 
@@ -127,6 +127,6 @@ pub(super) async fn events<I: Io>(
     edge: &Edge<'_, I>,
     asked: &Asked<'_>,
 ) -> Result<impl futures_util::Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
-    let opened = exec::open(edge, asked.caller, &id(asked)?, &asked.command()?).await?;
+    let opened = exec::open(edge, asked.caller, &id(edge, asked)?, &asked.command()?).await?;
     Ok(execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem("")))
 }

@@ -15,7 +15,6 @@ use crate::{
     error::{Code, Error},
     io::Io,
     place::not_found,
-    sandbox::SandboxId,
     snapshot::{self, SnapshotRequest, SourceId, Status, keep},
 };
 
@@ -24,15 +23,15 @@ pub(super) async fn snapshots<I: Io>(
     asked: &Asked<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let (caller, route) = (asked.caller, asked.route);
-    let id = || match route.id.parse::<SourceId>() {
-        Ok(SourceId::Own(id)) => Ok(id),
-        Ok(SourceId::Preset(id)) => Err(Error::new(
+    let id = || match (asked.id(edge.settings), route.id.parse::<SourceId>()) {
+        (Some(id), _) => Ok(id),
+        (None, Ok(SourceId::Preset(id))) => Err(Error::new(
             Code::Forbidden,
             format!("{id} is a preset: GET /api/snapshots shows it, PVE deletes it"),
         )),
         _ => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
     };
-    let sandbox = || route.id.parse::<SandboxId>().map_err(|_| not_found(&route.id));
+    let sandbox = || asked.id(edge.settings).ok_or_else(|| not_found(&route.id));
     let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
     match route.action {
         Action::ListSnapshots => {

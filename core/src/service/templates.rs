@@ -15,7 +15,6 @@ use crate::{
     error::{Code, Error},
     io::Io,
     request,
-    sandbox::SandboxId,
     template::{self, Status},
 };
 
@@ -24,7 +23,7 @@ pub(super) async fn templates<I: Io>(
     asked: &Asked<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let (caller, route) = (asked.caller, asked.route);
-    let id = || route.id.parse::<SandboxId>().map_err(|_| absent(&route.id));
+    let id = || asked.id(edge.settings).ok_or_else(|| absent(&route.id));
     let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
     match route.action {
         Action::BuildTemplate => {

@@ -16,10 +16,15 @@ use crate::{
     marks::{Doing, Mark, Want, What},
     nonce::Nonce,
     place::{Place, place},
-    pve::{guest::Guest, perl},
+    pve::{
+        guest::{Guest, Kind},
+        perl,
+    },
     read::gone,
     rollback::settled,
     sandbox::{SandboxId, stamp},
+    settings::Settings,
+    vmid::Vmid,
     wait::wait,
 };
 
@@ -31,9 +36,33 @@ const MOST: usize = 16;
 /// By then whoever took it has made its template or died: nothing late needs it.
 const LEFT_OVER_SECONDS: i64 = 300;
 
-/// When a kept snapshot of this name was taken; `None` for any other name.
-pub(crate) fn born(snapname: &str) -> Option<OffsetDateTime> {
-    nonce_of(snapname, KEPT).map(Nonce::birth)
+/// Whether a name has the form of those of kept snapshots.
+pub(crate) fn is_name(snapname: &str) -> bool {
+    nonce_of(snapname, KEPT).is_some()
+}
+
+/// Refuses the name of a snapshot that this deployment never took of the sandbox `id`.
+pub(crate) fn ensure_taken(settings: &Settings, id: &SandboxId, snapname: &str) -> Result<(), Error> {
+    match taken(settings, (id.kind(), id.vmid), snapname, KEPT) {
+        Some(_) => Ok(()),
+        None => Err(absent(snapname)),
+    }
+}
+
+pub(crate) fn absent(snapname: &str) -> Error {
+    Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}"))
+}
+
+/// When this deployment took a snapshot of this name; `None` for a name that it never gave to
+/// a snapshot of that guest.
+fn taken(
+    settings: &Settings,
+    (kind, vmid): (Kind, Vmid),
+    snapname: &str,
+    prefix: &str,
+) -> Option<OffsetDateTime> {
+    let nonce = nonce_of(snapname, prefix)?;
+    nonce.proved_by(&settings.secrets, &settings.deployment, kind, vmid).map(|_| nonce.birth())
 }
 
 fn nonce_of(snapname: &str, prefix: &str) -> Option<Nonce> {
@@ -52,6 +81,11 @@ pub(crate) fn has_memory(row: &Value) -> bool {
     row.get("vmstate").is_some_and(perl::truthy)
 }
 
+/// When a snapshot that PVE lists was taken, if it is one that the sandbox keeps.
+fn born<I: Io>(edge: &Edge<'_, I>, found: &Place, row: &Value) -> Option<OffsetDateTime> {
+    taken(edge.settings, (found.mark.kind, found.mark.vmid), name(row), KEPT)
+}
+
 /// The guest that was found.
 pub(crate) fn guest<'a, I>(edge: &Edge<'a, I>, found: &'a Place) -> Guest<'a> {
     edge.pve.guest(&found.node, found.mark.kind, found.mark.vmid)
@@ -67,8 +101,10 @@ pub(crate) async fn tidied<I: Io>(
     let guest = guest(edge, found);
     let Value::Array(mut rows) = edge.send(guest.snapshots()).await? else { return Ok(Vec::new()) };
     let now = edge.now();
+    let which = (found.mark.kind, found.mark.vmid);
     let is_left = |row: &Value| {
-        nonce_of(name(row), PASSING).is_some_and(|it| (now - it.birth()).whole_seconds() > LEFT_OVER_SECONDS)
+        taken(edge.settings, which, name(row), PASSING)
+            .is_some_and(|birth| (now - birth).whole_seconds() > LEFT_OVER_SECONDS)
     };
     for row in rows.iter().filter(|it| is_left(it)) {
         // What cannot be removed is told by what it is in the way of.
@@ -120,13 +156,12 @@ pub async fn take<I: Io>(
     supported(edge, &found).await?;
     if found.config.parent.is_some() {
         let rows = tidied(edge, &found, deadline).await?;
-        if rows.iter().filter(|it| born(name(it)).is_some()).count() >= MOST {
+        if rows.iter().filter(|it| born(edge, &found, it).is_some()).count() >= MOST {
             let text = format!("this sandbox keeps {MOST} snapshots: delete one first");
             return Err(Error::new(Code::QuotaExceeded, text));
         }
     }
-    let [a, b, c, d, e, ..] = edge.seed;
-    let snapname = format!("{KEPT}{}", Nonce::new(edge.born(), [a, b, c, d, e]));
+    let snapname = format!("{KEPT}{}", Nonce::of(edge, found.mark.kind, found.mark.vmid));
     let since = edge.now().unix_timestamp();
     let mark = commit::change(edge, &found.node, found.mark.clone(), &|mark| {
         if mark.want == Want::Gone {
@@ -182,8 +217,8 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
     gone(&found.mark, edge.now(), id)?;
     let rows = edge.send(guest(edge, &found).snapshots()).await?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut kept: Vec<&Value> = rows.iter().filter(|it| born(name(it)).is_some()).collect();
-    kept.sort_unstable_by_key(|it| born(name(it)));
+    let mut kept: Vec<&Value> = rows.iter().filter(|it| born(edge, &found, it).is_some()).collect();
+    kept.sort_unstable_by_key(|it| born(edge, &found, it));
     let status = |row: &Value| match row.get("snapstate").and_then(Value::as_str) {
         None => "ready",
         Some("delete") => "deleting",
@@ -203,7 +238,7 @@ fn shown(row: &Value, status: &str) -> Value {
         "name": of("name"),
         "metadata": metadata,
         "memory": has_memory(row),
-        "createdAt": born(name(row)).map(stamp),
+        "createdAt": nonce_of(name(row), KEPT).map(|it| stamp(it.birth())),
     })
 }
 
@@ -215,13 +250,12 @@ pub async fn remove<I: Io>(
     snapname: &str,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let absent = || Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}"));
-    born(snapname).ok_or_else(absent)?;
+    ensure_taken(edge.settings, id, snapname)?;
     let found = usable(edge, caller, id).await?;
     let guest = guest(edge, &found);
     let rows = edge.send(guest.snapshots()).await?;
     if !rows.as_array().is_some_and(|it| it.iter().any(|it| name(it) == snapname)) {
-        return Err(absent());
+        return Err(absent(snapname));
     }
     let task = edge.send(guest.remove_snapshot(snapname)).await?;
     match wait(edge, &task, deadline).await {

@@ -100,9 +100,9 @@ fn intent<I: Io>(
     source: &Place,
     inventory: &Inventory,
 ) -> Result<Mark, Error> {
-    let [a, b, c, d, e, f, g, h, i, ..] = edge.seed;
-    let nonce = Nonce::new(edge.born(), [a, b, c, d, e]);
+    let [_, _, _, _, _, f, g, h, i, ..] = edge.seed;
     let vmid = free(edge, inventory, u32::from_be_bytes([f, g, h, i])).next().ok_or_else(no_vmid)?;
+    let kind = source.mark.kind;
     let promoted = request
         .promote
         .as_ref()
@@ -117,10 +117,10 @@ fn intent<I: Io>(
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
             nonce: source.mark.nonce,
-            snapname: format!("{PASSING}{nonce}"),
+            snapname: format!("{PASSING}{}", Nonce::of(edge, kind, source.mark.vmid)),
         }),
         metadata: request.metadata.clone(),
-        ..Mark::claimed(deployment, team.as_str(), vmid, source.mark.kind, nonce)
+        ..Mark::claimed(deployment, team.as_str(), vmid, kind, Nonce::of(edge, kind, vmid))
     })
 }
 

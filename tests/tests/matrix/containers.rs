@@ -172,26 +172,26 @@ fn rollback() {
         Kind::Lxc,
         false,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/snapshot
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/snapshot/keptabuvlqcocswfo7g3/rollback
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/snapshot
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/snapshot/keptabuvlqcocswfo7eaf6ezfdpx/rollback
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
 
@@ -236,7 +236,7 @@ fn snapshot() {
             POST nodes/pve1/lxc/VMID/template
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
-            DELETE nodes/pve1/lxc/VMID/snapshot/edgeabuvlqcolxxe3vqp"#]],
+            DELETE nodes/pve1/lxc/VMID/snapshot/edgeabuvlqcolxxe3vtuyqnjc4r4"#]],
     );
 }
 

@@ -189,7 +189,7 @@ fn snapshot() {
             POST nodes/pve1/qemu/VMID/template
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqdalxxe3vqp"#]],
+            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqdalxxe3vvdjl6hpzat"#]],
     );
 }
 
@@ -323,23 +323,23 @@ fn rollback() {
         Kind::Qemu,
         false,
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/snapshot
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7g3/rollback
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/snapshot
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7fw5absypmo/rollback
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
 
@@ -349,22 +349,22 @@ fn rollback_to_memory() {
         Kind::Qemu,
         true,
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/snapshot
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7g3/rollback
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/agent/ping
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/snapshot
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7fw5absypmo/rollback
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current
+            POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }

@@ -80,7 +80,10 @@ fn bad_input_names_its_field_and_nothing_is_made() {
     for (ask, field) in [
         (Ask::post(sandboxes, json!({"templateVmid": 9000})), "templateVmid"),
         (Ask::post(sandboxes, json!({"snapshotId": "pvelxc_1vcpu_1gb_8gb_v1"})), "snapshotId"),
-        (Ask::post(sandboxes, json!({"snapshotId": "pvelxc-200017-abtwk2lnkrifgvbz-pve1"})), "snapshotId"),
+        (
+            Ask::post(sandboxes, json!({"snapshotId": "pvelxc-200017-abtwk2lnkrifgvbzq5c2n7ye-pve1"})),
+            "snapshotId",
+        ),
         (Ask::post(sandboxes, json!({"snapshotId": "snapshot_../x"})), "snapshotId"),
         (Ask::post(sandboxes, json!({"metadata": {"edge.team": "red"}})), "metadata.edge.team"),
         (Ask::post(sandboxes, json!({"ttlSeconds": 0})), "ttlSeconds"),
@@ -95,8 +98,13 @@ fn bad_input_names_its_field_and_nothing_is_made() {
         let answer = stage.ask(ask);
         assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (400, &json!(field)), "{answer:?}");
     }
-    for id in ["pvelxc-200017-abtwk2lnkrifgvbz-pve1", "morphvm_", "morphvm_a%2Fb", "morphvm_..", "snapshot_x"]
-    {
+    for id in [
+        "pvelxc-200017-abtwk2lnkrifgvbzq5c2n7ye-pve1",
+        "morphvm_",
+        "morphvm_a%2Fb",
+        "morphvm_..",
+        "snapshot_x",
+    ] {
         assert_eq!(stage.ask(Ask::one(id)).status, 404, "{id}");
     }
     assert_eq!(stage.account().instances, before);

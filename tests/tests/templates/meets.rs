@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use time::Duration;
 
 use super::{PRESET, body, build, gc, get, sim, stage, until};
-use crate::stage::{Ask, Stage, vmid_of};
+use crate::{
+    ids::old_id,
+    stage::{Ask, Stage, vmid_of},
+};
 
 /// "The team's snapshots and all presets": also one that an admin's team has made.
 #[test]
@@ -63,7 +66,7 @@ fn an_archive_is_used_only_where_it_is() {
 fn a_guest_of_another_kind_is_not_found() {
     let stage = stage();
     stage.world.sim_mut().add(Spec::vm_template(100_017));
-    let id = "pvelxc-100017-abtwk2lnkrifgvbz-pve1";
+    let id = &*old_id(100_017);
     for ask in
         [get(id), Ask::get(format!("/api/snapshots/{id}")), Ask::delete(format!("/api/snapshots/{id}"))]
     {

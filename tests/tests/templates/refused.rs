@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use super::{PRESET, body, build, get, sim, stage, until};
-use crate::stage::{Ask, Stage};
+use crate::{
+    ids::old_id,
+    stage::{Ask, Stage},
+};
 
 fn with(changes: Value) -> Value {
     let mut wanted = body();
@@ -72,7 +75,7 @@ fn bad_input_names_its_field() {
         assert!(!answer.body.contains("pass@"), "{answer:?}");
     }
     let stage = stage();
-    let empty = Ask::patch("/api/templates/pvelxc-100017-abtwk2lnkrifgvbz-pve1", json!({})).by("ops");
+    let empty = Ask::patch(format!("/api/templates/{}", old_id(100_017)), json!({})).by("ops");
     assert_eq!(stage.ask(empty).json()["errors"][0]["field"], "execd");
     assert_eq!(stage.ask(build(&json!([]))).status, 400);
 }
@@ -80,7 +83,7 @@ fn bad_input_names_its_field() {
 #[test]
 fn it_is_for_admins() {
     let stage = stage();
-    let id = "pvelxc-100017-abtwk2lnkrifgvbz-pve1";
+    let id = old_id(100_017);
     let path = format!("/api/templates/{id}");
     for ask in [
         Ask::post("/api/templates", body()),

@@ -6,7 +6,9 @@ use http::Request;
 use pve_edge_core::{
     io::Io,
     marks::{self, Mark},
-    nonce::Nonce,
+    nonce::Origin,
+    pve::guest::Kind,
+    secret::Keyring,
     service::{Body, Service, handle},
 };
 use pve_edge_lambda::{http::seed, net::Transport};
@@ -56,14 +58,14 @@ struct Replay {
 impl Bed {
     /// With this many guests of others; the simulator's are sandboxes.
     pub(crate) async fn new(pve: Pve, folder: &Path, others: u32) -> Result<Self, String> {
+        let keys = Keys::new()?;
         let cluster = match pve {
-            Pve::Simulator => Cluster::simulated(SPEED, &tags(others)).await?,
+            Pve::Simulator => Cluster::simulated(SPEED, &tags(others, &keys.secret)?).await?,
             Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
         };
         let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
         let guests = Guests::new(cluster.inventory.clone());
         network.serve(&guests);
-        let keys = Keys::new()?;
         let mut pairs = settings(&cluster, &keys, &network);
         pairs.push(("PVE_VERIFY_TLS".to_owned(), "false".to_owned()));
         let service = Service::new(&pairs, Api::PLATFORM);
@@ -121,14 +123,17 @@ impl Drop for Bed {
 }
 
 /// Tags of this many running sandboxes, with a name and two pieces of metadata.
-fn tags(count: u32) -> Vec<String> {
+fn tags(count: u32, secret: &str) -> Result<Vec<String>, String> {
+    let secrets = Keyring::parse(secret)?;
     let born = OffsetDateTime::now_utc() - Duration::minutes(20);
     let expires = born.unix_timestamp() + 36_000;
     let tags = (MORE..MORE + count).map(|vmid| {
         let [_, b, c, d] = vmid.to_be_bytes();
+        let at = vmid.try_into().expect("a VMID");
+        let nonce = Origin::new(born, [b, c, d, 0]).nonce(secrets.newest(), "e2e", Kind::Lxc, at);
         // As the machine line has it, which takes any mark that an older version wrote.
         let mark: Mark = serde_json::from_value(json!({
-            "pve-edge": 1, "deployment": "e2e", "vmid": vmid, "nonce": Nonce::new(born, [b, c, d, 0, 0]),
+            "pve-edge": 1, "deployment": "e2e", "vmid": vmid, "nonce": nonce,
             "team": "blue", "node": NODE, "expires": expires, "onExpiry": "delete", "want": "on",
             "phase": "committed", "name": format!("agent-{vmid}"), "template": 100_002,
             "snapshot": "pvelxc_1vcpu_1gb_8gb_v2", "metadata": {"branch": "main", "issue": "12345"},
@@ -136,7 +141,7 @@ fn tags(count: u32) -> Vec<String> {
         .expect("a mark");
         marks::tags("", &mark, mark.expires, 256, false)
     });
-    tags.collect()
+    Ok(tags.collect())
 }
 
 /// Seconds that this thread has run.
