@@ -62,8 +62,9 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
-    let guarded = (mark.kind == Kind::Qemu).then(|| edge.now().unix_timestamp());
-    let mark = &Mark { phase: Phase::Committed, guarded, ..mark.clone() };
+    let now = edge.now().unix_timestamp();
+    let guarded = (mark.kind == Kind::Qemu).then_some(now);
+    let mark = &Mark { phase: Phase::Committed, changed: Some(now), guarded, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let (mut by_notes, mut inherited) = (false, false);
@@ -142,6 +143,51 @@ pub async fn change<I: Io>(
     Err(last.told(format_args!("guest {}", known.vmid)))
 }
 
+/// Writes that a sandbox came up, once what it is probed by has answered.
+/// `config` is what was read since the last write, where somebody has.
+/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile.
+pub async fn ready<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mut config: Option<Config>,
+    known: &Mark,
+) -> Result<Option<Mark>, Error> {
+    let guest = edge.pve.guest(node, known.kind, known.vmid);
+    let mut last = Unwritten::default();
+    for _ in 0..5 {
+        let config = match config.take() {
+            Some(config) => config,
+            None => edge.send(guest.config()).await?,
+        };
+        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
+        let Some(mark) = reading.mark().filter(|it| it.nonce == known.nonce) else {
+            return Err(crate::place::not_found(known.vmid));
+        };
+        let rolls_back = mark.is_doing(What::Rollback);
+        if mark.want != Want::On || rolls_back || !matches!(mark.phase, Phase::Committed | Phase::Ready) {
+            return Ok(None);
+        }
+        if mark.phase == Phase::Ready && !mark.is_doing(What::Start) {
+            return Ok(Some(mark.clone()));
+        }
+        match write(edge, node, &config, mark, &came_up).await? {
+            Ok(written) => return Ok(Some(written)),
+            Err(unwritten) => last = unwritten,
+        }
+    }
+    Err(last.told(format_args!("guest {}", known.vmid)))
+}
+
+fn came_up(mark: &mut Mark) -> Result<(), Error> {
+    mark.phase = Phase::Ready;
+    mark.was_ready = true;
+    mark.problem = None;
+    if mark.is_doing(What::Start) {
+        mark.doing = None;
+    }
+    Ok(())
+}
+
 /// One attempt at a change.
 pub async fn write<I: Io>(
     edge: &Edge<'_, I>,
@@ -152,6 +198,9 @@ pub async fn write<I: Io>(
 ) -> Result<Result<Mark, Unwritten>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;
+    if (changed.want, changed.phase) != (mark.want, mark.phase) {
+        changed.changed = Some(edge.now().unix_timestamp());
+    }
     guard(edge, config, mark, &mut changed);
     if let Some(lock) = &config.lock {
         return Err(locked(lock, mark));

@@ -8,6 +8,7 @@ use crate::{
     agent,
     auth::Caller,
     commit,
+    create::carry_on,
     edge::Edge,
     environment::Env,
     error::{Code, Error},
@@ -46,6 +47,7 @@ pub async fn open<I: Io>(
     if found.mark.is_doing(What::Rollback) {
         return Err(commit::locked("rollback", &found.mark));
     }
+    let found = up(edge, found, id).await?;
     let request = &request.within(&Env::of(&found.mark, &edge.settings.secrets)?);
     if found.mark.kind == Kind::Qemu {
         let Opened { lines } = agent::open(edge, &found, request).await?;
@@ -53,6 +55,23 @@ pub async fn open<I: Io>(
     }
     let Opened { lines } = by_execd(edge, &found, id, request).await?;
     Ok(Opened { lines: Either::Left(lines) })
+}
+
+/// What is still coming up is probed once: commands run in what a GET calls running.
+async fn up<I: Io>(edge: &Edge<'_, I>, found: Place, id: &SandboxId) -> Result<Place, Error> {
+    let coming =
+        || Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2);
+    if !is_coming_up(&found.mark, edge.now()) {
+        return Ok(found);
+    }
+    let status = edge.send(edge.pve.guest(&found.node, found.mark.kind, found.mark.vmid).status()).await?;
+    if status.status != "running" {
+        return Err(coming());
+    }
+    let (node, config) = (found.node.clone(), found.config.clone());
+    let progress = carry_on(edge, found, true, false, edge.now()).await?;
+    let place = Place { node, config, mark: progress.mark, committed: true };
+    if progress.ready { Ok(place) } else { Err(coming()) }
 }
 
 async fn by_execd<I: Io>(

@@ -127,20 +127,26 @@ pub async fn start<I: Io>(
     }
     let (now, settings) = (edge.now(), edge.settings);
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
+    let running = is_running(edge, &node, &mark).await?;
     let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
         if let Some(ttl) = said.or(over.then(|| Ttl::default(settings))) {
             mark.expires = ttl.after(now.unix_timestamp());
         }
+        // What is up stays so.
+        if running && mark.phase == Phase::Ready && mark.want == Want::On {
+            return Ok(());
+        }
         mark.want = Want::On;
         mark.phase = Phase::Committed;
+        // It is given the whole time to come up, whatever was written before.
+        mark.changed = Some(now.unix_timestamp());
         mark.problem = None;
         mark.keeps = None;
         Ok(())
     })
     .await?;
-    let running = is_running(edge, &node, &mark).await?;
     if !running && keeps == Some(Keeps::Memory) {
         return resume(edge, &node, &mark, deadline).await;
     }
@@ -166,7 +172,7 @@ async fn up<I: Io>(
 ) -> Result<bool, Error> {
     match start_and_probe(edge, node, config, mark, running, deadline).await {
         Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(edge, node, mark, error).await),
-        result => result,
+        result => result.map(|it| it.is_some()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     vmid::Vmid,
 };
 
-/// PVE's own status of a new guest may be another's that had its VMID.
+/// A listing's status may be older than what was done to the guest, or another's that had its VMID.
 const FRESH_SECONDS: i64 = 15;
 /// The expiry in a tag may lag behind the description's by this much.
 const TAG_SLACK_SECONDS: i64 = 60;
@@ -228,8 +228,8 @@ fn item<I: Io>(
         State::Error
     } else if guest.row.lock.as_deref() == Some("suspended") {
         State::Paused
-    } else if mark.age(now) < FRESH_SECONDS && mark.want == Want::On && mark.phase != Phase::Error {
-        State::Creating
+    } else if mark.settled_for(now) < FRESH_SECONDS {
+        state(mark, mark.want == Want::On && mark.phase == Phase::Ready, now)
     } else {
         state(mark, running || (unknown && mark.want == Want::On), now)
     };

@@ -88,6 +88,16 @@ impl Ttl {
         }
     }
 
+    /// Seconds that were given before; `None` = never.
+    pub fn of(seconds: Option<u32>) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds; `None` = never.
+    pub fn seconds(&self) -> Option<u32> {
+        self.0
+    }
+
     /// The expiry when it begins now.
     pub fn after(&self, now: i64) -> Option<i64> {
         self.0.map(|seconds| now + i64::from(seconds))

@@ -249,27 +249,30 @@ pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
         // Past its expiry it is what the expiry shall make of it.
         (_, _) if mark.is_expired(now) && mark.on_expiry == OnExpiry::Pause => State::Paused,
         (_, _) if mark.is_expired(now) => State::Stopped,
+        (Want::On, true) if is_coming_up(mark, now) => State::Creating,
+        (Want::On, true) if never_came_up(mark) => State::Error,
         (_, true) => State::Running,
         (_, false) => State::Stopped,
     }
 }
 
-/// Whether somebody still has to bring it up: after ten minutes, stopped is a
-/// state and not work to do.
+/// Whether it has never answered as a sandbox does that came up.
+pub fn never_came_up(mark: &Mark) -> bool {
+    matches!(mark.phase, Phase::Claimed | Phase::Committed) && !mark.was_ready
+}
+
+/// Whether somebody still has to bring it up: ten minutes after its creation
+/// or its start, stopped is a state and not work to do.
 pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
-    let since = match &mark.doing {
-        // What a rollback kills does not come up.
-        Some(it) if it.what == What::Rollback => return false,
-        Some(it) if it.what == What::Start => it.since,
-        _ => mark.birth().unix_timestamp(),
-    };
+    // What a rollback kills does not come up.
     mark.want == Want::On
-        && mark.phase != Phase::Error
-        && now.unix_timestamp() - since < FINISH_SECONDS
+        && matches!(mark.phase, Phase::Claimed | Phase::Committed)
+        && !mark.is_doing(What::Rollback)
+        && mark.settled_for(now) < FINISH_SECONDS
         && !mark.is_expired(now)
 }
 
-/// How long a creation may take before nobody carries it on.
+/// How long a creation or a start may take before nobody carries it on.
 pub const FINISH_SECONDS: i64 = 600;
 
 pub(crate) fn stamp(at: OffsetDateTime) -> String {

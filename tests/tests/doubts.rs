@@ -208,7 +208,7 @@ fn what_was_stopped_meanwhile_is_no_error() {
     let mut config_reads = 0;
     stage.world.fault_if(move |seen| {
         config_reads += usize::from(seen.method == "GET" && seen.path.ends_with("/config"));
-        (config_reads == 3).then(|| {
+        (config_reads == 4).then(|| {
             config_reads += 1;
             Fault::Slow(std::time::Duration::from_secs(5))
         })
@@ -256,8 +256,14 @@ fn a_reboot_beside_a_stop_is_locked_out_and_not_failed() {
 fn a_wrong_secret_marks_nobody() {
     for kind in BOTH {
         let stage = Stage::with(kind);
-        let id = created(&stage, json!({"env": {"A": "1"}}));
+        stage.world.sim_mut().setup_mut().boot = Duration::seconds(30);
+        stage.world.sim_mut().setup_mut().vm_boot = Duration::seconds(30);
+        let create = Ask::post("/api/sandboxes", json!({"env": {"A": "1"}})).header("prefer", "wait=6");
+        let made = stage.ask(create);
+        assert_eq!((made.status, made.state()), (202, "creating".into()), "{made:?}");
+        let id = made.id();
         let wrong = stage.beside("wrong", &[("EDGE_SECRET", "another-secret-of-the-tests-0123456789")]);
+        stage.world.advance(Duration::minutes(1));
         let shown = wrong.ask(Ask::one(&id));
         assert_eq!((shown.status, shown.code()), (404, "not-found".into()), "{shown:?}");
         let shown = stage.ask(Ask::one(&id));

@@ -78,15 +78,21 @@ fn the_file_of_another_sandbox_goes() {
         answer.id()
     };
     let (without, with) = (made(json!({})), made(json!({"A": "mine"})));
+    let restarted = |id: &str| {
+        for verb in ["stop", "start"] {
+            let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), json!({})));
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    };
     for id in [&without, &with] {
         said(&stage, id, another);
-        assert_eq!(stage.ask(Ask::one(id)).state(), "running");
+        restarted(id);
     }
     assert_eq!(said(&stage, &without, look), "none\n");
     assert!(said(&stage, &with, look).ends_with("A='mine'\n"));
     // A file of the template's own maker is left alone where nothing takes its place.
     said(&stage, &without, "echo theirs >/etc/pve-edge/env");
-    assert_eq!(stage.ask(Ask::one(&without)).state(), "running");
+    restarted(&without);
     assert_eq!(said(&stage, &without, look), "theirs\n");
 }
 

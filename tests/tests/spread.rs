@@ -99,7 +99,7 @@ fn to_the_best_of_the_nodes_that_share_the_templates_storage() {
         let (answer, requests) = stage.counted(Ask::create().header("prefer", "wait=25"));
         let at = (answer.status, &answer.json()["node"]);
         assert_eq!(at, (201, &json!("pve3")), "{answer:?}\n{}", stage.told());
-        let most = if kind == Kind::Lxc { 9 } else { 20 };
+        let most = if kind == Kind::Lxc { 10 } else { 20 };
         assert!(requests <= most, "{kind:?}: {requests}\n{}", stage.told());
         stage.world.advance(Duration::minutes(20));
         let (shown, requests) = stage.counted(Ask::one(&answer.id()));

@@ -21,7 +21,7 @@ use crate::{
     execd::Probe,
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Reading, What},
+    marks::{self, Mark, Phase, Reading, Want, What},
     place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     reach,
@@ -157,7 +157,8 @@ pub(crate) async fn carry_on<I: Io>(
     let progress =
         |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
     if !due {
-        return Ok(progress(mark, config, false));
+        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On && !mark.is_expired(now);
+        return Ok(progress(mark, config, is_up));
     }
     let mark = if committed {
         mark
@@ -184,7 +185,7 @@ pub(crate) async fn carry_on<I: Io>(
     };
     if !running && let Err(error) = grow(edge, &node, &config, &mark).await {
         // A bare 500 may be a storage's bad moment: asked again while the guest is young.
-        let young = !error.is_final() && mark.age(edge.now()) < SETTLED_SECONDS;
+        let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;
         let refused = error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout();
         let cause = Error::from(error);
         if refused && !(young && cause.code() == Code::PveError) {
@@ -193,18 +194,8 @@ pub(crate) async fn carry_on<I: Io>(
         return Ok(progress(mark, config, false));
     }
     match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
-        Ok(true) if mark.is_doing(What::Start) => {
-            // Until that is written, a request for the same rollback joins this one.
-            let up = commit::change(edge, &node, mark.clone(), &|mark| {
-                mark.doing = None;
-                Ok(())
-            });
-            Ok(match up.await {
-                Ok(mark) => progress(mark, config, true),
-                Err(_) => progress(mark, config, false),
-            })
-        }
-        Ok(ready) => Ok(progress(mark, config, ready)),
+        Ok(Some(mark)) => Ok(progress(mark, config, true)),
+        Ok(None) => Ok(progress(mark, config, false)),
         // Settings are wrong, and are put right; nothing is known against the sandbox.
         Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
@@ -226,7 +217,10 @@ async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mar
     }
 }
 
-/// An error here is one that asking again does not mend.
+/// Starts it where it is not `running`, probes it until it answers as it should,
+/// and writes that it came up: its mark then. `None` where it has not yet, or that
+/// could not be written: the next request looks again. An error here is one that
+/// asking again does not mend.
 pub(crate) async fn start_and_probe<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
@@ -234,7 +228,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     mark: &Mark,
     running: bool,
     deadline: OffsetDateTime,
-) -> Result<bool, Error> {
+) -> Result<Option<Mark>, Error> {
     let first = Env::first(mark, &edge.settings.secrets)?;
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let task = if running {
@@ -244,15 +238,21 @@ pub(crate) async fn start_and_probe<I: Io>(
         match edge.send(guest.status()).await {
             Ok(status) if status.status == "running" => None,
             Ok(_) => return Err(without_memory(mark)),
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
     } else {
         match edge.send(guest.start()).await {
             Ok(upid) => Some(upid),
             Err(error) if error.is_already_running() => None,
             Err(error) if error.is_final() => return Err(error.into()),
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
+    };
+    // While it boots: whoever writes that it came up needs the digest of now.
+    let fresh = if running && shows(config, mark) {
+        Some(config.clone())
+    } else {
+        edge.send(guest.config()).await.ok()
     };
     // A VM boots longer, and asking an agent that is not there yet keeps one of PVE's workers for 3 s.
     let mut wait = match mark.kind {
@@ -269,7 +269,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         }
         if tries > 0 || task.is_none() {
             match reach::probe(edge, node, config, mark, &first).await? {
-                Probe::Ready => return Ok(true),
+                Probe::Ready => return Ok(written(edge, node, fresh, mark).await),
                 Probe::Open => {
                     return Err(Error::new(
                         Code::ExecUnprotected,
@@ -279,7 +279,7 @@ pub(crate) async fn start_and_probe<I: Io>(
                 }
                 // It may be reading its token still, or something in front of it answers.
                 Probe::WrongToken | Probe::Unable
-                    if refusals < PATIENCE && mark.age(edge.now()) < SETTLED_SECONDS =>
+                    if refusals < PATIENCE && mark.settled_for(edge.now()) < SETTLED_SECONDS =>
                 {
                     refusals += 1;
                 }
@@ -300,9 +300,32 @@ pub(crate) async fn start_and_probe<I: Io>(
         }
         tries += 1;
         if edge.now() >= deadline || edge.left() <= 6 {
-            return Ok(false);
+            return Ok(None);
         }
         edge.pause(wait.next(), deadline).await;
+    }
+}
+
+/// Whether nothing has been written since this config was read.
+fn shows(config: &Config, mark: &Mark) -> bool {
+    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+    reading.mark() == Some(mark)
+}
+
+/// What was written of a sandbox that came up.
+async fn written<I: Io>(edge: &Edge<'_, I>, node: &str, fresh: Option<Config>, mark: &Mark) -> Option<Mark> {
+    // A change of nothing: a reboot does not take back that it came up.
+    if mark.phase == Phase::Ready {
+        return Some(mark.clone());
+    }
+    match commit::ready(edge, node, fresh, mark).await {
+        Ok(written) => written,
+        // Nothing can be written while a backup, say, has it, and it answers all the same.
+        Err(error) if error.code() == Code::GuestLocked => Some(mark.clone()),
+        Err(error) => {
+            tracing::info!(vmid = u32::from(mark.vmid), %error, "that it came up is left to the next request");
+            None
+        }
     }
 }
 
@@ -312,17 +335,17 @@ async fn started_meanwhile<I: Io>(
     node: &str,
     mark: &Mark,
     cause: &str,
-) -> Result<bool, Error> {
+) -> Result<Option<Mark>, Error> {
     let harmless = ["already running", "is locked", "can't lock file"];
     if harmless.iter().any(|it| cause.contains(it)) {
-        return Ok(false);
+        return Ok(None);
     }
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await {
         Ok(status) if status.status == "stopped" => Err(Error::new(
             Code::StartFailed,
             format!("PVE could not start the guest: {cause}; see the task log of VMID {}", mark.vmid),
         )),
-        _ => Ok(false),
+        _ => Ok(None),
     }
 }
 

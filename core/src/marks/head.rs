@@ -1,4 +1,4 @@
-//! The head tag: `pe1.{deployment}.{vmid}.{nonce}.{team}.{expiry}.{flags}.{key}.{node}`.
+//! The head tag: `pe1.{deployment}.{vmid}.{nonce}.{team}.{expiry}.{flags}.{key}.{node}.{changed}`.
 //!
 //! Fixed order, numbers in decimal so that an admin can read them. Fields
 //! that a newer version appends are ignored.
@@ -45,14 +45,16 @@ pub enum Want {
     Gone,
 }
 
-/// Whether a sandbox came up.
+/// How far a sandbox has come up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Claimed by a clone; never in a tag.
     Claimed,
-    /// Committed; nothing is known against it.
+    /// Committed, or started again: it is coming up, and has not answered since.
     Committed,
+    /// It came up: its exec daemon, or a VM's agent, has answered as it should.
+    Ready,
     /// It cannot be finished; the machine line says why.
     Error,
 }
@@ -146,6 +148,7 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
         },
         match mark.phase {
             Phase::Claimed | Phase::Committed => 'c',
+            Phase::Ready => 'r',
             Phase::Error => 'e',
         },
     ];
@@ -162,6 +165,9 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
     if mark.kind == Kind::Qemu {
         flags.push('v');
     }
+    if mark.was_ready {
+        flags.push('o');
+    }
     flags.extend(match what {
         Some(What::Snapshot) => Some('w'),
         Some(What::Rollback) => Some('r'),
@@ -169,7 +175,8 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
         Some(What::Template) | None => None,
     });
     let Mark { deployment, vmid, nonce, team, .. } = mark;
-    format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}")
+    let changed = mark.changed.unwrap_or(0);
+    format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}.{changed}")
 }
 
 /// The head of the guest `vmid` among its tags. Two that disagree are none.
@@ -218,10 +225,11 @@ fn parse(tag: &str) -> Option<Mark> {
     };
     let phase = match flags.next()? {
         'c' => Phase::Committed,
+        'r' => Phase::Ready,
         'e' => Phase::Error,
         _ => return None,
     };
-    let (mut role, mut kind, mut doing) = (Role::Sandbox, Kind::Lxc, None);
+    let (mut role, mut kind, mut was_ready, mut doing) = (Role::Sandbox, Kind::Lxc, false, None);
     for flag in flags {
         let what = match flag {
             't' => {
@@ -230,6 +238,10 @@ fn parse(tag: &str) -> Option<Mark> {
             }
             'v' => {
                 kind = Kind::Qemu;
+                continue;
+            }
+            'o' => {
+                was_ready = true;
                 continue;
             }
             'w' => What::Snapshot,
@@ -244,6 +256,7 @@ fn parse(tag: &str) -> Option<Mark> {
         text => Some(text.parse().ok()?),
     };
     let node = next().filter(|it| *it != "0").unwrap_or_default().to_owned();
+    let changed = next().and_then(|it| it.parse().ok()).filter(|it| *it != 0);
     let claimed = Mark::claimed(&deployment, &team, vmid, kind, nonce);
-    Some(Mark { node, expires, on_expiry, want, phase, role, key, doing, ..claimed })
+    Some(Mark { node, expires, on_expiry, want, phase, was_ready, changed, role, key, doing, ..claimed })
 }

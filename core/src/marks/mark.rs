@@ -31,12 +31,24 @@ pub struct Mark {
     pub node: String,
     /// Unix seconds; `None` = never.
     pub expires: Option<i64>,
+    /// The time to live that was given last, in seconds; `None` = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<u32>,
+    /// Seconds of running time that were given to it while it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<i64>,
     /// What becomes of it then.
     pub on_expiry: OnExpiry,
     /// What it shall be.
     pub want: Want,
-    /// Whether it came up.
+    /// How far it has come up.
     pub phase: Phase,
+    /// Whether it has come up before: then it is never given up for a daemon that is slow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_ready: bool,
+    /// When `want` or `phase` last changed, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<i64>,
     /// What it is.
     #[serde(default, skip_serializing_if = "is_sandbox")]
     pub role: Role,
@@ -153,9 +165,13 @@ impl Mark {
             team: team.to_owned(),
             node: String::new(),
             expires: None,
+            span: None,
+            left: None,
             on_expiry: OnExpiry::Delete,
             want: Want::On,
             phase: Phase::Claimed,
+            was_ready: false,
+            changed: None,
             role: Role::Sandbox,
             key: None,
             body: None,
@@ -204,6 +220,11 @@ impl Mark {
     /// Whether this is being done to it.
     pub fn is_doing(&self, what: What) -> bool {
         self.doing.as_ref().is_some_and(|it| it.what == what)
+    }
+
+    /// Seconds since what it shall be, or how far it has come, last changed.
+    pub fn settled_for(&self, now: OffsetDateTime) -> i64 {
+        now.unix_timestamp() - self.changed.unwrap_or_else(|| self.birth().unix_timestamp())
     }
 
     /// Seconds since it was claimed.

@@ -25,7 +25,8 @@ prop_compose! {
         dice in any::<[u8; 4]>(),
         node in "[a-z]([a-z0-9-]{0,10}[a-z0-9])?",
         expires in prop::option::of(1_700_000_000_i64..4_000_000_000),
-        (on_expiry, want, phase, kind, key) in (0_usize..3, 0_usize..4, 0_usize..2, 0_usize..2, prop::option::of(any::<[u8; 5]>())),
+        (on_expiry, want, phase, kind, key) in (0_usize..3, 0_usize..4, 0_usize..3, 0_usize..2, prop::option::of(any::<[u8; 5]>())),
+        (was_ready, changed) in (any::<bool>(), prop::option::of(1_700_000_000_i64..4_000_000_000)),
         name in prop::option::of("\\PC{1,40}"),
         metadata in prop::collection::btree_map("\\PC{1,12}", any::<String>(), 0..5),
     ) -> Mark {
@@ -34,7 +35,8 @@ prop_compose! {
             node, expires,
             on_expiry: [OnExpiry::Delete, OnExpiry::Stop, OnExpiry::Pause][on_expiry],
             want: [Want::On, Want::Off, Want::Paused, Want::Gone][want],
-            phase: [Phase::Committed, Phase::Error][phase],
+            phase: [Phase::Committed, Phase::Ready, Phase::Error][phase],
+            was_ready, changed,
             key: key.map(KeyHash), secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
@@ -143,7 +145,7 @@ fn the_formats() {
     let mark = example();
     assert_eq!(
         tags("web", &mark, mark.expires, 256, false),
-        "web;pe1.prod.200123.NONCE.blue.1764003600.dnc.0.pve1;edge-prod-sandbox;pe1m0-1.INDEX"
+        "web;pe1.prod.200123.NONCE.blue.1764003600.dnc.0.pve1.0;edge-prod-sandbox;pe1m0-1.INDEX"
             .replace("NONCE", "abusjaiaaebagbhb2zsovtvi")
             .replace("INDEX", "aea2qrqaaedwe5ljnrscumibar2gc43lae3q")
     );

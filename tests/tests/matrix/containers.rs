@@ -16,11 +16,13 @@ fn create_with_a_key() {
             GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
             POST exec
             POST exec
             POST exec
             POST exec
-            POST exec"#]],
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -29,20 +31,22 @@ fn create_on_another_node() {
     super::create_on_another_node(
         Kind::Lxc,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/lxc/TEMPLATE/config
-        POST nodes/pve1/lxc/TEMPLATE/clone
-        GET nodes/pve2/lxc/VMID/config
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve2/lxc/VMID/config
-        GET cluster/resources
-        PUT nodes/pve2/lxc/VMID/config
-        POST nodes/pve2/lxc/VMID/status/start
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        POST exec"#]],
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve2/lxc/VMID/config
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve2/lxc/VMID/config
+            GET cluster/resources
+            PUT nodes/pve2/lxc/VMID/config
+            POST nodes/pve2/lxc/VMID/status/start
+            GET nodes/pve2/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            PUT nodes/pve2/lxc/VMID/config"#]],
     );
 }
 
@@ -58,11 +62,13 @@ fn create_without_a_key() {
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
             POST exec
             POST exec
             POST exec
             POST exec
-            POST exec"#]],
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -76,11 +82,13 @@ fn get_of_a_half_made_one() {
             GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
             POST exec
             POST exec
             POST exec
             POST exec
-            POST exec"#]],
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -89,12 +97,10 @@ fn patch() {
     super::patch(
         Kind::Lxc,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST exec
-        POST exec"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current"#]],
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
@@ -108,12 +114,10 @@ fn extend() {
     super::extend(
         Kind::Lxc,
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST exec
-        POST exec"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current"#]],
         expect![[r#"
         GET nodes/pve1/lxc/VMID/config
         PUT nodes/pve1/lxc/VMID/config
@@ -183,12 +187,12 @@ fn rollback() {
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
-            POST exec
-            POST exec
-            POST exec
-            POST exec
-            POST exec
             GET nodes/pve1/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
             PUT nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/status/current"#]],
@@ -200,19 +204,21 @@ fn create_with_env() {
     super::create_with_env(
         Kind::Lxc,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/lxc/TEMPLATE/config
-        POST nodes/pve1/lxc/TEMPLATE/clone
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET cluster/resources
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        POST exec"#]],
+            GET cluster/resources
+            GET nodes/pve1/lxc/TEMPLATE/config
+            POST nodes/pve1/lxc/TEMPLATE/clone
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET cluster/resources
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -262,18 +268,20 @@ fn start() {
         Kind::Lxc,
         "start",
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
 
@@ -299,18 +307,20 @@ fn resume() {
         Kind::Lxc,
         "resume",
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current
-        POST nodes/pve1/lxc/VMID/status/start
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        POST exec
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/start
+            GET nodes/pve1/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
 

@@ -8,17 +8,19 @@ fn create_with_a_key() {
     super::create_with_a_key(
         Kind::Qemu,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/qemu/TEMPLATE/config
-        POST nodes/pve1/qemu/TEMPLATE/clone
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET cluster/resources
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+            GET cluster/resources
+            GET nodes/pve1/qemu/TEMPLATE/config
+            POST nodes/pve1/qemu/TEMPLATE/clone
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET cluster/resources
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 
@@ -27,18 +29,20 @@ fn create_on_another_node() {
     super::create_on_another_node(
         Kind::Qemu,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/qemu/TEMPLATE/config
-        POST nodes/pve1/qemu/TEMPLATE/clone
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve2/qemu/VMID/config
-        GET cluster/resources
-        PUT nodes/pve2/qemu/VMID/config
-        POST nodes/pve2/qemu/VMID/status/start
-        POST nodes/pve2/qemu/VMID/agent/ping
-        POST nodes/pve2/qemu/VMID/agent/ping"#]],
+            GET cluster/resources
+            GET nodes/pve1/qemu/TEMPLATE/config
+            POST nodes/pve1/qemu/TEMPLATE/clone
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve2/qemu/VMID/config
+            GET cluster/resources
+            PUT nodes/pve2/qemu/VMID/config
+            POST nodes/pve2/qemu/VMID/status/start
+            GET nodes/pve2/qemu/VMID/config
+            POST nodes/pve2/qemu/VMID/agent/ping
+            POST nodes/pve2/qemu/VMID/agent/ping
+            PUT nodes/pve2/qemu/VMID/config"#]],
     );
 }
 
@@ -47,16 +51,18 @@ fn create_without_a_key() {
     super::create_without_a_key(
         Kind::Qemu,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/qemu/TEMPLATE/config
-        POST nodes/pve1/qemu/TEMPLATE/clone
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+            GET cluster/resources
+            GET nodes/pve1/qemu/TEMPLATE/config
+            POST nodes/pve1/qemu/TEMPLATE/clone
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 
@@ -65,13 +71,15 @@ fn get_of_a_half_made_one() {
     super::get_of_a_half_made_one(
         Kind::Qemu,
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/tasks
-        GET cluster/resources
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
+            GET cluster/resources
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 
@@ -80,11 +88,10 @@ fn patch() {
     super::patch(
         Kind::Qemu,
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
@@ -98,11 +105,10 @@ fn extend() {
     super::extend(
         Kind::Qemu,
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/agent/ping"#]],
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
@@ -152,19 +158,21 @@ fn create_with_env() {
     super::create_with_env(
         Kind::Qemu,
         expect![[r#"
-        GET cluster/resources
-        GET nodes/pve1/qemu/TEMPLATE/config
-        POST nodes/pve1/qemu/TEMPLATE/clone
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        GET cluster/resources
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/exec
-        GET nodes/pve1/qemu/VMID/agent/exec-status"#]],
+            GET cluster/resources
+            GET nodes/pve1/qemu/TEMPLATE/config
+            POST nodes/pve1/qemu/TEMPLATE/clone
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET cluster/resources
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/exec
+            GET nodes/pve1/qemu/VMID/agent/exec-status
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 
@@ -182,7 +190,6 @@ fn snapshot() {
             GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/clone
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
@@ -216,15 +223,17 @@ fn start() {
         Kind::Qemu,
         "start",
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/status/start
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
 
@@ -252,15 +261,17 @@ fn resume() {
         Kind::Qemu,
         "resume",
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/start
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/agent/ping
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/start
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/qemu/VMID/status/current
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
 
@@ -334,9 +345,9 @@ fn rollback() {
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
-            POST nodes/pve1/qemu/VMID/agent/ping
-            POST nodes/pve1/qemu/VMID/agent/ping
             GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/status/current"#]],
@@ -361,8 +372,8 @@ fn rollback_to_memory() {
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/status/current
-            POST nodes/pve1/qemu/VMID/agent/ping
             GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/status/current"#]],
