@@ -161,6 +161,8 @@ impl Sim {
             run: None,
             disk_token: spec.disk_token,
             saved: BTreeMap::new(),
+            unclean: false,
+            recovers_until: None,
             files: BTreeMap::new(),
         };
         self.guests.insert(vmid, guest);

@@ -71,6 +71,7 @@ pub(crate) fn fill(sim: &mut Sim, newid: u32, guest: Guest) {
 /// The worker's end: volumes, pool, locks.
 pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
     let plan = sim.tasks.get(upid).and_then(|task| task.plan.clone()).unwrap_or_default();
+    let began = sim.tasks.get(upid).map_or(sim.now, |task| task.start);
     if let Some(text) = sim.failure("vzclone") {
         sim.guests.remove(&newid);
         sim.unlock(source, "disk");
@@ -89,7 +90,10 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
             guest.config.set(&key, format!("{made}{rest}"));
         }
     }
-    sim.unlock(source, "disk");
+    match sim.setup.source_lock_secs.map(|it| began + it - sim.now) {
+        Some(rest) if rest.is_positive() => sim.after(rest, Step::Unlock { vmid: source, lock: "disk" }),
+        _ => sim.unlock(source, "disk"),
+    }
     if let Some(guest) = sim.guests.get_mut(&newid) {
         guest.config.unset("lock");
         guest.pool = plan.pool;
@@ -197,5 +201,14 @@ fn new_guest(sim: &mut Sim, call: &Call, newid: u32) -> Guest {
         config.set("hostname", hostname);
     }
     config.set("lock", "create");
-    Guest { vmid: newid, node: call.node().into(), config, pool: None, run: None, ..source }
+    Guest {
+        vmid: newid,
+        node: call.node().into(),
+        config,
+        pool: None,
+        run: None,
+        unclean: false,
+        recovers_until: None,
+        ..source
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    Config, Kind, Sim, qemu,
+    Config, Kind, Sim, parameters, qemu,
     reply::{Answer, Fail},
     setup::Version,
     storage,
@@ -32,6 +32,9 @@ const HOT: &[&str] = &[
     "cpulimit",
     "cpuunits",
 ];
+
+/// Options that no parameter sets, and that may be deleted.
+const HIDDEN: &[&str] = &["parent", "runningcpu", "runningmachine", "snaptime", "vmstate"];
 
 /// `GET …/config`; current, and from pveproxy, not from a worker.
 pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
@@ -71,12 +74,15 @@ pub(crate) fn read(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
 pub(crate) fn write(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answer {
     let (vmid, kind) = (call.vmid(), call.kind());
     let settings = settings(call)?;
-    if let Some(env) = call.get("env").filter(|env| env.split('\0').any(|entry| !is_env(entry))) {
-        return Err(Fail::parameter("env", format!("value does not match the regex pattern: {}", env.len())));
-    }
-    let mut delete = deleted(call)?;
+    let mut delete: Vec<&str> = call
+        .get("delete")
+        .unwrap_or("")
+        .split(super::tags::SEPARATORS)
+        .filter(|key| !key.is_empty())
+        .collect();
     sim.named(call)?;
     if kind == Kind::Qemu {
+        deletable(sim, call, &delete)?;
         permitted(sim, call, &settings, &delete)?;
     }
     sim.wait_flock(vmid, arrived)?;
@@ -85,6 +91,7 @@ pub(crate) fn write(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answ
             sim.check_lock(vmid)?;
             assert_digest(sim, call)?;
             permitted(sim, call, &settings, &delete)?;
+            deletable(sim, call, &delete)?;
         }
         Kind::Qemu => {
             assert_digest(sim, call)?;
@@ -105,14 +112,19 @@ fn settings(call: &Call) -> Result<BTreeMap<&String, &String>, Fail> {
     if settings.is_empty() { Err(Fail::die("no options specified")) } else { Ok(settings) }
 }
 
-fn deleted(call: &Call) -> Result<Vec<&str>, Fail> {
-    let delete = call.get("delete").unwrap_or("").split(super::tags::SEPARATORS);
-    let delete: Vec<&str> = delete.filter(|key| !key.is_empty()).collect();
-    if let Some(key) = delete.iter().find(|key| call.form.contains_key(**key)) {
-        let text = format!("can't use '-{key}' and -delete {key}' at the same time");
-        return Err(Fail::parameter("delete", text));
+/// Options there are, none of which is set by the same call.
+fn deletable(sim: &Sim, call: &Call, delete: &[&str]) -> Result<(), Fail> {
+    let known = |key: &str| call.endpoint.is_some_and(|it| parameters::is_option(it, key, sim.setup.version));
+    for key in delete {
+        if call.form.contains_key(*key) {
+            let text = format!("you can't use '-{key}' and -delete {key}' at the same time");
+            return Err(Fail::parameter("delete", text));
+        }
+        if !known(key) && !HIDDEN.contains(key) {
+            return Err(Fail::parameter("delete", format!("unknown option '{key}'")));
+        }
     }
-    Ok(delete)
+    Ok(())
 }
 
 fn permitted(
@@ -326,10 +338,4 @@ fn features(sim: &Sim, call: &Call, vmid: u32, old: &Config, value: &str) -> Res
         return Err(Fail::permission("changing feature flags (except nesting) is only allowed for root@pam"));
     }
     sim.require(&call.token, &format!("/vms/{vmid}"), &["VM.Allocate"])
-}
-
-/// `NAME=value` without control characters but tab.
-fn is_env(entry: &str) -> bool {
-    let control = |c: char| c.is_control() && c != '\t';
-    entry.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.contains(control))
 }

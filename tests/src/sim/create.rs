@@ -152,6 +152,8 @@ fn made(sim: &mut Sim, call: &Call, options: &BTreeMap<&String, &String>, storag
         run: None,
         disk_token: None,
         saved: BTreeMap::new(),
+        unclean: false,
+        recovers_until: None,
         files: BTreeMap::new(),
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
         Work::Destroy { force } => match refusal(sim, upid, vmid, *force) {
             Some(text) => sim.end(upid, &text),
             None if sim.guests[&vmid].run.is_some() => {
-                sim.then(sim.setup.stop_secs, upid, vmid, Work::DestroyDisks);
+                sim.then(sim.kill_secs(), upid, vmid, Work::DestroyDisks);
             }
             None => self::work(sim, upid, vmid, &Work::DestroyDisks),
         },

@@ -112,7 +112,12 @@ pub(crate) fn content(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let here = sim.volumes.iter().filter(|(volid, _)| volid.split(':').next() == Some(storage));
     let wanted = here.filter(|(volid, _)| call.get("content").is_none_or(|it| it == kind(volid)));
     let one = |(volid, volume): (&String, &super::storage::Volume)| {
-        let format = volid.rsplit('.').next().unwrap_or("raw");
+        let format = match volid.rsplit('.').next() {
+            Some("zst") => "tzst",
+            Some("gz") => "tgz",
+            Some("xz") => "txz",
+            other => other.unwrap_or("raw"),
+        };
         json!({ "volid": volid, "content": kind(volid), "format": format, "size": volume.bytes, "ctime": 0 })
     };
     Ok(wanted.map(one).collect())

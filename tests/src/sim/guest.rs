@@ -85,6 +85,10 @@ pub struct Guest {
     /// Memory on disk: of each snapshot with `vmstate`, and under `""` that of
     /// a VM that is suspended to disk.
     pub(crate) saved: BTreeMap<String, Run>,
+    /// Whether its disk is that of a moment in which it ran: a rollback's.
+    pub(crate) unclean: bool,
+    /// Until when the start that mounts such a disk waits; then it is up.
+    pub(crate) recovers_until: Option<OffsetDateTime>,
     /// Files that the guest agent wrote.
     pub(crate) files: BTreeMap<String, String>,
 }

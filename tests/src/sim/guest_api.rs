@@ -91,9 +91,24 @@ fn status(sim: &Sim, guest: &Guest) -> Value {
     }
     if guest.run.is_some() {
         item["pid"] = json!(10_000 + guest.vmid);
+        if sim.setup.version >= Version::V9 {
+            for what in PRESSURES {
+                item[what] = Value::Null;
+            }
+        }
     }
     item
 }
+
+/// What a cgroup says of waiting; null until pvestatd has asked twice.
+const PRESSURES: [&str; 6] = [
+    "pressurecpufull",
+    "pressurecpusome",
+    "pressureiofull",
+    "pressureiosome",
+    "pressurememoryfull",
+    "pressurememorysome",
+];
 
 /// Seconds since the start.
 pub(crate) fn uptime(sim: &Sim, guest: &Guest) -> i64 {

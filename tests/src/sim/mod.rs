@@ -29,7 +29,10 @@ mod tags;
 mod task_api;
 mod tasks;
 mod template;
+mod terminal;
+mod timing;
 mod wire;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,10 +48,12 @@ pub use reply::Reply;
 pub(crate) use rng::Rng;
 pub use setup::{Node, Setup, Storage, StorageKind, Version};
 pub use tasks::Task;
+pub use timing::Answers;
 
 use reply::Fail;
 use resources::Stats;
 use tasks::Step;
+use workers::Served;
 
 /// One PVE cluster. Pure: no socket, no clock, no dice but a seed.
 pub struct Sim {
@@ -74,6 +79,7 @@ pub struct Sim {
     pub(crate) datacenter: tags::Datacenter,
     pub(crate) execd: execd::Execd,
     pub(crate) agents: qemu::agent::Agents,
+    pub(crate) workers: workers::Workers,
     pub(crate) failures: Vec<(String, String)>,
     counts: BTreeMap<(String, String), u64>,
 }
@@ -105,6 +111,7 @@ impl Sim {
             datacenter: tags::Datacenter::default(),
             execd: execd::Execd::default(),
             agents: qemu::agent::Agents::default(),
+            workers: workers::Workers::default(),
             failures: Vec::new(),
             counts: BTreeMap::new(),
             setup,
@@ -136,12 +143,16 @@ impl Sim {
         let reply = match wire::read(self, request) {
             Err(reply) => *reply,
             Ok(call) => {
-                let result = table::dispatch(self, &call, arrived);
+                let result = match self.worker(&call, arrived)? {
+                    Served::Late => Err(Fail::Late),
+                    Served::Now => table::dispatch(self, &call, arrived),
+                };
                 if let Err(Fail::Locked) = result {
                     return Err(Blocked { until: self.retry_at(arrived) });
                 }
                 *self.counts.entry((call.method.clone(), call.template())).or_default() += 1;
-                reply::envelope(self.setup.version, &call, result)
+                let reply = reply::envelope(self.setup.version, &call, result);
+                self.timed(&call, reply)
             }
         };
         Ok(reply.dated(self.now))

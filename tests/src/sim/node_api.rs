@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Sim, Version,
+    Sim, StorageKind, Version,
     reply::{Answer, Fail},
     wire::Call,
 };
@@ -34,6 +34,16 @@ pub(crate) fn permissions(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answ
         }
     }
     Ok(data.into())
+}
+
+/// `GET /access/ticket`: for a page that wants to know whether anybody is there.
+pub(crate) fn no_ticket(_: &mut Sim, _: &Call, _: OffsetDateTime) -> Answer {
+    Ok(Value::Null)
+}
+
+/// `POST /access/ticket`, which is for passwords.
+pub(crate) fn ticket(_: &mut Sim, _: &Call, _: OffsetDateTime) -> Answer {
+    Err(Fail::permission("URI '/access/ticket' not available with API token, need proper ticket.\n"))
 }
 
 /// `GET /cluster/nextid`: a read, not a reservation.
@@ -96,10 +106,15 @@ pub(crate) fn nodes(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
         let status = if node.online { "online" } else { "offline" };
         let mut item = json!({
             "node": node.name, "status": status, "id": format!("node/{}", node.name), "type": "node", "level": "",
+            "ssl_fingerprint": "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF",
         });
         if node.online && sim.may(&call.token, &format!("/nodes/{}", node.name), &["Sys.Audit"]) {
             item["maxcpu"] = json!(16);
+            item["cpu"] = json!(0.02);
             item["maxmem"] = json!(node.memory.0);
+            item["mem"] = json!(node.memory.1);
+            item["maxdisk"] = json!(100u64 << 30);
+            item["disk"] = json!(10u64 << 30);
             item["uptime"] = json!(86_400);
         }
         item
@@ -138,7 +153,8 @@ pub(crate) fn network(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let (address, netmask) = cidr.split_once('/').unwrap_or((cidr, ""));
     let one = |bridge: &String| {
         let mut item = json!({ "iface": bridge, "type": "bridge", "active": 1, "autostart": 1, "method": "static",
-                "address": address, "netmask": netmask, "cidr": cidr });
+            "method6": "manual", "families": ["inet"], "priority": 3, "bridge_ports": "", "bridge_stp": "off",
+            "bridge_fd": "0", "address": address, "netmask": netmask, "cidr": cidr });
         if let Some(gateway) = gateway {
             item["gateway"] = json!(gateway);
         }
@@ -161,6 +177,9 @@ pub(crate) fn storage_config(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> A
         }
         if storage.shared {
             item["shared"] = json!(1);
+        }
+        if matches!(storage.kind, StorageKind::Btrfs | StorageKind::Dir) {
+            item["path"] = json!(format!("/var/lib/{}", storage.id));
         }
         item
     };
@@ -187,6 +206,7 @@ pub(crate) fn storage(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
             "enabled": u8::from(storage.enabled), "active": u8::from(storage.enabled),
             "shared": u8::from(storage.shared), "total": live(storage.total), "used": live(used),
             "avail": live(storage.total.saturating_sub(used)),
+            "used_fraction": live(used) as f64 / storage.total as f64,
         })
     };
     Ok(sim.setup.storages.iter().filter(wanted).map(one).collect())

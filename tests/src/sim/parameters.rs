@@ -35,6 +35,8 @@ pub(crate) enum Check {
     Number,
     /// 100 to 999999999.
     Vmid,
+    /// `NAME=value`, separated by NUL.
+    Env,
     /// One of these.
     Enum(&'static [&'static str]),
     /// `pve-configid`.
@@ -93,7 +95,7 @@ pub(crate) const CONFIG: &[Param] = &[
     q("description", Chars(8192)),
     Param { since: Version::V8, ..q("dev[n]", Text) },
     Param { since: Version::V9, ..q("entrypoint", Text) },
-    Param { since: Version::V9, ..q("env", Text) },
+    Param { since: Version::V9, ..q("env", Env) },
     q("features", Text),
     q("hookscript", Text),
     q("hostname", DnsName),
@@ -164,6 +166,13 @@ pub(crate) fn verify(endpoint: &Endpoint, call: &Call, version: Version) -> Resu
     if errors.is_empty() { Ok(()) } else { Err(Fail::parameters(errors)) }
 }
 
+/// Whether a guest's config has such an option, in this version.
+pub(crate) fn is_option(endpoint: &Endpoint, name: &str, version: Version) -> bool {
+    let indexed = format!("{}[n]", name.trim_end_matches(|c: char| c.is_ascii_digit()));
+    let known = |it: &Param| it.since <= version && (it.name == name || it.name == indexed);
+    endpoint.parameters.iter().any(known)
+}
+
 /// All endpoints with the names and optionality of their parameters, for
 /// comparison with PVE's published schema.
 pub fn schema() -> Value {
@@ -187,7 +196,8 @@ impl Check {
                 (spellings.contains(&value), format!("type check ('boolean') failed - got '{value}'"))
             }
             Int(low, high) => return integer(value, low, high),
-            Vmid => return integer(value, 100, 999_999_999),
+            Vmid => return vmid(value),
+            Env => (value.split('\0').all(is_env), "value does not match the regex pattern".into()),
             Number => (value.parse::<f64>().is_ok(), format!("type check ('number') failed - got '{value}'")),
             Enum(all) => {
                 let list = all.join(", ");
@@ -196,6 +206,7 @@ impl Check {
                     format!("value '{value}' does not have a value in the enumeration '{list}'"),
                 )
             }
+            Name if value.len() > 40 && is_name(value) => return Chars(40).of(value),
             Name => (is_name(value), format!("invalid format - invalid configuration ID '{value}'\n")),
             DnsName => {
                 (is_dns_name(value), "invalid format - value does not look like a valid DNS name\n".into())
@@ -227,11 +238,27 @@ fn integer(value: &str, low: i64, high: i64) -> Result<(), String> {
     }
 }
 
-/// `[A-Za-z][A-Za-z0-9_-]+`, 2 to 40 characters.
+fn vmid(value: &str) -> Result<(), String> {
+    integer(value, i64::MIN, i64::MAX)?;
+    let digits = (3..=9).contains(&value.len()) && value.bytes().all(|it| it.is_ascii_digit());
+    if digits && !value.starts_with('0') {
+        return Ok(());
+    }
+    Err("invalid format - value does not look like a valid VM ID\n".into())
+}
+
+/// A word, `=`, and anything without control characters but tab.
+fn is_env(entry: &str) -> bool {
+    let control = |c: char| c.is_control() && c != '\t';
+    let word = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    entry.split_once('=').is_some_and(|(name, value)| word(name) && !value.contains(control))
+}
+
+/// `[A-Za-z][A-Za-z0-9_-]+`
 fn is_name(value: &str) -> bool {
     let mut chars = value.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic())
-        && (2..=40).contains(&value.len())
+        && value.len() >= 2
         && chars.all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
@@ -294,7 +321,8 @@ fn net(value: &str) -> Result<(), String> {
     ];
     let mut named = false;
     for part in value.split(',') {
-        let (key, value) = part.split_once('=').ok_or("invalid format - format error\n")?;
+        let bare = "invalid format - value without key, but schema does not define a default key\n";
+        let (key, value) = part.split_once('=').ok_or(bare)?;
         if !KEYS.contains(&key) {
             return Err(format!("invalid format - format error\n{key}: {UNKNOWN}\n"));
         }

@@ -76,9 +76,15 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
     }
     let (start, stop) = (sim.setup.start_secs, sim.setup.stop_secs);
     match work {
-        Work::Start => sim.then(start, upid, vmid, Work::Started),
+        Work::Start => {
+            let wait = sim.recovery(vmid).unwrap_or(start);
+            sim.then(wait, upid, vmid, Work::Started);
+        }
         Work::Stop if idle(&sim.guests[&vmid]) => sim.end(upid, "OK"),
-        Work::Stop => sim.then(stop, upid, vmid, Work::Stopped),
+        Work::Stop => {
+            let kills = sim.tasks[upid].kind.ends_with("stop");
+            sim.then(if kills { sim.kill_secs() } else { stop }, upid, vmid, Work::Stopped);
+        }
         Work::Reboot => sim.then(stop, upid, vmid, Work::Rebooted),
         Work::Rebooted if sim.guests.get(&vmid).is_some_and(|guest| guest.kind == Kind::Qemu) => {
             // The task only asks; `qmeventd` starts the VM when QEMU has ended.
@@ -91,6 +97,7 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: &Work) {
             sim.then(start, upid, vmid, Work::Started);
         }
         Work::Started => {
+            sim.recovered(vmid);
             sim.bring_up(vmid);
             sim.end(upid, "OK");
         }

@@ -43,6 +43,9 @@ impl Reply {
     }
 }
 
+/// How long an ordinary answer takes.
+pub(crate) const ANSWER: Duration = Duration::milliseconds(5);
+
 /// Why a call did not succeed.
 #[derive(Clone, Debug)]
 pub(crate) enum Fail {
@@ -50,6 +53,8 @@ pub(crate) enum Fail {
     Said { status: u16, message: String, errors: BTreeMap<String, String> },
     /// The owner node cannot be reached: a pseudo status and an empty body.
     Unreachable,
+    /// The node's pvedaemon has not answered in time: a pseudo status and an empty body.
+    Late,
     /// Waiting for a file lock.
     Locked,
 }
@@ -62,7 +67,7 @@ impl Fail {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Said { message, .. } => message.clone(),
-            Self::Unreachable | Self::Locked => "got timeout".into(),
+            Self::Unreachable | Self::Late | Self::Locked => "got timeout".into(),
         }
     }
 
@@ -92,6 +97,14 @@ impl Fail {
         Self::Said { status: 400, message: "Parameter verification failed.".into(), errors }
     }
 
+    /// A property string that is not there, read as if it were.
+    pub(crate) fn format_of_nothing(property: &str) -> Self {
+        let missing = |name: &str| (name.to_owned(), "property is missing and it is not optional".to_owned());
+        let names = if property.starts_with("mp") { vec!["mp", "volume"] } else { vec!["volume"] };
+        let errors = names.into_iter().map(missing).collect();
+        Self::Said { status: 500, message: "format error".into(), errors }
+    }
+
     /// No such path, or not with that method.
     pub(crate) fn not_implemented(method: &str, path: &str) -> Self {
         let message = format!("Method '{method} {path}' not implemented");
@@ -104,6 +117,7 @@ pub(crate) fn envelope(version: Version, call: &Call, answer: Answer) -> Reply {
     match answer {
         Ok(data) if call.extjs => json_reply(200, "OK", &json!({"success": 1, "data": data})),
         Ok(data) => json_reply(200, "OK", &json!({ "data": data })),
+        Err(Fail::Late) => plain(596, "Connection timed out", "", version),
         Err(Fail::Unreachable | Fail::Locked) => plain(595, "No route to host", "", version),
         Err(Fail::Said { status, message, errors }) => {
             let reply = failure(version, call.extjs, status, &message, &errors);
@@ -175,11 +189,5 @@ fn json_reply(status: u16, reason: &str, body: &Value) -> Reply {
     let mut headers = HeaderMap::new();
     let json = HeaderValue::from_static("application/json;charset=UTF-8");
     headers.insert(http::header::CONTENT_TYPE, json);
-    Reply {
-        status,
-        reason: reason.into(),
-        headers,
-        body: body.to_string().into_bytes(),
-        delay: Duration::milliseconds(5),
-    }
+    Reply { status, reason: reason.into(), headers, body: body.to_string().into_bytes(), delay: ANSWER }
 }

@@ -1,6 +1,6 @@
 //! `PUT …/resize` [pve-container `API2/LXC.pm`, qemu-server `API2/Qemu.pm` resize_vm].
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::{
     Sim, config_api,
@@ -21,7 +21,7 @@ pub(crate) fn resize(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Ans
     let disk = call.get("disk").unwrap_or("rootfs").to_owned();
     let volumes = storage::volumes(&config.options);
     let Some(volid) = volumes.get(&disk) else {
-        return Err(Fail::die(format!("disk '{disk}' does not exist")));
+        return Err(Fail::format_of_nothing(&disk));
     };
     let id = volid.split(':').next().unwrap_or("");
     sim.require(&call.token, &format!("/storage/{id}"), &["Datastore.AllocateSpace"])?;
@@ -41,7 +41,15 @@ pub(crate) fn resize(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Ans
     Ok(sim.fork_locked(call.node(), "resize", vmid, &call.token, work).into())
 }
 
-/// The worker.
+/// The worker: a file system that has multi-mount protection is checked and grown slowly.
+pub(crate) fn begin(sim: &mut Sim, upid: &str, vmid: u32, disk: String, size: u64) {
+    let volid = sim.guests.get(&vmid).and_then(|it| storage::volumes(&it.config.options).remove(&disk));
+    let slow = volid.is_some_and(|it| sim.is_ext4(&it));
+    let wait = if slow { sim.setup.grow_secs } else { Duration::ZERO };
+    sim.then(wait, upid, vmid, Work::Resized { disk, size });
+}
+
+/// The worker's end.
 pub(crate) fn finish(sim: &mut Sim, upid: &str, vmid: u32, disk: &str, size: u64) {
     if let Some(text) = sim.failure("resize") {
         return sim.end(upid, &text);

@@ -51,7 +51,7 @@ impl Sim {
                 break;
             }
             let last = self.last_turn(n, to);
-            if last <= self.now || !self.setup.nodes[n].online {
+            if last <= self.now || !self.setup.nodes[n].online || self.is_stuck(&self.setup.nodes[n].name) {
                 continue;
             }
             let node = self.setup.nodes[n].name.clone();
@@ -142,7 +142,7 @@ fn of_guest(sim: &Sim, call: &Call, guest: &Guest) -> Value {
         item["maxcpu"] = json!(stats.cores);
         item["maxmem"] = json!(stats.memory);
         item["maxdisk"] = json!(stats.disk);
-        for key in ["cpu", "mem", "disk", "netin", "netout", "diskread", "diskwrite"] {
+        for key in ["cpu", "mem", "memhost", "disk", "netin", "netout", "diskread", "diskwrite"] {
             item[key] = json!(0);
         }
     }
@@ -156,7 +156,12 @@ fn of_storages(sim: &Sim, call: &Call) -> Vec<Value> {
             sim.setup.storages.iter().filter(|storage| storage.enabled && storage.is_on(&node.name))
         {
             let path = format!("/storage/{}", storage.id);
-            if sim.may(&call.token, &path, &["Datastore.Audit", "Datastore.AllocateSpace"]) {
+            let any: &[_] = if sim.setup.storages_need_audit {
+                &["Datastore.Audit"]
+            } else {
+                &["Datastore.Audit", "Datastore.AllocateSpace"]
+            };
+            if sim.may(&call.token, &path, any) {
                 items.push(json!({
                     "id": format!("storage/{}/{}", node.name, storage.id), "type": "storage",
                     "storage": storage.id, "node": node.name, "plugintype": storage.kind.name(),

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use time::{Duration, OffsetDateTime};
 
+use super::timing::Answers;
+
 /// How long a call waits for a guest's file lock [pve-common `Tools.pm` lock_file].
 pub(crate) const FLOCK_WAIT: Duration = Duration::seconds(10);
 
@@ -43,6 +45,10 @@ pub struct Setup {
     pub start_secs: Duration,
     /// How long a stop or shutdown takes.
     pub stop_secs: Duration,
+    /// How long a stop takes that asks nobody, where that is less.
+    pub kill_secs: Option<Duration>,
+    /// How long a container is locked of which a clone is made, where that is longer than its worker works.
+    pub source_lock_secs: Option<Duration>,
     /// How long a destroy takes, without the stop.
     pub destroy_secs: Duration,
     /// How long a download takes.
@@ -51,6 +57,16 @@ pub struct Setup {
     pub unpack_secs: Duration,
     /// How long any other task takes.
     pub task_secs: Duration,
+    /// How long a container's ext4 grows, with its file lock held.
+    pub grow_secs: Duration,
+    /// How long the start takes that finds a file system that was in use, with the file lock held.
+    pub recovery_secs: Duration,
+    /// How often a connection to a guest is tried that is not up yet; without it, it is refused at once.
+    pub connect_every: Option<Duration>,
+    /// How long answers take.
+    pub answers: Answers,
+    /// Whether the listing shows a storage to those alone who may audit it.
+    pub storages_need_audit: bool,
     /// From *started* to an answering execd and addresses.
     pub boot: Duration,
     /// The same of a VM, with an answering agent.
@@ -102,6 +118,8 @@ pub enum StorageKind {
     ZfsPool,
     /// `lvmthin`: everything, and clones do not hold their base.
     LvmThin,
+    /// `btrfs` with raw images: linked clones of anything that is stopped, and no base is held by its clones.
+    Btrfs,
     /// `dir` with raw images: no linked clone, no snapshot.
     Dir,
 }
@@ -121,15 +139,30 @@ impl Default for Setup {
             full_clone_secs: second * 5,
             start_secs: second,
             stop_secs: second,
+            kill_secs: None,
+            source_lock_secs: None,
             destroy_secs: second,
             download_secs: second * 3,
             unpack_secs: second * 4,
             task_secs: second,
+            grow_secs: Duration::ZERO,
+            recovery_secs: Duration::ZERO,
+            connect_every: None,
+            answers: Answers::Alike,
+            storages_need_audit: false,
             boot: Duration::milliseconds(200),
             vm_boot: Duration::seconds(2),
             start: OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_767_225_600),
             seed: 1,
         }
+    }
+}
+
+impl Setup {
+    /// Containers' file systems are ext4 with multi-mount protection, as PVE makes them: whoever
+    /// checks, grows or mounts one first waits whether somebody else has it mounted.
+    pub fn with_mount_protection(self) -> Self {
+        Self { grow_secs: Duration::seconds(22), recovery_secs: Duration::seconds(50), ..self }
     }
 }
 
@@ -174,6 +207,7 @@ impl StorageKind {
         match self {
             Self::ZfsPool => "zfspool",
             Self::LvmThin => "lvmthin",
+            Self::Btrfs => "btrfs",
             Self::Dir => "dir",
         }
     }

@@ -160,7 +160,11 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
                 return Err(format!("unable to rollback to incomplete snapshot (snapstate = {state})"));
             }
             free()?;
+            let in_use = guest.kind == Kind::Lxc && guest.run.is_some();
             sim.halt(vmid);
+            if let Some(guest) = sim.guests.get_mut(&vmid) {
+                guest.unclean = in_use;
+            }
             ("rollback", Work::RolledBack { name, start })
         }
         Work::RemoveSnapshot { name } => {

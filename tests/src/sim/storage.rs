@@ -10,7 +10,7 @@ pub(crate) struct Volume {
     pub(crate) bytes: u64,
     /// Turned into a base image by a template conversion.
     pub(crate) base: bool,
-    /// The base that this one needs; not recorded on LVM-thin.
+    /// The base that this one needs; not recorded on LVM-thin and btrfs.
     pub(crate) parent: Option<String>,
     /// Oldest first.
     pub(crate) snapshots: Vec<String>,
@@ -35,7 +35,10 @@ impl Sim {
         match (storage, feature) {
             (StorageKind::LvmThin, Feature::Clone) => volume.base || snapname.is_some(),
             (StorageKind::ZfsPool, Feature::Clone) => volume.base && snapname.is_none(),
-            (StorageKind::LvmThin | StorageKind::ZfsPool, Feature::Snapshot) => !volume.base,
+            (StorageKind::Btrfs, Feature::Clone) => true,
+            (StorageKind::LvmThin | StorageKind::ZfsPool | StorageKind::Btrfs, Feature::Snapshot) => {
+                !volume.base
+            }
             (StorageKind::Dir, Feature::Clone) => volume.base && volid.ends_with(".qcow2"),
             (StorageKind::Dir, Feature::Snapshot) => !volume.base && volid.ends_with(".qcow2"),
             (_, Feature::Template) => !volume.base,
@@ -45,6 +48,11 @@ impl Sim {
     pub(crate) fn storage_of(&self, volid: &str) -> Option<StorageKind> {
         let id = volid.split(':').next()?;
         self.setup.storages.iter().find(|storage| storage.id == id).map(|storage| storage.kind)
+    }
+
+    /// Whether a container's volume is a block device with an ext4 in it; ZFS has directories of its own.
+    pub(crate) fn is_ext4(&self, volid: &str) -> bool {
+        self.storage_of(volid).is_some_and(|it| it != StorageKind::ZfsPool)
     }
 
     /// `storage_check_enabled`.
@@ -73,11 +81,13 @@ impl Sim {
         let store = self.storage_of(&format!("{storage}:"));
         let (own, end) = match (store, kind) {
             (Some(StorageKind::ZfsPool), Kind::Lxc) => (format!("subvol-{vmid}-disk-"), ""),
+            (Some(StorageKind::Btrfs), _) => (format!("{vmid}/vm-{vmid}-disk-"), ".raw"),
             (Some(StorageKind::Dir), Kind::Lxc) => (format!("{vmid}/vm-{vmid}-disk-"), ""),
             (Some(StorageKind::Dir), Kind::Qemu) => (format!("{vmid}/vm-{vmid}-disk-"), ".qcow2"),
             _ => (format!("vm-{vmid}-disk-"), ""),
         };
-        let parent = base.filter(|_| store != Some(StorageKind::LvmThin)).map(str::to_owned);
+        let free = matches!(store, Some(StorageKind::LvmThin | StorageKind::Btrfs));
+        let parent = base.filter(|_| !free).map(str::to_owned);
         let front = parent.as_deref().and_then(|base| base.split(':').nth(1)).map(|b| format!("{b}/"));
         let name = |n: u32| format!("{storage}:{}{own}{n}{end}", front.as_deref().unwrap_or(""));
         let number = (0u32..).find(|n| !self.volumes.contains_key(&name(*n))).unwrap_or(0);

@@ -12,7 +12,7 @@ use super::{
     reply::{Answer, Fail},
     resize, resources,
     setup::Version,
-    snapshot, task_api, template,
+    snapshot, task_api, template, terminal,
     wire::Call,
 };
 
@@ -54,6 +54,8 @@ pub(crate) enum Rights {
 pub(crate) static TABLE: &[Endpoint] = &[
     get("/version", Rights::Login, &[], node_api::version),
     get("/access/permissions", Rights::Login, &[q("path", Text), q("userid", Text)], node_api::permissions),
+    get("/access/ticket", Rights::Login, &[], node_api::no_ticket),
+    post("/access/ticket", Rights::Login, TICKET, node_api::ticket),
     get("/cluster/resources", Rights::Login, &[q("type", Enum(RESOURCES))], resources::list),
     get("/cluster/nextid", Rights::Login, &[q("vmid", Vmid)], node_api::nextid),
     get("/cluster/options", Rights::Login, &[], node_api::options),
@@ -135,6 +137,7 @@ pub(crate) static TABLE: &[Endpoint] = &[
     ),
     post("/nodes/{node}/lxc/{vmid}/status/suspend", Rights::Vm(POWER), &[], power::suspend),
     post("/nodes/{node}/lxc/{vmid}/status/resume", Rights::Vm(POWER), &[], power::resume),
+    post("/nodes/{node}/lxc/{vmid}/termproxy", Rights::Vm(CONSOLE), &[], terminal::open),
     delete("/nodes/{node}/lxc/{vmid}", Rights::Vm(&["VM.Allocate"]), DESTROY, destroy::destroy),
     delete(
         "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
@@ -146,6 +149,17 @@ pub(crate) static TABLE: &[Endpoint] = &[
 
 const MAX: i64 = i64::MAX;
 const POWER: &[&str] = &["VM.PowerMgmt"];
+pub(crate) const CONSOLE: &[&str] = &["VM.Console"];
+const TICKET: &[Param] = &[
+    q("new-format", Bool),
+    q("otp", Text),
+    p("password", Text),
+    q("path", Text),
+    q("privs", Text),
+    q("realm", Text),
+    q("tfa-challenge", Text),
+    p("username", Text),
+];
 const RESOURCES: &[&str] = &["vm", "storage", "node", "sdn"];
 const NETWORKS: &[&str] =
     &["bridge", "bond", "eth", "vlan", "vnet", "any_bridge", "any_local_bridge", "include_sdn"];

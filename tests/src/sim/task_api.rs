@@ -51,7 +51,7 @@ fn find<'a>(sim: &'a Sim, call: &Call) -> Result<&'a Task, Fail> {
     let upid = call.get("upid").unwrap_or("");
     let fields: Vec<&str> = upid.split(':').collect();
     if fields.len() != 9 || fields[0] != "UPID" || !fields[8].is_empty() {
-        return Err(Fail::parameter("upid", format!("unable to parse worker upid '{upid}'")));
+        return Err(Fail::parameter("upid", "unable to parse worker upid"));
     }
     let owner = fields[7] == call.token;
     if !owner {
@@ -74,7 +74,10 @@ fn shown(task: &Task, listed: bool) -> Value {
             item["status"] = json!(exit);
             item["endtime"] = json!(task.end.map(|at| at.unix_timestamp()));
         }
-        (None, true) => {}
+        (None, true) => {
+            item["status"] = json!("RUNNING");
+            item["saved"] = json!("0");
+        }
         (Some(exit), false) => {
             item["status"] = json!("stopped");
             item["exitstatus"] = json!(exit);

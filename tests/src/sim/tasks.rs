@@ -77,6 +77,7 @@ pub(crate) enum Work {
     DestroyMarks,
     Destroyed,
     Resize { disk: String, size: u64 },
+    Resized { disk: String, size: u64 },
     Template,
     Templated,
     Snapshot { name: String, description: Option<String>, vmstate: bool },
@@ -211,7 +212,8 @@ impl Sim {
             Work::Destroy { .. } | Work::DestroyDisks | Work::DestroyMarks | Work::Destroyed => {
                 destroy::work(self, upid, vmid, &work);
             }
-            Work::Resize { disk, size } => resize::finish(self, upid, vmid, &disk, size),
+            Work::Resize { disk, size } => resize::begin(self, upid, vmid, disk, size),
+            Work::Resized { disk, size } => resize::finish(self, upid, vmid, &disk, size),
             Work::Template | Work::Templated => template::work(self, upid, vmid, &work),
             Work::Fail { text } => self.end(upid, &text),
             Work::Qemu(work) => qemu::work(self, upid, vmid, work),

@@ -72,7 +72,7 @@ pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Box<Re
     let rest = path.strip_prefix("/api2/").ok_or_else(|| said(501, "no such uri", version))?;
     let (format, rest) = rest.split_once('/').unwrap_or((rest, ""));
     if !matches!(format, "json" | "extjs") {
-        return Err(said(501, &format!("no formatter for uri {path}"), version));
+        return Err(said(501, &format!("no formatter for uri /{rest}, {format}"), version));
     }
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let token = sim.authenticate(authorization).map_err(|reason| Box::new(reply::unauthorized(&reason)))?;
@@ -92,7 +92,7 @@ pub(crate) fn read(sim: &Sim, request: &Request<Vec<u8>>) -> Result<Call, Box<Re
 /// Limits of `AnyEvent.pm`.
 fn frame(version: Version, method: &str, request: &Request<Vec<u8>>) -> Result<(), Box<Reply>> {
     if !matches!(method, "GET" | "POST" | "PUT" | "DELETE") {
-        return Err(said(501, &format!("method '{method}' not available"), version));
+        return Err(Box::new(reply::plain(501, &format!("method '{method}' not available"), "", version)));
     }
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         return Err(said(501, "chunked transfer encoding not supported", version));
@@ -179,7 +179,7 @@ impl Sim {
             Some(node) if node.online => Ok(()),
             Some(_) => Err(Fail::Unreachable),
             None => Err(Fail::die(format!(
-                "hostname lookup '{name}' failed - failed to get address info for: {name}: Name or service not known"
+                "hostname lookup '{name}' failed - failed to get address info for: {name}: Temporary failure in name resolution"
             ))),
         }
     }

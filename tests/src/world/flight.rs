@@ -16,6 +16,9 @@ use crate::sim::{
     execd::{PORT, Piece, Streamed},
 };
 
+/// How long a kernel tries to connect before it gives up.
+const CONNECT: time::Duration = time::Duration::seconds(120);
+
 /// Answers for a host that is neither PVE nor a guest.
 pub(crate) type Route = Rc<dyn Fn(&Request<Vec<u8>>, OffsetDateTime) -> Result<Streamed, NetError>>;
 
@@ -199,14 +202,28 @@ fn answer(inner: &mut Inner, flight: &Flight, arrived: OffsetDateTime) -> Result
         return Ok(answer.map(|streamed| (streamed.into(), time::Duration::ZERO)));
     }
     let public = host.starts_with("port-");
-    let Some(vmid) = inner.sim.guest_of_host(&host).filter(|_| public || uri.port_u16() == Some(PORT)) else {
+    let vmid = inner.sim.guest_of_host(&host).filter(|_| public || uri.port_u16() == Some(PORT));
+    let is_address = host.parse::<std::net::Ipv4Addr>().is_ok();
+    let Some(streamed) = vmid.and_then(|vmid| inner.sim.exec(vmid, &flight.request)) else {
+        if vmid.is_some() || is_address {
+            return not_connected(inner, arrived);
+        }
         return Ok(Err(NetError { failure: Failure::Dns, ..never("no such host") }));
-    };
-    let Some(streamed) = inner.sim.exec(vmid, &flight.request) else {
-        return Ok(Err(never("connection refused")));
     };
     inner.log_stream(&flight.seen, &streamed);
     Ok(Ok((streamed.into(), time::Duration::ZERO)))
+}
+
+/// Nobody listens there: refused, or asked again as a kernel does that hears nothing.
+fn not_connected(inner: &Inner, arrived: OffsetDateTime) -> Result<Executed, Blocked> {
+    let waited = inner.sim.now() - arrived;
+    match inner.sim.setup().connect_every.filter(|_| waited < CONNECT) {
+        Some(every) => {
+            let tries = waited.whole_milliseconds() / every.whole_milliseconds().max(1);
+            Err(Blocked { until: arrived + every * (tries as i32 + 1) })
+        }
+        None => Ok(Err(never("connection refused"))),
+    }
 }
 
 impl Inner {

@@ -145,3 +145,15 @@ fn rights_through_a_pool_begin_when_the_clone_ends() {
     sim.settle();
     ok(&mut sim, read);
 }
+
+#[test]
+fn btrfs_clones_what_is_stopped_without_copying_it() {
+    let storages = vec![Storage::new("s", StorageKind::Btrfs)];
+    let mut sim = with(Setup { storages, ..Setup::default() });
+    sim.add(Spec::guest(201));
+    assert_eq!(ok(&mut sim, "GET /nodes/pve1/lxc/201/feature?feature=clone")["hasFeature"], 1);
+    assert_eq!(task(&mut sim, "POST /nodes/pve1/lxc/201/clone newid=202&full=0"), "OK");
+    assert_eq!(ok(&mut sim, "GET /nodes/pve1/lxc/202/config")["rootfs"], "s:202/vm-202-disk-0.raw,size=8G");
+    cloned(&mut sim, 200);
+    assert_eq!(task(&mut sim, "DELETE /nodes/pve1/lxc/9000"), "OK", "no clone holds its base");
+}

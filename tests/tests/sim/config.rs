@@ -163,3 +163,19 @@ fn tags_of_all_guests_have_one_mebibyte_together() {
     sim.admin_set(300, "tags", "a");
     ok(&mut sim, "GET /cluster/resources");
 }
+
+#[test]
+fn what_is_deleted_must_be_an_option_that_is_not_set_as_well() {
+    let mut sim = one();
+    let refused = |text: &str| format!("400 Parameter verification failed. {{\"delete\":\"{text}\"}}");
+    assert_eq!(fails(&mut sim, &format!("{PUT} delete=nonsense")), refused("unknown option 'nonsense'"));
+    assert_eq!(
+        fails(&mut sim, &format!("{PUT} delete=tags&tags=a")),
+        refused("you can't use '-tags' and -delete tags' at the same time")
+    );
+    assert_eq!(
+        fails(&mut sim, "PUT /nodes/pve1/lxc/200/resize disk=mp0&size=5G"),
+        "500 format error {\"mp\":\"property is missing and it is not optional\",\
+         \"volume\":\"property is missing and it is not optional\"}"
+    );
+}

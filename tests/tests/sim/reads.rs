@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{Node, Setup, Spec, Version};
+use pve_edge_tests::sim::{Node, Setup, Sim, Spec, TOKEN, Version};
 use time::Duration;
 
 use crate::talk::{call, cloned, fails, item, ok, sim, task, with};
@@ -92,4 +92,38 @@ fn old_tasks_are_forgotten() {
     assert_eq!(ok(&mut sim, "GET /nodes/pve1/tasks?vmid=9000&typefilter=vzclone")[0]["status"], "OK");
     sim.prune_tasks();
     assert_eq!(fails(&mut sim, &status), r#"400 Parameter verification failed. {"upid":"no such task"}"#);
+}
+
+#[test]
+fn a_storage_is_listed_for_those_who_may_audit_it() {
+    for (version, need, seen) in
+        [(Version::V9, true, false), (Version::V9, false, true), (Version::V7_4, true, false)]
+    {
+        let mut sim = with(Setup { version, storages_need_audit: need, ..Setup::default() });
+        let token = TOKEN.rsplit_once('=').expect("a secret").0;
+        sim.grant(token, "/storage/local-lvm", &["Datastore.AllocateSpace"]);
+        let listed = |sim: &mut Sim| {
+            let all = ok(sim, "GET /cluster/resources?type=storage");
+            all.as_array().is_some_and(|all| !all.is_empty())
+        };
+        assert_eq!(listed(&mut sim), seen);
+        sim.grant(token, "/storage/local-lvm", &["Datastore.Audit"]);
+        assert!(listed(&mut sim));
+    }
+}
+
+#[test]
+fn a_terminal_needs_a_privilege_of_its_own() {
+    let mut sim = sim();
+    cloned(&mut sim, 200);
+    let open = "POST /nodes/pve1/lxc/200/termproxy";
+    assert_eq!(fails(&mut sim, open), "403 Permission check failed (/vms/200, VM.Console)");
+    let token = TOKEN.rsplit_once('=').expect("a secret").0;
+    for who in [token, token.split('!').next().expect("a user")] {
+        sim.grant(who, "/vms/200", &["VM.Console"]);
+    }
+    let data = ok(&mut sim, open);
+    assert_eq!((&data["port"], &data["user"]), (&"5900".into(), &token.into()));
+    assert!(data["upid"].as_str().is_some_and(|it| it.contains(":vncproxy:200:")), "{data}");
+    assert!(data["ticket"].as_str().is_some_and(|it| it.len() > 300), "{data}");
 }

@@ -9,8 +9,8 @@ use crate::sim::{
     Version, config_api, destroy, guest_api,
     parameters::{Check::*, Param, p, q},
     power, snapshot,
-    table::{Endpoint, Rights, delete, get, post, put},
-    template,
+    table::{CONSOLE, Endpoint, Rights, delete, get, post, put},
+    template, terminal,
 };
 
 /// All of them.
@@ -60,6 +60,7 @@ pub(crate) static QEMU: &[Endpoint] = &[
     post("/nodes/{node}/qemu/{vmid}/status/reboot", POWER, &[q("timeout", Int(0, MAX))], power::reboot),
     post("/nodes/{node}/qemu/{vmid}/status/suspend", POWER, SUSPEND, memory::suspend),
     post("/nodes/{node}/qemu/{vmid}/status/resume", POWER, RESUME, memory::resume),
+    post("/nodes/{node}/qemu/{vmid}/termproxy", Rights::Vm(CONSOLE), TERMINAL, terminal::open),
     delete("/nodes/{node}/qemu/{vmid}", Rights::Vm(&["VM.Allocate"]), DESTROY, destroy::destroy),
     post("/nodes/{node}/qemu/{vmid}/agent/ping", Rights::Own(agent::audit), &[], agent::ping),
     get(
@@ -96,6 +97,7 @@ const FILE: &[Param] = &[
     p("file", Text),
     Param { since: Version::V9, ..q("offset", Int(0, MAX)) },
 ];
+const TERMINAL: &[Param] = &[q("serial", Enum(&["serial0", "serial1", "serial2", "serial3"]))];
 const SUSPEND: &[Param] = &[q("skiplock", Bool), q("statestorage", Text), q("todisk", Bool)];
 const RESUME: &[Param] = &[q("nocheck", Bool), q("skiplock", Bool)];
 const SHUTDOWN: &[Param] =
