@@ -2,9 +2,11 @@
 //!
 //! [`sim::Sim`] is one PVE cluster as a pure state machine. [`world::World`]
 //! runs core's operations on it in virtual time, with faults. [`serve`] and
-//! [`guests`] are the same over sockets and ordinary processes.
+//! [`guests`] are the same over sockets and ordinary processes. [`floor`]
+//! measures it beside a client that knows the end of each task.
 
 pub mod e2e;
+pub mod floor;
 pub mod guests;
 pub mod morph;
 pub mod serve;

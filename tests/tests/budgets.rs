@@ -5,7 +5,10 @@ use pve_edge_core::{
     nonce::Origin,
     pve::guest::Kind,
 };
-use pve_edge_tests::sim::{Node, Setup, Spec};
+use pve_edge_tests::{
+    floor::{self, Line},
+    sim::{Node, Setup, Spec},
+};
 use time::Duration;
 
 use crate::{
@@ -86,6 +89,14 @@ fn pages_come_in_order_and_without_gaps() {
         path = format!("/api/sandboxes?limit=100&cursor={cursor}");
     }
     assert_eq!(vmids, (200_000..200_250).collect::<Vec<u64>>());
+}
+
+/// Tasks, answers and connections take as long as on a real PVE.
+#[test]
+#[ignore = "the waits between the looks at a task fit tasks of one second each"]
+fn beside_a_floor_that_knows_the_end_of_each_task() {
+    let lines = floor::measure().expect("success");
+    assert!(lines.len() == 5 && lines.iter().all(Line::fits), "{lines:#?}");
 }
 
 fn with_one() -> (Stage, String) {

@@ -8,7 +8,10 @@ use std::{process::ExitCode, time::Instant};
 
 use bed::{Bed, Taken};
 use futures_util::future::join_all;
-use pve_edge_tests::e2e::Pve;
+use pve_edge_tests::{
+    e2e::Pve,
+    floor::{self, Line},
+};
 use serde_json::{Value, json};
 
 /// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.
@@ -21,6 +24,14 @@ async fn main() -> ExitCode {
     for pve in [Pve::Simulator, Pve::Fakepve] {
         println!("\n{}, clone, start and destroy 1 s each", pve.name());
         if let Err(why) = measure(pve, &mut report).await {
+            report.over += 1;
+            println!("  {why}");
+        }
+    }
+    println!("\nsimulator in virtual time, tasks and answers as measured on PVE 9.2, beside a floor");
+    match floor::measure() {
+        Ok(lines) => lines.iter().for_each(|line| report.beside(line)),
+        Err(why) => {
             report.over += 1;
             println!("  {why}");
         }
@@ -104,6 +115,17 @@ impl Report {
 
     fn cpu(&mut self, name: &str, milliseconds: f64, budget: f64) {
         self.line(name, &format!("{milliseconds:.3} ms"), &format!("{budget} ms"), milliseconds <= budget);
+    }
+
+    fn beside(&mut self, line: &Line) {
+        let measured = format!(
+            "{} requests, {:.2} s, floor {:.2} s: {:.2} times",
+            line.requests,
+            line.seconds,
+            line.floor,
+            line.ratio()
+        );
+        self.line(line.name, &measured, &format!("{}, {:.2} times", line.most, line.times), line.fits());
     }
 
     fn line(&mut self, name: &str, measured: &str, budget: &str, fits: bool) {
