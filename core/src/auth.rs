@@ -90,6 +90,11 @@ impl ApiKeys {
                 Some("admin") => true,
                 Some(_) => return Err(wrong("only `admin` may follow the hash")),
             };
+            if let Some(first) = keys.iter().position(|(known, _)| *known == hash) {
+                let text =
+                    format!("the same hash as entry {}: a key is one team's, and is listed once", first + 1);
+                return Err(wrong(&text));
+            }
             keys.push((hash, Caller { team, admin }));
         }
         if keys.is_empty() { Err("has no entry".into()) } else { Ok(Self(keys)) }
@@ -149,6 +154,11 @@ mod tests {
             ("Blue:00", "entry 1: a team has"),
             (&*format!("blue:{HASH} red:12"), "entry 2: 64 hex digits"),
             (&*format!("blue:{HASH}:root"), "entry 1: only `admin`"),
+            (&*format!("blue:{HASH} red:{HASH}"), "entry 2: the same hash as entry 1"),
+            (
+                &*format!("blue:{HASH},blue:{}:admin", HASH.to_uppercase()),
+                "entry 2: the same hash as entry 1",
+            ),
         ] {
             let said = ApiKeys::parse(text).unwrap_err();
             assert!(said.contains(why) && !said.contains("2bb80d"), "{said}");

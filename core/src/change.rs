@@ -28,7 +28,7 @@ pub struct Patch {
     #[serde(deserialize_with = "crate::request::present")]
     pub name: Option<Option<String>>,
     /// Counts from now; `null` = never.
-    #[serde(deserialize_with = "crate::request::present")]
+    #[serde(deserialize_with = "crate::request::seconds")]
     pub ttl_seconds: Option<Option<u64>>,
     /// What becomes of it then.
     pub on_expiry: Option<OnExpiry>,
@@ -130,14 +130,16 @@ pub async fn patch<I: Io>(
     .await
 }
 
-/// Sets a new expiry, counted from now. Accepted until the guest is condemned, even after its expiry.
+/// Sets a new expiry, counted from now, if the mark is still the one that `if_match` names. Accepted until the guest is condemned, even after its expiry.
 pub async fn extend<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     ttl: &Ttl,
+    if_match: Option<&str>,
 ) -> Result<Mark, Error> {
     update(edge, caller, id, &|mark, now| {
+        unchanged(if_match, &etag(mark))?;
         mark.expires = ttl.after(now);
         Ok(())
     })

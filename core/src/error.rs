@@ -1,8 +1,11 @@
 //! One error, split by whose fault it is, mapped to HTTP in one table.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value, json};
+
+/// How many characters of what a caller has sent are repeated in an answer.
+const ECHO: usize = 200;
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ codes! {
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
     PreconditionFailed "precondition-failed" 412 Caller false "The sandbox has changed since";
     TooLarge "too-large" 413 Caller false "The request is too large";
-    UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not application/json";
+    UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not plain application/json";
     TemplateNotFound "template-not-found" 422 Caller false "No such template";
     NotATemplate "not-a-template" 422 Caller false "The source is not a template";
     TemplateElsewhere "template-on-other-node" 422 Pve false "The template cannot be cloned to the node that is set";
@@ -135,6 +138,7 @@ impl Error {
 
     /// Fields of the request are wrong, each with its fix.
     pub fn fields(fields: Vec<(String, String)>) -> Self {
+        let fields: Vec<_> = fields.into_iter().map(|(field, fix)| (cut(&field).into_owned(), fix)).collect();
         let detail =
             fields.iter().map(|(field, fix)| format!("{field}: {fix}")).collect::<Vec<_>>().join("; ");
         let mut error = Self::new(Code::InvalidRequest, detail);
@@ -207,6 +211,14 @@ impl Error {
             document.insert("errors".into(), json!(errors));
         }
         Value::Object(document)
+    }
+}
+
+/// What a caller has sent, as far as an answer repeats it.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(ECHO) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Headers: those without a name in `http`, and all that core reads.
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, IF_MATCH, RETRY_AFTER, SERVER};
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName,
+    IF_MATCH, ORIGIN, RETRY_AFTER, SERVER,
+};
 
 /// Of an answer, for its log lines.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -8,6 +11,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How long a request may wait (RFC 7240).
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// Which of its preferences a request was given (RFC 7240).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// A key of this API, where `Authorization` is another's.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// For a PVE API behind Cloudflare Access.
@@ -17,14 +22,17 @@ pub const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-
 
 /// All that core reads, of requests and of answers to its own. An adapter to
 /// which each one costs a call may leave out the others.
-pub const READ: [HeaderName; 10] = [
+pub const READ: [HeaderName; 13] = [
     ACCEPT,
+    ACCESS_CONTROL_REQUEST_METHOD,
     API_KEY,
     AUTHORIZATION,
+    CONTENT_ENCODING,
     CONTENT_TYPE,
     DATE,
     IDEMPOTENCY_KEY,
     IF_MATCH,
+    ORIGIN,
     PREFER,
     RETRY_AFTER,
     SERVER,

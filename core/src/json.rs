@@ -1,7 +1,9 @@
-//! JSON values as types of ours, and where one is wrong.
+//! JSON values as types of ours, and where one is wrong, in a caller's words.
 //!
 //! `serde_json::from_value` names no field, takes a list for a struct, and
-//! formats fractions for its messages, which is 5 % of a Worker's bundle.
+//! speaks of `u64` and variants.
+
+mod text;
 
 use std::fmt::Display;
 
@@ -11,6 +13,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Value};
+
+pub use self::text::{Unread, parse};
 
 /// The value as a `T`.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Wrong> {
@@ -48,8 +52,13 @@ impl Wrong {
         self
     }
 
+    /// `what` is a phrase of a type of ours: serde's own name Rust's types, so each of those has words here.
     fn expected(what: &dyn Expected) -> Self {
         Self::custom(format_args!("must be {what}"))
+    }
+
+    fn at(field: &str, fix: impl Display) -> Self {
+        Self::custom(fix).under(field)
     }
 }
 
@@ -64,6 +73,19 @@ impl Error for Wrong {
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::expected(expected)
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::custom(format_args!("must be one of {}", expected.join(", ")))
+    }
+
+    /// The name is in the path.
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::custom(format_args!("is not known here; known are {}", expected.join(", ")))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::at(field, "is needed")
     }
 }
 
@@ -113,6 +135,24 @@ impl Json<'_> {
             _ => Err(Wrong::expected(&visitor)),
         }
     }
+
+    /// A whole number from 0 to `most`, if the visitor takes it.
+    fn whole<'de, V: Visitor<'de>>(self, visitor: V, most: u64) -> Result<V::Value, Wrong> {
+        match self.0.as_u64() {
+            Some(number) if number <= most => visitor.visit_u64(number),
+            _ => Err(self.not_whole(most)),
+        }
+    }
+
+    #[inline(never)]
+    fn not_whole(self, most: u64) -> Wrong {
+        match self.0.as_f64() {
+            Some(number) if number.fract() != 0.0 => Wrong::custom("must be a whole number"),
+            Some(number) if number < 0.0 => Wrong::custom("must not be negative"),
+            Some(_) => Wrong::custom(format_args!("must be at most {most}")),
+            None => Wrong::custom("must be a whole number"),
+        }
+    }
 }
 
 impl<'de> Deserializer<'de> for Json<'_> {
@@ -136,20 +176,23 @@ impl<'de> Deserializer<'de> for Json<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.0 {
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => Err(Wrong::expected(&visitor)),
+            _ => Err(Wrong::custom("must be true or false")),
         }
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        self.number(visitor)
+        self.whole(visitor, u32::MAX.into())
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        self.number(visitor)
+        self.whole(visitor, u64::MAX)
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        self.number(visitor)
+        match self.0.as_i64() {
+            Some(number) => visitor.visit_i64(number),
+            None => Err(Wrong::custom("must be a whole number")),
+        }
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {

@@ -63,7 +63,7 @@ pub struct PauseBody {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
     /// Counts from now; without it an hour, for one that was paused or has expired, unless it never does.
-    #[serde(deserialize_with = "crate::request::present")]
+    #[serde(deserialize_with = "crate::request::seconds")]
     pub ttl_seconds: Option<Option<u64>>,
 }
 

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     auth::Caller,
+    change::{etag, unchanged},
     commit,
     edge::Edge,
     error::{Code, Error},
@@ -31,15 +32,22 @@ pub enum Removed {
 /// the next guest of that VMID: so committed guests are protected, and the PUT
 /// that takes the protection off, by digest, is what decides whose guest goes.
 /// The DELETE is the very next request; after any wait all is read again.
+///
+/// `if_match` is compared with each mark that is read, until one says that the guest is condemned: that
+/// write, and the PUT above, are by the digest of the config whose mark was compared.
 pub async fn remove<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
+    if_match: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
     let mut last = None;
     for _ in 0..6 {
         let mut found = place(edge, caller, id).await?;
+        if found.mark.want != Want::Gone {
+            unchanged(if_match, &etag(&found.mark))?;
+        }
         if found.mark.kind == Kind::Qemu {
             match ready(edge, &mut found, deadline).await? {
                 Step::Go => {}

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
-    json,
+    json::{self, Unread},
     morph::RESERVED,
     preset::Provider,
     settings::Settings,
@@ -29,10 +32,12 @@ pub fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, 
 
 /// What a JSON body asks for, or the field that is wrong with it.
 pub fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    json::read(value).map_err(|wrong| {
-        let (field, fix) = wrong.into_parts();
-        Error::field(if field.is_empty() { "body".into() } else { field }, fix)
-    })
+    json::read(value).map_err(wrong)
+}
+
+fn wrong(wrong: json::Wrong) -> Error {
+    let (field, fix) = wrong.into_parts();
+    Error::field(if field.is_empty() { "body".into() } else { field }, fix)
 }
 
 /// A JSON body.
@@ -46,9 +51,23 @@ pub fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
         let text = "send the body as application/json";
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
+    if !is_plain(headers) {
+        let text = "send the body as it is, without Content-Encoding";
+        return Err(Error::new(Code::UnsupportedMediaType, text));
+    }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|error| Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")))
+    json::parse(body).map_err(|unread| match unread {
+        Unread::Twice(twice) => wrong(twice),
+        Unread::Syntax(error) => Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")),
+    })
+}
+
+/// Whether no coding was applied to the body (RFC 9110, 8.4).
+fn is_plain(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings =
+        codings.flat_map(|it| it.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.all(|it| it.is_empty() || it.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Tells a field that is `null` from one that is absent.
@@ -56,6 +75,12 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// As [`present`], of seconds that `null` makes endless.
+pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    present(deserializer)
+        .map_err(|_| D::Error::custom("must be a whole number of seconds, at least 1, or null"))
 }
 
 /// How long a sandbox lives.

@@ -2,20 +2,22 @@
 
 mod answer;
 mod asked;
+mod cors;
 mod morph;
 mod openapi;
+mod prefer;
 mod pve;
 mod routes;
 mod snapshots;
 mod templates;
 
 use futures_util::Stream;
-use http::{Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use tracing::Instrument;
 
-pub use self::answer::{Body, too_large};
+pub use self::answer::Body;
 use self::{
-    answer::{problem, request_id, with},
+    answer::{bodiless, located, problem, request_id, with},
     routes::Route,
 };
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     morph::{Cloud, Morph, sweep as morph_sweep},
     preset::Provider,
     pve::Pve,
-    settings::Settings,
+    settings::{Origins, Settings},
     sweep::sweep,
 };
 
@@ -37,9 +39,18 @@ pub const MAX_BODY: usize = 1 << 20;
 /// Settings as text pairs, all of them: nothing that is set is taken as unset.
 pub type Pairs = Vec<(String, String)>;
 
+/// Path that an adapter has taken off a request's own, such as the stage of API Gateway: an extension of
+/// the request, for the paths of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Mount(pub String);
+
 /// What a deployment keeps between requests: settings, or why there are none.
 #[derive(Clone, Debug)]
-pub struct Service(Result<Ready, Vec<String>>);
+pub struct Service {
+    ready: Result<Ready, Vec<String>>,
+    /// Whose pages read its answers, also that the settings are wrong.
+    origins: Origins,
+}
 
 #[derive(Clone, Debug)]
 struct Ready {
@@ -68,17 +79,18 @@ impl Service {
     /// start, so while settings are wrong every request is answered with 503
     /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
     pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
-        Self(Settings::read(settings, &platform).and_then(|settings| {
+        let ready = Settings::read(settings, &platform).and_then(|settings| {
             let backend = Backend::of(&settings).ok_or_else(|| {
                 vec!["PVE_API_URL and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned()]
             })?;
             Ok(Ready { settings, backend })
-        }))
+        });
+        Self { ready, origins: Origins::read(settings) }
     }
 
     /// What is wrong with the settings, a line each, never their values.
     pub fn misconfigured(&self) -> &[String] {
-        match &self.0 {
+        match &self.ready {
             Ok(_) => &[],
             Err(problems) => problems,
         }
@@ -86,7 +98,17 @@ impl Service {
 
     /// The settings, when they are right.
     pub fn settings(&self) -> Option<&Settings> {
-        self.0.as_ref().ok().map(|it| &it.settings)
+        self.ready.as_ref().ok().map(|it| &it.settings)
+    }
+
+    /// The answer to a request of these headers whose body is larger than [`MAX_BODY`]; `seed` as for [`handle`].
+    pub fn too_large(&self, seed: [u8; 32], headers: &HeaderMap) -> Response<Vec<u8>> {
+        cors::shared(answer::too_large(&request_id(&seed)), &self.origins, headers)
+    }
+
+    /// The path below which the API is, for those who use one.
+    fn base_path(&self) -> &str {
+        self.settings().map_or("", |it| &it.base_path)
     }
 }
 
@@ -100,24 +122,28 @@ pub async fn handle<I: Io>(
 ) -> Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
     let request_id = request_id(&seed);
     let start = io.now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = routes::find(&method, &path);
+    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let base = service.base_path();
+    let (route, is_below) = routes::find_below(base, &method, request.uri().path());
+    let Mount(mut mount) = request.extensions().get().cloned().unwrap_or_default();
+    mount.push_str(if is_below { base } else { "" });
     let template = route.as_ref().map_or("(none)", Route::template);
     let span = tracing::info_span!("request", id = request_id, method = method.as_str(), path = template);
     let clock = io.clone();
     let outcome = async {
-        match (&service.0, route) {
-            (Err(problems), _) => Err(misconfigured(problems)),
-            (Ok(ready), route) => {
-                let invocation = Invocation::new(io, &ready.settings, platform, seed);
-                routes::answer(invocation, &ready.backend, route, request).await
-            }
+        if let Some(answer) = cors::preflight(&service.origins, &method, &headers) {
+            return Ok(answer.map(Body::Whole));
         }
+        let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
+        let invocation = Invocation::new(io, &ready.settings, platform, seed);
+        routes::answer(invocation, &ready.backend, route, request).await
     }
     .instrument(span.clone())
     .await;
     let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(Body::Whole));
-    let response = with(response, REQUEST_ID, &request_id);
+    let response = with(located(response, &mount), REQUEST_ID, &request_id);
+    let response = cors::shared(response, &service.origins, &headers);
+    let response = if method == Method::HEAD { bodiless(response) } else { response };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
     span.in_scope(|| tracing::info!(status = response.status().as_u16(), ms, "answer"));
     response
@@ -125,7 +151,7 @@ pub async fn handle<I: Io>(
 
 /// What the platform's schedule calls: a sweep. The returned text is for the log.
 pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
-    let ready = match &service.0 {
+    let ready = match &service.ready {
         Err(problems) => return misconfigured(problems).to_string(),
         Ok(ready) => ready,
     };

@@ -1,12 +1,19 @@
 //! Settings: one reader for both platforms, which tells every problem at once.
 
+mod names;
+mod origins;
 mod reader;
+mod values;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use self::reader::{Reader, unknown};
+pub use self::{names::NAMES, origins::Origins};
+use self::{
+    reader::{Reader, unknown},
+    values::{Scheme, api_token, base_path, base_url, dns_name, header_value, node_name, origin, plain_name},
+};
 use crate::{
-    address::{Domain, IpPool, Reserved, is_dns_name},
+    address::{Domain, IpPool, Reserved},
     auth::{ApiKeys, Label},
     io::Platform,
     morph::Morph,
@@ -18,46 +25,6 @@ use crate::{
 
 /// Where Morph Cloud is.
 const MORPH: &str = "https://cloud.morph.so/api";
-
-/// Every setting, by name, and what it is for.
-pub const NAMES: [(&str, &str); 36] = [
-    ("PVE_API_URL", "where PVE answers: https://pve.example.com, or https://10.0.0.2:8006"),
-    ("PVE_API_TOKEN", "USER@REALM!TOKENID=SECRET"),
-    ("PVE_PUBLIC_DOMAIN", "domain of the service URLs; scheme and port may be part of it"),
-    ("PVE_NODE", "make sandboxes on this node only"),
-    ("PVE_STORAGE", "storage for what is copied; linked clones stay on their template's"),
-    ("PVE_BRIDGE", "network bridge, instead of the template's"),
-    ("PVE_IP_POOL_CIDR", "give sandboxes addresses of this network, instead of DHCP"),
-    ("PVE_GATEWAY", "gateway of that network; default the template's"),
-    ("PVE_IP_RESERVED", "addresses of it that are others'"),
-    ("PVE_SEARCH_DOMAIN", "domain in which the network's DNS knows the guests"),
-    ("PVE_VERIFY_TLS", "false: take any certificate of the PVE API"),
-    ("PVE_VMID_RANGE", "VMIDs of sandboxes; nothing else may be in it"),
-    ("PVE_TEMPLATE_RANGE", "VMIDs of templates and snapshots that pve-edge makes"),
-    ("PVE_LXC_CRIU", "true: PVE's experimental suspend of containers may be used"),
-    ("SANDBOX_PROVIDER", "pve-lxc, pve-vm or morph; by default by the credentials that are set"),
-    ("MORPH_API_KEY", "key of Morph Cloud"),
-    ("MORPH_BASE_URL", "where Morph Cloud's API is"),
-    ("CF_API_TOKEN", "Cloudflare API token (Zone:DNS:Edit and Tunnel:Edit)"),
-    ("CF_ZONE_ID", "Cloudflare zone"),
-    ("CF_ACCOUNT_ID", "Cloudflare account"),
-    ("CF_DOMAIN", "domain of the tunnel"),
-    ("CF_ACCESS_CLIENT_ID", "sent to a PVE API that stands behind Cloudflare Access"),
-    ("CF_ACCESS_CLIENT_SECRET", "sent with it"),
-    ("NEXT_PUBLIC_SERVER_ORIGIN", "origin of the global Socket.IO server"),
-    ("EDGE_API_KEYS", "TEAM:SHA256-HEX-OF-KEY, with :admin after it for admins; several by spaces or commas"),
-    ("EDGE_SECRET", "32 bytes or more; several, newest first, while it is rotated"),
-    ("EDGE_DEPLOYMENT", "name of this deployment among those of a cluster"),
-    ("EDGE_TAG_BUDGET", "bytes of tags for each sandbox"),
-    ("EDGE_MAX_SANDBOXES", "sandboxes of a team"),
-    ("EDGE_CREATES_PER_MINUTE", "creations of a team in a minute"),
-    ("EDGE_MAX_TTL_SECONDS", "longest ttlSeconds; forbids null"),
-    ("EDGE_STOPPED_MAX_SECONDS", "how long what expiry stopped is kept"),
-    ("EDGE_MAX_VCPUS", "cores of a team's sandboxes together"),
-    ("EDGE_MAX_MEMORY_MIB", "memory of a team's sandboxes together"),
-    ("EDGE_SWEEP_REQUESTS", "requests that one sweep may send"),
-    ("EDGE_LAMBDA_STREAM", "1: answers of this Lambda stream"),
-];
 
 /// What a deployment is set to. Its `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -98,6 +65,8 @@ pub struct Settings {
     pub lxc_criu: bool,
     /// `NEXT_PUBLIC_SERVER_ORIGIN`.
     pub server_origin: Option<String>,
+    /// `EDGE_BASE_PATH`, without a slash at the end.
+    pub base_path: String,
     /// `EDGE_API_KEYS`.
     pub api_keys: ApiKeys,
     /// `EDGE_SECRET`.
@@ -133,10 +102,10 @@ impl Settings {
     /// Reads all of them, or tells all that is wrong: names and fixes, never values.
     pub fn read(pairs: &[(String, String)], platform: &Platform) -> Result<Self, Vec<String>> {
         let mut reader = Reader::new(pairs);
-        let api_url = reader.parsed("PVE_API_URL", |it| origin(it, false));
+        let api_url = reader.parsed("PVE_API_URL", |it| origin(it, Scheme::Private));
         let api_token = reader.parsed("PVE_API_TOKEN", api_token);
         let morph_api_key = reader.parsed("MORPH_API_KEY", header_value);
-        let morph_base_url = reader.or("MORPH_BASE_URL", MORPH, |it| origin(it, true));
+        let morph_base_url = reader.or("MORPH_BASE_URL", MORPH, |it| base_url(it, Scheme::Private));
         let provider =
             provider(&mut reader, api_url.is_some() && api_token.is_some(), morph_api_key.is_some());
         let verify_tls = reader.flag("PVE_VERIFY_TLS", true);
@@ -156,6 +125,7 @@ impl Settings {
             let range = vmid_range.ok_or("needs a right PVE_VMID_RANGE")?;
             IpPool::new(it, gateway, &reserved.clone().unwrap_or_default(), range).map_err(String::from)
         });
+        in_pool(&mut reader, gateway, ip_pool.as_ref());
         let api_keys = reader.required("EDGE_API_KEYS", ApiKeys::parse);
         let secrets = reader.required("EDGE_SECRET", |it| Keyring::parse(it).map_err(String::from));
         let deployment = reader.required("EDGE_DEPLOYMENT", |it| it.parse::<Label>().map_err(String::from));
@@ -165,7 +135,10 @@ impl Settings {
         let bridge = reader.parsed("PVE_BRIDGE", plain_name);
         let limits = Limits::read(&mut reader);
         let lxc_criu = reader.flag("PVE_LXC_CRIU", false);
-        let server_origin = reader.text("NEXT_PUBLIC_SERVER_ORIGIN");
+        let server_origin = reader.parsed("NEXT_PUBLIC_SERVER_ORIGIN", |it| origin(it, Scheme::Any));
+        let base_path = reader.parsed("EDGE_BASE_PATH", base_path).unwrap_or_default();
+        // Read by itself, for the answers that tell the rest.
+        reader.parsed(origins::NAME, Origins::parse);
         unknown(&mut reader, pairs);
         let problems = reader.problems();
         let required = (provider, morph_base_url, vmid_range, template_range, api_keys, secrets, deployment);
@@ -203,6 +176,7 @@ impl Settings {
             template_range,
             lxc_criu,
             server_origin,
+            base_path,
             api_keys,
             secrets,
             deployment,
@@ -298,6 +272,19 @@ fn access(reader: &mut Reader<'_>) -> Option<(Secret, Secret)> {
     }
 }
 
+/// A gateway is one of a pool's network: DHCP says its own.
+fn in_pool(reader: &mut Reader<'_>, gateway: Option<Ipv4Addr>, pool: Option<&IpPool>) {
+    match (gateway, pool) {
+        (Some(gateway), Some(pool)) if !pool.is_in_network(gateway) => {
+            reader.wrong("PVE_GATEWAY", "must be an address in the network of PVE_IP_POOL_CIDR");
+        }
+        (Some(_), None) if !reader.has("PVE_IP_POOL_CIDR") => {
+            reader.wrong("PVE_GATEWAY", "needs PVE_IP_POOL_CIDR: without a pool the network's DHCP says it");
+        }
+        _ => {}
+    }
+}
+
 /// By default the 100,000 below the sandboxes'.
 fn template_range(reader: &mut Reader<'_>, sandboxes: Option<VmidRange>) -> Option<VmidRange> {
     let sandboxes = sandboxes?;
@@ -322,61 +309,4 @@ fn template_range(reader: &mut Reader<'_>, sandboxes: Option<VmidRange>) -> Opti
         reader.wrong("PVE_TEMPLATE_RANGE", "must not overlap PVE_VMID_RANGE");
     }
     Some(range)
-}
-
-/// Where an API is: its own root, or below a path.
-fn origin(text: &str, with_path: bool) -> Result<String, String> {
-    const BAD: &str = "scheme, host and port, such as https://pve.example.com:8006";
-    let text = text.strip_suffix('/').unwrap_or(text);
-    let uri: http::Uri = text.parse().map_err(|_| BAD)?;
-    let scheme = uri.scheme_str().filter(|it| matches!(*it, "http" | "https")).ok_or(BAD)?;
-    let authority = uri.authority().ok_or(BAD)?;
-    let path = uri.path().trim_end_matches('/');
-    if authority.as_str().contains('@') || (!with_path && !path.is_empty()) || uri.query().is_some() {
-        return Err(format!("{BAD}, and nothing else: no user, no path"));
-    }
-    let is_local = authority.host() == "localhost" || authority.host().ends_with(".localhost");
-    let is_loopback =
-        authority.host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
-    if scheme == "http" && !is_local && !is_loopback {
-        return Err("https: over http the API token would travel in clear".into());
-    }
-    Ok(format!("{scheme}://{authority}{path}"))
-}
-
-fn header_value(text: &str) -> Result<Secret, String> {
-    let plain = text.bytes().all(|it| it.is_ascii_graphic());
-    if plain { Ok(Secret::new(text)) } else { Err("a key as Morph Cloud gives it".into()) }
-}
-
-/// Split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).
-fn api_token(text: &str) -> Result<Secret, String> {
-    let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
-    let well_formed = text.rsplit_once('=').is_some_and(|(id, secret)| {
-        let user = id.split_once('!').map(|(user, token)| !token.is_empty() && user.contains('@'));
-        user == Some(true) && !secret.is_empty()
-    });
-    let plain = text.bytes().all(|it| it.is_ascii_graphic() && it != b';');
-    if well_formed && plain { Ok(Secret::new(text)) } else { Err("USER@REALM!TOKENID=SECRET".into()) }
-}
-
-fn dns_name(text: &str) -> Result<String, String> {
-    if is_dns_name(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("a domain name, such as lan or home.arpa".into())
-    }
-}
-
-fn node_name(text: &str) -> Result<String, String> {
-    if is_dns_name(text) && !text.contains('.') {
-        Ok(text.to_owned())
-    } else {
-        Err("a node's name, such as pve1".into())
-    }
-}
-
-fn plain_name(text: &str) -> Result<String, String> {
-    let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
-    if fine && text.len() <= 64 { Ok(text.to_owned()) } else { Err("a name as PVE shows it".into()) }
 }

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     auth::Caller,
-    change::Patch,
+    change::{Patch, etag, unchanged},
     commit::{self, Unwritten},
     edge::Edge,
     error::{Code, Error},
@@ -262,9 +262,11 @@ pub async fn remove<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
+    if_match: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     let (node, config, mark) = find(edge, caller, id).await?;
+    unchanged(if_match, &etag(&mark))?;
     if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
         admins_only(caller)?;
     }

@@ -223,7 +223,7 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     own(edge, caller, id).await?;
-    remove_snapshot(edge, caller, id, deadline).await
+    remove_snapshot(edge, caller, id, None, deadline).await
 }
 
 pub(crate) fn admins_only(caller: &Caller) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use pve_edge_core::{
@@ -23,7 +23,7 @@ pub async fn answer(
     request: Request<Vec<u8>>,
 ) -> Result<Response<AnswerBody>, reqwest::Error> {
     if request.body().len() > MAX_BODY {
-        return Ok(too_large());
+        return Ok(too_large(service, request.headers()));
     }
     let answer = service::handle(transport.net()?, service, platform, seed(), request).await;
     Ok(answer.map(|body| match body {
@@ -32,9 +32,9 @@ pub async fn answer(
     }))
 }
 
-/// The answer to a request whose body is larger than [`MAX_BODY`].
-pub fn too_large() -> Response<AnswerBody> {
-    service::too_large(seed()).map(whole)
+/// The answer to a request of these headers whose body is larger than [`MAX_BODY`].
+pub fn too_large(service: &Service, headers: &HeaderMap) -> Response<AnswerBody> {
+    service.too_large(seed(), headers).map(whole)
 }
 
 /// All of a body.

@@ -1,13 +1,15 @@
 //! pve-edge as an AWS Lambda function: a function URL, an API Gateway (REST or
 //! HTTP), and a schedule, in one binary.
 
+mod path;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use lambda_http::{
-    Body, Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
+    Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
     service_fn,
 };
 use pve_edge_core::{
@@ -18,6 +20,8 @@ use pve_edge_lambda::{
     http::{AnswerBody, answer, seed, whole},
     net::Transport,
 };
+
+use crate::path::plain;
 
 /// What API Gateway allows, less one PVE call and an undo.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -113,76 +117,11 @@ fn longest_wait(request: &Request) -> Duration {
     }
 }
 
-/// The request as the client sent it, without API Gateway's stage.
-fn plain(request: Request) -> Result<http::Request<Vec<u8>>, Error> {
-    let stage = stage(&request).map(|stage| format!("/{stage}"));
-    let (mut parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let inner = stage.and_then(|stage| path.strip_prefix(stage.as_str()));
-    parts.uri = inner.filter(|inner| inner.starts_with('/')).unwrap_or(path).parse()?;
-    parts.extensions.clear();
-    let body = match body {
-        Body::Text(text) => text.into_bytes(),
-        Body::Binary(bytes) => bytes,
-        _ => Vec::new(),
-    };
-    Ok(http::Request::from_parts(parts, body))
-}
-
-/// The stage that the URI begins with. A REST API's event has none in its path:
-/// lambda_http puts it there, unless the path itself begins with that word.
-fn stage(request: &Request) -> Option<String> {
-    match request.request_context_ref()? {
-        RequestContext::ApiGatewayV1(context) => {
-            context.stage.clone().filter(|stage| !request.raw_http_path().starts_with(&format!("/{stage}/")))
-        }
-        RequestContext::ApiGatewayV2(context) => context.stage.clone().filter(|stage| stage != "$default"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn check(event: serde_json::Value, uri: &str) {
-        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
-        let request = plain(request).expect("a request");
-        assert_eq!((request.uri().to_string().as_str(), request.body().as_slice()), (uri, &b"{}"[..]));
-    }
-
-    #[test]
-    fn the_stage_of_an_http_api_is_stripped() {
-        let event = |stage: &str, path: &str| {
-            json!({
-                "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "a=b%20c",
-                "headers": {"host": "x.example"}, "body": "e30=", "isBase64Encoded": true,
-                "requestContext": {
-                    "accountId": "1", "apiId": "x", "stage": stage, "time": "", "timeEpoch": 0,
-                    "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
-                },
-            })
-        };
-        check(event("$default", "/api/sand%20boxes"), "/api/sand%20boxes?a=b%20c");
-        check(event("prod", "/prod/api/sandboxes"), "/api/sandboxes?a=b%20c");
-        check(event("api", "/api/api/sandboxes"), "/api/sandboxes?a=b%20c");
-    }
-
-    #[test]
-    fn the_stage_of_a_rest_api_is_stripped() {
-        let event = |stage: &str, path: &str| {
-            json!({
-                "resource": "/{proxy+}", "path": path, "httpMethod": "POST", "body": "{}",
-                "headers": {"Host": "x.example"}, "multiValueHeaders": {"Host": ["x.example"]},
-                "queryStringParameters": {"a": "b"}, "multiValueQueryStringParameters": {"a": ["b"]},
-                "requestContext": {"stage": stage, "httpMethod": "POST", "identity": {}},
-            })
-        };
-        check(event("prod", "/api/sandboxes"), "/api/sandboxes?a=b");
-        check(event("api", "/api/sandboxes"), "/api/sandboxes?a=b");
-    }
 
     #[tokio::test]
     async fn only_a_schedule_is_taken_without_a_request() {

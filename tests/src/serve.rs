@@ -3,16 +3,16 @@
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pve_edge_core::{
     io::Platform,
-    service::{MAX_BODY, Pairs, Service},
+    service::{MAX_BODY, Pairs, Service, scheduled},
 };
 use pve_edge_lambda::{
-    http::{answer, too_large},
+    http::{answer, seed, too_large},
     net::Transport,
 };
 use tokio::{
@@ -107,10 +107,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// What an ordinary server allows one request: as Lambda, and always SSE.
+    /// What an ordinary server allows one request.
     pub const PLATFORM: Platform = Platform {
         name: "local",
-        max_wait: Duration::from_secs(20),
+        max_wait: Duration::from_secs(25),
         requests: 200,
         parallel: 4,
         answer_bytes: 4 << 20,
@@ -131,12 +131,25 @@ impl Api {
         self.service.misconfigured()
     }
 
+    /// Sweeps, as a platform's schedule does; the text is for the log.
+    pub async fn sweep(&self) -> String {
+        match self.transport.net() {
+            Ok(net) => scheduled(net, &self.service, Self::PLATFORM, seed()).await,
+            Err(error) => format!("the sweep failed: {error}"),
+        }
+    }
+
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (parts, mut body) = request.into_parts();
         let body = match Limited::new(&mut body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().into(),
-            Err(error) if error.is::<LengthLimitError>() => return refuse(body).await,
+            Err(error) if error.is::<LengthLimitError>() => {
+                rest(body).await;
+                let mut reply = boxed(too_large(&self.service, &parts.headers));
+                reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                return reply;
+            }
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
         };
         let request = Request::from_parts(parts, body);
@@ -147,17 +160,14 @@ impl Api {
     }
 }
 
-/// The answer to a body that is too large. A client that still sends would get
-/// a reset connection instead of it, so the rest is read, and forgotten (RFC 9112, 9.6).
-async fn refuse(rest: Incoming) -> Reply {
+/// Reads the rest of a body that is too large, and forgets it. A client that still sends would get a reset
+/// connection instead of the answer (RFC 9112, 9.6).
+async fn rest(body: Incoming) {
     let read = timeout(GRACE, async {
-        let mut rest = Limited::new(rest, MOST_DISCARDED);
+        let mut rest = Limited::new(body, MOST_DISCARDED);
         while let Some(Ok(_)) = rest.frame().await {}
     });
     let _ = read.await;
-    let mut reply = boxed(too_large());
-    reply.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-    reply
 }
 
 /// A few words of plain text.
@@ -169,7 +179,7 @@ pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Reply {
 pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = boxed(Response::new(Full::new(body.into())));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 

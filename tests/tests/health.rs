@@ -307,7 +307,10 @@ fn what_is_detected() {
         ("PVE_GATEWAY", "10.0.0.1", "gateway"),
         ("PVE_SEARCH_DOMAIN", "home.arpa", "searchDomain"),
     ] {
-        let (found, requests) = detected(&[(name, value)]);
+        // A gateway is a pool's.
+        let pool = (name == "PVE_GATEWAY").then_some(("PVE_IP_POOL_CIDR", "10.0.0.0/24"));
+        let changes: Vec<_> = pool.into_iter().chain([(name, value)]).collect();
+        let (found, requests) = detected(&changes);
         assert_eq!((&found[field], requests), (&json!({"value": value, "from": name}), 3));
     }
 }

@@ -10,6 +10,7 @@ mod doubts;
 mod environment;
 mod expiry;
 mod health;
+mod http;
 mod ids;
 mod interleaving;
 mod late;

@@ -275,6 +275,14 @@ impl Ask {
         Self::new("GET", path)
     }
 
+    pub(crate) fn head(path: impl Into<String>) -> Self {
+        Self::new("HEAD", path)
+    }
+
+    pub(crate) fn options(path: impl Into<String>) -> Self {
+        Self::new("OPTIONS", path)
+    }
+
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
         Self::new("POST", path).json(body)
     }

@@ -28,17 +28,15 @@ fn start() {
 #[event(fetch)]
 async fn fetch(request: worker::Request, env: Env, ctx: Context) -> Result<Response> {
     let seed = seed()?;
+    let platform = platform(&env);
+    let service = service(&env, platform);
     let request = match request::read(request).await {
         Ok(request) => request,
-        Err(Refused::TooLarge) => return answer::whole(service::too_large(seed)),
+        Err(Refused::TooLarge(headers)) => return answer::whole(service.too_large(seed, &headers)),
         Err(Refused::Broken) => return Response::error("Bad Request", 400),
     };
     let safe = request.method().is_safe();
-    let work = async move {
-        let platform = platform(&env);
-        let service = service(&env, platform);
-        service::handle(Net::new(&env), &service, platform, seed, request).await
-    };
+    let work = async move { service::handle(Net::new(&env), &service, platform, seed, request).await };
     if safe {
         return answer::answer(work.await);
     }

@@ -8,8 +8,8 @@ use worker::{ByteStream, Headers};
 /// Why a request does not reach core.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The body is larger than [`MAX_BODY`].
-    TooLarge,
+    /// The body is larger than [`MAX_BODY`]; with the request's headers.
+    TooLarge(HeaderMap),
     /// It ended early, or is no HTTP request that core could answer.
     Broken,
 }
@@ -21,12 +21,13 @@ pub(crate) async fn read(request: worker::Request) -> Result<Request<Vec<u8>>, R
     let announced = request.headers().get(CONTENT_LENGTH.as_str()).ok().flatten();
     let announced = announced.and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(Refused::TooLarge);
+        return Err(Refused::TooLarge(headers));
     }
     let body = match raw.body() {
         Some(stream) => collect(stream.into()).await?,
-        None => Vec::new(),
+        None => Some(Vec::new()),
     };
+    let Some(body) = body else { return Err(Refused::TooLarge(headers)) };
     let method = Method::from_bytes(raw.method().as_bytes()).map_err(|_| Refused::Broken)?;
     let mut read =
         Request::builder().method(method).uri(raw.url()).body(body).map_err(|_| Refused::Broken)?;
@@ -46,13 +47,14 @@ pub(crate) fn headers(headers: &Headers) -> HeaderMap {
     map
 }
 
-async fn collect(mut stream: ByteStream) -> Result<Vec<u8>, Refused> {
+/// All of a body, unless it is larger than [`MAX_BODY`].
+async fn collect(mut stream: ByteStream) -> Result<Option<Vec<u8>>, Refused> {
     let mut body = Vec::new();
     while let Some(chunk) = stream.next().await {
         body.extend_from_slice(&chunk.map_err(|_| Refused::Broken)?);
         if body.len() > MAX_BODY {
-            return Err(Refused::TooLarge);
+            return Ok(None);
         }
     }
-    Ok(body)
+    Ok(Some(body))
 }

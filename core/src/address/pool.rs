@@ -55,6 +55,12 @@ impl IpPool {
         range: VmidRange,
     ) -> Result<Self, &'static str> {
         let (network, prefix) = network(cidr).ok_or("an IPv4 network, such as 10.100.0.0/24")?;
+        if prefix == 32 {
+            return Err("a network of more than one address, such as 10.100.0.0/24");
+        }
+        if !cidr.starts_with(&format!("{}/", Ipv4Addr::from(network))) {
+            return Err("a network, not a host in it: its bits behind the prefix are 0, as in 10.100.0.0/24");
+        }
         let size = u64::from(host_mask(prefix)) + 1;
         // A /31 and a /32 have neither network nor broadcast address (RFC 3021).
         let (base, usable) = match prefix {
@@ -149,7 +155,7 @@ mod tests {
         let small = pool("10.0.0.0/30", Some("10.0.0.1"), "").unwrap();
         assert_eq!((small.capacity(), first(&small)), (1, "10.0.0.2".into()));
         assert_eq!(pool("10.0.0.4/31", None, "").unwrap().capacity(), 2);
-        assert_eq!(first(&pool("10.0.0.4/32", None, "").unwrap()), "10.0.0.4");
+        assert!(pool("10.0.0.4/32", None, "").is_err() && pool("10.0.0.4/24", None, "").is_err());
         assert_eq!(pool("10.0.0.0/24", None, "").unwrap().capacity(), 254);
         assert_eq!(pool("10.0.0.0/8", None, "").unwrap().capacity(), 800_000);
         assert!(pool("10.0.0.0/0", None, "").is_err() && pool("10.0.0.0/33", None, "").is_err());

@@ -29,7 +29,7 @@ pub struct CreateRequest {
     /// What the owner calls it.
     pub name: Option<String>,
     /// Default 3600; `null` = never.
-    #[serde(deserialize_with = "crate::request::present", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::request::seconds", skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<Option<u64>>,
     /// What becomes of it then.
     pub on_expiry: Option<OnExpiry>,

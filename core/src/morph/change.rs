@@ -60,15 +60,17 @@ pub async fn patch<I: Io>(
     again(cloud, &instance).await
 }
 
-/// Sets a new expiry, counted from now. Accepted until a sweep condemns it, even
+/// Sets a new expiry, counted from now, if the sandbox is still what `if_match` names. Accepted until a sweep condemns it, even
 /// after its expiry, as long as Morph still has it.
 pub async fn extend<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &Id,
     ttl: &Ttl,
+    if_match: Option<&str>,
 ) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
+    unchanged(if_match, &etag(&instance))?;
     set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
     again(cloud, &instance).await
 }

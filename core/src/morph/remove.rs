@@ -1,16 +1,23 @@
 //! Deleting a sandbox: what Morph calls stop.
 
-use super::{Cloud, Id, instance::find};
+use super::{Cloud, Id, instance::find, read::etag};
 use crate::{
     auth::Caller,
+    change::unchanged,
     error::{Code, Error},
     io::Io,
 };
 
-/// Deletes a sandbox. Ids are not used again, so one that was not answered is
+/// Deletes a sandbox, if it is what `if_match` names. Ids are not used again, so one that was not answered is
 /// looked at, and sent again where it is still there.
-pub async fn remove<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<(), Error> {
-    find(cloud, caller, id).await?;
+pub async fn remove<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    if_match: Option<&str>,
+) -> Result<(), Error> {
+    let instance = find(cloud, caller, id).await?;
+    unchanged(if_match, &etag(&instance))?;
     for last in [false, true] {
         match cloud.send(cloud.morph.stop(id)).await {
             Ok(_) => return Ok(()),

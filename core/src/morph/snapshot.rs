@@ -171,8 +171,14 @@ pub async fn patch<I: Io>(
 }
 
 /// Deletes one of the caller's.
-pub async fn remove<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<(), Error> {
-    find(cloud, caller, id).await?;
+pub async fn remove<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &Id,
+    if_match: Option<&str>,
+) -> Result<(), Error> {
+    let found = find(cloud, caller, id).await?;
+    unchanged(if_match, &etag(&found))?;
     match cloud.send(cloud.morph.remove_snapshot(id)).await {
         Err(error) if error.is_missing() => Ok(()),
         Err(error) if error.is_conflict() => {

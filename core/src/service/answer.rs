@@ -23,12 +23,29 @@ pub enum Body<S> {
     Stream(S),
 }
 
-/// The answer to a request whose body is larger than [`MAX_BODY`]; `seed` as for
-/// [`handle`](super::handle).
-pub fn too_large(seed: [u8; 32]) -> Response<Vec<u8>> {
+/// The answer to a request whose body is larger than [`MAX_BODY`].
+pub(super) fn too_large(request_id: &str) -> Response<Vec<u8>> {
     let text = format!("the body is larger than {} KiB", MAX_BODY / 1024);
-    let id = request_id(&seed);
-    with(problem(&Error::new(Code::TooLarge, text), &id), REQUEST_ID, &id)
+    with(problem(&Error::new(Code::TooLarge, text), request_id), REQUEST_ID, request_id)
+}
+
+/// The answer to `HEAD`: that of `GET`, without the body (RFC 9110, 9.3.2).
+pub(super) fn bodiless<S>(response: Response<Body<S>>) -> Response<Body<S>> {
+    let length = match response.body() {
+        Body::Whole(bytes) => bytes.len(),
+        Body::Stream(_) => return response,
+    };
+    let response = response.map(|_| Body::Whole(Vec::new()));
+    with(response, header::CONTENT_LENGTH, &length.to_string())
+}
+
+/// Where something is, for a client to whom the API's paths begin with `mount`.
+pub(super) fn located<B>(response: Response<B>, mount: &str) -> Response<B> {
+    let place = response.headers().get(header::LOCATION).and_then(|it| it.to_str().ok());
+    match place.map(|it| format!("{mount}{it}")) {
+        Some(place) => with(response, header::LOCATION, &place),
+        None => response,
+    }
 }
 
 /// By which an answer, its problem document and the log lines find each other.
@@ -59,6 +76,10 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     // RFC 9110, 15.5.6.
     if let Some(methods) = error.shown("allow") {
         response = with(response, header::ALLOW, methods);
+    }
+    // RFC 9110, 15.5.16.
+    if error.code() == Code::UnsupportedMediaType {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if error.code() == Code::Unauthorized {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -9,21 +9,19 @@ use http::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::routes::Route;
+use super::{prefer::wait, routes::Route};
 use crate::{
     auth::Caller,
     create::CreateRequest,
     error::{Code, Error},
     execd::{ExecBody, ExecRequest},
-    headers::{IDEMPOTENCY_KEY, PREFER},
+    headers::IDEMPOTENCY_KEY,
     read::Filter,
     request::{Ttl, json, value},
     sandbox::{SandboxId, SpelledId},
     settings::Settings,
 };
 
-/// The longest that anybody may wait.
-const LONGEST_WAIT: u64 = 25;
 /// How long a creation waits when nobody says.
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(20);
 /// How long a deletion waits when nobody says.
@@ -52,7 +50,8 @@ impl<'a> Asked<'a> {
         idempotency_key(self.request.headers())
     }
 
-    pub(super) fn wait(&self) -> Result<Option<Duration>, Error> {
+    /// How long it may take, as it says itself.
+    pub(super) fn wait(&self) -> Option<Duration> {
         wait(self.request.headers())
     }
 
@@ -96,7 +95,7 @@ pub(super) struct Gc {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(super) struct Extend {
-    #[serde(deserialize_with = "crate::request::present")]
+    #[serde(deserialize_with = "crate::request::seconds")]
     ttl_seconds: Option<Option<u64>>,
 }
 
@@ -112,20 +111,6 @@ impl Extend {
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
     accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
-}
-
-/// `Prefer: wait=N`, in seconds (RFC 7240).
-fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let prefer = headers.get_all(PREFER).iter().filter_map(|it| it.to_str().ok());
-    for preference in prefer.flat_map(|it| it.split([',', ';'])) {
-        let Some((name, value)) = preference.split_once('=') else { continue };
-        if name.trim().eq_ignore_ascii_case("wait") {
-            let seconds = value.trim().trim_matches('"').parse::<u64>();
-            let fix = || Error::field("Prefer", "wait is a number of seconds, at most 25");
-            return Ok(Some(Duration::from_secs(seconds.map_err(|_| fix())?.min(LONGEST_WAIT))));
-        }
-    }
-    Ok(None)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {

@@ -47,14 +47,14 @@ pub(super) async fn whole<I: Io>(
         Action::Config => Ok(plain(200, &config::config(cloud).await?)),
         Action::Create => {
             let (request, key) = asked.creation(cloud.settings)?;
-            let deadline = cloud.deadline(asked.wait()?.unwrap_or(CREATE_WAIT));
+            let deadline = cloud.deadline(asked.wait().unwrap_or(CREATE_WAIT));
             let made = create::create(cloud, caller, &request, key, deadline).await?;
             let answer = created(&read::sandbox(cloud, &made.instance), made.ready, made.replayed);
             Ok(marked(answer, &read::etag(&made.instance)))
         }
         Action::List => Ok(plain(200, &read::list(cloud, caller, &asked.query.filter()?).await?)),
         Action::Get => {
-            let deadline = cloud.deadline(asked.wait()?.unwrap_or_default());
+            let deadline = cloud.deadline(asked.wait().unwrap_or_default());
             Ok(shown(cloud, &read::get(cloud, caller, &id()?, deadline).await?))
         }
         Action::Patch => {
@@ -63,13 +63,13 @@ pub(super) async fn whole<I: Io>(
             Ok(shown(cloud, &changed))
         }
         Action::Delete => {
-            asked.wait()?;
-            remove::remove(cloud, caller, &id()?).await?;
+            remove::remove(cloud, caller, &id()?, asked.if_match().as_deref()).await?;
             Ok(empty())
         }
         Action::Extend => {
             let ttl = asked.json::<Extend>()?.ttl(cloud.settings)?;
-            Ok(shown(cloud, &change::extend(cloud, caller, &id()?, &ttl).await?))
+            let if_match = asked.if_match();
+            Ok(shown(cloud, &change::extend(cloud, caller, &id()?, &ttl, if_match.as_deref()).await?))
         }
         Action::Exec => {
             let opened = exec::open(cloud, caller, &id()?, &asked.command()?).await?;
@@ -101,7 +101,7 @@ fn shown<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Response<Vec<u8>> 
 
 async fn power<I: Io>(cloud: &Cloud<'_, I>, asked: &Asked<'_>, id: &Id) -> Result<Response<Vec<u8>>, Error> {
     let caller = asked.caller;
-    let deadline = cloud.deadline(asked.wait()?.unwrap_or(CREATE_WAIT));
+    let deadline = cloud.deadline(asked.wait().unwrap_or(CREATE_WAIT));
     let (done, instance) = match asked.route.action {
         Action::Stop => {
             asked.json::<StopBody>()?.timeout()?;
@@ -137,7 +137,7 @@ async fn snapshots<I: Io>(cloud: &Cloud<'_, I>, asked: &Asked<'_>) -> Result<Res
         Action::ListSnapshots => Ok(list(json!(snapshot::list(cloud, caller).await?))),
         Action::TakeSnapshot => {
             let request: SnapshotRequest = asked.json()?;
-            let deadline = cloud.deadline(asked.wait()?.unwrap_or(CREATE_WAIT));
+            let deadline = cloud.deadline(asked.wait().unwrap_or(CREATE_WAIT));
             let taken = snapshot::take(cloud, caller, &id(asked)?, &request, deadline).await?;
             let place = format!("/api/snapshots/{}", taken.snapshot_id);
             let status = if taken.status == Status::Ready { 201 } else { 202 };
@@ -154,8 +154,7 @@ async fn snapshots<I: Io>(cloud: &Cloud<'_, I>, asked: &Asked<'_>) -> Result<Res
             Err(Error::new(Code::NotFound, text))
         }
         Action::DeleteSnapshot => {
-            asked.wait()?;
-            snapshot::remove(cloud, caller, &snapshot()?).await?;
+            snapshot::remove(cloud, caller, &snapshot()?, asked.if_match().as_deref()).await?;
             Ok(empty())
         }
         Action::PatchSnapshot => {
@@ -165,7 +164,7 @@ async fn snapshots<I: Io>(cloud: &Cloud<'_, I>, asked: &Asked<'_>) -> Result<Res
             Ok(marked(plain(200, &changed), &etag))
         }
         _ => {
-            let deadline = cloud.deadline(asked.wait()?.unwrap_or_default());
+            let deadline = cloud.deadline(asked.wait().unwrap_or_default());
             let (found, etag) = snapshot::get(cloud, caller, &snapshot()?, deadline).await?;
             Ok(marked(plain(200, &found), &etag))
         }

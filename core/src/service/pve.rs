@@ -44,7 +44,7 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
         Action::Create => create_sandbox(edge, asked).await,
         Action::List => Ok(plain(200, &read::list(edge, caller, &asked.query.filter()?).await?)),
         Action::Get => {
-            let deadline = edge.deadline(asked.wait()?.unwrap_or_default());
+            let deadline = edge.deadline(asked.wait().unwrap_or_default());
             let (sandbox, mark) = read::get(edge, caller, &id()?, deadline).await?;
             Ok(tagged(plain(200, &sandbox), mark.as_ref()))
         }
@@ -54,15 +54,15 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
             shown(edge, asked, mark).await
         }
         Action::Delete => {
-            let deadline = edge.deadline(asked.wait()?.unwrap_or(DELETE_WAIT));
-            match remove::remove(edge, caller, &id()?, deadline).await? {
+            let deadline = edge.deadline(asked.wait().unwrap_or(DELETE_WAIT));
+            match remove::remove(edge, caller, &id()?, asked.if_match().as_deref(), deadline).await? {
                 Removed::Done => Ok(empty()),
                 Removed::Working => Ok(plain(202, &json!({"id": route.id, "state": "deleting"}))),
             }
         }
         Action::Extend => {
             let ttl = asked.json::<Extend>()?.ttl(edge.settings)?;
-            let mark = change::extend(edge, caller, &id()?, &ttl).await?;
+            let mark = change::extend(edge, caller, &id()?, &ttl, asked.if_match().as_deref()).await?;
             shown(edge, asked, mark).await
         }
         Action::Exec => {
@@ -95,7 +95,7 @@ async fn power<I: Io>(
     id: &SandboxId,
 ) -> Result<Response<Vec<u8>>, Error> {
     let caller = asked.caller;
-    let deadline = edge.deadline(asked.wait()?.unwrap_or(CREATE_WAIT));
+    let deadline = edge.deadline(asked.wait().unwrap_or(CREATE_WAIT));
     let done = match asked.route.action {
         Action::Stop => power::stop(edge, caller, id, &asked.json()?, deadline).await?,
         Action::Reboot => power::reboot(edge, caller, id, &asked.json()?, deadline).await?,
@@ -109,7 +109,7 @@ async fn power<I: Io>(
 
 async fn create_sandbox<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Result<Response<Vec<u8>>, Error> {
     let (request, key) = asked.creation(edge.settings)?;
-    let deadline = edge.deadline(asked.wait()?.unwrap_or(CREATE_WAIT));
+    let deadline = edge.deadline(asked.wait().unwrap_or(CREATE_WAIT));
     let made = create::create(edge, asked.caller, &request, key, deadline).await?;
     let ready = made.progress.ready;
     let mark = made.progress.mark.clone();

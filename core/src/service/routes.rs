@@ -6,15 +6,16 @@ use serde_json::json;
 
 use super::{
     Backend, Body,
-    answer::{plain, streamed},
+    answer::{plain, streamed, with},
     asked::{Asked, Query, wants_events},
     morph,
     openapi::openapi,
-    pve,
+    prefer, pve,
 };
 use crate::{
     edge::{Edge, Invocation},
-    error::{Code, Error},
+    error::{Code, Error, cut},
+    headers::PREFERENCE_APPLIED,
     io::{Io, NetError},
     morph::Cloud,
 };
@@ -125,6 +126,43 @@ pub(super) struct Route {
     pub(super) snapshot: String,
 }
 
+impl Action {
+    /// Whether it takes as long as `Prefer` says.
+    fn waits(self) -> bool {
+        match self {
+            Self::Create
+            | Self::Get
+            | Self::Delete
+            | Self::Start
+            | Self::Stop
+            | Self::Reboot
+            | Self::Pause
+            | Self::Resume
+            | Self::Rollback
+            | Self::TakeSnapshot
+            | Self::DeleteKept
+            | Self::GetSnapshot
+            | Self::DeleteSnapshot
+            | Self::BuildTemplate
+            | Self::GetTemplate
+            | Self::ConfirmTemplate
+            | Self::DeleteTemplate => true,
+            Self::OpenApi
+            | Self::Health
+            | Self::SandboxHealth
+            | Self::Config
+            | Self::List
+            | Self::Patch
+            | Self::Extend
+            | Self::Exec
+            | Self::ListKept
+            | Self::ListSnapshots
+            | Self::PatchSnapshot
+            | Self::Sweep => false,
+        }
+    }
+}
+
 impl Route {
     /// For logs: the path without ids.
     pub(super) fn template(&self) -> &'static str {
@@ -132,17 +170,34 @@ impl Route {
     }
 }
 
-/// The route of a request, or which methods its path takes.
+/// The route of a request, or which methods its path takes. `HEAD` goes wherever `GET` does.
 pub(super) fn find(method: &Method, path: &str) -> Result<Route, Vec<&'static str>> {
+    let wanted = if method == Method::HEAD { &Method::GET } else { method };
     let mut methods = Vec::new();
     for (verb, template, action) in ROUTES {
         let Some((id, snapshot)) = matches(template, path) else { continue };
-        if verb == method.as_str() {
+        if verb == wanted.as_str() {
             return Ok(Route { action, template, id, snapshot });
         }
         methods.push(verb);
+        methods.extend((verb == "GET").then_some("HEAD"));
     }
     Err(methods)
+}
+
+/// The same where the API's paths may begin with `base`, and whether this one does.
+pub(super) fn find_below(
+    base: &str,
+    method: &Method,
+    path: &str,
+) -> (Result<Route, Vec<&'static str>>, bool) {
+    let below = path.strip_prefix(base).filter(|it| !base.is_empty() && it.starts_with('/'));
+    match below.map(|inner| find(method, inner)) {
+        Some(Err(methods)) if methods.is_empty() => {}
+        Some(found) => return (found, true),
+        None => {}
+    }
+    (find(method, path), false)
 }
 
 fn matches(template: &str, path: &str) -> Option<(String, String)> {
@@ -151,8 +206,9 @@ fn matches(template: &str, path: &str) -> Option<(String, String)> {
     for wanted in template.split('/') {
         let segment = actual.next()?;
         match wanted {
-            "{id}" if !segment.is_empty() => id = segment.to_owned(),
-            "{snapshot}" if !segment.is_empty() => snapshot = segment.to_owned(),
+            // What is cut is nothing's id.
+            "{id}" if !segment.is_empty() => id = cut(segment).into_owned(),
+            "{snapshot}" if !segment.is_empty() => snapshot = cut(segment).into_owned(),
             _ if wanted == segment => {}
             _ => return None,
         }
@@ -175,7 +231,7 @@ pub(super) async fn answer<I: Io>(
     let caller = invocation.settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
     })?;
-    let route = route.map_err(|methods| unmatched(request.uri().path(), &methods))?;
+    let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
     let query = Query::of(&request);
     if route.action != Action::List {
         query.only(&[])?;
@@ -189,6 +245,11 @@ pub(super) async fn answer<I: Io>(
              RESPONSE_STREAM, or ask for application/json",
         ));
     }
+    let applied = prefer::applied(request.headers(), &invocation.platform).filter(|_| route.action.waits());
+    let whole = |answer: Response<Vec<u8>>| match &applied {
+        Some(applied) => with(answer, PREFERENCE_APPLIED, applied).map(Body::Whole),
+        None => answer.map(Body::Whole),
+    };
     match backend {
         Backend::Pve(pve) => {
             let edge = Edge::new(invocation, pve);
@@ -197,7 +258,7 @@ pub(super) async fn answer<I: Io>(
                     streamed(pve::events(&edge, &asked).await?).map(|it| Body::Stream(Either::Left(it)))
                 );
             }
-            pve::whole(&edge, &asked).await.map(|it| it.map(Body::Whole))
+            pve::whole(&edge, &asked).await.map(whole)
         }
         Backend::Morph(morph) => {
             let cloud = Cloud::new(invocation, morph);
@@ -205,7 +266,7 @@ pub(super) async fn answer<I: Io>(
                 let events = morph::events(&cloud, &asked).await?;
                 return Ok(streamed(events).map(|it| Body::Stream(Either::Right(it))));
             }
-            morph::whole(&cloud, &asked).await.map(|it| it.map(Body::Whole))
+            morph::whole(&cloud, &asked).await.map(whole)
         }
     }
 }

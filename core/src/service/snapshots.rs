@@ -32,7 +32,7 @@ pub(super) async fn snapshots<I: Io>(
         _ => Err(Error::new(Code::NotFound, format!("there is no snapshot {}", route.id))),
     };
     let sandbox = || asked.id(edge.settings).ok_or_else(|| not_found(&route.id));
-    let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    let waits = |otherwise| edge.deadline(asked.wait().unwrap_or(otherwise));
     match route.action {
         Action::ListSnapshots => {
             let items = snapshot::list(edge, caller).await?;
@@ -42,12 +42,12 @@ pub(super) async fn snapshots<I: Io>(
             let sandbox = sandbox()?;
             let request: SnapshotRequest = asked.json()?;
             if request.keep {
-                let deadline = waits(CREATE_WAIT)?;
+                let deadline = waits(CREATE_WAIT);
                 let (taken, done) = keep::take(edge, caller, &sandbox, &request, deadline).await?;
                 let place = format!("/api/sandboxes/{sandbox}/snapshots");
                 return Ok(with(plain(if done { 201 } else { 202 }, &taken), LOCATION, &place));
             }
-            let taken = snapshot::take(edge, caller, &sandbox, &request, waits(CREATE_WAIT)?).await?;
+            let taken = snapshot::take(edge, caller, &sandbox, &request, waits(CREATE_WAIT)).await?;
             let place = format!("/api/snapshots/{}", taken.snapshot_id);
             let status = if taken.status == Status::Ready { 201 } else { 202 };
             Ok(with(plain(status, &taken), LOCATION, &place))
@@ -57,23 +57,26 @@ pub(super) async fn snapshots<I: Io>(
             Ok(plain(200, &json!({"items": items, "nextCursor": null})))
         }
         Action::DeleteKept => {
-            let deadline = waits(DELETE_WAIT)?;
+            let deadline = waits(DELETE_WAIT);
             match keep::remove(edge, caller, &sandbox()?, &route.snapshot, deadline).await? {
                 true => Ok(empty()),
                 false => Ok(plain(202, &json!({"snapshotId": route.snapshot, "status": "deleting"}))),
             }
         }
-        Action::DeleteSnapshot => match snapshot::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
-            true => Ok(empty()),
-            false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
-        },
+        Action::DeleteSnapshot => {
+            let (if_match, deadline) = (asked.if_match(), waits(DELETE_WAIT));
+            match snapshot::remove(edge, caller, &id()?, if_match.as_deref(), deadline).await? {
+                true => Ok(empty()),
+                false => Ok(plain(202, &json!({"snapshotId": route.id, "status": "deleting"}))),
+            }
+        }
         Action::PatchSnapshot => {
             let (patch, if_match) = (asked.json()?, asked.if_match());
             let (snapshot, mark) = snapshot::patch(edge, caller, &id()?, &patch, if_match.as_deref()).await?;
             Ok(tagged(plain(200, &snapshot), Some(&mark)))
         }
         _ => {
-            let (snapshot, mark) = snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?;
+            let (snapshot, mark) = snapshot::get(edge, caller, &id()?, waits(Duration::ZERO)).await?;
             Ok(tagged(plain(200, &snapshot), mark.as_ref()))
         }
     }

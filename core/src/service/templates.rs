@@ -24,13 +24,13 @@ pub(super) async fn templates<I: Io>(
 ) -> Result<Response<Vec<u8>>, Error> {
     let (caller, route) = (asked.caller, asked.route);
     let id = || asked.id(edge.settings).ok_or_else(|| absent(&route.id));
-    let waits = |otherwise| asked.wait().map(|it| edge.deadline(it.unwrap_or(otherwise)));
+    let waits = |otherwise| edge.deadline(asked.wait().unwrap_or(otherwise));
     match route.action {
         Action::BuildTemplate => {
             let body = asked.value()?;
             let canonical = body.to_string();
             let key = asked.idempotency_key()?.map(|key| (key, &*canonical));
-            let deadline = waits(CREATE_WAIT)?;
+            let deadline = waits(CREATE_WAIT);
             let (built, replayed) = template::build(edge, caller, &request::of(body)?, key, deadline).await?;
             let status = match (built.status, replayed) {
                 (Status::Ready, true) => 200,
@@ -45,14 +45,14 @@ pub(super) async fn templates<I: Io>(
         }
         Action::ConfirmTemplate => {
             let confirmed = asked.json()?;
-            let deadline = waits(Duration::ZERO)?;
+            let deadline = waits(Duration::ZERO);
             Ok(plain(200, &template::confirm(edge, caller, &id()?, &confirmed, deadline).await?))
         }
-        Action::DeleteTemplate => match template::remove(edge, caller, &id()?, waits(DELETE_WAIT)?).await? {
+        Action::DeleteTemplate => match template::remove(edge, caller, &id()?, waits(DELETE_WAIT)).await? {
             true => Ok(empty()),
             false => Ok(plain(202, &json!({"id": route.id, "status": "deleting"}))),
         },
-        _ => Ok(plain(200, &template::get(edge, caller, &id()?, waits(Duration::ZERO)?).await?)),
+        _ => Ok(plain(200, &template::get(edge, caller, &id()?, waits(Duration::ZERO)).await?)),
     }
 }
 

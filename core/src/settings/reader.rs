@@ -11,12 +11,15 @@ impl<'a> Reader<'a> {
     /// What is set to nothing is not set.
     pub(super) fn new(pairs: &'a [(String, String)]) -> Self {
         let set = pairs.iter().map(|(name, value)| (name.as_str(), value.trim()));
-        let (wrong, right): (Vec<_>, Vec<_>) =
-            set.filter(|(_, value)| !value.is_empty()).partition(|(_, value)| value.contains('\0'));
-        // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
-        let known = wrong.iter().filter(|(name, _)| NAMES.iter().any(|(known, _)| known == name));
-        let problems =
-            known.map(|(name, _)| format!("{name} must be text, not a table, a list or null")).collect();
+        let set =
+            set.filter(|(name, value)| !value.is_empty() && NAMES.iter().any(|(known, _)| known == name));
+        let (mut right, mut problems) = (Vec::new(), Vec::new());
+        for (name, value) in set {
+            match malformed(value) {
+                None => right.push((name, value)),
+                Some(why) => problems.push(format!("{name} {why}")),
+            }
+        }
         Self { pairs: right, problems }
     }
 
@@ -90,6 +93,17 @@ impl<'a> Reader<'a> {
     pub(super) fn problems(self) -> Vec<String> {
         self.problems
     }
+}
+
+/// What no setting's value looks like.
+fn malformed(value: &str) -> Option<&'static str> {
+    // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
+    if value.contains('\0') {
+        return Some("must be text, not a table, a list or null");
+    }
+    let quoted =
+        ['"', '\''].iter().any(|it| value.len() > 1 && value.starts_with(*it) && value.ends_with(*it));
+    quoted.then_some("still has its quotes around it: whatever read them left them there; write it without")
 }
 
 /// A name of ours that is none is a slip of the pen, and would otherwise be taken as unset.
@@ -203,11 +217,56 @@ mod tests {
             ("SANDBOX_PROVIDER", "hidden", "pve-lxc, pve-vm or morph"),
             ("SANDBOX_PROVIDER", "morph", "needs MORPH_API_KEY"),
             ("CF_ACCESS_CLIENT_ID", "hidden", "CF_ACCESS_CLIENT_SECRET is needed"),
+            ("PVE_API_URL", "https://hidden.example.com:99999", "a port is 1 to 65535"),
+            ("PVE_API_URL", "https://hidden.example.com:0", "a port is 1 to 65535"),
+            ("PVE_API_URL", "https://hid_den", "scheme, host and port"),
+            ("PVE_API_URL", "https://[::1]:99999", "a port is 1 to 65535"),
+            ("PVE_API_URL", "\"https://hidden.example.com\"", "PVE_API_URL still has its quotes around it"),
+            ("EDGE_SECRET", "'hidden-hidden-hidden-hidden-hidden'", "EDGE_SECRET still has its quotes"),
+            ("MORPH_BASE_URL", "https://hidden.example.com:99999/api", "a port is 1 to 65535"),
+            ("PVE_PUBLIC_DOMAIN", "hidden.example.com:99999", "PVE_PUBLIC_DOMAIN is wrong: a domain"),
+            ("NEXT_PUBLIC_SERVER_ORIGIN", "hidden", "NEXT_PUBLIC_SERVER_ORIGIN is wrong: scheme, host"),
+            ("NEXT_PUBLIC_SERVER_ORIGIN", "https://hidden:99999", "a port is 1 to 65535"),
+            ("NEXT_PUBLIC_SERVER_ORIGIN", "https://hidden/path", "no user, no path"),
+            ("EDGE_CORS_ORIGINS", "https://a.test, hidden", "EDGE_CORS_ORIGINS is wrong: entry 2"),
+            ("EDGE_CORS_ORIGINS", "https://hidden:99999", "a port is 1 to 65535"),
+            ("EDGE_BASE_PATH", "hidden", "EDGE_BASE_PATH is wrong: a path"),
+            ("EDGE_BASE_PATH", "/hidden/../x", "a path, such as"),
+            ("EDGE_BASE_PATH", "/hid den", "a path, such as"),
+            ("PVE_IP_POOL_CIDR", "10.20.30.40/32", "more than one address"),
+            ("PVE_IP_POOL_CIDR", "10.20.30.40/24", "a network, not a host"),
+            ("PVE_GATEWAY", "10.20.30.1", "needs PVE_IP_POOL_CIDR"),
             ("PVE_BRIDGE", "\0{\"a\":\"hidden\"}", "PVE_BRIDGE must be text"),
         ] {
             let problems = read(&[(name, value)], &LOCAL).unwrap_err().join("\n");
             assert!(problems.contains(why) && !problems.contains("hidden"), "{name}: {problems}");
         }
+    }
+
+    #[test]
+    fn a_gateway_is_of_the_pools_network() {
+        let pool = ("PVE_IP_POOL_CIDR", "10.20.30.0/24");
+        assert!(read(&[pool, ("PVE_GATEWAY", "10.20.30.1")], &LOCAL).is_ok());
+        let outside = read(&[pool, ("PVE_GATEWAY", "10.20.31.1")], &LOCAL).unwrap_err().join("\n");
+        assert_eq!(outside, "PVE_GATEWAY must be an address in the network of PVE_IP_POOL_CIDR");
+        // One mistake is told once.
+        let pool = read(&[("PVE_IP_POOL_CIDR", "nonsense"), ("PVE_GATEWAY", "10.20.31.1")], &LOCAL);
+        assert_eq!(pool.unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn urls_are_kept_as_they_are_used() {
+        for (name, value) in [
+            ("NEXT_PUBLIC_SERVER_ORIGIN", "http://server.example.com:9776/"),
+            ("MORPH_BASE_URL", "https://morph.example.com/api/"),
+            ("EDGE_BASE_PATH", "/a/b-c/"),
+            ("EDGE_BASE_PATH", "/"),
+            ("PVE_API_URL", "https://[fd00::1]:8006"),
+        ] {
+            assert!(read(&[(name, value)], &LOCAL).is_ok(), "{name}={value}");
+        }
+        let settings = read(&[("EDGE_BASE_PATH", "/a/b-c/")], &LOCAL).unwrap();
+        assert_eq!(settings.base_path, "/a/b-c");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::stage::Answer;
 
 const SOURCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/openapi.json"));
 /// What every HTTP answer may have without a word.
-const USUAL: [&str; 2] = ["content-type", "cache-control"];
+const USUAL: [&str; 4] = ["content-type", "content-length", "cache-control", "vary"];
+/// What pages of other origins are told, which the document says of all answers at once.
+const CORS: &str = "access-control-";
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract {
     document: serde_json::from_str(SOURCE).expect("openapi.json is JSON"),
@@ -37,21 +39,35 @@ impl Contract {
     /// Whether this answer is one that is documented for this request.
     pub(crate) fn check(&self, method: &str, target: &str, answer: &Answer) -> Check {
         let path = target.split('?').next().unwrap_or_default();
-        let responses = match self.item(path) {
+        // What browsers ask beforehand is said of all paths at once.
+        if (method, answer.status) == ("OPTIONS", 204) {
+            return if answer.body.is_empty() { Ok(()) } else { Err("it has a body".into()) };
+        }
+        // Below a base path it is the same; what is not there is not.
+        let mut below = path.match_indices('/').filter_map(|(at, _)| self.item(&path[at..]));
+        let item = self.item(path).or_else(|| below.next().filter(|_| answer.status != 404));
+        let responses = match item {
             None => {
                 &json!({"401": {"$ref": "#/components/responses/E401"}, "404": {"$ref": "#/components/responses/E404"}})
             }
-            Some(item) => match item.get(method.to_lowercase()) {
+            Some(item) => match item.get(if method == "HEAD" { "get".into() } else { method.to_lowercase() })
+            {
                 None => {
                     &json!({"401": {"$ref": "#/components/responses/E401"}, "405": {"$ref": "#/components/responses/E405"}})
                 }
-                Some(operation) => &operation["responses"],
+                Some(operation) => {
+                    if answer.headers.contains_key("preference-applied") && !takes_prefer(operation) {
+                        return Err("it is not asked how long it may take".into());
+                    }
+                    &operation["responses"]
+                }
             },
         };
         let response = responses.get(answer.status.to_string()).ok_or("its status is not documented")?;
         let response = self.resolved(response);
         self.check_headers(&response["headers"], &answer.headers)?;
-        let Some(content) = response.get("content") else {
+        let content = response.get("content").filter(|_| method != "HEAD");
+        let Some(content) = content else {
             return if answer.body.is_empty() { Ok(()) } else { Err("it has a body".into()) };
         };
         let kind = answer.header("content-type");
@@ -83,7 +99,8 @@ impl Contract {
             .flatten()
             .map(|(name, header)| (name.to_lowercase(), self.resolved(header)))
             .collect();
-        for name in headers.keys().filter(|it| !USUAL.contains(&it.as_str())) {
+        let of_all = |it: &str| USUAL.contains(&it) || it.starts_with(CORS) || it == "preference-applied";
+        for name in headers.keys().filter(|it| !of_all(it.as_str())) {
             if !documented.contains_key(name.as_str()) {
                 return Err(format!("the header {name} is not documented"));
             }
@@ -190,6 +207,12 @@ impl Contract {
         }
         loose
     }
+}
+
+/// Whether an operation is asked how long its answer may take.
+fn takes_prefer(operation: &Value) -> bool {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    parameters.into_iter().any(|it| it["$ref"] == "#/components/parameters/Prefer")
 }
 
 fn examples(place: &str, part: &Value, see: &mut impl FnMut(&str, &Value, &Value)) {

@@ -1,0 +1,100 @@
+//! What the values of settings must look like.
+
+use std::net::IpAddr;
+
+use crate::{address::is_dns_name, secret::Secret};
+
+/// By which scheme something may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// `https`; of this machine `http` too.
+    Private,
+    /// Either: nothing secret goes there.
+    Any,
+}
+
+const ORIGIN: &str = "scheme, host and port, such as https://pve.example.com:8006";
+
+/// `https://host:port`, and nothing else.
+pub(super) fn origin(text: &str, scheme: Scheme) -> Result<String, String> {
+    let base = base_url(text, scheme)?;
+    // The scheme has two slashes; a third begins a path.
+    if base.matches('/').count() == 2 { Ok(base) } else { Err(nothing_else()) }
+}
+
+/// The same, or a path below it; without a slash at the end.
+pub(super) fn base_url(text: &str, wanted: Scheme) -> Result<String, String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let uri: http::Uri = text.parse().map_err(|_| ORIGIN)?;
+    let scheme = uri.scheme_str().filter(|it| matches!(*it, "http" | "https")).ok_or(ORIGIN)?;
+    let authority = uri.authority().ok_or(ORIGIN)?;
+    if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
+        return Err(nothing_else());
+    }
+    let host = authority.host();
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    if ip.is_none() && !is_dns_name(host) {
+        return Err(ORIGIN.into());
+    }
+    let has_port = authority.as_str().len() > host.len();
+    if has_port && authority.port_u16().is_none_or(|it| it == 0) {
+        return Err(format!("{ORIGIN}: a port is 1 to 65535"));
+    }
+    let is_local =
+        host == "localhost" || host.ends_with(".localhost") || ip.is_some_and(|it| it.is_loopback());
+    if wanted == Scheme::Private && scheme == "http" && !is_local {
+        return Err("https: over http the API token would travel in clear".into());
+    }
+    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
+}
+
+fn nothing_else() -> String {
+    format!("{ORIGIN}, and nothing else: no user, no path")
+}
+
+/// `/sandboxes`, of a URL's plain characters.
+pub(super) fn base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-_.~".contains(&it);
+    let mut segments = path.split('/').skip(1);
+    let fine = path.is_empty() || path.starts_with('/');
+    let fine = fine && segments.all(|it| !it.is_empty() && !it.starts_with('.') && it.bytes().all(is_plain));
+    if fine { Ok(path.to_owned()) } else { Err("a path, such as /sandboxes".into()) }
+}
+
+pub(super) fn header_value(text: &str) -> Result<Secret, String> {
+    let plain = text.bytes().all(|it| it.is_ascii_graphic());
+    if plain { Ok(Secret::new(text)) } else { Err("a key as Morph Cloud gives it".into()) }
+}
+
+/// Split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).
+pub(super) fn api_token(text: &str) -> Result<Secret, String> {
+    let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
+    let well_formed = text.rsplit_once('=').is_some_and(|(id, secret)| {
+        let user = id.split_once('!').map(|(user, token)| !token.is_empty() && user.contains('@'));
+        user == Some(true) && !secret.is_empty()
+    });
+    let plain = text.bytes().all(|it| it.is_ascii_graphic() && it != b';');
+    if well_formed && plain { Ok(Secret::new(text)) } else { Err("USER@REALM!TOKENID=SECRET".into()) }
+}
+
+pub(super) fn dns_name(text: &str) -> Result<String, String> {
+    if is_dns_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a domain name, such as lan or home.arpa".into())
+    }
+}
+
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    if is_dns_name(text) && !text.contains('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("a node's name, such as pve1".into())
+    }
+}
+
+pub(super) fn plain_name(text: &str) -> Result<String, String> {
+    let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
+    if fine && text.len() <= 64 { Ok(text.to_owned()) } else { Err("a name as PVE shows it".into()) }
+}
