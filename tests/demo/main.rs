@@ -2,6 +2,7 @@
 //! commands as ordinary processes; or, with `PVE_API_URL` or `MORPH_API_KEY`, before a real one.
 
 mod simulated;
+mod sweeps;
 mod welcome;
 
 use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
@@ -18,6 +19,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,6 +34,7 @@ async fn main() -> ExitCode {
 
 async fn demo() -> Result<(), String> {
     let stop = stop().map_err(|error| format!("signals: {error}"))?;
+    log()?;
     let mut settings = from_environment();
     let port = port()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -48,7 +51,7 @@ async fn demo() -> Result<(), String> {
         return Err(format!("cannot start:\n  {}", api.misconfigured().join("\n  ")));
     }
     welcome::print(port, key.as_deref(), guests.is_some());
-    let proxy = guests.clone();
+    let (sweeper, proxy) = (api.clone(), guests.clone());
     let handler = move |request| {
         let (api, proxy) = (api.clone(), proxy.clone());
         async move {
@@ -62,10 +65,23 @@ async fn demo() -> Result<(), String> {
             api.answer(request).await
         }
     };
+    let sweeps = tokio::spawn(sweeps::every(sweeps::PERIOD, async move || sweeper.sweep().await));
     serve(listener, handler, stop).await;
+    sweeps.abort();
     if let Some(guests) = guests {
         guests.close();
     }
+    Ok(())
+}
+
+/// Logs what the adapters log, as they do: one JSON object a line. `RUST_LOG` says how much of it.
+fn log() -> Result<(), String> {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|it| !it.trim().is_empty());
+    let wrong =
+        |_| "RUST_LOG is wrong: a level, such as info, warn or off, or TARGET=LEVEL by commas".to_owned();
+    let targets = wanted.as_deref().unwrap_or("info").parse::<Targets>().map_err(wrong)?;
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+    tracing_subscriber::registry().with(lines.with_writer(io::stderr).with_filter(targets)).init();
     Ok(())
 }
 
@@ -89,7 +105,10 @@ fn default(settings: &mut Pairs, name: &str, value: String) {
 
 fn port() -> Result<u16, String> {
     match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT={port:?} is no port number")),
+        Ok(port) => match port.parse() {
+            Ok(0) | Err(_) => Err("PORT is wrong: a port number, 1 to 65535".to_owned()),
+            Ok(port) => Ok(port),
+        },
         Err(_) => Ok(8787),
     }
 }
@@ -115,7 +134,11 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
         default(settings, name, value);
     }
     let guests = Guests::new(pve.inventory);
-    lock(&pve.sim).set_agent_host(guests.agent_host());
+    {
+        let mut sim = lock(&pve.sim);
+        sim.set_agent_host(guests.agent_host());
+        sim.set_disk_host(guests.disk_host());
+    }
     Ok((guests, pve.server))
 }
 

@@ -1,5 +1,7 @@
 //! What the demo says when it is ready.
 
+use crate::sweeps::PERIOD;
+
 /// Says where the API is, with what key, and what to try.
 pub(crate) fn print(port: u16, key: Option<&str>, simulated: bool) {
     let url = format!("http://127.0.0.1:{port}");
@@ -12,7 +14,7 @@ pub(crate) fn print(port: u16, key: Option<&str>, simulated: bool) {
     if simulated {
         println!("{}", SIMULATED.replace("PORT", &port.to_string()));
     }
-    println!("Ctrl-C stops it.");
+    println!("{}", RUNNING.replace("SECONDS", &PERIOD.as_secs().to_string()));
 }
 
 fn lines(url: &str) -> String {
@@ -21,8 +23,7 @@ fn lines(url: &str) -> String {
     format!(
         r#"
 # create a sandbox, and wait until it is ready
-{curl} {json} -H 'Prefer: wait=20' -d '{{"ttlSeconds": 3600}}' {url}/api/sandboxes | tee sandbox.json
-ID=$(sed -E 's/.*"id": *"([^"]+)".*/\1/' sandbox.json)
+ID=$({curl} {json} -H 'Prefer: wait=25' -d '{{"ttlSeconds": 3600}}' {url}/api/sandboxes | sed -E 's/.*"id":"([^"]+)".*/\1/')
 
 # run a command in it; -H 'Accept: text/event-stream' shows the output as it comes
 {curl} {json} -d '{{"command": "uname -a; pwd"}}' {url}/api/sandboxes/$ID/exec
@@ -35,6 +36,10 @@ ID=$(sed -E 's/.*"id": *"([^"]+)".*/\1/' sandbox.json)
 "#
     )
 }
+
+const RUNNING: &str = "\
+It sweeps at start and every SECONDS s: what has expired is removed. Requests are logged to stderr, a line each;
+RUST_LOG=warn logs less, RUST_LOG=off nothing. Ctrl-C ends it.";
 
 const SIMULATED: &str = "\
 PVE is simulated: nothing is virtualised. A command in a sandbox is an ORDINARY PROCESS OF YOURS in a

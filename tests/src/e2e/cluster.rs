@@ -142,9 +142,9 @@ impl Cluster {
     }
 
     /// What agents of VMs start runs in these guests, where that PVE runs anything.
-    pub fn host_agents(&self, guests: &Guests) {
+    pub fn host(&self, guests: &Guests) {
         if let Behind::Simulator { seen, .. } = &self.behind {
-            seen.host_agents(guests);
+            seen.host(guests);
         }
     }
 

@@ -71,7 +71,7 @@ impl Rig {
         let mut network = Network::reserve().await.map_err(failed)?;
         let guests = Guests::new(cluster.inventory.clone());
         network.serve(&guests);
-        cluster.host_agents(&guests);
+        cluster.host(&guests);
         let keys = Keys::new()?;
         let good = settings(&cluster, &keys, &network);
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
@@ -127,6 +127,9 @@ impl Drop for Rig {
     }
 }
 
+/// The origin whose pages may use the API.
+pub const PAGE: &str = "https://app.example.com";
+
 /// API keys of two teams and an admin of a third, and `EDGE_SECRET`.
 pub struct Keys {
     /// Of a team.
@@ -167,6 +170,7 @@ pub fn settings(cluster: &Cluster, keys: &Keys, network: &Network) -> Pairs {
         ("EDGE_API_KEYS", keys.setting()),
         ("EDGE_SECRET", keys.secret.clone()),
         ("EDGE_DEPLOYMENT", "e2e".to_owned()),
+        ("EDGE_CORS_ORIGINS", PAGE.to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

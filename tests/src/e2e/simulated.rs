@@ -26,9 +26,11 @@ impl Simulated {
         Self { sim, tokens: Mutex::default() }
     }
 
-    /// What its VMs' agents start runs in these guests.
-    pub fn host_agents(&self, guests: &Guests) {
-        lock(&self.sim).set_agent_host(guests.agent_host());
+    /// What its VMs' agents start runs in these guests, and they have the files of its disks.
+    pub fn host(&self, guests: &Guests) {
+        let mut sim = lock(&self.sim);
+        sim.set_agent_host(guests.agent_host());
+        sim.set_disk_host(guests.disk_host());
     }
 
     /// Node, state and config of these guests.

@@ -107,6 +107,9 @@ pub(super) fn spawn(
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     guests.shared.reconcile();
     let mut homes = guests.shared.homes();
+    if guests.shared.closed.load(std::sync::atomic::Ordering::SeqCst) {
+        return Err(io::Error::other("the guests have ended"));
+    }
     let home = match homes.entry(vmid) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
         std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Home::new(guest)?),

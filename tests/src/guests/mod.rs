@@ -2,6 +2,7 @@
 //! in a scratch folder per guest, reachable on loopback alone.
 
 mod agent;
+mod disk;
 mod execd;
 mod group;
 mod proxy;
@@ -12,7 +13,11 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,15 +59,23 @@ pub struct Guests {
 
 struct Shared {
     inventory: Arc<dyn Inventory>,
-    homes: Mutex<BTreeMap<u32, Home>>,
+    homes: Mutex<Homes>,
+    changes: disk::Changes,
+    /// Set when the guests end: nothing is started any more.
+    closed: AtomicBool,
     /// Whether this system has all of 127.0.0.0/8 (Linux), not just 127.0.0.1.
     own_addresses: bool,
 }
 
+type Homes = BTreeMap<u32, Home>;
+
 /// A guest's disk and processes. Another token means another guest: VMIDs are reused.
 struct Home {
-    token: Option<String>,
+    /// Of the guest that has run in it; a fresh copy is of whoever runs there first.
+    token: Option<Option<String>>,
     folder: TempDir,
+    /// The snapshots that PVE keeps of it.
+    kept: BTreeMap<String, TempDir>,
     groups: Vec<Pid>,
     /// Whether anything was started since the guest was last seen stopped.
     used: bool,
@@ -73,7 +86,13 @@ impl Guests {
     pub fn new(inventory: Arc<dyn Inventory>) -> Self {
         // An address that nothing configures: binds only where the whole range is local.
         let own_addresses = TcpListener::bind((Ipv4Addr::new(127, 64, 0, 1), 0)).is_ok();
-        let shared = Arc::new(Shared { inventory, homes: Mutex::default(), own_addresses });
+        let shared = Arc::new(Shared {
+            inventory,
+            homes: Mutex::default(),
+            changes: disk::Changes::default(),
+            closed: AtomicBool::new(false),
+            own_addresses,
+        });
         tokio::spawn(watch(Arc::downgrade(&shared)));
         Self { shared }
     }
@@ -93,9 +112,12 @@ impl Guests {
         proxy::by_address(self, request).await
     }
 
-    /// Kills all processes and removes all folders.
+    /// Kills all processes and removes all folders; nothing starts any more.
     pub fn close(&self) {
-        self.shared.homes().clear();
+        let mut homes = self.shared.homes();
+        // With the homes locked: who starts something has them, too.
+        self.shared.closed.store(true, Ordering::SeqCst);
+        homes.clear();
     }
 
     fn running(&self, vmid: u32) -> Option<GuestState> {
@@ -119,32 +141,51 @@ impl Guests {
 }
 
 impl Shared {
-    fn homes(&self) -> MutexGuard<'_, BTreeMap<u32, Home>> {
+    fn homes(&self) -> MutexGuard<'_, Homes> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what runs agree with the inventory.
+    /// Makes what runs, and the files, agree with the inventory.
     fn reconcile(&self) {
-        self.homes().retain(|&vmid, home| match self.inventory.guest(vmid) {
-            // Its disk outlives a stop, after which it has no token for a while.
-            Some(guest) if guest.running && guest.token != home.token => false,
-            Some(guest) => {
-                if !guest.running && std::mem::take(&mut home.used) {
-                    home.kill();
+        let mut homes = self.homes();
+        // A look into the inventory is what makes a simulator tell of its disks.
+        let seen: BTreeMap<_, _> = homes.keys().map(|&vmid| (vmid, self.inventory.guest(vmid))).collect();
+        self.changes.follow(&mut homes);
+        homes.retain(|vmid, home| {
+            match seen.get(vmid).cloned().unwrap_or_else(|| self.inventory.guest(*vmid)) {
+                Some(guest) if guest.running && home.token.as_ref().is_some_and(|it| *it != guest.token) => {
+                    false
                 }
-                // An id of a group that is gone may become another's.
-                home.groups.retain(|&group| group::exists(group));
-                true
+                // Its disk outlives a stop, after which it has no token for a while.
+                Some(guest) => {
+                    if guest.running {
+                        home.token = Some(guest.token);
+                    }
+                    if !guest.running && std::mem::take(&mut home.used) {
+                        home.kill();
+                    }
+                    // An id of a group that is gone may become another's.
+                    home.groups.retain(|&group| group::exists(group));
+                    true
+                }
+                None => false,
             }
-            None => false,
         });
     }
 }
 
 impl Home {
     fn new(guest: &GuestState) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()?;
-        Ok(Self { token: guest.token.clone(), folder, groups: Vec::new(), used: false })
+        folder().map(|folder| Self::of(folder, Some(guest.token.clone())))
+    }
+
+    /// With the files of another's.
+    fn copy(from: &Path) -> io::Result<Self> {
+        disk::copied(from).map(|folder| Self::of(folder, None))
+    }
+
+    fn of(folder: TempDir, token: Option<Option<String>>) -> Self {
+        Self { token, folder, kept: BTreeMap::new(), groups: Vec::new(), used: false }
     }
 
     fn kill(&self) {
@@ -156,6 +197,10 @@ impl Home {
     fn mark(&self) -> String {
         format!("SANDBOX_FOLDER={}", self.folder.path().display())
     }
+}
+
+fn folder() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()
 }
 
 impl Drop for Home {

@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::{GuestState, Guests, Inventory};
-use crate::serve::{serve, text};
+use crate::{
+    serve::{serve, text},
+    sim::disk::Disk,
+};
 
 const VMID: u32 = 200_001;
 
@@ -279,4 +282,19 @@ async fn execd_is_reached_by_address() {
     let at = |ip: [u8; 4]| format!("http://{}/healthz", SocketAddr::from((ip, port))).parse().expect("a URL");
     assert_eq!(world.get(at([127, 64, 7, 9])).await.status, 200);
     assert_eq!(world.get(at([127, 64, 7, 10])).await.status, 502);
+}
+
+#[tokio::test]
+async fn a_rollback_brings_back_the_files_of_its_snapshot() {
+    let world = World::new().await;
+    let tell = world.guests.disk_host();
+    let snapshot = || "kept".to_owned();
+    world.shell("mkdir -p d && echo before > d/file && ln -s file d/link && chmod 700 d").await;
+    tell(Disk::Kept { vmid: VMID, snapshot: snapshot() });
+    world.shell("echo after > d/file; echo more > more; rm d/link").await;
+    tell(Disk::RolledBack { vmid: VMID, snapshot: snapshot() });
+    assert_eq!(world.shell("cat d/link; stat -c %a d; ls").await, "before\n700\nd");
+    tell(Disk::Forgotten { vmid: VMID, snapshot: snapshot() });
+    tell(Disk::RolledBack { vmid: VMID, snapshot: snapshot() });
+    assert_eq!(world.shell("ls").await, "");
 }

@@ -4,6 +4,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     Config, Guest, Kind, Sim, config_api,
+    disk::Disk,
     reply::{Answer, Fail},
     setup::Version,
     storage::{self, Feature},
@@ -94,6 +95,7 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
         Some(rest) if rest.is_positive() => sim.after(rest, Step::Unlock { vmid: source, lock: "disk" }),
         _ => sim.unlock(source, "disk"),
     }
+    sim.tell(Disk::Cloned { from: source, snapshot: plan.snapname.clone(), to: newid });
     if let Some(guest) = sim.guests.get_mut(&newid) {
         guest.config.unset("lock");
         guest.pool = plan.pool;

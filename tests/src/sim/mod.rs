@@ -7,6 +7,7 @@ mod config;
 mod config_api;
 mod create;
 mod destroy;
+pub mod disk;
 mod download;
 pub mod execd;
 mod guest;
@@ -80,6 +81,7 @@ pub struct Sim {
     pub(crate) execd: execd::Execd,
     pub(crate) agents: qemu::agent::Agents,
     pub(crate) workers: workers::Workers,
+    disks: Option<disk::DiskHost>,
     pub(crate) failures: Vec<(String, String)>,
     counts: BTreeMap<(String, String), u64>,
 }
@@ -112,6 +114,7 @@ impl Sim {
             execd: execd::Execd::default(),
             agents: qemu::agent::Agents::default(),
             workers: workers::Workers::default(),
+            disks: None,
             failures: Vec::new(),
             counts: BTreeMap::new(),
             setup,

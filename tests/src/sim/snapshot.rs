@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Config, Kind, Sim, StorageKind, config_api, limits, power, qemu,
+    Config, Kind, Sim, StorageKind, config_api,
+    disk::Disk,
+    limits, power, qemu,
     reply::{Answer, Fail},
     storage::{self, Feature},
     tasks::Work,
@@ -145,6 +147,7 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
                 return Err("snapshot feature is not available".into());
             }
             add(sim, vmid, &name, description);
+            sim.tell(Disk::Kept { vmid, snapshot: name.clone() });
             if vmstate {
                 sim.save_memory(vmid, &name);
             }
@@ -214,6 +217,8 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
             guest.config.options = old.options;
             guest.config.pending.clear();
             guest.run = None;
+            sim.tell(Disk::RolledBack { vmid, snapshot: name.clone() });
+            let Some(guest) = sim.guests.get_mut(&vmid) else { return Ok(()) };
             if guest.saved.contains_key(&name) {
                 // The config is written and bare of locks; the file lock is held until the memory is back.
                 sim.flocks.insert(vmid, upid.to_owned());
@@ -232,6 +237,7 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
 
 /// Nothing is left of a snapshot; whose parent it was, now has its parent.
 fn forget(sim: &mut Sim, vmid: u32, name: &str) {
+    sim.tell(Disk::Forgotten { vmid, snapshot: name.to_owned() });
     let Some(guest) = sim.guests.get_mut(&vmid) else { return };
     let gone = guest.config.snapshots.remove(name).unwrap_or_default();
     guest.saved.remove(name);

@@ -6,6 +6,7 @@ mod create;
 mod environment;
 mod exec;
 mod faults;
+mod http;
 mod power;
 mod read;
 mod refused;
@@ -67,6 +68,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     change: a_patch_needs_the_right_version metadata_merges more_time_is_given;
     access: health_needs_no_key nothing_else_goes_without_a_key presets_have_all_their_versions
         the_provider_is_healthy another_teams_sandbox_does_not_exist a_strangers_guest_does_not_exist;
+    http: head_is_get_without_a_body preferences_are_taken_as_far_as_they_can_be
+        pages_of_an_origin_that_is_set_may_use_it a_condition_holds_for_its_end a_coded_body_is_refused;
     refused: bad_bodies_name_the_field bad_headers_are_refused bad_queries_are_refused bad_ids_do_not_exist
         wrong_methods_and_paths a_large_body other_content_types;
 };

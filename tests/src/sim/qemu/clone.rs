@@ -5,7 +5,9 @@ use time::{Duration, OffsetDateTime};
 
 use super::Work;
 use crate::sim::{
-    Config, Guest, Kind, Sim, clone, config_api, limits,
+    Config, Guest, Kind, Sim, clone, config_api,
+    disk::Disk,
+    limits,
     reply::{Answer, Fail},
     setup::Version,
     storage::{self, Feature},
@@ -112,6 +114,7 @@ pub(super) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
         let line = copy(sim, &plan, newid, &value);
         sim.admin_set(newid, &key, &line);
     }
+    sim.tell(Disk::Cloned { from: source, snapshot: plan.snapname.clone(), to: newid });
     if let Some(guest) = sim.guests.get_mut(&newid) {
         guest.config.unset("lock");
         guest.pool = plan.pool;
