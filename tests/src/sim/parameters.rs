@@ -168,8 +168,9 @@ pub(crate) fn verify(endpoint: &Endpoint, call: &Call, version: Version) -> Resu
 
 /// Whether a guest's config has such an option, in this version.
 pub(crate) fn is_option(endpoint: &Endpoint, name: &str, version: Version) -> bool {
-    let indexed = format!("{}[n]", name.trim_end_matches(|c: char| c.is_ascii_digit()));
-    let known = |it: &Param| it.since <= version && (it.name == name || it.name == indexed);
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let indexed = format!("{base}[n]");
+    let known = |it: &Param| it.since <= version && (it.name == name || it.name == indexed && base != name);
     endpoint.parameters.iter().any(known)
 }
 
