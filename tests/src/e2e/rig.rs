@@ -128,7 +128,7 @@ impl Drop for Rig {
 }
 
 /// The origin whose pages may use the API.
-pub const PAGE: &str = "https://app.example.com";
+pub(super) const PAGE: &str = "https://app.example.com";
 
 /// API keys of two teams and an admin of a third, and `EDGE_SECRET`.
 pub struct Keys {
