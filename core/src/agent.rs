@@ -21,9 +21,6 @@ use crate::{
     sandbox::{SandboxId, is_coming_up},
 };
 
-/// The agent cannot end a command: `timeout` does, in the guest. `$0` is the
-/// command and `$1` the seconds, so that nothing has to be quoted.
-pub(crate) const WRAPPER: &str = "exec timeout -k 5 \"$1\" \"$(command -v bash || command -v sh)\" -c \"$0\"";
 /// How long after its time a command's end may take to be told.
 const SLACK: Duration = Duration::from_secs(15);
 /// The agent keeps 16 MiB of each stream; JSON makes more of them.
@@ -41,10 +38,13 @@ pub async fn open<I: Io>(
     let mark = &found.mark;
     let guest = edge.pve.guest(&found.node, mark.kind, mark.vmid);
     let allowed = request.timeout();
-    let seconds = seconds(allowed);
     let begun = edge.now();
-    let command = ["/bin/sh", "-c", WRAPPER, request.line(), &*seconds];
-    let data = edge.send(guest.agent_exec(&command)).await.map_err(|error| not_run(edge, mark, error))?;
+    // The agent cannot end a command: `timeout` does, in the guest.
+    let script = request.script(Some(allowed));
+    let data = edge
+        .send(guest.agent_exec(&["/bin/sh", "-c", &script]))
+        .await
+        .map_err(|error| not_run(edge, mark, error))?;
     let Some(pid) = data.get("pid").and_then(perl::integer) else {
         return Err(Error::new(
             Code::ExecCut,
@@ -59,12 +59,6 @@ pub async fn open<I: Io>(
         left: edge.left(),
     };
     Ok(Opened { lines: Box::pin(stream::once(waiting.end())) })
-}
-
-/// As `timeout` takes them.
-pub(crate) fn seconds(duration: Duration) -> String {
-    let (whole, part) = (duration.as_secs(), duration.subsec_millis());
-    if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") }
 }
 
 /// Whether the agent answers. An error is one that waiting does not mend.
@@ -165,12 +159,16 @@ fn cut(why: &str) -> NetError {
 /// What the agent says of a command that has ended.
 fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
     let number = |name| told.get(name).and_then(perl::integer).and_then(|it| i32::try_from(it).ok());
-    let text = |name: &str| told.get(name).and_then(Value::as_str).filter(|it| !it.is_empty()).map(decoded);
+    let is_cut = |name: &str| told.get(name).is_some_and(perl::truthy);
+    let text = |name: &str, cut: &str| {
+        let text = told.get(name).and_then(Value::as_str).filter(|it| !it.is_empty());
+        text.map(|it| decoded(it, is_cut(cut)))
+    };
     let code = number("exitcode").or_else(|| number("signal").map(|it| 128 + it))?;
     let mut lines = Vec::new();
-    lines.extend(text("out-data").map(Line::Stdout));
-    lines.extend(text("err-data").map(Line::Stderr));
-    if ["out-truncated", "err-truncated"].iter().any(|it| told.get(it).is_some_and(perl::truthy)) {
+    lines.extend(text("out-data", "out-truncated").map(Line::Stdout));
+    lines.extend(text("err-data", "err-truncated").map(Line::Stderr));
+    if is_cut("out-truncated") || is_cut("err-truncated") {
         lines.push(Line::TooLong);
     }
     lines.extend(exit(code, late));
@@ -180,47 +178,35 @@ fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
 /// How a command ended: as `timeout` exits when it has ended the command, or had to kill it.
 pub(crate) fn exit(code: i32, late: bool) -> impl Iterator<Item = Line> {
     let timed_out = late && matches!(code, 124 | 137);
-    let why = "timeout: the command took longer than it was allowed";
-    let error = timed_out.then(|| Line::Error(why.into()));
-    error.into_iter().chain([Line::Exit(if timed_out { 124 } else { code })])
+    let ended = timed_out.then(execd::timed_out);
+    ended.into_iter().flatten().chain((!timed_out).then_some(Line::Exit(code)))
 }
 
-/// PVE sends each byte of an output as a character (qemu-server
-/// `Agent.pm` `qemu_exec_status`); together they are UTF-8 again, but for a
-/// character that the agent's limit has cut.
-fn decoded(text: &str) -> String {
+/// PVE sends each byte of an output as a character (qemu-server `Agent.pm`
+/// `qemu_exec_status`); together they are UTF-8 again. A byte that is not becomes U+FFFD, and
+/// the rest stays; a character that the agent's limit has cut is left out.
+fn decoded(text: &str, is_cut: bool) -> String {
     let Some(bytes) = text.chars().map(|it| u8::try_from(it).ok()).collect::<Option<Vec<u8>>>() else {
         return text.to_owned();
     };
-    match std::str::from_utf8(&bytes) {
-        Ok(whole) => whole.to_owned(),
-        Err(error) if error.error_len().is_none() => {
-            String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default()).into_owned()
+    // Only the last bytes can be the beginning of a character.
+    let is_begun = |part: &[u8]| std::str::from_utf8(part).is_err_and(|it| it.error_len().is_none());
+    let mut decoded = String::with_capacity(bytes.len());
+    let mut chunks = bytes.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        decoded.push_str(chunk.valid());
+        if !(is_cut && chunks.peek().is_none() && is_begun(chunk.invalid())) {
+            decoded.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
         }
-        Err(_) => text.to_owned(),
     }
+    decoded
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_wrapper_runs_the_line_as_it_is_and_ends_it_in_time() {
-        let run = |line: &str, seconds: &str| {
-            let output = Command::new("/bin/sh").args(["-c", WRAPPER, line, seconds]).output().unwrap();
-            (output.status.code(), String::from_utf8(output.stdout).unwrap())
-        };
-        assert_eq!(
-            run("echo 'a  b' \"$HOME\" >/dev/null; printf %s 'it'\\''s'; exit 3", "5"),
-            (Some(3), "it's".into())
-        );
-        assert_eq!(run("sleep 5", "0.1"), (Some(124), String::new()));
-    }
 
     #[test]
     fn no_exit_code_is_no_success() {
@@ -232,10 +218,20 @@ mod tests {
     #[test]
     fn output_is_the_text_that_the_command_printed() {
         let sent = |bytes: &[u8]| bytes.iter().map(|it| char::from(*it)).collect::<String>();
-        assert_eq!(decoded(&sent("grün → 緑".as_bytes())), "grün → 緑");
-        assert_eq!(decoded(&sent(&"grün".as_bytes()[..3])), "gr");
-        assert_eq!(decoded("grün"), "grün");
-        assert_eq!(decoded("→"), "→");
+        assert_eq!(decoded(&sent("grün → 緑".as_bytes()), false), "grün → 緑");
+        assert_eq!(decoded(&sent(&"grün".as_bytes()[..3]), true), "gr");
+        assert_eq!(decoded(&sent(&"grün".as_bytes()[..3]), false), "gr\u{fffd}");
+        assert_eq!(decoded("→", false), "→");
+    }
+
+    #[test]
+    fn each_byte_that_is_no_text_is_replaced_and_the_rest_stays() {
+        let sent = |bytes: &[u8]| bytes.iter().map(|it| char::from(*it)).collect::<String>();
+        let mixed = [b"gr\xc3\xbcn \xff\xfe ".as_slice(), "→".as_bytes(), b" \xe2\x86 end\n"].concat();
+        for is_cut in [false, true] {
+            assert_eq!(decoded(&sent(&mixed), is_cut), "grün \u{fffd}\u{fffd} → \u{fffd}\u{fffd} end\n");
+        }
+        assert_eq!(decoded(&sent(b"\xff ok \xe2"), true), "\u{fffd} ok ");
     }
 
     #[test]

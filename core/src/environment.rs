@@ -23,6 +23,8 @@ use crate::{
 pub const FILE: &str = "/etc/pve-edge/env";
 /// First words of that file; the guest's nonce follows.
 const HEADER: &str = "# pve-edge";
+/// The variable that brings its text to the command that writes it.
+const TEXT: &str = "PVE_EDGE_ENV";
 const LONGEST_NAME: usize = 128;
 /// All of it as JSON.
 const BYTES: usize = 3072;
@@ -41,11 +43,24 @@ impl fmt::Debug for Env {
     }
 }
 
+/// Variables that shells keep read-only, and one that makes bash end a script at its first such error.
+const OF_THE_SHELL: [&str; 7] =
+    ["UID", "EUID", "PPID", "BASHOPTS", "BASH_VERSINFO", "SHELLOPTS", "POSIXLY_CORRECT"];
+
 /// What is wrong with the name of a variable.
 pub fn name_error(name: &str) -> Option<&'static str> {
+    if OF_THE_SHELL.contains(&name) {
+        return Some("is the shell's own, and cannot be set");
+    }
     let plain = name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
     let fine = plain && !name.is_empty() && !name.starts_with(|it: char| it.is_ascii_digit());
     (!fine).then_some("names are letters, digits and _, and do not begin with a digit")
+}
+
+impl From<BTreeMap<String, String>> for Env {
+    fn from(variables: BTreeMap<String, String>) -> Self {
+        Self(variables)
+    }
 }
 
 impl Env {
@@ -121,9 +136,15 @@ impl Env {
         })
     }
 
-    /// Before a command: what the command itself is given comes after it, and wins.
-    pub fn exports(&self) -> String {
-        self.0.iter().map(|(name, value)| format!("export {name}={}; ", quote(value))).collect()
+    /// Names and values, for the one place that hands them to a shell.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+
+    /// These and those of `other`, which win.
+    pub(crate) fn overridden_by(&self, other: &Self) -> Self {
+        let both = self.0.iter().chain(&other.0);
+        Self(both.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// Writes the file, once for each guest: what its owner makes of it
@@ -131,15 +152,18 @@ impl Env {
     /// file on its disk, which goes.
     pub fn unpack(&self, nonce: &str) -> ExecRequest {
         let header = format!("{HEADER} {nonce}");
-        let mut lines = vec![quote(&header)];
-        lines.extend(self.0.iter().map(|(name, value)| quote(&format!("{name}={}", quote(value)))));
-        let (lines, header) = (lines.join(" "), quote(&header));
-        let anew = match self.is_empty() {
-            true => format!("'{HEADER} '*) rm -f {FILE};;"),
-            false => format!(
-                "*) umask 077; mkdir -p /etc/pve-edge && printf '%s\\n' {lines} >{FILE}.new && mv -f {FILE}.new {FILE};;"
+        let lines = self.0.iter().map(|(name, value)| format!("\n{name}={}", quote(value)));
+        let text = header.clone() + &lines.collect::<String>();
+        let (header, env) = (quote(&header), Self([(TEXT.to_owned(), text)].into()));
+        let (anew, env) = match self.is_empty() {
+            true => (format!("'{HEADER} '*) rm -f {FILE};;"), Self::default()),
+            false => (
+                format!(
+                    "*) umask 077; mkdir -p /etc/pve-edge && printf '%s\\n' \"${TEXT}\" >{FILE}.new && mv -f {FILE}.new {FILE};;"
+                ),
+                env,
             ),
         };
-        ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"))
+        ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"), env)
     }
 }

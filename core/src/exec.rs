@@ -14,7 +14,7 @@ use crate::{
     error::{Code, Error},
     execd::{self, ExecError, ExecRequest, Opened, Output},
     io::{Failure, Io, NetError, Sent, Way},
-    marks::What,
+    marks::{Phase, What},
     place::{Place, not_running, place},
     pve::guest::Kind,
     reach,
@@ -48,6 +48,10 @@ pub async fn open<I: Io>(
         return Err(commit::locked("rollback", &found.mark));
     }
     let found = up(edge, found, id).await?;
+    if found.mark.phase == Phase::Error {
+        let why = found.mark.problem.as_deref().unwrap_or("its creation failed");
+        return Err(Error::new(Code::NotRunning, format!("{id} is in state error: {why}")));
+    }
     let request = &request.within(&Env::of(&found.mark, &edge.settings.secrets)?);
     if found.mark.kind == Kind::Qemu {
         let Opened { lines } = agent::open(edge, &found, request).await?;
@@ -80,7 +84,8 @@ async fn by_execd<I: Io>(
     id: &SandboxId,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
-    let deadline = edge.now() + request.timeout() + SLACK;
+    let allowed = request.timeout();
+    let deadline = edge.now() + allowed + SLACK;
     let tokens: Vec<Secret> =
         reach::tokens(edge.settings, &found.mark).into_iter().map(Secret::new).collect();
     let bases = reach::exec_bases(edge, &found.node, &found.config, &found.mark).await;
@@ -97,7 +102,9 @@ async fn by_execd<I: Io>(
                 return Err(crate::pve::PveError::Budget.into());
             }
             match execd::open(&edge.io, request.request(base, token, *way), deadline).await {
-                Ok(opened) => return Ok(opened),
+                Ok(Opened { lines }) => {
+                    return Ok(Opened { lines: execd::limited(lines, edge.io.clone(), allowed) });
+                }
                 Err(ExecError::Unauthorized) => last = ExecError::Unauthorized,
                 Err(error @ ExecError::NotSent(_)) => {
                     last = error;

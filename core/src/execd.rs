@@ -1,20 +1,28 @@
 //! Client of the daemon in the guest that runs commands: `POST /exec` answers
 //! JSON lines `stdout`, `stderr`, `error`, and last `exit`.
 
+#[cfg(test)]
+mod clock;
 mod events;
+mod limit;
 mod lines;
 mod request;
+#[cfg(test)]
+mod shells;
 
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, Request, header};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-pub(crate) use self::request::quote;
 pub use self::{
     events::events,
     lines::{Line, Lines},
     request::{ExecBody, ExecRequest},
+};
+pub(crate) use self::{
+    limit::{limited, timed_out},
+    request::quote,
 };
 use crate::{
     io::{Failure, Io, NetError, Sent, Way, fetch},

@@ -16,7 +16,10 @@ use pve_edge_core::{
 };
 use pve_edge_tests::{
     morph::{self, Morph},
-    sim::{Kind, Setup, Sim, Spec, TOKEN, execd::ExecLine},
+    sim::{
+        Kind, Setup, Sim, Spec, TOKEN,
+        execd::{ExecLine, asked},
+    },
     world::{API, World, those_read},
 };
 use serde_json::Value;
@@ -242,10 +245,7 @@ pub(crate) fn sim_of(kind: Kind, setup: Setup) -> Sim {
 
 /// No real processes: every command prints its own text.
 pub(crate) fn echo(sim: &mut Sim) {
-    sim.set_runner(|_, command| {
-        let command = command.split_once("; ").map_or(command, |(_, rest)| rest);
-        vec![ExecLine::Stdout(command.to_owned()), ExecLine::Exit(0)]
-    });
+    sim.set_runner(|_, command| vec![ExecLine::Stdout(asked(command).0), ExecLine::Exit(0)]);
 }
 
 /// Settings of deployment `prod`, with teams blue and red, and an admin.

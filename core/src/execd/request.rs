@@ -33,7 +33,10 @@ pub struct ExecBody {
 /// A command that can be run.
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
-    line: String,
+    /// What the command's own shell runs.
+    command: String,
+    cwd: Option<String>,
+    env: Env,
     timeout_ms: u64,
 }
 
@@ -63,30 +66,33 @@ impl ExecRequest {
         if !(1..=LONGEST_TIMEOUT_MS).contains(&timeout_ms) {
             refuse("timeoutMs", "1 to 3600000");
         }
-        let line = line(&body);
-        if line.len() > LONGEST {
+        let words = |argv: Vec<String>| argv.iter().map(|it| quote(it)).collect::<Vec<_>>().join(" ");
+        let command = body.command.or_else(|| body.argv.map(words)).unwrap_or_default();
+        let request = Self { command, cwd: body.cwd, env: Env::from(body.env), timeout_ms };
+        let script = request.script(None);
+        if script.len() > LONGEST {
             refuse("command", "with argv, cwd and env it must stay below 100 KiB: put it in a file");
         }
-        if line.contains('\0') {
+        if script.contains('\0') {
             refuse("command", "must not contain NUL");
         }
-        if errors.is_empty() { Ok(Self { line, timeout_ms }) } else { Err(Error::fields(errors)) }
+        if errors.is_empty() { Ok(request) } else { Err(Error::fields(errors)) }
     }
 
     /// A command that does nothing.
     pub fn nothing() -> Self {
-        Self::ours(":".into())
+        Self::ours(":".into(), Env::default())
     }
 
     /// A short command of ours.
-    pub(crate) fn ours(line: String) -> Self {
-        Self { line, timeout_ms: 5000 }
+    pub(crate) fn ours(command: String, env: Env) -> Self {
+        Self { command, cwd: None, env, timeout_ms: 5000 }
     }
 
     /// With the sandbox's own variables, which those of the command override.
     #[must_use]
     pub(crate) fn within(&self, env: &Env) -> Self {
-        Self { line: env.exports() + &self.line, timeout_ms: self.timeout_ms }
+        Self { env: env.overridden_by(&self.env), ..self.clone() }
     }
 
     /// After which the daemon ends it.
@@ -94,36 +100,40 @@ impl ExecRequest {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// What a shell runs.
-    pub fn line(&self) -> &str {
-        &self.line
+    /// What a shell is given: it sets folder and variables, and becomes the command's own shell
+    /// by `exec`. So a command that cannot be parsed fails in a shell that knows nothing else, and
+    /// from then on no list of processes shows the variables. `limit` is for a way that cannot
+    /// end a command itself.
+    pub(crate) fn script(&self, limit: Option<Duration>) -> String {
+        let mut script = String::new();
+        if let Some(cwd) = &self.cwd {
+            script.push_str(&format!("cd {} || exit 1; ", quote(cwd)));
+        }
+        // The daemon has no HOME to offer.
+        script.push_str("exec env HOME=\"${HOME:-/root}\" ");
+        for (name, value) in self.env.iter() {
+            script.push_str(&format!("{name}={} ", quote(value)));
+        }
+        // Programs are looked for before PATH is the command's.
+        if let Some(limit) = limit {
+            script.push_str(&format!("\"$(command -v timeout || echo timeout)\" -k 5 {} ", seconds(limit)));
+        }
+        script.push_str("\"$(command -v bash || command -v sh)\" -c ");
+        script.push_str(&quote(&self.command));
+        script
     }
 
     /// The request that runs it.
     pub fn request(&self, base: &str, token: &Secret, way: Way) -> Request<Vec<u8>> {
-        let body = json!({"command": self.line, "timeout_ms": self.timeout_ms});
+        let body = json!({"command": self.script(None), "timeout_ms": self.timeout_ms});
         post(base, token, way, serde_json::to_vec(&body).unwrap_or_default())
     }
 }
 
-/// One line for `bash -c`. The daemon has no HOME, folder or environment of its own to offer.
-fn line(body: &ExecBody) -> String {
-    let mut line = String::from("export HOME=\"${HOME:-/root}\"; ");
-    for (name, value) in &body.env {
-        line.push_str(&format!("export {name}={}; ", quote(value)));
-    }
-    if let Some(cwd) = &body.cwd {
-        line.push_str(&format!("cd -- {} || exit 1; ", quote(cwd)));
-    }
-    match (&body.command, &body.argv) {
-        (Some(command), _) => line.push_str(command),
-        (None, Some(argv)) => {
-            let words: Vec<String> = argv.iter().map(|it| quote(it)).collect();
-            line.push_str(&words.join(" "));
-        }
-        (None, None) => {}
-    }
-    line
+/// As `timeout` takes them.
+fn seconds(duration: Duration) -> String {
+    let (whole, part) = (duration.as_secs(), duration.subsec_millis());
+    if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") }
 }
 
 /// As one word for a shell, whatever is in it.
@@ -169,7 +179,7 @@ mod tests {
             let mut argv = vec!["printf".to_owned(), "%s\\0".to_owned()];
             argv.extend(words.iter().cloned());
             let request = parse(json!({"argv": argv, "cwd": "/", "env": {"A": words[0]}})).unwrap();
-            let output = Command::new("bash").arg("-c").arg(&request.line).output().unwrap();
+            let output = Command::new("bash").arg("-c").arg(request.script(None)).output().unwrap();
             let wanted: String = words.iter().map(|it| format!("{it}\0")).collect();
             prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
         }

@@ -12,10 +12,10 @@ use super::{
     refusal::MorphError,
 };
 use crate::{
-    agent::{WRAPPER, exit, seconds},
+    agent::exit,
     auth::Caller,
     error::{Code, Error},
-    execd::{self, ExecError, ExecRequest, Line, Lines, Opened, Output, quote},
+    execd::{self, ExecError, ExecRequest, Line, Lines, Opened, Output},
     io::Io,
     place::not_found,
 };
@@ -79,11 +79,6 @@ pub(super) fn not_running(instance: &Instance) -> Error {
     Error::new(Code::NotRunning, text)
 }
 
-/// One line for a shell that ends it in time.
-fn line(request: &ExecRequest) -> String {
-    format!("exec /bin/sh -c {} {} {}", quote(WRAPPER), quote(request.line()), seconds(request.timeout()))
-}
-
 async fn run<I: Io>(
     cloud: &Cloud<'_, I>,
     id: &Id,
@@ -91,7 +86,7 @@ async fn run<I: Io>(
     deadline: time::OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
     let (begun, io) = (cloud.now(), cloud.io.clone());
-    let call = cloud.morph.exec(id, &line(request));
+    let call = cloud.morph.exec(id, &request.script(Some(request.timeout())));
     let Opened { lines } =
         execd::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(event)).await?;
     let allowed = request.timeout();
@@ -99,7 +94,7 @@ async fn run<I: Io>(
         let late = io.now() - begun >= allowed;
         output.map(|lines| lines.into_iter().flat_map(|it| ended(it, late)).collect())
     });
-    Ok(Opened { lines })
+    Ok(Opened { lines: execd::limited(lines, cloud.io.clone(), allowed) })
 }
 
 fn ended(line: Line, late: bool) -> impl Iterator<Item = Line> {
@@ -188,7 +183,8 @@ mod tests {
         let run = |command: &str, timeout: u64| {
             let body = serde_json::json!({"command": command, "timeoutMs": timeout});
             let request = ExecRequest::parse(serde_json::from_value(body).unwrap()).unwrap();
-            let output = Command::new("sh").args(["-c", &line(&request)]).output().unwrap();
+            let output =
+                Command::new("sh").args(["-c", &request.script(Some(request.timeout()))]).output().unwrap();
             (output.status.code(), String::from_utf8(output.stdout).unwrap())
         };
         assert_eq!(

@@ -5,7 +5,7 @@ use http::{Response, header::LOCATION};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{created, empty, marked, plain, powered, with},
+    answer::{created, empty, marked, plain, powered, request_id, with},
     asked::{Asked, CREATE_WAIT, Extend, Gc},
     openapi::openapi,
     routes::{Action, alive},
@@ -176,5 +176,5 @@ pub(super) async fn events<I: Io>(
     asked: &Asked<'_>,
 ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
     let opened = exec::open(cloud, asked.caller, &id(asked)?, &asked.command()?).await?;
-    Ok(execd::events(opened, cloud.io.clone(), |error| exec::failed(error).problem("")))
+    Ok(execd::events(opened, cloud.io.clone(), request_id(&cloud.seed), exec::failed))
 }

@@ -4,7 +4,7 @@ use http::Response;
 use serde_json::json;
 
 use super::{
-    answer::{created, empty, plain, powered, tagged},
+    answer::{created, empty, plain, powered, request_id, tagged},
     asked::{Asked, CREATE_WAIT, DELETE_WAIT, Extend, Gc},
     openapi::openapi,
     routes::{Action, alive},
@@ -128,5 +128,5 @@ pub(super) async fn events<I: Io>(
     asked: &Asked<'_>,
 ) -> Result<impl futures_util::Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
     let opened = exec::open(edge, asked.caller, &id(edge, asked)?, &asked.command()?).await?;
-    Ok(execd::events(opened, edge.io.clone(), |error| exec::failed(error).problem("")))
+    Ok(execd::events(opened, edge.io.clone(), request_id(&edge.seed), exec::failed))
 }

@@ -23,6 +23,9 @@ use crate::serve::{Reply, boxed, text, whole};
 /// Largest request.
 const MAX_REQUEST: usize = 1 << 20;
 
+/// Bytes from which on lines are sent, however many more are there.
+const FRAME: usize = 64 << 10;
+
 /// Output without a line end is sent in pieces of this size.
 const MAX_LINE: u64 = 4 << 20;
 
@@ -178,12 +181,17 @@ type Lines = Sender<Line>;
 async fn copy(pipe: Option<impl AsyncRead + Unpin>, kind: &str, lines: &Lines) {
     let Some(pipe) = pipe else { return };
     let mut pipe = BufReader::new(pipe);
-    let mut line = Vec::new();
+    let (mut line, mut frame) = (Vec::new(), String::new());
     while let Ok(1..) = (&mut pipe).take(MAX_LINE).read_until(b'\n', &mut line).await {
         let end = line.strip_suffix(b"\n").unwrap_or(&line);
         let end = end.strip_suffix(b"\r").unwrap_or(end);
-        send(lines, json!({"type": kind, "data": String::from_utf8_lossy(end)})).await;
+        let told = json!({"type": kind, "data": String::from_utf8_lossy(end)});
+        frame.push_str(&format!("{told}\n"));
         line.clear();
+        // Lines that are there already go together.
+        if frame.len() >= FRAME || !pipe.buffer().contains(&b'\n') {
+            let _ = lines.send(Ok(Frame::data(std::mem::take(&mut frame).into()))).await;
+        }
     }
 }
 

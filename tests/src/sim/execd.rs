@@ -200,6 +200,17 @@ pub struct Program {
     pub input: Option<String>,
 }
 
+/// The command that a script of core runs in a shell of its own, and for how long it may; any
+/// other script is all command.
+pub fn asked(script: &str) -> (String, Option<Duration>) {
+    let Some((around, command)) = script.split_once("\"$(command -v bash || command -v sh)\" -c '") else {
+        return (script.to_owned(), None);
+    };
+    let seconds = around.split_once(" -k 5 ").and_then(|(_, it)| it.split(' ').next()?.parse().ok());
+    let command = command.strip_suffix('\'').unwrap_or(command).replace("'\\''", "'");
+    (command, seconds.map(Duration::from_secs_f64))
+}
+
 /// A command that may run.
 pub(crate) struct Job {
     vmid: u32,

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use pve_edge_core::io::Io;
+use pve_edge_tests::sim::execd::asked;
 use serde_json::json;
 
 use super::{Dice, book::Book};
@@ -172,7 +173,7 @@ impl Actor {
         let command = format!("once-{}-{}", self.nth, self.count);
         let answer = self.ask(Ask::exec(id, &command)).await;
         let sim = self.stage.world.sim();
-        let ran = sim.executions().keys().filter(|(_, it)| it.ends_with(&command)).count();
+        let ran = sim.executions().keys().filter(|(_, it)| asked(it).0 == command).count();
         let code = answer.as_ref().map(Answer::code).unwrap_or_default();
         match answer.map(|it| it.status) {
             Some(200) => assert_eq!(ran, 1, "{command}"),

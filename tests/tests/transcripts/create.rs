@@ -33,15 +33,15 @@ fn cold() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
@@ -107,15 +107,15 @@ fn on_pve_8_the_token_travels_in_the_notes() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
@@ -148,15 +148,15 @@ fn on_pve_7_the_token_travels_in_the_notes() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
@@ -222,15 +222,15 @@ fn a_larger_disk() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
@@ -268,15 +268,15 @@ fn an_address_of_the_pool() {
               200
             GET /api2/json/nodes/pve1/lxc/200000/config
               200
-            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-200000.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5jwm5j3gkzm.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5jwm5j3gkzm","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
@@ -310,15 +310,15 @@ fn a_replay() {
               200
             GET /api2/json/nodes/pve1/lxc/311483/config
               200
-            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-311483.sandbox.test/exec {"command":":","timeout_ms":5000}
+            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/311483/config tags=pe1.prod.311483.abuvloiazucki5l4d4vgekwu.blue.1767229200.dnro.xfhr435u.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":311483,"nonce":"abuvloiazucki5l4d4vgekwu","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"key":"xfhr435u","body":"c85f67701c0c2d5c9dfec7c01c757065","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200

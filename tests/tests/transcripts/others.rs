@@ -208,12 +208,12 @@ fn exec() {
         &stage,
         Ask::post(format!("/api/sandboxes/{id}/exec"), body),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":"export HOME=\"${HOME:-/root}\"; export A='b c'; cd -- '/tmp' || exit 1; 'echo' 'it'\\''s'","timeout_ms":1000}
-          200
-        = 200 {"exitCode":0,"stdout":"export A='b c'; cd -- '/tmp' || exit 1; 'echo' 'it'\\''s'\n","stderr":"","timedOut":false}
-    "#]],
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"cd '/tmp' || exit 1; exec env HOME=\"${HOME:-/root}\" A='b c' \"$(command -v bash || command -v sh)\" -c ''\\''echo'\\'' '\\''it'\\''\\'\\'''\\''s'\\'''","timeout_ms":1000}
+              200
+            = 200 {"exitCode":0,"stdout":"'echo' 'it'\\''s'\n","stderr":"","timedOut":false}
+        "#]],
     );
 }
 
@@ -224,18 +224,18 @@ fn exec_with_events() {
         &stage,
         Ask::exec(&id, "ls").header("accept", "text/event-stream"),
         expect![[r#"
-        GET /api2/json/nodes/pve1/lxc/758960/config
-          200
-        POST port-39375-vm-758960.sandbox.test/exec {"command":"export HOME=\"${HOME:-/root}\"; ls","timeout_ms":300000}
-          200
-        = 200 event: stdout
-        data: {"data":"ls\n"}
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c 'ls'","timeout_ms":300000}
+              200
+            = 200 event: stdout
+            data: {"data":"ls\n"}
 
-        event: exit
-        data: {"exitCode":0,"timedOut":false}
+            event: exit
+            data: {"exitCode":0,"timedOut":false}
 
 
-    "#]],
+        "#]],
     );
 }
 

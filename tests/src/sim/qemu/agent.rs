@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::sim::{
     Run, Sim, Version,
-    execd::{ExecLine, Program},
+    execd::{ExecLine, Program, asked},
     reply::{Answer, Fail},
     wire::Call,
 };
@@ -241,7 +241,7 @@ fn command(arguments: &[String]) -> (String, Option<Duration>) {
                         rest.first().filter(|_| script.contains("timeout ")).and_then(|it| it.parse().ok());
                     (line.clone(), seconds.map(Duration::from_secs_f64))
                 }
-                _ => (script.clone(), None),
+                _ => (script.clone(), asked(script).1),
             }
         }
         all => (all.join(" "), None),
