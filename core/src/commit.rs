@@ -2,22 +2,18 @@
 //!
 //! Each is one PUT of tags and description together, by digest.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
     marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What},
-    pve::{
-        PveError,
-        config::{Config, with_options},
-        guest::Kind,
-    },
+    network,
+    pve::{PveError, config::Config, guest::Kind},
     reach,
 };
 
-/// Cloud-init's address of a VM's first network card.
-const IPCONFIG: &str = "ipconfig0";
-const DHCP: &str = "ip=dhcp";
 /// Environment variable by which execd gets its token.
 const TOKEN_VARIABLE: &str = "CMUX_EXECD_AUTH_TOKEN";
 
@@ -62,6 +58,12 @@ pub async fn first<I: Io>(
     config: &Config,
     mark: &Mark,
 ) -> Result<Mark, Failure> {
+    // A guest that exists keeps its network, whatever the settings say now.
+    let network = match mark.phase {
+        Phase::Claimed => network::of_sandbox(edge, config, mark).map_err(Failure::Final)?,
+        _ => Vec::new(),
+    };
+    let at = config.with(&network).address();
     let now = edge.now().unix_timestamp();
     let guarded = (mark.kind == Kind::Qemu).then_some(now);
     let mark = &Mark { phase: Phase::Committed, changed: Some(now), guarded, ..mark.clone() };
@@ -70,8 +72,8 @@ pub async fn first<I: Io>(
     let (mut by_notes, mut inherited) = (false, false);
     loop {
         let token = if by_notes { Token::Notes(&token) } else { Token::Env(&token) };
-        let form = form(edge, config, mark, token, inherited).map_err(Failure::Final)?;
-        match edge.send(guest.set_config(&borrowed(&form))).await {
+        let form = form(edge, config, mark, at, token, inherited).map_err(Failure::Final)?;
+        match edge.send(guest.set_config(&borrowed(&form, &network))).await {
             Ok(_) => return Ok(mark.clone()),
             // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
             Err(error) if !by_notes && error.names("env") => by_notes = true,
@@ -100,19 +102,15 @@ pub async fn template<I: Io>(
     let since = edge.now().unix_timestamp();
     let doing = Doing { what: What::Template, snapname: String::new(), memory: false, since };
     let mark = &Mark { phase: Phase::Committed, doing: Some(doing), ..mark.clone() };
-    let mut form = marks_form(edge, config, mark, None, false).map_err(Failure::Final)?;
+    let mut form = marks_form(edge, config, mark, None, None, false).map_err(Failure::Final)?;
     form.push(("onboot", "0".into()));
-    match &config.net0 {
-        _ if mark.kind == Kind::Qemu => form.extend(config.has_cloud_init().then(|| (IPCONFIG, DHCP.into()))),
-        Some(net0) => form.push(("net0", with_options(net0, &[("ip", Some("dhcp".into())), ("gw", None)]))),
-        None => {}
-    }
+    let network = network::of_template(config, mark.kind);
     // What an image says of itself stays; the sandbox's token does not.
     if config.env.is_some() && mark.base.is_none() {
         let kept = environment(config, None);
         form.push(if kept.is_empty() { ("delete", "env".into()) } else { ("env", kept) });
     }
-    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form, &network))).await {
         Ok(_) => Ok(()),
         Err(error) => Err(failure(error)),
     }
@@ -205,8 +203,9 @@ pub async fn write<I: Io>(
     if let Some(lock) = &config.lock {
         return Err(locked(lock, mark));
     }
-    let form = marks_form(edge, config, &changed, None, false)?;
-    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form))).await {
+    let at = config.address().filter(|_| mark.role == Role::Sandbox);
+    let form = marks_form(edge, config, &changed, at, None, false)?;
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).set_config(&borrowed(&form, &[]))).await {
         Ok(_) => Ok(Ok(changed)),
         Err(error) if error.is_digest_mismatch() => Ok(Err(Unwritten::after(error))),
         // Whether it was executed, the next read shows; writing the same again is harmless.
@@ -272,6 +271,7 @@ fn form<I: Io>(
     edge: &Edge<'_, I>,
     config: &Config,
     mark: &Mark,
+    at: Option<Ipv4Addr>,
     token: Token<'_>,
     inherited: bool,
 ) -> Result<Vec<(&'static str, String)>, Error> {
@@ -279,7 +279,7 @@ fn form<I: Io>(
         Token::Notes(token) => Some(token),
         Token::Env(_) => None,
     };
-    let mut form = marks_form(edge, config, mark, in_notes, inherited)?;
+    let mut form = marks_form(edge, config, mark, at, in_notes, inherited)?;
     form.push(("onboot", "0".into()));
     form.push((mark.kind.name_parameter(), reach::hostname(mark.vmid)));
     if let Some(cores) = mark.sizes.cpu {
@@ -288,9 +288,8 @@ fn form<I: Io>(
     if let Some(memory) = mark.sizes.memory {
         form.push(("memory", memory.to_string()));
     }
-    match mark.kind {
-        Kind::Lxc => form.extend(network(edge, config, mark).map(|it| ("net0", it))),
-        Kind::Qemu => machine(edge, config, mark, &mut form),
+    if mark.kind == Kind::Qemu {
+        machine(edge, config, mark, &mut form);
     }
     if let (Token::Env(token), Kind::Lxc) = (token, mark.kind) {
         form.push(("env", environment(config, Some(token))));
@@ -303,10 +302,11 @@ fn marks_form<I: Io>(
     edge: &Edge<'_, I>,
     config: &Config,
     mark: &Mark,
+    at: Option<Ipv4Addr>,
     exec_token: Option<&str>,
     inherited: bool,
 ) -> Result<Vec<(&'static str, String)>, Error> {
-    let links = reach::links(edge.settings, mark.vmid);
+    let links = reach::links(edge.settings, mark.vmid, at);
     let existing = config.description.as_deref().unwrap_or_default();
     let notes = Notes { existing, mark, links: &links, exec_token };
     let description = notes.write().ok_or_else(|| {
@@ -337,48 +337,18 @@ fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, inherited: bool
     marks::tags(existing, mark, expires, edge.settings.limits.tag_budget, inherited)
 }
 
-/// Address with its prefix, and gateway: the pool's, else DHCP. A gateway that is not set is the
-/// template's, where that is in the pool's network.
-fn address<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> (String, Option<String>) {
-    let Some(pool) = &edge.settings.ip_pool else { return ("dhcp".to_owned(), None) };
-    let Some((address, prefix)) = pool.address(mark.vmid) else { return ("dhcp".to_owned(), None) };
-    let of_template = || config.gateway().filter(|it| pool.is_in_network(*it) && *it != address);
-    let gateway = edge.settings.gateway.or_else(of_template);
-    (format!("{address}/{prefix}"), gateway.map(|it| it.to_string()))
-}
-
-/// What a VM has beside a container: sockets that multiply its cores, and
-/// cloud-init, which gives it its address. Nothing secret is in that.
+/// What a VM has beside a container: sockets that multiply its cores, a size
+/// that its memory may shrink to, and cloud-init. Nothing secret is in that.
 fn machine<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, form: &mut Vec<(&'static str, String)>) {
     if mark.sizes.cpu.is_some() {
         form.push(("sockets", "1".into()));
     }
-    if let (Some(net0), Some(bridge)) = (&config.net0, &edge.settings.bridge) {
-        let changed = with_options(net0, &[("bridge", Some(bridge.clone()))]);
-        form.extend((changed != *net0).then_some(("net0", changed)));
-    }
+    // PVE takes no memory that is below it (qemu-server `API2/Qemu.pm` `update_vm_api`).
+    let balloon = config.balloon().zip(mark.sizes.memory).filter(|(least, memory)| least > memory);
+    form.extend(balloon.map(|(_, memory)| ("balloon", memory.to_string())));
     if config.has_cloud_init() {
-        let (ip, gateway) = address(edge, config, mark);
-        let gateway = gateway.map(|it| format!(",gw={it}")).unwrap_or_default();
-        form.push((IPCONFIG, format!("ip={ip}{gateway}")));
         form.extend(edge.settings.search_domain.clone().map(|it| ("searchdomain", it)));
     }
-}
-
-/// A clone has its template's address: the pool's, or DHCP, replaces it.
-fn network<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Option<String> {
-    let net0 = config.net0.as_deref()?;
-    let (ip, gateway) = address(edge, config, mark);
-    let mut changes = vec![("ip", Some(ip)), ("gw", gateway)];
-    // A static IPv6 address is the template's alone.
-    if net0.split(',').any(|it| it.starts_with("ip6=") && it.contains(':')) {
-        changes.extend([("ip6", None), ("gw6", None)]);
-    }
-    if let Some(bridge) = &edge.settings.bridge {
-        changes.push(("bridge", Some(bridge.to_string())));
-    }
-    let changed = with_options(net0, &changes);
-    (changed != net0).then_some(changed)
 }
 
 /// The template's environment, with this sandbox's token, if any.
@@ -393,6 +363,10 @@ fn environment(config: &Config, token: Option<&str>) -> String {
     kept.chain(token.as_deref()).collect::<Vec<_>>().join("\0")
 }
 
-fn borrowed<'a>(form: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
-    form.iter().map(|(name, value)| (*name, value.as_str())).collect()
+fn borrowed<'a>(
+    form: &'a [(&'static str, String)],
+    network: &'a [(String, String)],
+) -> Vec<(&'a str, &'a str)> {
+    let network = network.iter().map(|(name, value)| (&**name, &**value));
+    form.iter().map(|(name, value)| (*name, &**value)).chain(network).collect()
 }

@@ -81,7 +81,11 @@ pub async fn create<I: Io>(
     }
     inventory.room_for_tags()?;
     let sources = source::sources(edge, &inventory, caller, request)?;
-    let asked = sources.first().map(|source| sizes(request, source)).unwrap_or_default();
+    let asked = sources.first().map(|source| {
+        let template = inventory.guest(source.vmid);
+        quota::filled(sizes(request, source), template)
+    });
+    let asked = asked.unwrap_or_default();
     quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref().map(|it| it.hash))?;
     let ttl = request.ttl(edge.settings)?;

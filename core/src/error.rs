@@ -97,6 +97,7 @@ codes! {
     NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";
     NoQuorum "pve-no-quorum" 503 Pve true "The cluster has no quorum";
     TemplateBusy "template-busy" 503 Pve true "The template is being cloned by others";
+    TemplateLocked "template-locked" 503 Pve true "PVE works on the template";
     TemplateLockStale "template-lock-stale" 503 Pve true "The template is locked and nobody works on it";
     IndexFull "index-full" 503 Pve true "The cluster's guest index is nearly full";
     NoFreeVmid "no-free-vmid" 503 Pve true "No VMID is free";

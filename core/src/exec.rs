@@ -13,7 +13,7 @@ use crate::{
     environment::Env,
     error::{Code, Error},
     execd::{self, ExecError, ExecRequest, Opened, Output},
-    io::{Failure, Io, NetError, Sent, Way},
+    io::{Failure, Io, NetError, Sent},
     marks::{Phase, What},
     place::{Place, not_running, place},
     pve::guest::Kind,
@@ -88,49 +88,37 @@ async fn by_execd<I: Io>(
     let deadline = edge.now() + allowed + SLACK;
     let tokens: Vec<Secret> =
         reach::tokens(edge.settings, &found.mark).into_iter().map(Secret::new).collect();
-    let bases = reach::exec_bases(edge, &found.node, &found.config, &found.mark).await;
-    let base = choose(edge, &bases).await;
-    let last = NetError {
-        sent: Sent::Never,
-        failure: Failure::Dns,
-        detail: "no address is known: set PVE_PUBLIC_DOMAIN, PVE_IP_POOL_CIDR or PVE_SEARCH_DOMAIN".into(),
+    let base = reach::exec_base(edge, &found.node, &found.config, &found.mark).await?;
+    let Some((base, way)) = base else {
+        return Err(explain(edge, found, id, ExecError::NotSent(no_address())).await);
     };
-    let mut last = ExecError::NotSent(last);
-    'bases: for (base, way) in base {
-        for token in &tokens {
-            if !edge.spend(1) {
-                return Err(crate::pve::PveError::Budget.into());
+    let mut last = ExecError::Unauthorized;
+    for token in &tokens {
+        if !edge.spend(1) {
+            return Err(crate::pve::PveError::Budget.into());
+        }
+        match execd::open(&edge.io, request.request(&base, token, way), deadline).await {
+            Ok(Opened { lines }) => {
+                return Ok(Opened { lines: execd::limited(lines, edge.io.clone(), allowed) });
             }
-            match execd::open(&edge.io, request.request(base, token, *way), deadline).await {
-                Ok(Opened { lines }) => {
-                    return Ok(Opened { lines: execd::limited(lines, edge.io.clone(), allowed) });
-                }
-                Err(ExecError::Unauthorized) => last = ExecError::Unauthorized,
-                Err(error @ ExecError::NotSent(_)) => {
-                    last = error;
-                    continue 'bases;
-                }
-                Err(error) => return Err(explain(edge, found, id, error).await),
+            Err(ExecError::Unauthorized) => last = ExecError::Unauthorized,
+            Err(error) => {
+                last = error;
+                break;
             }
         }
-        break;
     }
     Err(explain(edge, found, id, last).await)
 }
 
-/// With one address there is nothing to choose. With more, a harmless read
-/// tells which answers: not every platform can prove that a command was never sent.
-async fn choose<'a, I: Io>(edge: &Edge<'_, I>, bases: &'a [(String, Way)]) -> Vec<&'a (String, Way)> {
-    if bases.len() < 2 {
-        return bases.iter().collect();
+fn no_address() -> NetError {
+    NetError {
+        sent: Sent::Never,
+        failure: Failure::Dns,
+        detail: "PVE shows no address of the sandbox's network card (net0): it has none yet, or set \
+                 PVE_PUBLIC_DOMAIN or PVE_IP_POOL_CIDR"
+            .into(),
     }
-    for base in bases {
-        let deadline = edge.now() + Duration::from_secs(3);
-        if edge.spend(1) && execd::is_alive(&edge.io, &base.0, base.1, deadline).await {
-            return vec![base];
-        }
-    }
-    bases.iter().take(1).collect()
 }
 
 /// Why there is no output.

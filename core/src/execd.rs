@@ -25,7 +25,7 @@ pub(crate) use self::{
     request::quote,
 };
 use crate::{
-    io::{Failure, Io, NetError, Sent, Way, fetch},
+    io::{Failure, Io, NetError, Sent, Way},
     secret::Secret,
 };
 
@@ -212,15 +212,6 @@ pub async fn probe<I: Io>(
         Err(ExecError::Unauthorized) => Probe::WrongToken,
         _ => Probe::NotYet,
     }
-}
-
-/// Whether anything answers as an exec daemon there.
-pub async fn is_alive<I: Io>(io: &I, base: &str, way: Way, deadline: OffsetDateTime) -> bool {
-    let mut request = Request::new(Vec::new());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = format!("{base}/healthz").parse().unwrap_or_default();
-    request.extensions_mut().insert(way);
-    fetch(io, request, deadline, SMALL).await.is_ok_and(|it| it.status == 200)
 }
 
 fn post(base: &str, token: &Secret, way: Way, body: Vec<u8>) -> Request<Vec<u8>> {

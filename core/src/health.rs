@@ -1,5 +1,6 @@
-//! `GET /api/health/sandbox`: what is wrong, and how to fix it, in three requests when nothing is.
+//! `GET /api/health/sandbox`: what is wrong, and how to fix it, in three requests and one for each template.
 
+mod bridges;
 mod detected;
 mod rights;
 mod secrets;
@@ -23,7 +24,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Templates whose configs are read, where the listing leaves a doubt.
+/// Templates whose configs are read.
 const CLOSER: usize = 8;
 
 /// What the three answers say.
@@ -34,7 +35,7 @@ struct Seen<'a> {
     /// Of the deployment's sandboxes, unless they ask for another.
     kind: Kind,
     version: (u32, u32),
-    /// Of templates that had to be looked at.
+    /// Of templates that were looked at.
     configs: Vec<(Template, Config)>,
 }
 
@@ -86,10 +87,7 @@ async fn look<I: Io>(
     let mut seen = Seen { settings, inventory, templates, kind, version, configs: Vec::new() };
     let rights = edge.send(edge.pve.permissions()).await;
     let rights: Option<Permissions> = rights.map_err(|error| findings.reasons.push(error.into())).ok();
-    let gateway = settings.ip_pool.is_some() && settings.gateway.is_none();
-    if gateway || rights.as_ref().is_some_and(|it| rights::is_doubtful(&seen, it)) {
-        look_closer(edge, &mut seen, findings).await;
-    }
+    look_closer(edge, &mut seen, findings).await;
     for (path, privileges) in rights.iter().flat_map(|it| rights::missing(&seen, it)) {
         let text = format!(
             "the token lacks {} on {path}: give a role that has it to the token and to its user (pveum acl \
@@ -102,6 +100,8 @@ async fn look<I: Io>(
     findings.nodes(&seen);
     findings.templates(&seen);
     findings.storages(&seen);
+    bridges::missing(edge, &seen, rights.as_ref(), findings).await;
+    bridges::fixed(&seen, findings);
     findings.reasons.extend(inventory.room_for_tags().err());
     let detected = detected::detected(edge, &seen, findings).await;
     put(report, "detected", detected);
@@ -142,6 +142,15 @@ impl Seen<'_> {
     /// Whether sandboxes of this kind are made.
     fn offers(&self, kind: Kind) -> bool {
         self.kind == kind || self.templates.iter().any(|it| it.kind == kind)
+    }
+
+    /// Nodes that are online and have a template.
+    fn serving_nodes(&self) -> Vec<&str> {
+        let nodes = self.templates.iter().map(|it| it.node.as_str());
+        let mut nodes: Vec<&str> = nodes.filter(|it| self.inventory.is_online(it)).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 
     /// Bridges have privileges of their own since 8.0.

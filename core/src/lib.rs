@@ -26,6 +26,7 @@ pub mod io;
 pub mod json;
 pub mod marks;
 pub mod morph;
+pub mod network;
 pub mod nonce;
 pub mod place;
 pub mod power;

@@ -315,11 +315,8 @@ async fn outcome<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTim
     match wait(edge, task, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
-        // Another action is at work on it.
-        Some(Err(why)) if why.contains("can't lock file") => {
-            Err(Error::new(Code::GuestLocked, why).retry_after(3))
-        }
-        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not do it: {why}"))),
+        // `GuestLocked` where another action is at work on it.
+        Some(Err(why)) => Err(why.into()),
     }
 }
 

@@ -12,10 +12,12 @@ use crate::{
     inventory::{Guest, Inventory},
     io::Io,
     marks::{Mark, OnExpiry, Sizes, Want},
+    preset,
     settings::Limits,
 };
 
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 /// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
 const PLATFORM_PERIOD: u32 = 60;
 
@@ -43,6 +45,8 @@ pub struct Used {
     pub vcpus: u64,
     /// MiB of all of them.
     pub memory: u64,
+    /// GiB of all of their disks.
+    pub disk: u64,
     /// Seconds since the birth of each.
     pub ages: Vec<i64>,
 }
@@ -61,8 +65,9 @@ pub fn check(
         if mark.team != team || !is_live(mark, now) {
             continue;
         }
-        used.vcpus += guest.row.maxcpu.or(preset(mark).0).unwrap_or(1);
+        used.vcpus += guest.row.maxcpu.or(preset(mark).map(|it| it.cores.into())).unwrap_or(1);
         used.memory += memory(guest, mark) / MIB;
+        used.disk += disk(guest, mark);
         used.ages.push(mark.age(now));
     }
     allow(&used, team, asked, limits)
@@ -74,6 +79,7 @@ pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(
         ("sandboxes", limits.max_sandboxes, used.ages.len() as u64, 1),
         ("vCPUs", limits.max_vcpus, used.vcpus, u64::from(asked.cpu.unwrap_or(1))),
         ("MiB of memory", limits.max_memory_mib, used.memory, u64::from(asked.memory.unwrap_or(0))),
+        ("GiB of disk", limits.max_disk_gib, used.disk, u64::from(asked.disk.unwrap_or(0))),
     ];
     for (what, most, used, more) in rows {
         let Some(most) = most.map(u64::from).filter(|most| used + more > *most) else { continue };
@@ -88,7 +94,25 @@ pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(
 
 /// Bytes of a guest's memory.
 pub(crate) fn memory(guest: &Guest, mark: &Mark) -> u64 {
-    guest.row.maxmem.or(preset(mark).1.map(|it| it * MIB)).unwrap_or(0)
+    guest.row.maxmem.or(preset(mark).map(|it| u64::from(it.memory_mib) * MIB)).unwrap_or(0)
+}
+
+/// GiB of a guest's disk. What grows is shown with its old size for a while: the larger one counts.
+fn disk(guest: &Guest, mark: &Mark) -> u64 {
+    let listed = guest.row.maxdisk.map(|it| it.div_ceil(GIB));
+    listed.max(preset(mark).map(|it| u64::from(it.disk_gib))).unwrap_or(0)
+}
+
+/// What the new sandbox of this template would take, where neither the request nor the preset says.
+pub fn filled(asked: Sizes, template: Option<&Guest>) -> Sizes {
+    let of = |bytes: Option<u64>, unit| bytes.and_then(|it| u32::try_from(it.div_ceil(unit)).ok());
+    let row = template.map(|it| &it.row);
+    Sizes {
+        cpu: asked.cpu.or(of(row.and_then(|it| it.maxcpu), 1)),
+        memory: asked.memory.or(of(row.and_then(|it| it.maxmem), MIB)),
+        // A disk only grows.
+        disk: asked.disk.max(of(row.and_then(|it| it.maxdisk), GIB)),
+    }
 }
 
 fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {
@@ -108,7 +132,6 @@ fn is_live(mark: &Mark, now: OffsetDateTime) -> bool {
 }
 
 /// A new guest has no numbers in the listing yet; its preset's name has.
-fn preset(mark: &Mark) -> (Option<u64>, Option<u64>) {
-    let sizes = mark.snapshot.as_ref().and_then(|it| it.preset()?.preset.sizes());
-    (sizes.map(|it| u64::from(it.cores)), sizes.map(|it| u64::from(it.memory_mib)))
+fn preset(mark: &Mark) -> Option<preset::Sizes> {
+    mark.snapshot.as_ref()?.preset()?.preset.sizes()
 }

@@ -1,6 +1,7 @@
 //! Where a sandbox is reached: URLs of its services, and its exec daemon.
 //!
-//! The chain is public domain, then FQDN, then container IP.
+//! People are shown the public domain, else the FQDN, else the guest's address. A token and a command
+//! go only where it is proved that the guest is.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +15,7 @@ use crate::{
     execd::{self, ExecRequest, Probe},
     io::{Io, Way},
     marks::Mark,
-    pve::{config::Config, guest::Kind},
+    pve::{PveError, config::Config, guest::Kind},
     sandbox::{Addresses, Service},
     secret::Secret,
     settings::Settings,
@@ -29,18 +30,25 @@ pub fn hostname(vmid: Vmid) -> String {
     format!("vm-{vmid}")
 }
 
-/// What is known of a guest's addresses without asking PVE: name and URL of each service.
-pub fn links(settings: &Settings, vmid: Vmid) -> Vec<(String, String)> {
-    addresses(settings, vmid, None, None)
+/// What is known of a guest's services without asking PVE: name and URL of each. `ip` is what its config says.
+pub fn links(settings: &Settings, vmid: Vmid, ip: Option<Ipv4Addr>) -> Vec<(String, String)> {
+    addresses(settings, vmid, None, ip)
         .services
         .into_iter()
         .filter_map(|service| service.url.map(|url| (service.name, url)))
         .collect()
 }
 
-/// Where a guest is reached; `search` and `ip` are what was found out about it.
+/// Where a guest is reached, for people: the public domain, else its name in the network, else its
+/// address. `search` and `ip` are what its config and PVE say of it; settings tell no address of a
+/// guest that exists.
 pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Addresses {
-    let url = |port| bases(settings, vmid, search, ip, port).into_iter().next().map(|(url, _)| url);
+    let search = settings.search_domain.as_deref().or(search);
+    let url = |port| match (&settings.public_domain, search, ip) {
+        (Some(domain), _, _) => Some(address::public_url(domain, port, vmid)),
+        (None, Some(search), _) => Some(address::fqdn_url(&hostname(vmid), search, port)),
+        (None, None, ip) => ip.map(|ip| address::ip_url(ip, port)),
+    };
     let services = SERVICES.iter().map(|(name, port)| Service {
         name: (*name).to_owned(),
         port: *port,
@@ -49,26 +57,7 @@ pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Opti
     Addresses { services: services.collect(), viewers: Viewers::new(url) }
 }
 
-/// Every URL at which a port of a guest may be reached, the best first.
-fn bases(
-    settings: &Settings,
-    vmid: Vmid,
-    search: Option<&str>,
-    ip: Option<Ipv4Addr>,
-    port: u16,
-) -> Vec<(String, Way)> {
-    if let Some(domain) = &settings.public_domain {
-        return vec![(address::public_url(domain, port, vmid), Way::Public)];
-    }
-    let search = settings.search_domain.as_deref().or(search);
-    let fqdn = search.map(|search| address::fqdn_url(&hostname(vmid), search, port));
-    let pooled = settings.ip_pool.as_ref().and_then(|pool| pool.address(vmid)).map(|(address, _)| address);
-    let ip = pooled.or(ip).map(|ip| address::ip_url(ip, port));
-    fqdn.into_iter().chain(ip).map(|url| (url, Way::Guest)).collect()
-}
-
-/// Addresses of a guest whose config is at hand; asks PVE for a live address
-/// only where neither a domain nor a pool tells it.
+/// Addresses of a guest whose config is at hand; asks PVE for a live one only where nothing else is shown.
 pub async fn live_addresses<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
@@ -76,29 +65,50 @@ pub async fn live_addresses<I: Io>(
     mark: &Mark,
     running: bool,
 ) -> Addresses {
-    let ip = if running { live_ip(edge, node, mark).await } else { None };
-    addresses(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip)
+    let set = edge.settings;
+    let search = config.searchdomain.as_deref();
+    let is_named = set.public_domain.is_some() || set.search_domain.is_some() || search.is_some();
+    let ip = match config.address() {
+        None if running && !is_named => proven_ip(edge, node, config, mark).await.ok().flatten(),
+        fixed => fixed,
+    };
+    addresses(set, mark.vmid, search, ip)
 }
 
-async fn live_ip<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Option<Ipv4Addr> {
-    if edge.settings.public_domain.is_some() || edge.settings.ip_pool.is_some() {
-        return None;
+/// The address that is proved to be a guest's: the static one of its config, else the one that PVE
+/// shows at this moment for the hardware address of its network card.
+async fn proven_ip<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Option<Ipv4Addr>, PveError> {
+    if let Some(ip) = config.address() {
+        return Ok(Some(ip));
     }
-    let told = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).interfaces()).await.ok()?;
-    first_ip(&told)
+    let Some(card) = config.hardware_address() else { return Ok(None) };
+    let told = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).interfaces()).await?;
+    Ok(address_of(&told, card))
 }
 
-/// The first address of a container's interfaces, or of what a VM's agent says of its.
-fn first_ip(told: &Value) -> Option<Ipv4Addr> {
+/// The first global address of the interfaces with this hardware address: of a container as its kernel
+/// tells them, of a VM as its agent does. A bridge in the guest, such as docker0, has another.
+fn address_of(told: &Value, card: &str) -> Option<Ipv4Addr> {
     let interfaces = told.get("result").unwrap_or(told).as_array()?;
-    let addresses =
-        interfaces.iter().filter(|it| it.get("name").is_none_or(|it| it != "lo")).flat_map(|it| {
-            let several = it.get("ip-addresses").and_then(Value::as_array).into_iter().flatten();
-            it.get("inet").into_iter().chain(several.filter_map(|it| it.get("ip-address")))
-        });
-    addresses
-        .filter_map(|it| it.as_str()?.split('/').next()?.parse::<Ipv4Addr>().ok())
-        .find(|it| !it.is_loopback() && !it.is_link_local())
+    let is_card = |it: &&Value| {
+        let hardware = it.get("hardware-address").or_else(|| it.get("hwaddr")).and_then(Value::as_str);
+        hardware.is_some_and(|it| it.eq_ignore_ascii_case(card))
+    };
+    let addresses = interfaces.iter().filter(is_card).flat_map(|it| {
+        // `inet` is the last one of several.
+        let several = it.get("ip-addresses").and_then(Value::as_array).into_iter().flatten();
+        several.filter_map(|it| it.get("ip-address")).chain(it.get("inet"))
+    });
+    addresses.filter_map(|it| it.as_str()?.split('/').next()?.parse::<Ipv4Addr>().ok()).find(is_global)
+}
+
+fn is_global(ip: &Ipv4Addr) -> bool {
+    !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
 }
 
 /// The exec token of a sandbox, under the secret that its mark names.
@@ -115,15 +125,20 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
         .collect()
 }
 
-/// Where the exec daemon may be, the best first.
-pub async fn exec_bases<I: Io>(
+/// Where the exec daemon of this guest, and of no other, is: below the public domain, for which the
+/// admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may
+/// be anybody's: it gets no token and no command.
+pub async fn exec_base<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
     mark: &Mark,
-) -> Vec<(String, Way)> {
-    let ip = live_ip(edge, node, mark).await;
-    bases(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip, EXEC_PORT)
+) -> Result<Option<(String, Way)>, PveError> {
+    if let Some(domain) = &edge.settings.public_domain {
+        return Ok(Some((address::public_url(domain, EXEC_PORT, mark.vmid), Way::Public)));
+    }
+    let ip = proven_ip(edge, node, config, mark).await?;
+    Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
 }
 
 /// Whether the exec daemon refuses a wrong token, takes ours, and has run `first`; of a VM, whether
@@ -140,12 +155,48 @@ pub async fn probe<I: Io>(
     }
     let token = Secret::new(token(edge.settings, mark));
     let wrong = Secret::new("0".repeat(64));
-    for (base, way) in exec_bases(edge, node, config, mark).await {
-        let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
-        match execd::probe(&edge.io, &base, way, (&token, first), &wrong, deadline, || edge.spend(1)).await {
-            Probe::NotYet => {}
-            found => return Ok(found),
-        }
+    let (base, way) = match exec_base(edge, node, config, mark).await {
+        Ok(Some(base)) => base,
+        Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
+        // It has none yet, or PVE does not tell at this moment.
+        Ok(None) | Err(_) => return Ok(Probe::NotYet),
+    };
+    let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
+    let probed = execd::probe(&edge.io, &base, way, (&token, first), &wrong, deadline, || edge.spend(1));
+    Ok(probed.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_guests_own_card_has_its_address() {
+        let container = json!([
+            {"name": "lo", "hwaddr": "00:00:00:00:00:00", "inet": "127.0.0.1/8"},
+            {"name": "docker0", "hwaddr": "02:42:aa:00:00:01", "inet": "172.17.0.1/16"},
+            {"name": "eth0", "hwaddr": "bc:24:11:00:00:01", "inet": "10.0.0.8/24", "ip-addresses": [
+                {"ip-address": "fe80::1", "ip-address-type": "inet6", "prefix": 64},
+                {"ip-address": "169.254.3.4", "ip-address-type": "inet", "prefix": 16},
+                {"ip-address": "10.0.0.7", "ip-address-type": "inet", "prefix": 24},
+                {"ip-address": "10.0.0.8", "ip-address-type": "inet", "prefix": 24},
+            ]},
+        ]);
+        let at = |told: &Value, card: &str| address_of(told, card).map(|it| it.to_string());
+        assert_eq!(at(&container, "BC:24:11:00:00:01").as_deref(), Some("10.0.0.7"));
+        assert_eq!(at(&container, "BC:24:11:00:00:09"), None);
+        let old = json!([{"name": "eth0", "hwaddr": "BC:24:11:00:00:01", "inet": "10.0.0.8/24"}]);
+        assert_eq!(at(&old, "BC:24:11:00:00:01").as_deref(), Some("10.0.0.8"));
+        let vm = json!({"result": [
+            {"name": "br-1", "hardware-address": "02:42:00:00:00:01", "ip-addresses": [{"ip-address": "172.18.0.1"}]},
+            {"name": "ens18", "hardware-address": "bc:24:11:00:00:02", "ip-addresses": [{"ip-address": "10.0.0.6"}]},
+            {"name": "none", "ip-addresses": [{"ip-address": "10.0.0.5"}]},
+        ]});
+        assert_eq!(at(&vm, "BC:24:11:00:00:02").as_deref(), Some("10.0.0.6"));
+        assert_eq!(at(&Value::Null, "BC:24:11:00:00:02"), None);
+        let young = json!([{"name": "eth0", "hwaddr": "bc:24:11:00:00:01"}]);
+        assert_eq!(at(&young, "BC:24:11:00:00:01"), None);
     }
-    Ok(Probe::NotYet)
 }

@@ -98,7 +98,12 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
     let now = edge.now();
     let at = match &config {
         Some(config) if ready => reach::live_addresses(edge, &node, config, &mark, true).await,
-        _ => reach::addresses(edge.settings, mark.vmid, None, None),
+        // What it has been given, where that was read after its commit.
+        Some(config) => {
+            let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
+            reach::addresses(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip)
+        }
+        None => reach::addresses(edge.settings, mark.vmid, None, None),
     };
     let state = match (ready, mark.phase) {
         (_, Phase::Error) => State::Error,

@@ -177,13 +177,9 @@ async fn finished<I: Io>(
     match wait(edge, task, deadline).await {
         None => Ok(Removed::Working),
         Some(Ok(())) => Ok(Removed::Done),
-        Some(Err(cause)) if cause.contains("does not exist") => Ok(Removed::Done),
+        Some(Err(cause)) if cause.is_missing() => Ok(Removed::Done),
         // Another one's destroy is at work.
-        Some(Err(cause)) if cause.contains("can't lock file") || cause.contains("is locked") => {
-            Ok(Removed::Working)
-        }
-        Some(Err(cause)) => {
-            Err(Error::new(Code::TaskFailed, format!("PVE could not destroy the guest: {cause}")))
-        }
+        Some(Err(cause)) if cause.is_beside_another() => Ok(Removed::Working),
+        Some(Err(cause)) => Err(cause.problem(Code::TaskFailed, "PVE could not destroy the guest")),
     }
 }

@@ -161,7 +161,7 @@ pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> 
     let bounds = [
         ("cpu", cpu, 1..=512, "1 to 512 cores"),
         ("memory", memory, 64..=4_194_304, "64 to 4194304 MiB"),
-        ("disk", disk, 1..=131_072, "1 to 131072 GiB"),
+        ("disk", disk, 1..=16_384, "1 to 16384 GiB"),
     ];
     let wrong =
         bounds.into_iter().filter(|(_, asked, range, _)| asked.is_some_and(|it| !range.contains(&it)));

@@ -30,7 +30,7 @@ use crate::{
     marks::{self, Doing, Mark, Phase, Reading, Want, What},
     place::{LATE_SECONDS, Place, not_found, place},
     power::{Did, Done},
-    pve::config::Config,
+    pve::{PveError, config::Config},
     read::gone,
     sandbox::{FINISH_SECONDS, SandboxId},
     snapshot::keep,
@@ -270,12 +270,12 @@ async fn send<I: Io>(
     Err(error)
 }
 
-fn refused(why: &str) -> Error {
-    if why.contains("is not most recent snapshot") {
+fn refused(why: &PveError) -> Error {
+    if why.is_not_newest() {
         let text = format!("{why}: this storage goes back to the newest only; delete the newer ones first");
         return Error::new(Code::SnapshotNotNewest, text);
     }
-    Error::new(Code::TaskFailed, format!("PVE could not roll back: {why}"))
+    why.problem(Code::TaskFailed, "PVE could not roll back")
 }
 
 /// Sees a rollback to its end; `None` when it was never executed.

@@ -90,6 +90,8 @@ pub struct Limits {
     pub max_vcpus: Option<u32>,
     /// `EDGE_MAX_MEMORY_MIB`.
     pub max_memory_mib: Option<u32>,
+    /// `EDGE_MAX_DISK_GIB`.
+    pub max_disk_gib: Option<u32>,
     /// `EDGE_MAX_TTL_SECONDS`.
     pub max_ttl_seconds: Option<u32>,
     /// `EDGE_STOPPED_MAX_SECONDS`.
@@ -204,6 +206,7 @@ impl Limits {
             creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE", 1, 1_000_000),
             max_vcpus: reader.number("EDGE_MAX_VCPUS", 1, 1_000_000),
             max_memory_mib: reader.number("EDGE_MAX_MEMORY_MIB", 1, u32::MAX),
+            max_disk_gib: reader.number("EDGE_MAX_DISK_GIB", 1, u32::MAX),
             max_ttl_seconds: reader.number("EDGE_MAX_TTL_SECONDS", 1, 1_000_000_000),
             stopped_max_seconds: reader
                 .number("EDGE_STOPPED_MAX_SECONDS", 1, 1_000_000_000)

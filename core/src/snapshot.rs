@@ -29,7 +29,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{self, Mark, Phase, Reading, Role, Want},
+    marks::{self, Mark, Phase, Reading, Role, Want, What},
     morph,
     place::may,
     preset::{PresetId, Provider, SnapshotId},
@@ -185,7 +185,8 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
     let mine = |guest: &Guest| {
         let mark = &guest.snapshot.as_ref()?.mark;
         let seen = may(caller, mark, &edge.settings.deployment) && mark.want != Want::Gone;
-        let ready = guest.row.template == Some(true) && !guest.is_unoffered();
+        // The listing's own flag is late, and may be another guest's of that VMID.
+        let ready = !mark.is_doing(What::Template) && !guest.is_unoffered();
         let status = if ready { Status::Ready } else { Status::Pending };
         seen.then(|| Snapshot::of(mark, status))
     };
@@ -280,9 +281,9 @@ pub async fn remove<I: Io>(
                 Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1)
             );
         }
-        Err(PveError::Refused(refusal)) if refusal.message.contains(IN_USE) => {
+        Err(error) if error.is_in_use() => {
             protect(edge, &node, &mark).await;
-            return Err(in_use(&refusal.message));
+            return Err(in_use(&error));
         }
         Err(error) => return Err(error.into()),
     };
@@ -290,11 +291,11 @@ pub async fn remove<I: Io>(
     match crate::wait::wait(edge, &task, deadline.max(edge.deadline(REFUSED))).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
-        Some(Err(why)) if why.contains(IN_USE) => {
+        Some(Err(why)) if why.is_in_use() => {
             protect(edge, &node, &mark).await;
             Err(in_use(&why))
         }
-        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
+        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
     }
 }
 
@@ -309,10 +310,7 @@ const COPY_SECONDS: i64 = 3600;
 /// By then PVE has said that a template is in use.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// PVE's words for a template whose disks others are linked to.
-const IN_USE: &str = "still in use";
-
-fn in_use(why: &str) -> Error {
+fn in_use(why: &PveError) -> Error {
     let text = format!("{why}: delete the sandboxes that were made from it first; nothing was deleted");
     Error::new(Code::SnapshotInUse, text)
 }

@@ -34,10 +34,11 @@ use crate::{
     nonce::{Nonce, Origin},
     place::{LATE_SECONDS, may},
     preset::{PresetId, SnapshotId},
-    pve::{config::Config, guest::Kind},
+    pve::{PveError, config::Config, guest::Kind},
     sandbox::{SandboxId, stamp},
     snapshot::{Advanced, SourceId, advance, find, free, no_vmid, remove as remove_snapshot},
     vmid::Vmid,
+    wait::failure,
 };
 
 /// VMIDs that are tried for one request.
@@ -277,7 +278,7 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId, error: Error) -> Resu
     let age = edge.now().unix_timestamp() - since;
     match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
         Some(task) if task.is_running() => Ok(Template::building(id)),
-        Some(task) if !task.has_succeeded() => Err(failed(task.status.as_deref().unwrap_or_default())),
+        Some(task) if !task.has_succeeded() => Err(failed(&failure(edge, task).await)),
         // It may be executed late.
         None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => Ok(Template::building(id)),
         _ => Err(error),
@@ -287,8 +288,8 @@ async fn absent<I: Io>(edge: &Edge<'_, I>, id: &SandboxId, error: Error) -> Resu
 /// As tasks name what makes a container.
 const CREATES: &str = "vzcreate";
 
-fn failed(cause: &str) -> Error {
-    Error::new(Code::TaskFailed, format!("PVE could not make the container: {cause}"))
+fn failed(cause: &PveError) -> Error {
+    cause.problem(Code::TaskFailed, "PVE could not make the container")
 }
 
 /// What this key began before, if anything.

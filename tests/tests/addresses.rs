@@ -101,16 +101,215 @@ fn by_the_guests_own_search_domain() {
     assert_served(&answer, Kind::Lxc, |port| format!("http://vm-{vmid}.home.arpa:{port}"));
 }
 
-/// Before 8.1 PVE tells no address of a container; the names still serve.
+/// Before 8.1 PVE tells no address of a container, and a name may be anybody's: nothing is sent to it.
 #[test]
-fn by_name_where_pve_tells_no_address() {
-    let setup = Setup { version: Version::V7_4, ..Setup::default() };
-    let mut sim = sim_of(Kind::Lxc, setup);
-    sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).set("hookscript", "local:snippets/hook.sh"));
-    let stage = Stage::of(World::new(sim, 7), &[INSIDE, ("PVE_SEARCH_DOMAIN", "lan")]);
+fn no_token_where_pve_tells_no_address() {
+    let world = || {
+        let mut sim = sim_of(Kind::Lxc, Setup { version: Version::V7_4, ..Setup::default() });
+        sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).set("hookscript", "local:snippets/hook.sh"));
+        World::new(sim, 7)
+    };
+    let stage = Stage::of(world(), &[INSIDE, ("PVE_SEARCH_DOMAIN", "lan")]);
+    let answer = stage.ask(Ask::create());
+    assert_eq!((answer.status, answer.code()), (502, "pve-unsupported".into()), "{answer:?}");
+    assert_eq!(hosts_of_execd(&stage), [] as [String; 0]);
+    // The pool's address is in the config.
+    let stage = Stage::of(world(), &[INSIDE, ("PVE_IP_POOL_CIDR", "10.50.0.0/24")]);
     let answer = stage.ask(Ask::create());
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(stage.ask(Ask::exec(&answer.id(), "true")).status, 200);
+}
+
+/// Hosts that were sent a token or a command, each once.
+fn hosts_of_execd(stage: &Stage) -> Vec<String> {
+    let requests = stage.world.requests();
+    let sent = requests.iter().filter(|it| !it.path.starts_with("/api2/"));
+    let mut hosts: Vec<String> = sent.map(|it| it.host.clone()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// Only the card that PVE gave the guest has its address, whatever else the guest makes for itself.
+#[test]
+fn nothing_is_sent_to_an_address_that_is_not_proved_to_be_the_guests() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let inner = [("docker0", "172.17.0.1/16"), ("br-1", "10.9.9.9/24")];
+        let inner_interfaces = inner.map(|(name, cidr)| (name.to_owned(), cidr.to_owned())).to_vec();
+        let sim = sim_of(kind, Setup { inner_interfaces, ..Setup::default() });
+        let stage = Stage::of_kind(kind, World::new(sim, 7), &[INSIDE]);
+        let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+        assert_eq!(answer.status, 201, "{answer:?}\n{}", stage.told());
+        let vmid = vmid_of(&answer.id());
+        let address = stage.world.sim().guest(vmid).and_then(|it| Some(it.run.as_ref()?.address)).unwrap();
+        assert_served(&stage.ask(Ask::one(&answer.id())), kind, |port| format!("http://{address}:{port}"));
+        // A name is shown, and gets nothing.
+        let named = stage.beside("named", &[INSIDE, ("PVE_SEARCH_DOMAIN", "lan")]);
+        assert_served(&named.ask(Ask::one(&answer.id())), kind, |port| {
+            format!("http://vm-{vmid}.lan:{port}")
+        });
+        assert_eq!(named.ask(Ask::exec(&answer.id(), "true")).status, 200);
+        let expected = if kind == Kind::Lxc { vec![format!("{address}:39375")] } else { Vec::new() };
+        assert_eq!(hosts_of_execd(&stage), expected);
+        // With no address of its own it has none.
+        let net0 = stage.world.sim().guest(vmid).unwrap().config.get("net0").unwrap().to_owned();
+        let mac = net0.split(',').find_map(|it| it.split_once('=').filter(|it| it.1.len() == 17)).unwrap().1;
+        let other = net0.replace(mac, "BC:24:11:FF:FF:FF");
+        stage.world.sim_mut().setup_mut().inner_interfaces.clear();
+        stage.world.sim_mut().admin_set(vmid, "net0", &other.replace("BC:24:11:FF:FF:FF", ""));
+        let shown = stage.ask(Ask::one(&answer.id())).json();
+        assert_eq!(shown["services"][0]["url"], Value::Null, "{shown}");
+        if kind == Kind::Lxc {
+            let refused = stage.ask(Ask::exec(&answer.id(), "true"));
+            assert_eq!((refused.status, refused.code()), (502, "exec-unreachable".into()), "{refused:?}");
+            assert_eq!(hosts_of_execd(&stage), expected);
+        }
+    }
+}
+
+/// Settings decide at creation: what exists keeps its address, and no other gets it.
+#[test]
+fn settings_move_no_address_of_a_sandbox_that_exists() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let pool = ("PVE_IP_POOL_CIDR", "10.50.0.0/28");
+        let (stage, first) = created(kind, &[INSIDE, pool]);
+        let url =
+            |answer: &Answer| answer.json()["services"][0]["url"].as_str().unwrap_or_default().to_owned();
+        let address = |answer: &Answer| url(answer)["http://".len()..].split(':').next().unwrap().to_owned();
+        let own = address(&first);
+        let others: Vec<String> = (1..15).map(|it| format!("10.50.0.{it}")).filter(|it| *it != own).collect();
+        let now: [&[(&str, &str)]; 4] = [
+            &[INSIDE, pool, ("PVE_GATEWAY", &others[0])],
+            &[INSIDE, pool, ("PVE_GATEWAY", &others[0]), ("PVE_IP_RESERVED", &others[1..4].join(" "))],
+            &[INSIDE, pool, ("PVE_IP_RESERVED", &own)],
+            &[INSIDE],
+        ];
+        let mut taken = vec![own.clone()];
+        for (nth, settings) in now.iter().enumerate() {
+            let changed = stage.beside(["a", "b", "c", "d"][nth], settings);
+            let shown = changed.ask(Ask::one(&first.id()));
+            assert_eq!(address(&shown), own, "{settings:?}: {shown:?}");
+            assert_eq!(changed.ask(Ask::exec(&first.id(), "true")).status, 200);
+            // Nor does any change of it, a start included.
+            let restart = |what: &str| Ask::post(format!("/api/sandboxes/{}/{what}", first.id()), json!({}));
+            for what in ["stop", "start"] {
+                let answer = changed.ask(restart(what).header("prefer", "wait=25"));
+                assert_eq!(answer.status, 200, "{what}: {answer:?}");
+                stage.world.settle();
+            }
+            let shown = changed.ask(Ask::one(&first.id()));
+            assert_eq!(address(&shown), own, "{settings:?}: {shown:?}");
+            // A listing reads no config: it tells nothing that it does not know.
+            let listed = changed.ask(Ask::get("/api/sandboxes")).json();
+            assert_eq!(listed["items"][0]["services"][0]["url"], Value::Null, "{listed}");
+            let another = changed.ask(Ask::create().header("prefer", "wait=25"));
+            assert_eq!(another.status, 201, "{settings:?}: {another:?}");
+            taken.push(address(&another));
+            assert!(nth != 1 || !others[..4].contains(taken.last().unwrap()), "{taken:?}");
+        }
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), 5, "{taken:?}");
+    }
+}
+
+/// A key draws the same VMIDs whatever is reserved: its sandbox is found again.
+#[test]
+fn a_key_finds_its_sandbox_whatever_is_reserved_since() {
+    let pool = ("PVE_IP_POOL_CIDR", "10.50.0.0/29");
+    let stage = Stage::of(World::new(sim_of(Kind::Lxc, Setup::default()), 7), &[INSIDE, pool]);
+    let keyed = |stage: &Stage, key: &str| stage.ask(Ask::create_keyed(key).header("prefer", "wait=25"));
+    let first = keyed(&stage, "k");
+    assert_eq!(first.status, 201, "{first:?}");
+    let all = "10.50.0.1-10.50.0.5";
+    let reserved = stage.beside("r", &[INSIDE, pool, ("PVE_IP_RESERVED", all)]);
+    let again = keyed(&reserved, "k");
+    assert_eq!((again.status, again.id()), (200, first.id()), "{again:?}");
+    // The one address that is left is given, to whichever key asks.
+    let taken = vmid_of(&first.id());
+    let last = keyed(&reserved, "another");
+    let none = taken == 200_005;
+    assert_eq!(last.status, if none { 503 } else { 201 }, "{last:?}");
+    if !none {
+        assert_eq!(vmid_of(&last.id()), 200_005);
+    }
+    assert_eq!(keyed(&reserved, "a third").code(), "no-free-vmid");
+}
+
+/// A template of a sandbox keeps the gateway that its network card cannot.
+#[test]
+fn a_promoted_snapshot_keeps_the_gateway() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let (line, network) = match kind {
+            Kind::Lxc => ("net0", "name=eth0,bridge=vmbr0,ip=10.50.0.9/24,gw=10.50.0.3"),
+            Kind::Qemu => ("ipconfig0", "ip=10.50.0.9/24,gw=10.50.0.3"),
+        };
+        let template = if kind == Kind::Lxc { TEMPLATE } else { crate::stage::VM_TEMPLATE };
+        let mut sim = sim_of(kind, Setup::default());
+        sim.admin_set(template, line, network);
+        let stage = Stage::of_kind(kind, World::new(sim, 7), &[("PVE_IP_POOL_CIDR", "10.50.0.0/24")]);
+        let mut id = stage.ask(Ask::create().header("prefer", "wait=25")).id();
+        // A template of a template's sandbox, too.
+        for nth in 0..2 {
+            let promote = json!({"promote": {"preset": "2vcpu_2gb_8gb"}});
+            let path = format!("/api/sandboxes/{id}/snapshots");
+            let taken = stage.ask(Ask::post(path, promote).by("ops").header("prefer", "wait=25"));
+            assert!(matches!(taken.status, 201 | 202), "{nth}: {taken:?}");
+            let snapshot = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+            for _ in 0..40 {
+                stage.world.advance(time::Duration::seconds(2));
+                let path = format!("/api/snapshots/{snapshot}");
+                if stage.ask(Ask::get(path).by("ops")).json()["status"] == "ready" {
+                    break;
+                }
+            }
+            stage.world.settle();
+            let made = taken.json()["templateVmid"].as_u64().and_then(|it| u32::try_from(it).ok()).unwrap();
+            let sim = stage.world.sim();
+            let net = sim.guest(made).and_then(|it| it.config.get(line)).unwrap_or_default().to_owned();
+            drop(sim);
+            assert!(net.contains("ip=dhcp") && !net.contains("gw="), "{net}");
+            let body = json!({"templateVmid": made});
+            let child = stage.ask(Ask::post("/api/sandboxes", body).by("ops").header("prefer", "wait=25"));
+            assert_eq!(child.status, 201, "{kind:?} {nth}: {child:?}\n{}", stage.told());
+            id = child.id();
+            let sim = stage.world.sim();
+            let net =
+                sim.guest(vmid_of(&id)).and_then(|it| it.config.get(line)).unwrap_or_default().to_owned();
+            assert!(net.contains("gw=10.50.0.3") && net.contains("ip=10.50.0."), "{kind:?} {nth}: {net}");
+        }
+        let health = stage.ask(Ask::get("/api/health/sandbox"));
+        assert_eq!(health.status, 200, "{health:?}");
+        assert!(!health.body.contains("no gateway"), "{health:?}");
+    }
+}
+
+/// No two sandboxes have one address on a further card either, and health tells of the template.
+#[test]
+fn further_cards_have_no_static_address() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let (template, line) = match kind {
+            Kind::Lxc => (TEMPLATE, "net1"),
+            Kind::Qemu => (crate::stage::VM_TEMPLATE, "ipconfig1"),
+        };
+        let mut sim = sim_of(kind, Setup::default());
+        let card = if kind == Kind::Lxc { "name=eth1,bridge=vmbr0," } else { "" };
+        let fixed = format!("{card}ip=10.60.0.9/24,gw=10.60.0.1,ip6=fd00::9/64");
+        sim.admin_set(template, line, &fixed);
+        let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
+        let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let sim = stage.world.sim();
+        let net = sim.guest(vmid_of(&answer.id())).and_then(|it| it.config.get(line)).unwrap_or_default();
+        assert!(
+            net.contains("ip=dhcp") && !net.contains("10.60") && !net.contains("fd00"),
+            "{kind:?}: {net}"
+        );
+        drop(sim);
+        let health = stage.ask(Ask::get("/api/health/sandbox"));
+        let warnings = health.json()["warnings"].to_string();
+        assert!(health.status == 200 && warnings.contains(line) && warnings.contains("DHCP"), "{health:?}");
+    }
 }
 
 #[test]

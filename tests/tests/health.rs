@@ -28,12 +28,26 @@ fn told(answer: &Answer, list: &str) -> String {
     lines.collect()
 }
 
-/// All is well, and three requests told it.
+/// Requests of a health check where nothing has to be looked for: three, and one for each template on a
+/// node that is online.
+fn usual(report: &Value) -> usize {
+    let online = |node: &Value| {
+        report["nodes"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|it| it["node"] == *node && it["status"] == "online"))
+    };
+    let templates = report["templates"].as_array().into_iter().flatten();
+    3 + templates.take(8).filter(|it| online(&it["node"])).count()
+}
+
+/// All is well, and no more requests than usual told it; where a bridge is set, one for each node with a template.
 fn assert_green(stage: &Stage) -> Value {
     let (answer, requests) = stage.counted(health());
     assert_eq!((answer.status, told(&answer, "reasons")), (200, String::new()), "{answer:?}");
-    assert_eq!(requests, 3, "{}", stage.told());
-    answer.json()
+    let report = answer.json();
+    let bridge = usize::from(report["detected"]["bridge"]["from"] == "PVE_BRIDGE");
+    assert_eq!(requests, usual(&report) + bridge, "{}", stage.told());
+    report
 }
 
 fn assert_red(stage: &Stage, code: &str, says: &str) -> Answer {
@@ -49,17 +63,19 @@ fn two_nodes() -> Setup {
 }
 
 #[test]
-fn three_requests_when_all_is_well() {
+fn a_few_requests_when_all_is_well() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
         for kind in [Kind::Lxc, Kind::Qemu] {
             let mut setup = Setup { version, ..two_nodes() };
             setup.storages.push(Storage { shared: true, ..Storage::new("ceph", StorageKind::ZfsPool) });
             setup.nodes.push(Node { online: false, ..Node::new("pve3") });
             let stage = Stage::of_kind(kind, World::new(sim_of(kind, setup), 7), &[]);
+            if kind == Kind::Lxc && version < Version::V9 {
+                assert_red(&stage, "exec-token-not-applied", "template 9000 has no hookscript");
+                stage.world.sim_mut().admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");
+            }
             let report = assert_green(&stage);
-            let hooked = kind == Kind::Lxc && version < Version::V9;
-            let expected = if hooked { "exec-token-not-applied" } else { "" };
-            assert_eq!(report["warnings"][0]["code"].as_str().unwrap_or(""), expected, "{report}");
+            assert_eq!(report["warnings"], json!([]), "{report}");
             assert_eq!((&report["reachable"], report["latencyMs"].is_u64()), (&json!(true), true));
             stage.ask(Ask::create());
             assert_green(&stage);
@@ -212,10 +228,16 @@ fn clocks_that_differ() {
 fn versions_that_are_too_old_for_what_is_used() {
     let setup = Setup { version: Version::V7_4, ..Setup::default() };
     let world = World::new(plain_sim(setup), 7);
+    world.sim_mut().admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");
     let inside = Stage::of(world.clone(), &[("PVE_PUBLIC_DOMAIN", "")]);
     assert_red(&inside, "pve-unsupported", "8.1");
     assert_green(&Stage::of(world.clone(), &[]));
-    assert_green(&Stage::of(world.clone(), &[("PVE_PUBLIC_DOMAIN", ""), ("PVE_SEARCH_DOMAIN", "lan")]));
+    // A name in the network is shown to people, and nothing is sent to it.
+    let named = Stage::of(world.clone(), &[("PVE_PUBLIC_DOMAIN", ""), ("PVE_SEARCH_DOMAIN", "lan")]);
+    assert_red(&named, "pve-unsupported", "8.1");
+    let pool =
+        [("PVE_PUBLIC_DOMAIN", ""), ("PVE_IP_POOL_CIDR", "10.50.0.0/24"), ("PVE_GATEWAY", "10.50.0.1")];
+    assert_eq!(Stage::of(world.clone(), &pool).ask(health()).status, 200);
     world.sim_mut().setup_mut().version = Version::V8;
     assert_eq!(inside.ask(health()).status, 200);
     // An agent tells a VM's on any version.
@@ -269,11 +291,27 @@ fn a_pool_without_a_gateway() {
         "{reserved:?}"
     );
     assert_red(&stage, "misconfigured", "PVE_GATEWAY=10.50.0.1");
-    // The template has one: one request more tells it.
+    // The template has one.
     world.sim_mut().admin_set(TEMPLATE, "net0", &net0("10.50.0.3"));
     let (answer, requests) = stage.counted(health());
     assert_eq!((answer.status, requests), (200, 4), "{answer:?}");
     assert_eq!(answer.json()["detected"]["gateway"], json!({"value": "10.50.0.3", "from": "template"}));
+}
+
+/// A bridge that is set and is not there, on one of the nodes that serve.
+#[test]
+fn a_bridge_that_does_not_exist() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let stage =
+            Stage::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), &[("PVE_BRIDGE", "vmbr7")]);
+        assert_red(
+            &stage,
+            "misconfigured",
+            "PVE_BRIDGE names vmbr7, and node pve1 has no such bridge; it has: vmbr0",
+        );
+        stage.world.sim_mut().setup_mut().bridges.push("vmbr7".into());
+        assert_green(&stage);
+    }
 }
 
 /// What is detected, and that each setting comes before it.
@@ -291,15 +329,15 @@ fn what_is_detected() {
     let detected = |changes: &[(&str, &str)]| {
         let (answer, requests) = Stage::of(world.clone(), changes).counted(health());
         assert_eq!(answer.status, 200, "{answer:?}");
-        (answer.json()["detected"].clone(), requests)
+        (answer.json()["detected"].clone(), requests - usual(&answer.json()))
     };
     let (found, requests) = detected(&[]);
     assert_eq!(found["node"], json!({"value": "pve2", "from": "free memory"}));
     assert_eq!(found["storage"], json!({"value": "local-lvm", "from": "free space"}));
-    assert_eq!(requests, 3);
+    assert_eq!(requests, 0);
     let inside = ("PVE_PUBLIC_DOMAIN", "");
     let (found, requests) = detected(&[inside]);
-    assert_eq!((&found["searchDomain"], requests), (&json!({"value": "lan", "from": "DNS"}), 4));
+    assert_eq!((&found["searchDomain"], requests), (&json!({"value": "lan", "from": "DNS"}), 1));
     for (name, value, field) in [
         ("PVE_NODE", "pve1", "node"),
         ("PVE_STORAGE", "small", "storage"),
@@ -311,6 +349,8 @@ fn what_is_detected() {
         let pool = (name == "PVE_GATEWAY").then_some(("PVE_IP_POOL_CIDR", "10.0.0.0/24"));
         let changes: Vec<_> = pool.into_iter().chain([(name, value)]).collect();
         let (found, requests) = detected(&changes);
-        assert_eq!((&found[field], requests), (&json!({"value": value, "from": name}), 3));
+        // A bridge is looked for on both nodes.
+        let more = if field == "bridge" { 2 } else { 0 };
+        assert_eq!((&found[field], requests), (&json!({"value": value, "from": name}), more));
     }
 }

@@ -229,7 +229,7 @@ fn memory_that_cannot_be_saved_is_told_and_nothing_is_kept() {
         .sim_mut()
         .fail_next("qmsnapshot", "unable to save VM state and RAM - No space left on device");
     let answer = act(&stage, &id, "snapshots", json!({"keep": true, "memory": true}));
-    assert_eq!((answer.status, answer.code()), (502, "task-failed".into()), "{answer:?}");
+    assert_eq!((answer.status, answer.code()), (507, "storage-full".into()), "{answer:?}");
     let sim = stage.world.sim();
     let guest = sim.guest(vmid_of(&id)).expect("it is there");
     assert!(guest.config.snapshots.is_empty() && committed(guest).is_some_and(|it| it.doing.is_none()));

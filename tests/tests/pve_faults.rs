@@ -270,7 +270,7 @@ fn a_template_on_another_node() {
     check(&stage, (422, "template-on-other-node"), "PVE_NODE");
     let stage = Stage::on(plain_sim(setup));
     stage.world.sim_mut().set_online("pve1", false);
-    check(&stage, (422, "template-not-found"), "no online node");
+    check(&stage, (503, "node-offline"), "template 9000 on pve1");
 }
 
 /// What a clone has of its template, and what the commit makes of it.

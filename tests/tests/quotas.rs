@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use pve_edge_tests::{sim::Setup, world::World};
+use pve_edge_tests::{
+    sim::{Setup, Spec},
+    world::World,
+};
 use serde_json::json;
 use time::Duration;
 
@@ -21,6 +24,7 @@ fn each_quota_says_what_is_used_of_what() {
         ("EDGE_MAX_SANDBOXES", "2", "quota-exceeded"),
         ("EDGE_MAX_VCPUS", "2", "quota-exceeded"),
         ("EDGE_MAX_MEMORY_MIB", "2500", "quota-exceeded"),
+        ("EDGE_MAX_DISK_GIB", "20", "quota-exceeded"),
         ("EDGE_CREATES_PER_MINUTE", "2", "rate-limited"),
     ] {
         let stage = stage(&[(name, value)]);
@@ -65,6 +69,38 @@ fn asking_for_more_than_is_left_is_refused_at_once() {
     let stage = stage(&[("EDGE_MAX_VCPUS", "4")]);
     let refused = stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 5})));
     assert_eq!((refused.status, refused.json()["used"].as_u64()), (429, Some(0)), "{refused:?}");
+}
+
+/// What one sandbox may have is bounded, with or without quotas.
+#[test]
+fn one_sandbox_has_bounds() {
+    let stage = stage(&[]);
+    for (field, asked, bound) in
+        [("disk", 100_000, "16384 GiB"), ("cpu", 513, "512 cores"), ("memory", 4_194_305, "4194304 MiB")]
+    {
+        let refused = stage.ask(Ask::post("/api/sandboxes", json!({field: asked})));
+        assert_eq!((refused.status, refused.code()), (400, "invalid-request".into()), "{refused:?}");
+        let said = &refused.json()["errors"][0];
+        assert!(said["field"] == field && said["detail"].as_str().unwrap().contains(bound), "{refused:?}");
+    }
+    assert_eq!(stage.pve_requests(), 0);
+}
+
+/// A sandbox of a template that is no preset counts with that template's disk.
+#[test]
+fn a_disk_that_nobody_asked_for_counts_too() {
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::template(9001).tags("edge-template").disk("30G"));
+    let stage = Stage::of(World::new(sim, 5), &[("EDGE_MAX_DISK_GIB", "40")]);
+    stage.world.advance(Duration::seconds(20));
+    let large = || Ask::post("/api/sandboxes", json!({"templateVmid": 9001}));
+    assert_eq!(stage.ask(large()).status, 201);
+    // The listing tells the size of its disk a moment later.
+    stage.world.advance(Duration::seconds(20));
+    let refused = stage.ask(large());
+    assert_eq!((refused.status, refused.code()), (429, "quota-exceeded".into()), "{refused:?}");
+    let asked = Ask::post("/api/sandboxes", json!({"disk": 41}));
+    assert_eq!(stage.ask(asked.by("red")).status, 429);
 }
 
 #[test]

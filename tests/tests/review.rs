@@ -269,7 +269,10 @@ fn only_a_crashed_clone_is_called_one() {
     let stage = Stage::new();
     // A backup of the template: no clone runs, and nothing has crashed.
     stage.world.sim_mut().set_lock(TEMPLATE, Some("backup"));
-    assert_eq!(stage.ask(Ask::create()).code(), "template-busy");
+    let answer = stage.ask(Ask::create());
+    assert_eq!((answer.status, answer.code()), (503, "template-locked".into()));
+    assert_eq!(answer.json()["lock"], "backup");
+    assert!(answer.retry_after().is_some() && answer.json()["retryable"] == true, "{answer:?}");
     // Nobody knows which clones run.
     stage.world.sim_mut().set_lock(TEMPLATE, Some("disk"));
     stage

@@ -70,6 +70,35 @@ fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
     }
 }
 
+/// PVE's listing calls it no template for some seconds: what was said to be ready is listed as that.
+#[test]
+fn a_listing_knows_at_once_what_is_ready() {
+    let stage = on(StorageKind::LvmThin);
+    let id = created(&stage, json!({}));
+    let listed = |stage: &Stage, id: &str| {
+        let all = stage.ask(Ask::get("/api/snapshots")).json();
+        let items = all["items"].as_array().unwrap();
+        items.iter().find(|it| it["snapshotId"] == id).unwrap_or_else(|| panic!("{all}"))["status"].clone()
+    };
+    stage.world.sim_mut().silence_stats(true);
+    let taken =
+        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=25"));
+    assert_eq!((taken.status, &taken.json()["status"]), (201, &json!("ready")), "{taken:?}");
+    assert_eq!(listed(&stage, &snapshot_id(&taken)), "ready");
+    stage.world.settle();
+    // One that is being made is not, whatever the guest was that had its VMID.
+    let another =
+        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=0"));
+    assert_eq!(another.status, 202, "{another:?}");
+    let snapshot = snapshot_id(&another);
+    assert_eq!(
+        stage.ask(Ask::get(format!("/api/snapshots/{snapshot}")).header("prefer", "wait=0")).json()["status"],
+        "pending"
+    );
+    ready(&stage, &snapshot);
+    assert_eq!(listed(&stage, &snapshot), "ready");
+}
+
 #[test]
 fn nothing_of_the_sandbox_is_in_the_template() {
     let stage = Stage::of(

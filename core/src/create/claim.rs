@@ -11,6 +11,7 @@ use crate::{
     inventory::{Guest, Inventory, Template},
     io::Io,
     marks::{self, Mark, Notes, Reading},
+    network,
     place::was_destroyed,
     pve::{
         PveError,
@@ -54,20 +55,22 @@ pub(super) async fn claim<I: Io>(
                 let text = "others took every VMID that was drawn; ask again";
                 Error::new(Code::NoFreeVmid, text).retry_after(1)
             })?;
+            let gateway = network::gateway(&config, source.vmid);
             // With a gateway that nobody has set the pool does not leave it out.
             let address = edge.settings.ip_pool.as_ref().and_then(|it| it.address(at));
-            if address.is_some_and(|(it, _)| Some(it) == config.gateway()) {
+            if address.is_some() && address == gateway {
                 vmid = vmids.next();
                 continue;
             }
             let mark = intent(at, target.as_deref().unwrap_or(&source.node), &source);
+            let mark = Mark { gateway, ..mark };
             match attempt(edge, &source, &mark, target.as_deref(), deadline).await? {
                 Attempt::Claimed(claimed) => return Ok(*claimed),
                 Attempt::Taken => {
                     vmid = vmids.next();
                     continue;
                 }
-                Attempt::Busy => queue.busy(),
+                Attempt::Busy(lock) => queue.busy(&source, lock.as_deref()),
             }
         }
         if edge.now() >= deadline || edge.left() <= RESERVE {
@@ -93,8 +96,8 @@ enum Attempt {
     Claimed(Box<Claimed>),
     /// A stranger has that VMID.
     Taken,
-    /// The source is locked again.
-    Busy,
+    /// The source is locked again, and this is its lock.
+    Busy(Option<String>),
 }
 
 /// One clone, repeated only while PVE cannot have executed it, or where
@@ -106,7 +109,7 @@ async fn attempt<I: Io>(
     target: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<Attempt, Error> {
-    let links = reach::links(edge.settings, mark.vmid);
+    let links = reach::links(edge.settings, mark.vmid, None);
     let notes = Notes { existing: "", mark, links: &links, exec_token: None };
     let too_long = || Error::field("metadata", "is too large for the guest's description");
     let description = notes.write().ok_or_else(too_long)?;
@@ -151,7 +154,7 @@ async fn attempt<I: Io>(
         }
         let locked = error.lock().is_some() || error.is_lock_timeout();
         if !unanswered && locked {
-            return Ok(Attempt::Busy);
+            return Ok(Attempt::Busy(error.lock().map(str::to_owned)));
         }
         if !(again || locked || unanswered) {
             return Err(of_source(error, source));
@@ -214,7 +217,7 @@ async fn whose<I: Io>(
             Err(error) if error.is_missing() => {
                 let ended = ended(edge, task.as_ref()).await;
                 if let Some(Err(cause)) = &ended
-                    && !lost(cause)
+                    && !cause.is_outdone()
                 {
                     return Err(clone_failed(cause, mark));
                 }
@@ -223,7 +226,7 @@ async fn whose<I: Io>(
                     match inventory.guest(mark.vmid) {
                         Some(guest) if guest.kind != mark.kind => strange = true,
                         Some(guest) => node.clone_from(&guest.row.node),
-                        None if ended.is_some() => return Ok(Attempt::Busy),
+                        None if ended.is_some() => return Ok(Attempt::Busy(None)),
                         None => {}
                     }
                 }
@@ -249,13 +252,6 @@ async fn whose<I: Io>(
         }
         edge.pause(Duration::from_millis(400), deadline).await;
     }
-}
-
-/// Another clone has the VMID, or had its lock, or the template's.
-pub(super) fn lost(cause: &str) -> bool {
-    ["already exists", "File exists", "can't lock file", "unexpected state change"]
-        .iter()
-        .any(|it| cause.contains(it))
 }
 
 /// Node and config of a guest that a key may have made, once they tell whose
@@ -313,15 +309,9 @@ fn of_source(error: PveError, source: &Template) -> Error {
         )
         .retry_after(2);
     }
-    match &error {
-        PveError::Refused(refusal)
-            if refusal.message.contains("can't clone") && refusal.message.contains("to node") =>
-        {
-            Error::new(
-                Code::TemplateElsewhere,
-                format!("{}; unset PVE_NODE, or put a template on that node", refusal.message),
-            )
-        }
-        _ => error.into(),
+    if error.is_bound_to_node() {
+        let text = format!("{error}; unset PVE_NODE, or put a template on that node");
+        return Error::new(Code::TemplateElsewhere, text);
     }
+    error.into()
 }

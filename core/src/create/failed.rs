@@ -6,15 +6,14 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
+    pve::PveError,
     remove::destroy,
     sandbox::SandboxId,
 };
 
-pub(super) fn clone_failed(cause: &str, mark: &Mark) -> Error {
-    let full = ["No space left", "out of space", "not enough free space"].iter().any(|it| cause.contains(it));
-    let code = if full { Code::StorageFull } else { Code::CloneFailed };
-    let text = format!("{cause}; PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
-    Error::new(code, text).member("undo", "nothing was left to undo")
+pub(super) fn clone_failed(cause: &PveError, mark: &Mark) -> Error {
+    let what = format!("PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
+    cause.problem(Code::CloneFailed, &what).member("undo", "nothing was left to undo")
 }
 
 pub(super) fn outdone(vmid: u32) -> Error {

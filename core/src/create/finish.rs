@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 
 use super::{
     Claimed,
-    claim::lost,
     failed::{clone_failed, give_up, outdone, undo, without_memory},
     rival::rival,
 };
@@ -22,10 +21,12 @@ use crate::{
     inventory::Inventory,
     io::Io,
     marks::{self, Mark, Phase, Reading, Want, What},
+    network,
     place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     reach,
     sandbox::is_coming_up,
+    wait::ended,
 };
 
 /// So often in a row execd may refuse our token before that is final, or once after so many seconds.
@@ -102,7 +103,7 @@ async fn look<I: Io>(
             return Ok(Look::NotYet(Box::new(mark.clone())));
         }
         Err(error) if error.is_missing() => {
-            if let Some(cause) = failed(edge, task.as_ref()).await.filter(|it| !lost(it)) {
+            if let Some(cause) = failed(edge, task.as_ref()).await.filter(|it| !it.is_outdone()) {
                 return Err(clone_failed(&cause, mark));
             }
             // It may have moved: only a listing that lacks it proves that it is gone.
@@ -151,7 +152,7 @@ pub(crate) async fn carry_on<I: Io>(
     undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
-    let Place { node, config, mark, committed } = place;
+    let Place { node, mut config, mark, committed } = place;
     let now = edge.now();
     let due = is_coming_up(&mark, now);
     let progress =
@@ -172,7 +173,11 @@ pub(crate) async fn carry_on<I: Io>(
             }
         }
         match commit::first(edge, &node, &config, &mark).await {
-            Ok(mark) => mark,
+            Ok(committed) => {
+                // What the guest has been given is where it is reached.
+                config = config.with(&network::of_sandbox(edge, &config, &mark)?);
+                committed
+            }
             Err(commit::Failure::Final(cause)) if undoes => {
                 return Err(undo(edge, &node, &mark, cause).await);
             }
@@ -207,12 +212,11 @@ pub(crate) async fn carry_on<I: Io>(
 /// The disk grows after the commit, and only when the preset's is larger.
 async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<(), PveError> {
     let Some(wanted) = mark.sizes.disk else { return Ok(()) };
-    let Some((disk, _)) = config.boot_disk().filter(|_| config.disk_gib().is_some_and(|has| has < wanted))
-    else {
-        return Ok(());
-    };
+    // How large a disk is whose `size=` was left out, PVE alone knows: it is asked all the same.
+    let is_large = config.disk_bytes().is_some_and(|has| has >= u64::from(wanted) << 30);
+    let Some((disk, _)) = config.boot_disk().filter(|_| !is_large) else { return Ok(()) };
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
-        Err(error) if !error.is_already_that_size() => Err(error),
+        Err(error) if !error.is_large_enough() => Err(error),
         _ => Ok(()),
     }
 }
@@ -334,25 +338,22 @@ async fn started_meanwhile<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     mark: &Mark,
-    cause: &str,
+    cause: &PveError,
 ) -> Result<Option<Mark>, Error> {
-    let harmless = ["already running", "is locked", "can't lock file"];
-    if harmless.iter().any(|it| cause.contains(it)) {
+    if cause.is_beside_another() {
         return Ok(None);
     }
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await {
-        Ok(status) if status.status == "stopped" => Err(Error::new(
-            Code::StartFailed,
-            format!("PVE could not start the guest: {cause}; see the task log of VMID {}", mark.vmid),
-        )),
+        Ok(status) if status.status == "stopped" => {
+            Err(cause.problem(Code::StartFailed, "PVE could not start the guest"))
+        }
         _ => Ok(None),
     }
 }
 
 /// Why a task failed, when it is proved that it has.
-async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<String> {
-    let status = edge.send(edge.pve.task(task?)).await.ok()?;
-    status.exit()?.err()
+async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<PveError> {
+    ended(edge, task).await?.err()
 }
 
 /// A first wait, then others that grow: often a task takes about a second.

@@ -25,11 +25,14 @@ pub(super) struct Queue<'a> {
     locked_since: Option<OffsetDateTime>,
     idle_at: Option<OffsetDateTime>,
     stale: Option<Error>,
+    /// What else than a clone works on a source, where that was seen last.
+    other: Option<Error>,
 }
 
 impl<'a> Queue<'a> {
     pub(super) fn new(sources: &'a [Template], now: OffsetDateTime) -> Self {
-        Self { sources: sources.iter().collect(), since: now, locked_since: None, idle_at: None, stale: None }
+        let sources = sources.iter().collect();
+        Self { sources, since: now, locked_since: None, idle_at: None, stale: None, other: None }
     }
 
     pub(super) fn source(&self) -> Result<&'a Template, Error> {
@@ -45,6 +48,7 @@ impl<'a> Queue<'a> {
         let now = edge.now();
         let since = *self.locked_since.get_or_insert(now);
         let source = self.source()?;
+        self.other = other(source, lock);
         if self.sources.len() > 1 && self.idle_at.is_none() && now - since < SUSPICIOUS {
             self.sources.rotate_left(1);
         }
@@ -75,9 +79,10 @@ impl<'a> Queue<'a> {
     }
 
     /// A clone found the source locked again: somebody was faster.
-    pub(super) fn busy(&mut self) {
+    pub(super) fn busy(&mut self, source: &Template, lock: Option<&str>) {
         self.locked_since = None;
         self.idle_at = None;
+        self.other = lock.and_then(|it| other(source, it));
     }
 
     /// The older, the more often it looks: who waits longest goes first.
@@ -88,6 +93,9 @@ impl<'a> Queue<'a> {
     }
 
     pub(super) fn gave_up<I: Io>(&self, edge: &Edge<'_, I>) -> Error {
+        if let Some(error) = &self.other {
+            return error.clone();
+        }
         let names: Vec<String> = self.sources.iter().map(|it| it.vmid.to_string()).collect();
         let seconds = 1 + u32::from(edge.seed.first().copied().unwrap_or(0)) % 3;
         Error::new(
@@ -100,6 +108,17 @@ impl<'a> Queue<'a> {
         )
         .retry_after(seconds)
     }
+}
+
+/// What works on a template that is not being cloned: a backup, a migration, a snapshot.
+fn other(source: &Template, lock: &str) -> Option<Error> {
+    let text = format!(
+        "template {} is locked ({lock}): PVE works on it, and clones it when that is over; nothing was made, ask \
+         again",
+        source.vmid
+    );
+    let error = || Error::new(Code::TemplateLocked, text).member("lock", lock).retry_after(10);
+    (lock != CLONING).then(error)
 }
 
 fn stale(source: &Template, lock: &str) -> Error {

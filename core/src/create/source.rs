@@ -39,34 +39,12 @@ pub(super) fn sources<I: Io>(
         let own = it.own.as_ref();
         it.snapshot.is_some() || own.is_none_or(|mark| may(caller, mark, &settings.deployment))
     });
-    all.retain(|it| inventory.is_online(&it.node));
-    let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
-        (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
-        (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.prove(settings).ok_or_else(|| absent(id))?),
-        (Some(SourceId::Morph(id)), _, _) => return Err(no_template(&id.to_string(), &all)),
-        (_, Some(preset), _) => {
-            let ids = of_provider(&all, settings.provider);
-            let latest = ids.filter(|it| it.preset == *preset).max_by_key(|it| it.version);
-            match latest {
-                Some(id) => Wanted::Snapshot(id.clone()),
-                None => return Err(no_template(&format!("preset {preset}"), &all)),
-            }
-        }
-        (_, _, Some(vmid)) => Wanted::Vmid(vmid),
-        _ => match default_preset(of_provider(&all, settings.provider)) {
-            Some(id) => Wanted::Snapshot(id),
-            None => return Err(no_template("any preset", &all)),
-        },
+    let (online, offline): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| inventory.is_online(&it.node));
+    let mut all = match wanted(settings, &online, request) {
+        Ok(found) => found,
+        // What an offline node has comes back with it.
+        Err(error) => return Err(wanted(settings, &offline, request).map_or(error, |it| asleep(&it))),
     };
-    let offered = all.clone();
-    all.retain(|it| match &wanted {
-        Wanted::Snapshot(id) => it.snapshot.as_ref() == Some(id),
-        Wanted::Own(id) => it.own.as_ref().is_some_and(|mark| mark.vmid == id.vmid && mark.nonce == id.nonce),
-        Wanted::Vmid(vmid) => it.vmid == *vmid,
-    });
-    if all.is_empty() {
-        return Err(no_template(&wanted.to_string(), &offered));
-    }
     // Those on the node that is set first, then unlocked ones, then by what room their node has.
     let served = |node: &&str| all.iter().any(|it| it.node == *node);
     let nodes: Vec<&str> = inventory.nodes().map(|it| it.node.as_str()).filter(served).collect();
@@ -94,6 +72,49 @@ pub(super) fn target<I: Io>(
 fn room<'a, I: Io>(edge: &Edge<'_, I>, inventory: &'a Inventory, nodes: &[&'a str]) -> Room<'a> {
     let [.., a, b, c, d] = edge.seed;
     Room::of(inventory, &edge.settings.vmid_range, nodes, edge.now(), u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Those of these templates that a request asks for.
+fn wanted(
+    settings: &Settings,
+    offered: &[Template],
+    request: &CreateRequest,
+) -> Result<Vec<Template>, Error> {
+    let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
+        (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
+        (Some(SourceId::Own(id)), _, _) => Wanted::Own(id.prove(settings).ok_or_else(|| absent(id))?),
+        (Some(SourceId::Morph(id)), _, _) => return Err(no_template(&id.to_string(), offered)),
+        (_, Some(preset), _) => {
+            let ids = of_provider(offered, settings.provider);
+            let latest = ids.filter(|it| it.preset == *preset).max_by_key(|it| it.version);
+            match latest {
+                Some(id) => Wanted::Snapshot(id.clone()),
+                None => return Err(no_template(&format!("preset {preset}"), offered)),
+            }
+        }
+        (_, _, Some(vmid)) => Wanted::Vmid(vmid),
+        _ => match default_preset(of_provider(offered, settings.provider)) {
+            Some(id) => Wanted::Snapshot(id),
+            None => return Err(no_template("any preset", offered)),
+        },
+    };
+    let mut found = offered.to_vec();
+    found.retain(|it| match &wanted {
+        Wanted::Snapshot(id) => it.snapshot.as_ref() == Some(id),
+        Wanted::Own(id) => it.own.as_ref().is_some_and(|mark| mark.vmid == id.vmid && mark.nonce == id.nonce),
+        Wanted::Vmid(vmid) => it.vmid == *vmid,
+    });
+    if found.is_empty() { Err(no_template(&wanted.to_string(), offered)) } else { Ok(found) }
+}
+
+/// All templates that would serve are on nodes that are offline.
+fn asleep(templates: &[Template]) -> Error {
+    let all: Vec<String> = templates.iter().map(|it| format!("{} on {}", it.vmid, it.node)).collect();
+    let text = format!(
+        "every node that has a template for this is offline (template {}); it comes back with its node",
+        all.join(", ")
+    );
+    Error::new(Code::NodeOffline, text).retry_after(30)
 }
 
 enum Wanted {
@@ -161,9 +182,15 @@ pub(super) fn drawn<'a, I: Io>(
     let walked = (0..pool.size).filter_map(move |at| pool.at((start + at) % pool.size.max(1)));
     hashed.chain(walked.take_while(move |vmid| {
         let go_on = spare > 0;
-        spare -= usize::from(go_on && inventory.guest(*vmid).is_none());
+        spare -= usize::from(go_on && inventory.guest(*vmid).is_none() && serves(edge.settings, *vmid));
         go_on
     }))
+}
+
+/// Whether a new sandbox may have this VMID, as far as its address tells. One that exists keeps
+/// it, and is found under it, whatever the settings say now.
+fn serves(settings: &Settings, vmid: Vmid) -> bool {
+    settings.ip_pool.as_ref().is_none_or(|it| it.serves(vmid))
 }
 
 /// VMIDs to claim, in the order in which to try them.
@@ -172,7 +199,7 @@ pub(super) fn free_vmids<I: Io>(
     inventory: &Inventory,
     key: Option<KeyHash>,
 ) -> Result<Vec<Vmid>, Error> {
-    let is_free = |vmid: &Vmid| inventory.guest(*vmid).is_none();
+    let is_free = |vmid: &Vmid| inventory.guest(*vmid).is_none() && serves(edge.settings, *vmid);
     let free: Vec<Vmid> = match key {
         Some(key) => drawn(edge, inventory, key).filter(is_free).collect(),
         None => {
@@ -203,7 +230,7 @@ impl Pool {
         let range = settings.vmid_range;
         let first = u32::from(range.first());
         let size = u32::from(range.last()) - first + 1;
-        let size = settings.ip_pool.as_ref().map_or(size, |pool| size.min(pool.capacity()));
+        let size = settings.ip_pool.as_ref().map_or(size, |pool| size.min(pool.size()));
         Self { first, size }
     }
 

@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::{Seen, shortages::Findings};
-use crate::{address::IpPool, edge::Edge, error::Code, io::Io, spread::Room};
+use crate::{
+    address::IpPool, edge::Edge, error::Code, inventory::Template, io::Io, network, pve::config::Config,
+    spread::Room,
+};
 
 /// Each value and where it is from: the name of its setting, or what tells it.
 pub(super) async fn detected<I: Io>(edge: &Edge<'_, I>, seen: &Seen<'_>, findings: &mut Findings) -> Value {
@@ -64,7 +67,9 @@ async fn gateway<I: Io>(
     node: Option<&str>,
     findings: &mut Findings,
 ) -> (Option<Ipv4Addr>, &'static str) {
-    let of = |at: &(_, crate::pve::config::Config)| at.1.gateway().filter(|it| pool.is_in_network(*it));
+    let of = |(template, config): &(Template, Config)| {
+        network::gateway(config, template.vmid).filter(|it| pool.is_in_network(*it))
+    };
     let without = seen.configs.iter().find(|it| of(it).is_none());
     let Some((template, config)) = without else {
         return (seen.configs.iter().find_map(of), "template");
@@ -83,7 +88,7 @@ async fn gateway<I: Io>(
         template.vmid
     );
     match found {
-        Some(it) if pool.vmid(it).is_some() => findings.wrong(
+        Some(it) if pool.gives(it) => findings.wrong(
             Code::Misconfigured,
             format!("{text}, and one gets {it}, the address of their bridge: set PVE_GATEWAY={it}"),
         ),

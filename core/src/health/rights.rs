@@ -44,24 +44,13 @@ pub(super) fn has(rights: &Permissions, path: &str, privilege: &str) -> bool {
 }
 
 /// Whether it may use a bridge, or a VLAN of it; a vnet is in a zone of its own.
-fn uses(rights: &Permissions, bridge: &str) -> bool {
+pub(super) fn uses(rights: &Permissions, bridge: &str) -> bool {
     let named = |path: &str| path.starts_with("/sdn/zones/") && path.split('/').nth(4) == Some(bridge);
     has(rights, &sdn(bridge), BRIDGE) || rights.keys().any(|it| named(it) && has(rights, it, BRIDGE))
 }
 
 fn sdn(bridge: &str) -> String {
     format!("/sdn/zones/localnetwork/{bridge}")
-}
-
-/// Whether the listing leaves open whether templates can be cloned: which
-/// storage and which bridge one has, its config alone tells.
-pub(super) fn is_doubtful(seen: &Seen<'_>, rights: &Permissions) -> bool {
-    let storages = seen.templates.iter().flat_map(|it| seen.storages(&it.node, it.kind));
-    let mut known = storages.filter_map(|it| it.storage.as_deref()).peekable();
-    let space = known.peek().is_some() && known.all(|it| has(rights, &storage(it), SPACE));
-    let any_bridge = || rights.keys().any(|it| it.starts_with("/sdn/zones/") && has(rights, it, BRIDGE));
-    let bridge = !seen.has_sdn() || any_bridge() || has(rights, "/sdn/zones/localnetwork/any", BRIDGE);
-    !(space && bridge)
 }
 
 fn storage(id: &str) -> String {

@@ -54,13 +54,13 @@ impl Findings {
                 format!("PVE {major}.{minor} is too old: its listing has no tags; update to 7.4 or newer"),
             );
         }
-        let by_live_ip = set.public_domain.is_none() && set.ip_pool.is_none() && set.search_domain.is_none();
+        let by_live_ip = set.public_domain.is_none() && set.ip_pool.is_none();
         if containers && by_live_ip && seen.version < (8, 1) {
             self.wrong(
                 Code::PveUnsupported,
                 format!(
                     "PVE {major}.{minor} does not tell the address that DHCP gave a container (8.1 does): set \
-                     PVE_PUBLIC_DOMAIN, PVE_IP_POOL_CIDR or PVE_SEARCH_DOMAIN, or update"
+                     PVE_PUBLIC_DOMAIN or PVE_IP_POOL_CIDR, or update"
                 ),
             );
         }

@@ -172,7 +172,8 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
         Some(What::Snapshot) => Some('w'),
         Some(What::Rollback) => Some('r'),
         Some(What::Start) => Some('s'),
-        Some(What::Template) | None => None,
+        Some(What::Template) => Some('m'),
+        None => None,
     });
     let Mark { deployment, vmid, nonce, team, .. } = mark;
     let changed = mark.changed.unwrap_or(0);
@@ -247,6 +248,7 @@ fn parse(tag: &str) -> Option<Mark> {
             'w' => What::Snapshot,
             'r' => What::Rollback,
             's' => What::Start,
+            'm' => What::Template,
             _ => continue,
         };
         doing = Some(Doing { what, snapname: String::new(), memory: false, since: 0 });

@@ -1,6 +1,6 @@
 //! What is kept about one guest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -89,6 +89,9 @@ pub struct Mark {
     /// Of a template that is made from nothing: what it shall be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// Gateway that sandboxes made of it have where none is set: a snapshot's network card keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
     /// When the VM's protection was last put on, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarded: Option<i64>,
@@ -185,6 +188,7 @@ impl Mark {
             problem: None,
             taken_from: None,
             base: None,
+            gateway: None,
             guarded: None,
             keeps: None,
             metadata: BTreeMap::new(),

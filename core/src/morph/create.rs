@@ -136,6 +136,7 @@ fn used(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Used {
     for it in all.iter().filter(|it| it.record.get("team") == Some(caller.team.as_str())).filter(live) {
         used.vcpus += it.vcpus;
         used.memory += it.memory;
+        used.disk += it.disk.div_ceil(1024);
         used.ages.push(it.age(now));
     }
     used

@@ -42,6 +42,8 @@ pub struct Instance {
     pub vcpus: u64,
     /// MiB.
     pub memory: u64,
+    /// MiB.
+    pub disk: u64,
     /// When Morph ends it, in Unix seconds; `None` = never.
     pub expires: Option<i64>,
     /// Whether it has a time to live, told or not.
@@ -85,6 +87,7 @@ impl Instance {
             is_saving: text("/status") == Some("saving"),
             vcpus: count("/spec/vcpus").map_or(1, i64::unsigned_abs),
             memory: count("/spec/memory").map_or(0, i64::unsigned_abs),
+            disk: count("/spec/disk_size").map_or(0, i64::unsigned_abs),
             expires: count("/ttl/ttl_expire_at"),
             timed: count("/ttl/ttl_expire_at").or_else(|| count("/ttl/ttl_seconds")).is_some(),
             action: match text("/ttl/ttl_action") {

@@ -62,7 +62,8 @@ impl Source {
         let asked = Sizes {
             cpu: cpu.or(u32::try_from(saved.vcpus).ok()),
             memory: memory.or(u32::try_from(saved.memory).ok()),
-            disk: None,
+            disk: disk
+                .max(u32::try_from(u64::try_from(saved.disk).unwrap_or(0).div_ceil(u64::from(MIB))).ok()),
         };
         Self { id: saved.id, shown, changes, asked }
     }

@@ -10,7 +10,7 @@ use crate::{
     io::Io,
     marks::{Mark, Want},
     place::Place,
-    pve::guest::Kind,
+    pve::{PveError, guest::Kind},
     sandbox::SandboxId,
     wait::wait,
 };
@@ -76,15 +76,19 @@ async fn suspend<I: Io>(
         Ok(task) => wait(edge, &task, deadline).await,
         // It may be executed yet: what was written holds then, and what runs till then is asked to pause again.
         Err(error) if error.is_unanswered() => return Err(error.into()),
-        Err(error) => Some(Err(refused(error, mark).detail().to_owned())),
+        Err(error) => Some(Err(error)),
     };
     let why = match ended {
         Some(Ok(())) if !is_running(edge, node, mark).await? => return Ok(true),
-        Some(Ok(())) => "PVE says that it was done, and the sandbox still runs".to_owned(),
-        Some(Err(why)) => why,
+        Some(Ok(())) => unsupported("PVE says that it was done, and the sandbox still runs"),
+        Some(Err(why)) if why.is_storage_full() => {
+            why.problem(Code::StorageFull, "its memory could not be kept, nothing was paused")
+        }
+        Some(Err(why @ PveError::Task(_))) => unsupported(&why.to_string()),
+        Some(Err(why)) => unsupported(refused(why, mark).detail()),
         // It copies gigabytes; the lock tells that it is at work.
         None if mark.kind == Kind::Qemu => return Ok(false),
-        None => "PVE did not finish in time".to_owned(),
+        None => unsupported("PVE did not finish in time"),
     };
     want(edge, node, mark, &|it| {
         it.want = Want::On;
@@ -92,7 +96,11 @@ async fn suspend<I: Io>(
         it.expires = mark.expires;
     })
     .await?;
-    Err(Error::new(Code::Unsupported, format!("its memory could not be kept: {why}; nothing was paused")))
+    Err(why)
+}
+
+fn unsupported(why: &str) -> Error {
+    Error::new(Code::Unsupported, format!("its memory could not be kept: {why}; nothing was paused"))
 }
 
 /// Starts a suspended VM, which goes on where it was; whether PVE is done.
@@ -107,8 +115,8 @@ pub(super) async fn wake<I: Io>(
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         // Another one's start is at work, or was faster.
-        Some(Err(why)) if why.contains("can't lock file") => Ok(false),
-        Some(Err(why)) if why.contains("already running") => Ok(true),
-        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not resume it: {why}"))),
+        Some(Err(why)) if why.is_lock_timeout() => Ok(false),
+        Some(Err(why)) if why.is_already_running() => Ok(true),
+        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not resume it")),
     }
 }

@@ -100,11 +100,57 @@ impl Config {
         volumes.filter_map(|(_, value)| value.as_str()?.split_once(':')).map(|(storage, _)| storage).collect()
     }
 
+    /// The value of an option that is text, such as `net0` or `ipconfig1`.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        if name == "net0" { self.net0.as_deref() } else { self.rest.get(name).and_then(Value::as_str) }
+    }
+
+    /// Options that are text, by name; the first network card and what has a field of its own are not among them.
+    pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.rest.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+    }
+
+    /// The same config after these options were changed. Its digest is the one from before.
+    #[must_use]
+    pub fn with(&self, changes: &[(String, String)]) -> Self {
+        let mut changed = self.clone();
+        for (name, value) in changes {
+            if name == "net0" {
+                changed.net0 = Some(value.clone());
+            } else {
+                changed.rest.insert(name.clone(), Value::String(value.clone()));
+            }
+        }
+        changed
+    }
+
     /// The gateway of its first network card, of a VM in what cloud-init gets.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let cloud_init = self.rest.get("ipconfig0").and_then(Value::as_str);
-        let options = self.net0.as_deref().into_iter().chain(cloud_init).flat_map(|it| it.split(','));
-        options.filter_map(|it| it.strip_prefix("gw=")).find_map(|it| it.parse().ok())
+        self.network().filter_map(|it| it.strip_prefix("gw=")).find_map(|it| it.parse().ok())
+    }
+
+    /// The static address of its first network card, of a VM the one that cloud-init gets.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let static_one = |it: &str| it.strip_prefix("ip=")?.split('/').next()?.parse().ok();
+        self.network().find_map(static_one)
+    }
+
+    /// The hardware address of its first network card: `hwaddr=MAC`, of a VM `virtio=MAC`.
+    pub fn hardware_address(&self) -> Option<&str> {
+        let values = self.net0.as_deref()?.split(',').filter_map(|it| it.split_once('='));
+        let is_mac = |it: &str| it.len() == 17 && it.split(':').all(|it| u8::from_str_radix(it, 16).is_ok());
+        values.map(|(_, value)| value).find(|it| is_mac(it))
+    }
+
+    fn network(&self) -> impl Iterator<Item = &str> {
+        let cloud_init = self.option("ipconfig0").filter(|_| self.has_cloud_init());
+        self.net0.as_deref().into_iter().chain(cloud_init).flat_map(|it| it.split(','))
+    }
+
+    /// MiB that a VM's memory may shrink to; nothing where it does not.
+    pub fn balloon(&self) -> Option<u32> {
+        let mib = perl::integer(self.rest.get("balloon")?)?;
+        u32::try_from(mib).ok().filter(|it| *it > 0)
     }
 
     /// The bridge of its first network card.
@@ -112,19 +158,15 @@ impl Config {
         self.net0.as_deref()?.split(',').find_map(|it| it.strip_prefix("bridge="))
     }
 
-    /// The size of the disk that it boots from, in GiB, rounded down.
+    /// The size of the disk that it boots from, in bytes. PVE knows it of a volume whose `size=` was
+    /// left out, too (`pct rescan`), but its config does not tell it.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        bytes(self.boot_disk()?.1.split(',').find_map(|it| it.strip_prefix("size="))?)
+    }
+
+    /// The same in GiB, rounded up.
     pub fn disk_gib(&self) -> Option<u32> {
-        let size = self.boot_disk()?.1.split(',').find_map(|it| it.strip_prefix("size="))?;
-        let (digits, unit) = size.split_at(size.find(|it: char| !it.is_ascii_digit()).unwrap_or(size.len()));
-        let number: u64 = digits.parse().ok()?;
-        let gib = match unit {
-            "T" => number * 1024,
-            "G" => number,
-            "M" => number / 1024,
-            "K" => number / (1024 * 1024),
-            _ => number >> 30,
-        };
-        u32::try_from(gib).ok()
+        self.disk_bytes().and_then(|it| u32::try_from(it.div_ceil(1 << 30)).ok())
     }
 
     /// Whether PVE tells a VM its address and name by a cloud-init drive.
@@ -160,6 +202,24 @@ impl Config {
     }
 }
 
+/// `8G`, `2560M` or `2.5G`: as PVE reads them (pve-common `JSONSchema.pm` `parse_size`).
+fn bytes(size: &str) -> Option<u64> {
+    let (number, shift) = match size.as_bytes().last()? {
+        b'T' => (size.strip_suffix('T')?, 40),
+        b'G' => (size.strip_suffix('G')?, 30),
+        b'M' => (size.strip_suffix('M')?, 20),
+        b'K' => (size.strip_suffix('K')?, 10),
+        _ => (size, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let is_fine = is_number(whole) && fraction.bytes().all(|it| it.is_ascii_digit());
+    let whole = whole.parse::<u64>().ok().filter(|_| is_fine)?.checked_mul(1 << shift)?;
+    let digits: String = fraction.chars().take(9).collect();
+    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
+    let part = u128::from(digits.parse::<u64>().unwrap_or(0)) * (1_u128 << shift) / u128::from(scale);
+    whole.checked_add(u64::try_from(part).ok()?)
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit())
 }
@@ -187,4 +247,53 @@ pub(crate) fn with_options(list: &str, changes: &[(&str, Option<String>)]) -> St
         }
     }
     parts.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_as_pve_writes_and_reads_them() {
+        for (text, expected) in [
+            ("8G", Some(8 << 30)),
+            ("2560M", Some(5 << 29)),
+            ("2.5G", Some(5 << 29)),
+            ("1.5T", Some(3 << 39)),
+            ("4194304K", Some(4 << 30)),
+            ("512", Some(512)),
+            ("0T", Some(0)),
+            ("", None),
+            ("G", None),
+            ("2.5.1G", None),
+            ("8Q", None),
+            ("99999999999999T", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+        let gib = |rootfs: &str| {
+            let config: Config = serde_json::from_value(serde_json::json!({"rootfs": rootfs})).unwrap();
+            (config.disk_bytes(), config.disk_gib())
+        };
+        assert_eq!(gib("tank:subvol-1-disk-0,size=2.5G"), (Some(5 << 29), Some(3)));
+        assert_eq!(gib("tank:subvol-1-disk-0"), (None, None));
+    }
+
+    #[test]
+    fn the_first_network_card_tells_addresses() {
+        let config = |options: serde_json::Value| serde_json::from_value::<Config>(options).unwrap();
+        let container = config(serde_json::json!({
+            "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:AA:00:01,ip=10.0.0.9/24,gw=10.0.0.1",
+            "net1": "name=eth1,hwaddr=BC:24:11:AA:00:02,ip=10.1.0.9/24",
+        }));
+        assert_eq!(container.address(), Some([10, 0, 0, 9].into()));
+        assert_eq!(container.hardware_address(), Some("BC:24:11:AA:00:01"));
+        let dynamic = config(serde_json::json!({"net0": "name=eth0,bridge=vmbr0,ip=dhcp"}));
+        assert_eq!((dynamic.address(), dynamic.hardware_address()), (None, None));
+        let options = serde_json::json!({"net0": "virtio=bc:24:11:aa:00:03,bridge=vmbr0", "ipconfig0": "ip=10.0.0.7/24"});
+        let vm = config(options);
+        assert_eq!((vm.address(), vm.hardware_address()), (None, Some("bc:24:11:aa:00:03")));
+        let vm = vm.with(&[("ide2".into(), "local:vm-1-cloudinit,media=cdrom".into())]);
+        assert_eq!(vm.address(), Some([10, 0, 0, 7].into()));
+    }
 }

@@ -3,6 +3,10 @@
 //! PVE tells almost everything as 500 with free text; the questions that
 //! operations ask of that text are asked here and nowhere else.
 
+mod problem;
+#[cfg(test)]
+mod tests;
+
 use http::header;
 
 use crate::{
@@ -10,6 +14,29 @@ use crate::{
     error::{Code, Error},
     io::{Failure, NetError, Sent, Whole},
 };
+
+/// What is said of a storage without room; all words of a row together, in small letters.
+const FULL: [&[&str]; 14] = [
+    // The kernel's words, which btrfs, Ceph, rsync and qemu-img repeat.
+    &["no space left"],
+    &["disk quota exceeded"],
+    // ZFS.
+    &["out of space"],
+    &["quota exceeded"],
+    // LVM, and PVE's own check of it (pve-storage `LVMPlugin.pm`).
+    &["not enough free space"],
+    &["insufficient free space"],
+    &["insufficient suitable", "extents"],
+    &["volume group", "has insufficient"],
+    // LVM-thin.
+    &["free space in", "pool", "threshold"],
+    &["out of data space"],
+    &["out of metadata space"],
+    // Ceph, of a pool or a cluster.
+    &["pool", "is full"],
+    &["pool(s) full"],
+    &["osds full"],
+];
 
 /// No data.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,6 +47,9 @@ pub enum PveError {
     /// PVE said no.
     #[error("PVE refused: {} {}", .0.status, .0.message)]
     Refused(Refusal),
+    /// A task that PVE had begun has failed: how it ended, and the last lines of its log.
+    #[error("{0}")]
+    Task(String),
     /// Something between here and PVE answered in its place.
     #[error("{0}")]
     NotPve(Stranger),
@@ -70,8 +100,59 @@ impl PveError {
     fn text(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.message,
+            Self::Task(text) => text,
             _ => "",
         }
+    }
+
+    /// Whether the storage has no room, in the words of LVM, ZFS, Ceph, btrfs or a file system.
+    pub fn is_storage_full(&self) -> bool {
+        let text = self.text().to_ascii_lowercase();
+        FULL.iter().any(|words| words.iter().all(|it| text.contains(it)))
+    }
+
+    /// `can't clone CT to node 'pve2' (CT uses local storage)`.
+    pub fn is_bound_to_node(&self) -> bool {
+        self.text().contains("can't clone") && self.text().contains("to node")
+    }
+
+    /// `base volume '…' is still in use by linked clones`.
+    pub fn is_in_use(&self) -> bool {
+        self.text().contains("still in use")
+    }
+
+    /// `snapshot 'x' does not exist`: another request was faster.
+    pub fn is_snapshot_missing(&self) -> bool {
+        self.text().contains("snapshot '") && self.text().contains("does not exist")
+    }
+
+    /// `can't rollback, 's' is not most recent snapshot on 'S:vol'`.
+    pub fn is_not_newest(&self) -> bool {
+        self.text().contains("is not most recent snapshot")
+    }
+
+    /// `refusing to override existing file 'x'`: the download's file is there.
+    pub fn is_file_there(&self) -> bool {
+        self.text().contains("refusing to override existing file")
+    }
+
+    /// Whether another clone has the VMID, or had its lock, or the template's.
+    pub fn is_outdone(&self) -> bool {
+        self.is_taken() || self.is_lock_timeout() || self.text().contains("unexpected state change")
+    }
+
+    /// Whether another task has done the same, or is at work on the guest: nothing is wrong with it.
+    pub fn is_beside_another(&self) -> bool {
+        self.is_already_running() || self.lock().is_some() || self.is_lock_timeout()
+    }
+
+    /// A failed task as a problem: of the storage where that is full, else of this code, with
+    /// what PVE could not do in front of its words.
+    pub fn problem(&self, code: Code, what: &str) -> Error {
+        if self.is_storage_full() {
+            return Error::new(Code::StorageFull, format!("{what}: {self}; free some space on the storage"));
+        }
+        Error::new(code, format!("{what}: {self}"))
     }
 
     /// Whether PVE may have executed the call, or may do so later: the answer did not come, or it
@@ -85,7 +166,7 @@ impl PveError {
             // Nor does a node that did not hear its neighbour's answer.
             Self::Refused(refusal) => (596..=599).contains(&refusal.status),
             Self::Shape(_) => true,
-            Self::Budget => false,
+            Self::Budget | Self::Task(_) => false,
         }
     }
 
@@ -151,9 +232,9 @@ impl PveError {
         self.text().contains("guest agent is not running")
     }
 
-    /// `disk is already at specified size`.
-    pub fn is_already_that_size(&self) -> bool {
-        self.text().contains("already at specified size")
+    /// `disk is already at specified size`, or `unable to shrink disk size`: it is larger.
+    pub fn is_large_enough(&self) -> bool {
+        ["already at specified size", "unable to shrink disk"].iter().any(|it| self.text().contains(it))
     }
 
     /// `Linked clone feature for 'S:vol' is not available`, or of VMs `… is not supported for …`.
@@ -189,6 +270,11 @@ impl PveError {
         matches!(self, Self::Refused(refusal) if refusal.status < 595)
     }
 
+    /// This version of PVE lacks the call.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 501)
+    }
+
     /// Nobody answered in time.
     pub fn is_late(&self) -> bool {
         matches!(self, Self::Net(error) if error.failure == Failure::Timeout)
@@ -206,139 +292,5 @@ impl From<Lost> for PveError {
             Lost::Net(error) => Self::Net(error),
             Lost::Budget => Self::Budget,
         }
-    }
-}
-
-impl From<PveError> for Error {
-    fn from(error: PveError) -> Self {
-        match error {
-            PveError::Budget => Error::new(
-                Code::BudgetExhausted,
-                "the platform allows one request a bounded number of calls to PVE; ask again to go on",
-            )
-            .retry_after(1),
-            PveError::NotPve(stranger) => strange(&stranger),
-            PveError::Shape(_) => Error::new(Code::PveBadAnswer, error.to_string()),
-            PveError::Net(error) => unreached(&error),
-            PveError::Refused(refusal) => refused(&refusal),
-        }
-    }
-}
-
-/// What to look at, by what the answer in PVE's place says.
-fn strange(stranger: &Stranger) -> Error {
-    let look = match stranger.status {
-        300..400 => "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?",
-        413 => "a proxy before PVE takes no request of this size: raise its limit",
-        429 => "a proxy before PVE takes no more requests now: ask again later, or raise its limit",
-        500.. => "the tunnel or proxy before PVE has failed, or PVE_API_URL is wrong; ask again",
-        _ => "check PVE_API_URL and what stands between here and PVE (a login page, a firewall)",
-    };
-    let mut error = Error::new(Code::PveBadAnswer, format!("{stranger}; {look}"))
-        .member("answeredStatus", stranger.status);
-    if let Some(server) = &stranger.server {
-        error = error.member("answeredBy", server.as_str());
-    }
-    stranger.retry_after.into_iter().fold(error, Error::retry_after)
-}
-
-fn unreached(error: &NetError) -> Error {
-    let (code, fix) = match (error.failure, error.sent) {
-        (Failure::Tls, _) => (
-            Code::PveTls,
-            "give PVE a certificate that is trusted, or reach it through the tunnel by its public name; \
-             where the platform allows it, PVE_VERIFY_TLS=false",
-        ),
-        (Failure::Timeout, _) => (Code::PveTimeout, "PVE or the way to it is slow; ask again"),
-        (_, Sent::Never) => (Code::PveUnreachable, "is PVE up, is PVE_API_URL right, is the tunnel running?"),
-        (Failure::TooLarge, _) => (Code::PveBadAnswer, "the answer is larger than any of PVE's"),
-        _ => (Code::PveTimeout, "the connection ended before PVE answered; ask again"),
-    };
-    Error::new(code, format!("{}; {fix}", error.detail)).retry_after(5)
-}
-
-fn refused(refusal: &Refusal) -> Error {
-    let Refusal { status, message, .. } = refusal;
-    let says = |text: &str| message.contains(text);
-    match status {
-        401 => Error::new(
-            Code::PveUnauthorized,
-            "PVE answered 401: check PVE_API_TOKEN (USER@REALM!TOKENID=SECRET), that the token exists, has \
-             not expired, and that its user is enabled",
-        ),
-        403 if says("for modifying tag") => Error::new(
-            Code::PveTagsRestricted,
-            format!(
-                "{message}; in datacenter.cfg user-tag-access must allow free tags and registered-tags must \
-                 not name ours, or give the token Sys.Modify on /"
-            ),
-        ),
-        403 => Error::new(Code::PveForbidden, missing_privilege(message)),
-        501 => Error::new(Code::PveUnsupported, format!("PVE answered 501 ({message})")),
-        595..=599 => Error::new(
-            Code::NodeOffline,
-            format!("a cluster node does not answer its neighbour ({status} {message})"),
-        )
-        .retry_after(15),
-        _ if says("hostname lookup") || says("no such cluster node") => {
-            Error::new(Code::NodeOffline, format!("{message}; is PVE_NODE right?"))
-        }
-        // Between a look at it and this call; a look alone tells whether it is gone or on another node.
-        _ if says("onfiguration file") && says("does not exist") => Error::new(
-            Code::Conflict,
-            format!("the guest was deleted or moved at this moment; ask again ({message})"),
-        )
-        .retry_after(1),
-        _ if says("No QEMU guest agent configured") => Error::new(
-            Code::GuestAgentMissing,
-            format!(
-                "{message}: install qemu-guest-agent in the template and set its option, qm set TEMPLATE \
-                 --agent 1; sandboxes that exist need it too"
-            ),
-        ),
-        _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
-        _ if says("No space left")
-            || says("out of space")
-            || says("not enough free space")
-            || says("full") && says("pool") =>
-        {
-            Error::new(Code::StorageFull, format!("{message}; free some space on the storage"))
-        }
-        _ if says("Linked clone feature") => Error::new(
-            Code::LinkedCloneUnsupported,
-            format!("{message}; put the template on lvmthin, zfspool, rbd or btrfs"),
-        ),
-        _ if says("is locked (") || says("can't lock file") || says("got lock request timeout") => {
-            Error::new(Code::GuestLocked, message.clone()).retry_after(3)
-        }
-        400 => {
-            let which: Vec<String> = refusal
-                .errors
-                .iter()
-                .map(|(name, why)| match name.as_str() {
-                    // What was sent in it is secret, and PVE may repeat it.
-                    "env" | "description" | "command" => name.clone(),
-                    _ => format!("{name}: {why}"),
-                })
-                .collect();
-            Error::new(Code::PveError, format!("PVE does not accept {}", which.join("; ")))
-        }
-        _ if message.is_empty() => Error::new(
-            Code::PveError,
-            format!("PVE answered {status} and its text was lost on the way; its task log has it"),
-        ),
-        _ => Error::new(Code::PveError, format!("PVE answered {status}: {message}")),
-    }
-}
-
-/// `Permission check failed (/vms/100, VM.Audit)` says which privilege on which path.
-fn missing_privilege(message: &str) -> String {
-    let inside = message.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(it, _)| it);
-    match inside.and_then(|it| it.split_once(", ")) {
-        Some((path, privilege)) => format!(
-            "the token lacks {privilege} on {path}: give the role to the token and to its user (a token with \
-             privilege separation has only what both have)"
-        ),
-        None => format!("{message}: see the README for the role that the token needs"),
     }
 }

@@ -3,8 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Call, Pve, perl};
+
+/// More than a log has in which every hundredth of a copy is a line.
+const LOG_LINES: &str = "1000";
 
 /// `UPID:{node}:{pid}:{pstart}:{starttime}:{type}:{id}:{user}:`
 /// (pve-common `UPID.pm`). For a clone, `id` is the *source's* VMID.
@@ -115,6 +119,14 @@ impl Pve {
             &[&"nodes", &upid.node(), &"tasks", upid, &"status"],
             &[],
         )
+    }
+
+    /// `GET /nodes/{node}/tasks/{upid}/log` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks/{upid}/log))
+    ///
+    /// Lines, as objects with `t`. A token may read its own tasks'.
+    pub fn task_log(&self, upid: &Upid) -> Call<Vec<Value>> {
+        let path: [&dyn fmt::Display; 5] = [&"nodes", &upid.node(), &"tasks", upid, &"log"];
+        self.get("/nodes/{node}/tasks/{upid}/log", &path, &[("limit", LOG_LINES)])
     }
 
     /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))

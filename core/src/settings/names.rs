@@ -38,6 +38,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("EDGE_MAX_MEMORY_MIB", "memory of a team's sandboxes together"),
     ("EDGE_BASE_PATH", "path below which the API is, where a domain is shared: /sandboxes"),
     ("EDGE_CORS_ORIGINS", "origins whose pages may use the API, by spaces or commas; * for all"),
+    ("EDGE_MAX_DISK_GIB", "disk of a team's sandboxes together"),
     ("EDGE_SWEEP_REQUESTS", "requests that one sweep may send"),
     ("EDGE_LAMBDA_STREAM", "1: answers of this Lambda stream"),
 ];

@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Reading, Want},
+    marks::{self, Mark, Reading, Want, What},
     place::{LATE_SECONDS, was_destroyed},
     pve::config::Config,
     template,
@@ -142,7 +142,7 @@ async fn alone<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Ma
     Ok(false)
 }
 
-/// The tag by which a preset's version is found, once there is something to be found.
+/// The tags of a template that is made: listings tell by them that it is, and find a preset's version.
 async fn offer<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
@@ -150,9 +150,8 @@ async fn offer<I: Io>(
     mark: Mark,
 ) -> Result<Advanced, Error> {
     let version = mark.snapshot.as_ref().and_then(SourceId::preset);
-    if version.is_none()
-        || version == marks::template(config.tags.as_deref().unwrap_or_default()).flatten().as_ref()
-    {
+    let offered = marks::template(config.tags.as_deref().unwrap_or_default()).flatten();
+    if !mark.is_doing(What::Template) && (version.is_none() || version == offered.as_ref()) {
         return Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false });
     }
     let offered = commit::write(edge, node, config, &mark, &|mark| {

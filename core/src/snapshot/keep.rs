@@ -187,7 +187,7 @@ pub async fn take<I: Io>(
         self::ended(edge, &found.node, &mark).await;
     }
     if let Some(Err(why)) = ended {
-        return Err(Error::new(Code::TaskFailed, format!("PVE could not take the snapshot: {why}")));
+        return Err(why.problem(Code::TaskFailed, "PVE could not take the snapshot"));
     }
     let mut row = json!({"name": snapname, "description": about, "vmstate": request.memory});
     // One that stops at this moment is taken without any.
@@ -262,7 +262,7 @@ pub async fn remove<I: Io>(
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         // Another request was faster.
-        Some(Err(why)) if why.contains("does not exist") => Ok(true),
-        Some(Err(why)) => Err(Error::new(Code::TaskFailed, format!("PVE could not delete it: {why}"))),
+        Some(Err(why)) if why.is_snapshot_missing() => Ok(true),
+        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
     }
 }

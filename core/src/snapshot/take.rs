@@ -113,6 +113,7 @@ fn intent<I: Io>(
         role: Role::Template,
         name: request.name.clone(),
         template: source.mark.template,
+        gateway: source.config.gateway().or(source.mark.gateway),
         snapshot: promoted.map(SourceId::Preset),
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
@@ -171,9 +172,7 @@ async fn snapshot<I: Io>(
     let task = edge.send(guest.take_snapshot(&from.snapname, "", false)).await?;
     match wait(edge, &task, deadline).await {
         Some(Ok(())) => Ok(()),
-        Some(Err(why)) => {
-            Err(Error::new(Code::TaskFailed, format!("PVE could not take the snapshot: {why}")))
-        }
+        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not take the snapshot")),
         None => Err(Error::new(
             Code::PveTimeout,
             "PVE's snapshot took too long; it is removed by the next one. Nothing else was made: ask again",
@@ -238,7 +237,7 @@ async fn copy<I: Io>(
 /// Where what is copied goes, if not to its own storage: as it is set, or where that has no room for it.
 fn elsewhere<'a, I: Io>(edge: &Edge<'a, I>, source: &'a Place, inventory: &'a Inventory) -> Option<&'a str> {
     let own = source.config.storage().unwrap_or_default();
-    let size = u64::from(source.config.disk_gib().unwrap_or(0)) << 30;
+    let size = source.config.disk_bytes().unwrap_or(0);
     let mut rows = inventory.storages(&source.node);
     let is_full = rows.any(|it| it.storage.as_deref() == Some(own) && it.free() < size);
     let roomiest = inventory.roomiest(&source.node, source.mark.kind).and_then(|it| it.storage.as_deref());
@@ -271,7 +270,7 @@ async fn claimed<I: Io>(
         }
         if let Some(Err(cause)) = ended(edge, task.as_ref().filter(|_| missing)).await {
             discard(edge, node, mark).await;
-            return Err(Error::new(Code::CloneFailed, format!("PVE could not copy the sandbox: {cause}")));
+            return Err(cause.problem(Code::CloneFailed, "PVE could not copy the sandbox"));
         }
         let over = edge.now() >= deadline || edge.left() <= 4;
         if missing && task.is_none() && (over || mark.kind == Kind::Lxc) {

@@ -5,7 +5,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{self, Mark, Phase, Want},
+    marks::{self, Mark, Phase, Want, What},
     pve::config::Config,
     remove::destroy,
     sandbox::{FINISH_SECONDS, SandboxId},
@@ -33,7 +33,10 @@ pub(super) async fn tend_template<I: Io>(
         return Some(Action { vmid, id, action: "report", reason });
     }
     let now = edge.now();
-    let is_old = mark.doing.as_ref().is_some_and(|it| now.unix_timestamp() - it.since >= FINISH_SECONDS);
+    let is_old = mark
+        .doing
+        .as_ref()
+        .is_some_and(|it| it.since > 0 && now.unix_timestamp() - it.since >= FINISH_SECONDS);
     let (action, why) = match (mark.want, config.template) {
         (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
             ("delete", "condemned by an earlier sweep")
@@ -96,7 +99,10 @@ async fn was_tried<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
 
 fn is_offered(config: &Config, mark: &Mark) -> bool {
     let version = mark.snapshot.as_ref().and_then(SourceId::preset);
-    version.is_none() || marks::template(config.tags.as_deref().unwrap_or_default()).flatten().is_some()
+    if version.is_none() {
+        return !mark.is_doing(What::Template);
+    }
+    marks::template(config.tags.as_deref().unwrap_or_default()).flatten().is_some()
 }
 
 /// How long a template that is not committed is carried on; root may take a day.

@@ -13,15 +13,13 @@ use crate::{
     io::Io,
     nonce::base32,
     pve::{PveError, node::Download, task::Upid},
-    wait::wait,
+    wait::{failure, wait},
 };
 
 /// Downloads that began so long ago are not waited for.
 const LONGEST_SECONDS: i64 = 6 * 3600;
 /// So long whoever asks is told how the last one failed, before another one begins.
 const FAILED_SECONDS: i64 = 60;
-/// PVE's words for a file that somebody else was faster to get.
-const IS_THERE: &str = "refusing to override existing file";
 
 /// Where an archive is.
 pub(super) enum Archive {
@@ -54,13 +52,13 @@ pub(super) async fn fetch<I: Io>(
             Ok(task) => task,
             // It may have been executed: whoever asks again finds the file or the task.
             Err(error) if error.is_unanswered() => return Ok(Archive::Underway(volid)),
-            Err(PveError::Refused(it)) if it.message.contains(IS_THERE) => return Ok(Archive::There(volid)),
+            Err(error) if error.is_file_there() => return Ok(Archive::There(volid)),
             Err(error) => return Err(refused(error, request, target)),
         },
     };
     match wait(edge, &task, deadline).await {
         None => return Ok(Archive::Underway(volid)),
-        Some(Err(cause)) if !cause.contains(IS_THERE) => return Err(failed(&file, &cause)),
+        Some(Err(cause)) if !cause.is_file_there() => return Err(failed(&file, &cause)),
         Some(_) => {}
     }
     // An earlier one may have been for another storage of that node: its task does not tell.
@@ -90,7 +88,9 @@ async fn earlier<I: Io>(
     }
     let ended = last.ended.and_then(|it| i64::try_from(it).ok()).unwrap_or(0);
     match &last.status {
-        Some(cause) if !last.has_succeeded() && now - ended < FAILED_SECONDS => Err(failed(file, cause)),
+        Some(_) if !last.has_succeeded() && now - ended < FAILED_SECONDS => {
+            Err(failed(file, &failure(edge, last).await))
+        }
         _ => Ok(None),
     }
 }
@@ -179,8 +179,8 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect()
 }
 
-fn failed(file: &str, cause: &str) -> Error {
-    Error::new(Code::TaskFailed, format!("PVE could not get {file}: {cause}"))
+fn failed(file: &str, cause: &PveError) -> Error {
+    cause.problem(Code::TaskFailed, &format!("PVE could not get {file}"))
 }
 
 /// Of what a download by URL needs PVE does not say what is missing.

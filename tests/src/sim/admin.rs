@@ -301,6 +301,12 @@ impl Sim {
         self.failures.push((kind.into(), text.into()));
     }
 
+    /// The same, where PVE's command has told why in the task's log.
+    pub fn fail_next_saying(&mut self, kind: &str, log: &[&str], text: &str) {
+        self.last_words = log.iter().map(|line| (*line).to_owned()).collect();
+        self.fail_next(kind, text);
+    }
+
     /// Consumes what [`Sim::fail_next`] asked for.
     pub(crate) fn failure(&mut self, kind: &str) -> Option<String> {
         let at = self.failures.iter().position(|(wanted, _)| wanted == kind)?;
@@ -338,6 +344,13 @@ impl Sim {
     pub fn set_storage_enabled(&mut self, id: &str, enabled: bool) {
         for storage in self.setup.storages.iter_mut().filter(|storage| storage.id == id) {
             storage.enabled = enabled;
+        }
+    }
+
+    /// Makes a volume so large, whatever the configs say.
+    pub fn set_volume_size(&mut self, volid: &str, bytes: u64) {
+        if let Some(volume) = self.volumes.get_mut(volid) {
+            volume.bytes = bytes;
         }
     }
 

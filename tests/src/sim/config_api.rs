@@ -98,6 +98,7 @@ pub(crate) fn write(sim: &mut Sim, call: &Call, arrived: OffsetDateTime) -> Answ
             if !qemu::config::forgets_memory(sim, call, &mut delete)? {
                 sim.check_lock(vmid)?;
             }
+            qemu::config::check_balloon(sim, vmid, &settings)?;
         }
     }
     apply(sim, vmid, &settings, &delete);

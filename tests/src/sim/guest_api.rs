@@ -53,6 +53,11 @@ pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answe
         item
     };
     let mut items = vec![interface("lo", "00:00:00:00:00:00", Some("127.0.0.1/8".into()), Some("::1/128"))];
+    let inner = sim.setup.inner_interfaces.iter().zip(1..);
+    let inner = inner.map(|((name, cidr), n)| {
+        interface(name, &format!("02:42:00:00:00:{n:02x}"), Some(cidr.clone()), None)
+    });
+    items.extend(inner);
     if let Some(net0) = guest.config.get("net0") {
         let part = |key: &str| net0.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
         let hwaddr = part("hwaddr").unwrap_or("").to_lowercase();

@@ -83,6 +83,8 @@ pub struct Sim {
     pub(crate) workers: workers::Workers,
     disks: Option<disk::DiskHost>,
     pub(crate) failures: Vec<(String, String)>,
+    /// What the next task that fails has in its log before its end.
+    pub(crate) last_words: Vec<String>,
     counts: BTreeMap<(String, String), u64>,
 }
 
@@ -116,6 +118,7 @@ impl Sim {
             workers: workers::Workers::default(),
             disks: None,
             failures: Vec::new(),
+            last_words: Vec::new(),
             counts: BTreeMap::new(),
             setup,
         }

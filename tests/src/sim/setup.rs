@@ -33,6 +33,8 @@ pub struct Setup {
     pub bridges: Vec<String>,
     /// In CIDR notation.
     pub bridge_address: String,
+    /// Interfaces that the guests make for themselves, before their network card: name and CIDR.
+    pub inner_interfaces: Vec<(String, String)>,
     /// The bridges' own.
     pub bridge_gateway: Option<String>,
     /// Resource pools.
@@ -133,6 +135,7 @@ impl Default for Setup {
             storages: vec![Storage::new("local-lvm", StorageKind::LvmThin)],
             bridges: vec!["vmbr0".into()],
             bridge_address: "10.0.0.1/8".into(),
+            inner_interfaces: Vec::new(),
             bridge_gateway: None,
             pools: BTreeSet::new(),
             clone_secs: second,

@@ -152,7 +152,9 @@ impl Sim {
         let now = self.now;
         self.flocks.retain(|_, holder| holder != upid);
         self.shared.retain(|(_, holder)| holder != upid);
+        let said = if exit == "OK" { Vec::new() } else { std::mem::take(&mut self.last_words) };
         if let Some(task) = self.tasks.get_mut(upid) {
+            task.log.extend(said);
             let line = if exit == "OK" { "TASK OK".to_owned() } else { format!("TASK ERROR: {exit}") };
             task.log.push(line);
             task.exit = Some(exit.replace('\n', " "));

@@ -242,7 +242,8 @@ fn snapshot() {
             POST nodes/pve1/lxc/VMID/template
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
-            DELETE nodes/pve1/lxc/VMID/snapshot/edgeabuvlqcolxxe3vtuyqnjc4r4"#]],
+            DELETE nodes/pve1/lxc/VMID/snapshot/edgeabuvlqcolxxe3vtuyqnjc4r4
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 

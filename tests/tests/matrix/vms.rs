@@ -196,7 +196,8 @@ fn snapshot() {
             POST nodes/pve1/qemu/VMID/template
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqdalxxe3vvdjl6hpzat"#]],
+            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqdalxxe3vvdjl6hpzat
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 

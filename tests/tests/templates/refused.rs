@@ -221,7 +221,7 @@ fn a_creation_that_fails_is_told() {
             stage.world.settle();
             answer = stage.ask(get(&answer.id()));
         }
-        assert_eq!((answer.status, &*answer.code()), (502, "task-failed"), "{answer:?}\n{}", stage.told());
+        assert_eq!((answer.status, &*answer.code()), (507, "storage-full"), "{answer:?}\n{}", stage.told());
         assert!(answer.body.contains("no space left"), "{answer:?}");
         assert_eq!(stage.world.sim().guests().count(), 0);
         until(&stage, &build(&body()), "ready");

@@ -256,31 +256,31 @@ fn an_address_of_the_pool() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200000 hostname=vm-200000 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5jwm5j3gkzm","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
+            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=200002 hostname=vm-200002 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200002,"nonce":"abuvloiazucki5jhtoruv3a7","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
               200
-            GET /api2/json/nodes/pve1/lxc/200000/config
+            GET /api2/json/nodes/pve1/lxc/200002/config
               200
-            GET /api2/json/nodes/pve1/lxc/200000/config
+            GET /api2/json/nodes/pve1/lxc/200002/config
               200
-            PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5jwm5j3gkzm.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5jwm5j3gkzm","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-200000 cores=1 memory=1024 net0=name=eth0,bridge=vmbr7,hwaddr=BC:24:11:C3:4D:0B,ip=10.50.0.3/29,type=veth,gw=10.50.0.1 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
+            PUT /api2/extjs/nodes/pve1/lxc/200002/config tags=pe1.prod.200002.abuvloiazucki5jhtoruv3a7.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200002,"nonce":"abuvloiazucki5jhtoruv3a7","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-200002 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex> net0=name=eth0,bridge=vmbr7,hwaddr=BC:24:11:C3:4D:0B,ip=10.50.0.3/29,type=veth,gw=10.50.0.1
               200
-            POST /api2/extjs/nodes/pve1/lxc/200000/status/start
+            POST /api2/extjs/nodes/pve1/lxc/200002/status/start
               200
-            GET /api2/json/nodes/pve1/lxc/200000/config
+            GET /api2/json/nodes/pve1/lxc/200002/config
               200
-            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
-            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-200000.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
-            PUT /api2/extjs/nodes/pve1/lxc/200000/config tags=pe1.prod.200000.abuvloiazucki5jwm5j3gkzm.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200000,"nonce":"abuvloiazucki5jwm5j3gkzm","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+            PUT /api2/extjs/nodes/pve1/lxc/200002/config tags=pe1.prod.200002.abuvloiazucki5jhtoruv3a7.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200002,"nonce":"abuvloiazucki5jhtoruv3a7","team":"blue","node":"pve1","expires":1767229200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
-            = 201 {"id":"pvelxc-200000-abuvloiazucki5jwm5j3gkzm-pve1","provider":"pve-lxc","vmid":200000,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-200000.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-200000.sandbox.test/websockify","xterm":"https://port-39383-vm-200000.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-200000.sandbox.test/ws","socketIo":"wss://port-9776-vm-200000.sandbox.test/socket.io/"}}
+            = 201 {"id":"pvelxc-200002-abuvloiazucki5jhtoruv3a7-pve1","provider":"pve-lxc","vmid":200002,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-200002.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-200002.sandbox.test/websockify","xterm":"https://port-39383-vm-200002.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-200002.sandbox.test/ws","socketIo":"wss://port-9776-vm-200002.sandbox.test/socket.io/"}}
         "#]],
     );
 }

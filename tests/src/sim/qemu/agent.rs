@@ -97,12 +97,16 @@ pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answe
     let hwaddr = super::config::macaddr(net0).unwrap_or("").to_lowercase();
     let ip = |kind: &str, address: &str, prefix: u8| json!({ "ip-address": address, "ip-address-type": kind, "prefix": prefix });
     let own = run.address.to_string();
-    Ok(json!({ "result": [
-        { "name": "lo", "hardware-address": "00:00:00:00:00:00",
-          "ip-addresses": [ip("ipv4", "127.0.0.1", 8), ip("ipv6", "::1", 128)] },
-        { "name": "ens18", "hardware-address": hwaddr,
-          "ip-addresses": [ip("ipv4", &own, 24), ip("ipv6", "fe80::1", 64)] },
-    ] }))
+    let mut items = vec![json!({ "name": "lo", "hardware-address": "00:00:00:00:00:00",
+        "ip-addresses": [ip("ipv4", "127.0.0.1", 8), ip("ipv6", "::1", 128)] })];
+    items.extend(sim.setup.inner_interfaces.iter().zip(1..).map(|((name, cidr), n)| {
+        let address = cidr.split('/').next().unwrap_or("");
+        json!({ "name": name, "hardware-address": format!("02:42:00:00:00:{n:02x}"),
+            "ip-addresses": [ip("ipv4", address, 16)] })
+    }));
+    items.push(json!({ "name": "ens18", "hardware-address": hwaddr,
+        "ip-addresses": [ip("ipv4", &own, 24), ip("ipv6", "fe80::1", 64)] }));
+    Ok(json!({ "result": items }))
 }
 
 /// `POST …/agent/exec`: the process is started, and its number told.

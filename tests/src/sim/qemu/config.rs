@@ -81,6 +81,22 @@ pub(crate) fn forgets_memory(sim: &mut Sim, call: &Call, delete: &mut Vec<&str>)
     Ok(true)
 }
 
+/// Memory may not be set below what it shrinks to [qemu-server `API2/Qemu.pm` update_vm_api].
+pub(crate) fn check_balloon(
+    sim: &Sim,
+    vmid: u32,
+    settings: &std::collections::BTreeMap<&String, &String>,
+) -> Result<(), Fail> {
+    let set =
+        |key: &str| settings.iter().find(|(name, _)| name.as_str() == key).map(|(_, value)| value.as_str());
+    let has = |key: &str| set(key).or_else(|| sim.guests.get(&vmid)?.config.get(key))?.parse::<u64>().ok();
+    let asked = set("memory").is_some() || set("balloon").is_some();
+    if asked && has("balloon").is_some_and(|it| it > has("memory").unwrap_or(512)) {
+        return Err(Fail::die("balloon value too large (must be smaller than assigned memory)"));
+    }
+    Ok(())
+}
+
 /// The model of a network line.
 pub(crate) fn model(line: &str) -> &str {
     let named = line.split(',').find_map(|part| part.strip_prefix("model="));

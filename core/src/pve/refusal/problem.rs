@@ -1,0 +1,141 @@
+//! Why a PVE call has no data, as the problem that the API answers with.
+
+use super::{PveError, Refusal, Stranger};
+use crate::{
+    error::{Code, Error},
+    io::{Failure, NetError, Sent},
+};
+
+impl From<PveError> for Error {
+    fn from(error: PveError) -> Self {
+        match error {
+            PveError::Budget => Error::new(
+                Code::BudgetExhausted,
+                "the platform allows one request a bounded number of calls to PVE; ask again to go on",
+            )
+            .retry_after(1),
+            PveError::NotPve(stranger) => strange(&stranger),
+            PveError::Shape(_) => Error::new(Code::PveBadAnswer, error.to_string()),
+            PveError::Net(error) => unreached(&error),
+            full @ PveError::Refused(_) if full.is_storage_full() => {
+                Error::new(Code::StorageFull, format!("{}; free some space on the storage", full.text()))
+            }
+            PveError::Refused(refusal) => refused(&refusal),
+            failed @ PveError::Task(_) if failed.lock().is_some() || failed.is_lock_timeout() => {
+                Error::new(Code::GuestLocked, failed.to_string()).retry_after(3)
+            }
+            failed @ PveError::Task(_) => failed.problem(Code::TaskFailed, "PVE could not do it"),
+        }
+    }
+}
+
+/// What to look at, by what the answer in PVE's place says.
+fn strange(stranger: &Stranger) -> Error {
+    let look = match stranger.status {
+        300..400 => "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?",
+        413 => "a proxy before PVE takes no request of this size: raise its limit",
+        429 => "a proxy before PVE takes no more requests now: ask again later, or raise its limit",
+        500.. => "the tunnel or proxy before PVE has failed, or PVE_API_URL is wrong; ask again",
+        _ => "check PVE_API_URL and what stands between here and PVE (a login page, a firewall)",
+    };
+    let mut error = Error::new(Code::PveBadAnswer, format!("{stranger}; {look}"))
+        .member("answeredStatus", stranger.status);
+    if let Some(server) = &stranger.server {
+        error = error.member("answeredBy", server.as_str());
+    }
+    stranger.retry_after.into_iter().fold(error, Error::retry_after)
+}
+
+fn unreached(error: &NetError) -> Error {
+    let (code, fix) = match (error.failure, error.sent) {
+        (Failure::Tls, _) => (
+            Code::PveTls,
+            "give PVE a certificate that is trusted, or reach it through the tunnel by its public name; \
+             where the platform allows it, PVE_VERIFY_TLS=false",
+        ),
+        (Failure::Timeout, _) => (Code::PveTimeout, "PVE or the way to it is slow; ask again"),
+        (_, Sent::Never) => (Code::PveUnreachable, "is PVE up, is PVE_API_URL right, is the tunnel running?"),
+        (Failure::TooLarge, _) => (Code::PveBadAnswer, "the answer is larger than any of PVE's"),
+        _ => (Code::PveTimeout, "the connection ended before PVE answered; ask again"),
+    };
+    Error::new(code, format!("{}; {fix}", error.detail)).retry_after(5)
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    let Refusal { status, message, .. } = refusal;
+    let says = |text: &str| message.contains(text);
+    match status {
+        401 => Error::new(
+            Code::PveUnauthorized,
+            "PVE answered 401: check PVE_API_TOKEN (USER@REALM!TOKENID=SECRET), that the token exists, has \
+             not expired, and that its user is enabled",
+        ),
+        403 if says("for modifying tag") => Error::new(
+            Code::PveTagsRestricted,
+            format!(
+                "{message}; in datacenter.cfg user-tag-access must allow free tags and registered-tags must \
+                 not name ours, or give the token Sys.Modify on /"
+            ),
+        ),
+        403 => Error::new(Code::PveForbidden, missing_privilege(message)),
+        501 => Error::new(Code::PveUnsupported, format!("PVE answered 501 ({message})")),
+        595..=599 => Error::new(
+            Code::NodeOffline,
+            format!("a cluster node does not answer its neighbour ({status} {message})"),
+        )
+        .retry_after(15),
+        _ if says("hostname lookup") || says("no such cluster node") => {
+            Error::new(Code::NodeOffline, format!("{message}; is PVE_NODE right?"))
+        }
+        // Between a look at it and this call; a look alone tells whether it is gone or on another node.
+        _ if says("onfiguration file") && says("does not exist") => Error::new(
+            Code::Conflict,
+            format!("the guest was deleted or moved at this moment; ask again ({message})"),
+        )
+        .retry_after(1),
+        _ if says("No QEMU guest agent configured") => Error::new(
+            Code::GuestAgentMissing,
+            format!(
+                "{message}: install qemu-guest-agent in the template and set its option, qm set TEMPLATE \
+                 --agent 1; sandboxes that exist need it too"
+            ),
+        ),
+        _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
+        _ if says("Linked clone feature") => Error::new(
+            Code::LinkedCloneUnsupported,
+            format!("{message}; put the template on lvmthin, zfspool, rbd or btrfs"),
+        ),
+        _ if says("is locked (") || says("can't lock file") || says("got lock request timeout") => {
+            Error::new(Code::GuestLocked, message.clone()).retry_after(3)
+        }
+        400 => {
+            let which: Vec<String> = refusal
+                .errors
+                .iter()
+                .map(|(name, why)| match name.as_str() {
+                    // What was sent in it is secret, and PVE may repeat it.
+                    "env" | "description" | "command" => name.clone(),
+                    _ => format!("{name}: {why}"),
+                })
+                .collect();
+            Error::new(Code::PveError, format!("PVE does not accept {}", which.join("; ")))
+        }
+        _ if message.is_empty() => Error::new(
+            Code::PveError,
+            format!("PVE answered {status} and its text was lost on the way; its task log has it"),
+        ),
+        _ => Error::new(Code::PveError, format!("PVE answered {status}: {message}")),
+    }
+}
+
+/// `Permission check failed (/vms/100, VM.Audit)` says which privilege on which path.
+fn missing_privilege(message: &str) -> String {
+    let inside = message.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(it, _)| it);
+    match inside.and_then(|it| it.split_once(", ")) {
+        Some((path, privilege)) => format!(
+            "the token lacks {privilege} on {path}: give the role to the token and to its user (a token with \
+             privilege separation has only what both have)"
+        ),
+        None => format!("{message}: see the README for the role that the token needs"),
+    }
+}

@@ -1,0 +1,58 @@
+//! Sizes that a template's own stand against: done whole, or refused with the reason.
+
+use pve_edge_tests::{
+    sim::{Kind, Setup},
+    world::World,
+};
+use serde_json::json;
+
+use crate::stage::{Ask, Stage, TEMPLATE, VM_TEMPLATE, sim_of, vmid_of};
+
+const GIB: u64 = 1 << 30;
+
+/// PVE takes no memory below what a VM's shrinks to: both go down together.
+#[test]
+fn memory_below_a_templates_balloon() {
+    let mut sim = sim_of(Kind::Qemu, Setup::default());
+    sim.admin_set(VM_TEMPLATE, "balloon", "1536");
+    let stage = Stage::of_kind(Kind::Qemu, World::new(sim, 7), &[]);
+    for (asked, balloon) in [(512, "512"), (1536, "1536"), (4096, "1536")] {
+        let ask = Ask::post("/api/sandboxes", json!({"memory": asked})).header("prefer", "wait=25");
+        let answer = stage.ask(ask);
+        assert_eq!(answer.status, 201, "{asked}: {answer:?}\n{}", stage.told());
+        let sim = stage.world.sim();
+        let config = &sim.guest(vmid_of(&answer.id())).unwrap().config;
+        let has = (config.get("memory"), config.get("balloon"));
+        assert_eq!(has, (Some(&*asked.to_string()), Some(balloon)));
+    }
+}
+
+/// A disk is as large as it was asked for, however its template's size is written, or not written at all.
+#[test]
+fn disks_whose_sizes_are_no_whole_gibibytes() {
+    for (written, has, asked, expected) in [
+        ("size=2.5G", 5 * GIB / 2, 3, 3 * GIB),
+        ("size=2.5G", 5 * GIB / 2, 2, 5 * GIB / 2),
+        ("size=2560M", 5 * GIB / 2, 3, 3 * GIB),
+        ("size=2560M", 5 * GIB / 2, 2, 5 * GIB / 2),
+        ("", 4 * GIB, 6, 6 * GIB),
+        ("", 4 * GIB, 4, 4 * GIB),
+        ("", 4 * GIB, 2, 4 * GIB),
+    ] {
+        let mut sim = sim_of(Kind::Lxc, Setup::default());
+        let rootfs = sim.guest(TEMPLATE).unwrap().config.get("rootfs").unwrap().to_owned();
+        let volid = rootfs.split(',').next().unwrap().to_owned();
+        let value = if written.is_empty() { volid.clone() } else { format!("{volid},{written}") };
+        sim.admin_set(TEMPLATE, "rootfs", &value);
+        sim.set_volume_size(&volid, has);
+        let stage = Stage::on(sim);
+        let answer =
+            stage.ask(Ask::post("/api/sandboxes", json!({"disk": asked})).header("prefer", "wait=25"));
+        assert_eq!(answer.status, 201, "{written} {asked}: {answer:?}\n{}", stage.told());
+        stage.world.settle();
+        let sim = stage.world.sim();
+        let own = sim.guest(vmid_of(&answer.id())).unwrap().config.get("rootfs").unwrap().to_owned();
+        let own = own.split(',').next().unwrap().to_owned();
+        assert_eq!(sim.volumes()[&*own], expected, "{written} {asked}");
+    }
+}
