@@ -201,7 +201,7 @@ impl Settings {
 impl Limits {
     fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            tag_budget: reader.number("EDGE_TAG_BUDGET", 180, 2048).map_or(256, |it| it as usize),
+            tag_budget: reader.number("EDGE_TAG_BUDGET", 180, 2048).map_or(280, |it| it as usize),
             max_sandboxes: reader.number("EDGE_MAX_SANDBOXES", 1, 1_000_000),
             creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE", 1, 1_000_000),
             max_vcpus: reader.number("EDGE_MAX_VCPUS", 1, 1_000_000),

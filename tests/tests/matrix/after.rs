@@ -2,7 +2,7 @@
 
 use pve_edge_core::marks::{self, Mark, Role, Want, What};
 use pve_edge_tests::{
-    sim::{Kind, Task},
+    sim::{Kind, Task, execd::asked},
     world::Fault,
 };
 
@@ -237,7 +237,7 @@ pub(super) fn executed(scene: &Scene<'_>) {
         let sim = stage.world.sim();
         sim.executions()
             .iter()
-            .filter(|((_, it), _)| it.ends_with(COMMAND))
+            .filter(|((_, it), _)| asked(it).0 == COMMAND)
             .map(|(_, many)| *many)
             .sum::<u32>()
     };
