@@ -75,15 +75,18 @@ pub async fn probe<I: Io>(
         Ok(_) => {
             let config = config.clone();
             let place = Place { node: node.to_owned(), config, mark: mark.clone(), committed: true };
-            let Ok(opened) = open(edge, &place, first).await else { return Ok(Probe::NotYet) };
+            let opened = match open(edge, &place, first).await {
+                Ok(opened) => opened,
+                Err(error) => return Ok(Probe::NotYet(error.detail().to_owned())),
+            };
             Ok(match execd::collect(opened, 1024).await {
                 Ok(outcome) if outcome.exit_code == 0 => Probe::Ready,
                 Ok(_) => Probe::Unable,
-                Err(_) => Probe::NotYet,
+                Err(error) => Probe::NotYet(error.to_string()),
             })
         }
         Err(error) if error.is_final() || error.lacks_agent() => Err(error.into()),
-        Err(_) => Ok(Probe::NotYet),
+        Err(error) => Ok(Probe::NotYet(error.to_string())),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 use crate::{
     auth::Caller,
@@ -11,13 +12,14 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
-    marks::{Mark, OnExpiry, Want},
+    lifetime,
+    marks::{Mark, OnExpiry},
     nonce::base32,
-    place::place,
-    read::gone,
+    read::{gone, still_there},
     request::{Metadata, Ttl, key_error, name_errors, reserved},
-    sandbox::SandboxId,
+    sandbox::{SandboxId, never_came_up},
     settings::Settings,
+    usable::{refuse_condemned, still_creating, unlocked},
 };
 
 /// A JSON merge patch (RFC 7396) of a sandbox.
@@ -114,13 +116,14 @@ pub async fn patch<I: Io>(
     id: &SandboxId,
     patch: &Patch,
     if_match: Option<&str>,
+    deadline: OffsetDateTime,
 ) -> Result<Mark, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
     patch.check(edge.settings)?;
-    update(edge, caller, id, &|mark, now| {
+    update(edge, caller, id, deadline, &|mark, now| {
         patch.named(mark, if_match)?;
-        if let Some(ttl) = &ttl {
-            mark.expires = ttl.after(now);
+        if let Some(ttl) = ttl {
+            lifetime::give(mark, ttl, now);
         }
         if let Some(on_expiry) = patch.on_expiry {
             mark.on_expiry = on_expiry;
@@ -130,17 +133,21 @@ pub async fn patch<I: Io>(
     .await
 }
 
-/// Sets a new expiry, counted from now, if the mark is still the one that `if_match` names. Accepted until the guest is condemned, even after its expiry.
+/// Gives it its span again, which never shortens its time, or what `said` sets, counted from now,
+/// if the mark is still the one that `if_match` names. Accepted until the guest is condemned, even
+/// after its expiry.
 pub async fn extend<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    ttl: &Ttl,
+    said: Option<Ttl>,
     if_match: Option<&str>,
+    deadline: OffsetDateTime,
 ) -> Result<Mark, Error> {
-    update(edge, caller, id, &|mark, now| {
+    let settings = edge.settings;
+    update(edge, caller, id, deadline, &|mark, now| {
         unchanged(if_match, &etag(mark))?;
-        mark.expires = ttl.after(now);
+        lifetime::extend(mark, said, now, settings);
         Ok(())
     })
     .await
@@ -152,28 +159,29 @@ async fn update<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
     id: &SandboxId,
+    deadline: OffsetDateTime,
     apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
 ) -> Result<Mark, Error> {
     let mut last = Unwritten::default();
     for _ in 0..5 {
-        let found = place(edge, caller, id).await?;
+        let found = unlocked(edge, caller, id, deadline).await?;
+        // What never came up in its time is over, and nothing to renew.
+        if never_came_up(&found.mark) {
+            gone(edge, &found.mark, id)?;
+        }
         if !found.committed {
-            let text = format!("{id} is still being created; ask again");
-            return Err(Error::new(Code::StillCreating, text).retry_after(2));
+            return Err(still_creating(id));
         }
         if found.config.lock.as_deref() == Some("suspended") {
             let text = "PVE takes no changes of a guest that is suspended: resume it first";
             return Err(Error::new(Code::Suspended, text));
         }
-        let now = edge.now();
+        let (now, kept) = (edge.now(), edge.settings.limits.stopped_max_seconds);
         let apply = |mark: &mut Mark| {
-            if mark.want == Want::Gone {
-                let text = "this sandbox is condemned and will be deleted; nothing can renew it";
-                return Err(Error::new(Code::Condemned, text));
-            }
+            refuse_condemned(mark)?;
             apply(mark, now.unix_timestamp())?;
             // What is over and stays over is gone for its owner too.
-            gone(mark, now, id)
+            still_there(mark, now, kept, id)
         };
         match commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
             Ok(mark) => return Ok(mark),

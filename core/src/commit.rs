@@ -8,6 +8,7 @@ use crate::{
     edge::Edge,
     error::{Code, Error},
     io::Io,
+    lifetime,
     marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What},
     network,
     pve::{PveError, config::Config, guest::Kind},
@@ -66,7 +67,9 @@ pub async fn first<I: Io>(
     let at = config.with(&network).address();
     let now = edge.now().unix_timestamp();
     let guarded = (mark.kind == Kind::Qemu).then_some(now);
-    let mark = &Mark { phase: Phase::Committed, changed: Some(now), guarded, ..mark.clone() };
+    // What was stopped, and is rolled back, was stopped then.
+    let changed = if mark.want == Want::On { Some(now) } else { mark.changed };
+    let mark = &Mark { phase: Phase::Committed, changed, guarded, ..mark.clone() };
     let token = reach::token(edge.settings, mark);
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     let (mut by_notes, mut inherited) = (false, false);
@@ -141,51 +144,6 @@ pub async fn change<I: Io>(
     Err(last.told(format_args!("guest {}", known.vmid)))
 }
 
-/// Writes that a sandbox came up, once what it is probed by has answered.
-/// `config` is what was read since the last write, where somebody has.
-/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile.
-pub async fn ready<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    mut config: Option<Config>,
-    known: &Mark,
-) -> Result<Option<Mark>, Error> {
-    let guest = edge.pve.guest(node, known.kind, known.vmid);
-    let mut last = Unwritten::default();
-    for _ in 0..5 {
-        let config = match config.take() {
-            Some(config) => config,
-            None => edge.send(guest.config()).await?,
-        };
-        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
-        let Some(mark) = reading.mark().filter(|it| it.nonce == known.nonce) else {
-            return Err(crate::place::not_found(known.vmid));
-        };
-        let rolls_back = mark.is_doing(What::Rollback);
-        if mark.want != Want::On || rolls_back || !matches!(mark.phase, Phase::Committed | Phase::Ready) {
-            return Ok(None);
-        }
-        if mark.phase == Phase::Ready && !mark.is_doing(What::Start) {
-            return Ok(Some(mark.clone()));
-        }
-        match write(edge, node, &config, mark, &came_up).await? {
-            Ok(written) => return Ok(Some(written)),
-            Err(unwritten) => last = unwritten,
-        }
-    }
-    Err(last.told(format_args!("guest {}", known.vmid)))
-}
-
-fn came_up(mark: &mut Mark) -> Result<(), Error> {
-    mark.phase = Phase::Ready;
-    mark.was_ready = true;
-    mark.problem = None;
-    if mark.is_doing(What::Start) {
-        mark.doing = None;
-    }
-    Ok(())
-}
-
 /// One attempt at a change.
 pub async fn write<I: Io>(
     edge: &Edge<'_, I>,
@@ -196,7 +154,9 @@ pub async fn write<I: Io>(
 ) -> Result<Result<Mark, Unwritten>, Error> {
     let mut changed = mark.clone();
     apply(&mut changed)?;
-    if (changed.want, changed.phase) != (mark.want, mark.phase) {
+    // What is paused after it was stopped was stopped then.
+    let stays_stopped = lifetime::stopped_at(mark).is_some() && lifetime::stopped_at(&changed).is_some();
+    if (changed.want, changed.phase) != (mark.want, mark.phase) && !stays_stopped {
         changed.changed = Some(edge.now().unix_timestamp());
     }
     guard(edge, config, mark, &mut changed);
@@ -329,9 +289,13 @@ fn marks_form<I: Io>(
 
 fn tags<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark, inherited: bool) -> String {
     let existing = config.tags.as_deref().unwrap_or_default();
-    // Tags are what the whole cluster carries around: an expiry that moves by less than a minute stays.
+    // Tags are what the whole cluster carries around: an expiry that comes less than a minute later stays.
     let expires = match marks::tagged_expiry(mark.vmid, existing) {
-        Some(Some(tagged)) if mark.expires.is_some_and(|it| it.abs_diff(tagged) <= 60) => Some(tagged),
+        Some(Some(tagged))
+            if mark.expires.is_some_and(|it| (0..=60).contains(&it.saturating_sub(tagged))) =>
+        {
+            Some(tagged)
+        }
         _ => mark.expires,
     };
     marks::tags(existing, mark, expires, edge.settings.limits.tag_budget, inherited)

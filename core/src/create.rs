@@ -10,6 +10,7 @@ mod queue;
 mod request;
 mod rival;
 mod source;
+mod up;
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -17,8 +18,9 @@ use time::OffsetDateTime;
 pub(crate) use self::{
     claim::{told, untold},
     failed::give_up,
-    finish::{carry_on, finish, start_and_probe},
+    finish::{carry_on, finish},
     source::default_preset,
+    up::{Up, start_and_probe},
 };
 pub use self::{finish::Progress, request::CreateRequest};
 use crate::{
@@ -27,6 +29,7 @@ use crate::{
     error::{Code, Error},
     inventory::{Inventory, Template},
     io::Io,
+    lifetime::{self, Time},
     marks::{KeyHash, Mark, OnExpiry, Reading, Sizes, Want, read as read_marks},
     nonce::{Nonce, Origin},
     place::{Place, may, was_destroyed},
@@ -76,8 +79,8 @@ pub async fn create<I: Io>(
     if let Some(key) = &key
         && let Some(place) = replay(edge, caller, &inventory, key, deadline).await?
     {
-        let progress = finish(edge, Claimed::of(place), deadline).await?;
-        return Ok(Created { progress, replayed: true });
+        let deadline = place.mark.expires_at().map_or(deadline, |it| it.min(deadline));
+        return in_time(edge, finish(edge, Claimed::of(place), deadline).await?, true);
     }
     inventory.room_for_tags()?;
     let sources = source::sources(edge, &inventory, caller, request)?;
@@ -89,18 +92,50 @@ pub async fn create<I: Io>(
     quota::check(&inventory, caller.team.as_str(), asked, &edge.settings.limits, edge.now())?;
     let free = source::free_vmids(edge, &inventory, key.as_ref().map(|it| it.hash))?;
     let ttl = request.ttl(edge.settings)?;
+    // Its time counts from the request; who still waits then is told so.
+    let expires = ttl.after(edge.born().unix_timestamp());
+    let is_late = || expires.is_some_and(|it| it <= edge.now().unix_timestamp());
+    let deadline = expires.and_then(at).map_or(deadline, |it| it.min(deadline));
     let intent = |vmid, node: &str, source: &Template| Mark {
-        expires: ttl.after(edge.now().unix_timestamp()),
+        expires,
+        span: ttl.seconds(),
         ..intent(edge, caller, request, key.as_ref(), vmid, node, source)
     };
-    let claimed = claim::claim(edge, &inventory, &sources, &free, intent, deadline).await?;
+    let claimed = match claim::claim(edge, &inventory, &sources, &free, intent, deadline).await {
+        Err(error) if is_late() && error.is_retryable() => return Err(over(None)),
+        claimed => claimed?,
+    };
     // A claim that another request with the same key made first carries that one's nonce.
     let replayed = claimed.mark.nonce.origin() != Origin::of(edge);
     if let Some(key) = key.as_ref().filter(|_| replayed) {
         key.check(claimed.mark.body.as_deref())?;
     }
-    let progress = finish(edge, claimed, deadline).await?;
+    in_time(edge, finish(edge, claimed, deadline).await?, replayed)
+}
+
+fn at(seconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
+
+/// What came of it, unless its time was over before it came up.
+fn in_time<I: Io>(edge: &Edge<'_, I>, progress: Progress, replayed: bool) -> Result<Created, Error> {
+    let mark = &progress.mark;
+    let kept = edge.settings.limits.stopped_max_seconds;
+    if !progress.ready && lifetime::time(mark, edge.now(), kept) == Time::Over {
+        return Err(over(Some(&SandboxId::of(mark))));
+    }
     Ok(Created { progress, replayed })
+}
+
+fn over(id: Option<&SandboxId>) -> Error {
+    let error = Error::new(
+        Code::Over,
+        "its ttlSeconds, which count from the request, were over before it came up; what was made is removed",
+    );
+    match id {
+        Some(id) => error.member("sandboxId", id.to_string()),
+        None => error,
+    }
 }
 
 /// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.

@@ -56,6 +56,7 @@ codes! {
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
+    Over "expired" 410 Caller false "The time of a creation was over before it came up";
     PreconditionFailed "precondition-failed" 412 Caller false "The sandbox has changed since";
     TooLarge "too-large" 413 Caller false "The request is too large";
     UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not plain application/json";

@@ -14,12 +14,12 @@ use crate::{
     error::{Code, Error},
     execd::{self, ExecError, ExecRequest, Opened, Output},
     io::{Failure, Io, NetError, Sent},
-    marks::{Phase, What},
+    marks::{Mark, Phase, What},
     place::{Place, not_running, place},
     pve::guest::Kind,
     reach,
     read::gone,
-    sandbox::{SandboxId, is_coming_up},
+    sandbox::{SandboxId, is_coming_up, is_unproved},
     secret::Secret,
 };
 
@@ -35,7 +35,7 @@ pub async fn open<I: Io>(
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
     let found = place(edge, caller, id).await?;
-    gone(&found.mark, edge.now(), id)?;
+    gone(edge, &found.mark, id)?;
     if found.mark.is_expired(edge.now()) {
         let text = format!("{id} has expired and is being stopped: extend it, or start it again");
         return Err(Error::new(Code::NotRunning, text));
@@ -61,21 +61,38 @@ pub async fn open<I: Io>(
     Ok(Opened { lines: Either::Left(lines) })
 }
 
-/// What is still coming up is probed once: commands run in what a GET calls running.
+/// Commands run in what a GET calls running: what nobody has seen come up is probed once.
 async fn up<I: Io>(edge: &Edge<'_, I>, found: Place, id: &SandboxId) -> Result<Place, Error> {
-    let coming =
-        || Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2);
-    if !is_coming_up(&found.mark, edge.now()) {
+    let now = edge.now();
+    if found.mark.phase == Phase::Error {
+        return Err(failed_before(&found.mark, id));
+    }
+    if !is_unproved(&found.mark, now) {
         return Ok(found);
     }
+    let coming =
+        || Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2);
     let status = edge.send(edge.pve.guest(&found.node, found.mark.kind, found.mark.vmid).status()).await?;
-    if status.status != "running" {
+    let running = status.status == "running";
+    if !running && is_coming_up(&found.mark, now) {
         return Err(coming());
     }
     let (node, config) = (found.node.clone(), found.config.clone());
-    let progress = carry_on(edge, found, true, false, edge.now()).await?;
+    let progress = carry_on(edge, found, running, false, now).await?;
     let place = Place { node, config, mark: progress.mark, committed: true };
-    if progress.ready { Ok(place) } else { Err(coming()) }
+    match place.mark.phase {
+        _ if progress.ready => Ok(place),
+        Phase::Error => Err(failed_before(&place.mark, id)),
+        _ if is_coming_up(&place.mark, now) => Err(coming()),
+        // It was up before: its daemon may only be slow.
+        _ if running => Ok(place),
+        _ => Err(not_running(&place.mark)),
+    }
+}
+
+fn failed_before(mark: &Mark, id: &SandboxId) -> Error {
+    let why = mark.problem.as_deref().unwrap_or("it did not come up");
+    Error::new(Code::NotRunning, format!("{id} is in state error ({why}): start it again, or delete it"))
 }
 
 async fn by_execd<I: Io>(

@@ -164,12 +164,12 @@ fn keep(kept: &mut String, text: &str, cap: usize) -> bool {
 }
 
 /// How an exec daemon stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// Refuses a wrong token and takes ours.
     Ready,
-    /// Not there yet, or something else answers for it.
-    NotYet,
+    /// Not there yet, or something else answers for it: what came instead.
+    NotYet(String),
     /// Takes a wrong token.
     Open,
     /// Refuses ours.
@@ -195,22 +195,23 @@ pub async fn probe<I: Io>(
         Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
         Err(error) => Err(error),
     };
+    let unasked = || Probe::NotYet("the platform allows no more requests to ask it".into());
     if !spend() {
-        return Probe::NotYet;
+        return unasked();
     }
     match ask(wrong, &nothing).await {
         Ok(_) => return Probe::Open,
         Err(ExecError::Unauthorized) => {}
-        Err(_) => return Probe::NotYet,
+        Err(error) => return Probe::NotYet(error.to_string()),
     }
     if !spend() {
-        return Probe::NotYet;
+        return unasked();
     }
     match ask(token, first).await {
         Ok(true) => Probe::Ready,
         Ok(false) => Probe::Unable,
         Err(ExecError::Unauthorized) => Probe::WrongToken,
-        _ => Probe::NotYet,
+        Err(error) => Probe::NotYet(error.to_string()),
     }
 }
 

@@ -42,11 +42,11 @@ pub fn ends(mark: &Mark, kept: u32) -> Option<i64> {
     let expires = mark.expires?;
     let kept = i64::from(kept);
     Some(match (mark.on_expiry, stopped_at(mark)) {
-        (_, Some(at)) => expires.max(at + kept),
+        (_, Some(at)) => expires.max(at.saturating_add(kept)),
         // Nothing was ever in what is half made.
         _ if mark.phase == Phase::Claimed => expires,
         (OnExpiry::Delete, None) => expires,
-        (OnExpiry::Stop | OnExpiry::Pause, None) => expires + kept,
+        (OnExpiry::Stop | OnExpiry::Pause, None) => expires.saturating_add(kept),
     })
 }
 
@@ -68,7 +68,7 @@ pub fn start(mark: &mut Mark, said: Option<Ttl>, now: i64, settings: &Settings) 
 /// is), up to the deployment's maximum.
 pub fn resumed(span: Ttl, left: Option<i64>, now: i64, settings: &Settings) -> Option<i64> {
     let given = span.seconds().map(i64::from).zip(left).map(|(span, left)| span.max(left));
-    capped(given, settings).map(|it| now + it)
+    capped(given, settings).map(|it| now.saturating_add(it))
 }
 
 /// Gives the span again, where nothing is said, and never less than there is; else what is said.
@@ -102,8 +102,8 @@ pub fn give(mark: &mut Mark, ttl: Ttl, now: i64) {
 fn left(mark: &Mark, now: i64) -> Option<i64> {
     let expires = mark.expires?;
     Some(match stopped_at(mark) {
-        Some(at) => mark.left.unwrap_or(expires - at).max(0),
-        None => (expires - now).max(0),
+        Some(at) => mark.left.unwrap_or(expires.saturating_sub(at)).max(0),
+        None => expires.saturating_sub(now).max(0),
     })
 }
 
@@ -113,6 +113,11 @@ fn span(mark: &Mark, settings: &Settings) -> Ttl {
         (None, Some(_)) => Ttl::default(settings),
         (span, _) => Ttl::of(span),
     }
+}
+
+/// Seconds of life that may be given at once.
+pub fn at_most(seconds: i64, settings: &Settings) -> i64 {
+    settings.limits.max_ttl_seconds.map_or(seconds, |most| seconds.min(i64::from(most)))
 }
 
 fn capped(seconds: Option<i64>, settings: &Settings) -> Option<i64> {

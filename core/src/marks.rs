@@ -120,12 +120,12 @@ pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, in
     others.chain(ours).collect::<Vec<_>>().join(";")
 }
 
-/// Whether the head tag says what the mark does; a minute of its time is no matter.
+/// Whether the head tag says what the mark does; up to a minute less of its time is no matter.
 pub fn agree(mark: &Mark, tags: &str) -> bool {
     let says = |it: &Mark| (it.want, it.on_expiry, it.phase);
     head::read(mark.vmid, tags).is_some_and(|head| {
         let near = match (head.expires, mark.expires) {
-            (Some(one), Some(other)) => one.abs_diff(other) <= 60,
+            (Some(tagged), Some(written)) => (0..=60).contains(&written.saturating_sub(tagged)),
             (one, other) => one == other,
         };
         near && says(&head) == says(mark)

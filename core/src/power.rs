@@ -13,17 +13,17 @@ use self::pause::wake;
 use crate::{
     auth::Caller,
     commit,
-    create::{give_up, start_and_probe},
+    create::{Up, give_up, start_and_probe},
     edge::Edge,
     error::{Code, Error},
     io::Io,
+    lifetime,
     marks::{Mark, Phase, Want},
-    place::{Place, place},
+    place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
-    read::gone,
     request::Ttl,
-    rollback::settled,
     sandbox::SandboxId,
+    usable::{awake, refuse_condemned, usable},
     wait::wait,
 };
 
@@ -62,7 +62,7 @@ pub struct PauseBody {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
-    /// Counts from now; without it an hour, for one that was paused or has expired, unless it never does.
+    /// From now; without it the span that was given last. Never less than was left when it was stopped.
     #[serde(deserialize_with = "crate::request::seconds")]
     pub ttl_seconds: Option<Option<u64>>,
 }
@@ -110,8 +110,8 @@ impl StopBody {
     }
 }
 
-/// Starts what is stopped, or resumes what is paused; its TTL starts over
-/// when it was paused or its time was up.
+/// Starts what is stopped, or resumes what is paused, and gives it its time again. Of what is up
+/// already only what is said is written.
 pub async fn start<I: Io>(
     edge: &Edge<'_, I>,
     caller: &Caller,
@@ -120,7 +120,7 @@ pub async fn start<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
-    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
+    let Place { node, config, mark, .. } = usable(edge, caller, id, deadline).await?;
     // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
     if config.is_suspended() && !wake(edge, &node, &mark, deadline).await? {
         return Ok(Done { did: Did::Resumed, finished: false, keeps: None });
@@ -130,12 +130,12 @@ pub async fn start<I: Io>(
     let running = is_running(edge, &node, &mark).await?;
     let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
-        let over = mark.expires.is_some() && (mark.want == Want::Paused || mark.is_expired(now));
-        if let Some(ttl) = said.or(over.then(|| Ttl::default(settings))) {
-            mark.expires = ttl.after(now.unix_timestamp());
-        }
         // What is up stays so.
-        if running && mark.phase == Phase::Ready && mark.want == Want::On {
+        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On;
+        if !is_up || said.is_some() || mark.is_expired(now) {
+            lifetime::start(mark, said, now.unix_timestamp(), settings);
+        }
+        if is_up {
             return Ok(());
         }
         mark.want = Want::On;
@@ -172,7 +172,7 @@ async fn up<I: Io>(
 ) -> Result<bool, Error> {
     match start_and_probe(edge, node, config, mark, running, deadline).await {
         Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(edge, node, mark, error).await),
-        result => result.map(|it| it.is_some()),
+        result => result.map(|it| matches!(it, Up::Ready(_))),
     }
 }
 
@@ -185,7 +185,7 @@ pub async fn stop<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, mark, .. } = awake(edge, caller, id).await?;
+    let Place { node, mark, .. } = awake(edge, caller, id, deadline).await?;
     want(edge, &node, &mark, &|mark| mark.want = Want::Off).await?;
     let stopped = halt(edge, &node, &mark, (!body.force).then_some(timeout), deadline).await?;
     Ok(Done {
@@ -204,7 +204,7 @@ pub async fn reboot<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, config, mark, .. } = awake(edge, caller, id).await?;
+    let Place { node, config, mark, .. } = awake(edge, caller, id, deadline).await?;
     refuse_condemned(&mark)?;
     let task = match edge.send(edge.pve.guest(&node, mark.kind, mark.vmid).reboot(timeout)).await {
         Ok(task) => task,
@@ -216,42 +216,6 @@ pub async fn reboot<I: Io>(
     let ended = outcome(edge, &task, deadline).await?;
     let finished = ended && up(edge, &node, &config, &mark, true, deadline).await?;
     Ok(Done { did: Did::Rebooted, finished, keeps: None })
-}
-
-/// A sandbox that is the caller's, not over, and not half made.
-async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
-    let found = place(edge, caller, id).await?;
-    let over = gone(&found.mark, edge.now(), id);
-    // An expired one may be started again until it is condemned; then it is refused by name.
-    if found.mark.want != Want::Gone {
-        over?;
-    }
-    if !found.committed {
-        return Err(
-            Error::new(Code::StillCreating, format!("{id} is still being created; ask again")).retry_after(2)
-        );
-    }
-    match &found.config.lock {
-        Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
-        _ => settled(edge, found).await,
-    }
-}
-
-/// As [`usable`], and not suspended either.
-async fn awake<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
-    let found = usable(edge, caller, id).await?;
-    match &found.config.lock {
-        Some(lock) => Err(commit::locked(lock, &found.mark)),
-        None => Ok(found),
-    }
-}
-
-fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
-    if mark.want == Want::Gone {
-        let text = "this sandbox is condemned and will be deleted; nothing can renew it";
-        return Err(Error::new(Code::Condemned, text));
-    }
-    Ok(())
 }
 
 async fn want<I: Io>(
@@ -268,7 +232,7 @@ async fn want<I: Io>(
     .await
 }
 
-async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
+pub(crate) async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
     let status = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await?;
     Ok(status.status == "running")
 }

@@ -11,7 +11,8 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
-    marks::{Mark, OnExpiry, Sizes, Want},
+    lifetime::{self, Time},
+    marks::{Mark, Sizes, Want},
     preset,
     settings::Limits,
 };
@@ -62,7 +63,7 @@ pub fn check(
     let mut used = Used::default();
     for guest in &inventory.guests {
         let Some(mark) = guest.ours.as_ref().map(|it| &it.mark) else { continue };
-        if mark.team != team || !is_live(mark, now) {
+        if mark.team != team || !is_live(mark, now, limits.stopped_max_seconds) {
             continue;
         }
         used.vcpus += guest.row.maxcpu.or(preset(mark).map(|it| it.cores.into())).unwrap_or(1);
@@ -126,9 +127,9 @@ fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {
         .retry_after(u32::try_from(60 - oldest).unwrap_or(60)))
 }
 
-fn is_live(mark: &Mark, now: OffsetDateTime) -> bool {
-    let over = mark.doing.is_none() && mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete;
-    mark.want != Want::Gone && !over
+/// Tags that may be a snapshot's tell no time.
+fn is_live(mark: &Mark, now: OffsetDateTime, kept: u32) -> bool {
+    mark.want != Want::Gone && (mark.doing.is_some() || lifetime::time(mark, now, kept) != Time::Over)
 }
 
 /// A new guest has no numbers in the listing yet; its preset's name has.

@@ -159,7 +159,8 @@ pub async fn probe<I: Io>(
         Ok(Some(base)) => base,
         Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
         // It has none yet, or PVE does not tell at this moment.
-        Ok(None) | Err(_) => return Ok(Probe::NotYet),
+        Ok(None) => return Ok(Probe::NotYet("no address of it is known yet".into())),
+        Err(error) => return Ok(Probe::NotYet(error.to_string())),
     };
     let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
     let probed = execd::probe(&edge.io, &base, way, (&token, first), &wrong, deadline, || edge.spend(1));

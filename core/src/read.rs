@@ -1,28 +1,30 @@
 //! Reading sandboxes: one exactly, or all of them from one listing.
 
-use std::collections::BTreeMap;
+mod list;
 
-use serde::Serialize;
+use std::{collections::BTreeMap, fmt::Display};
+
 use time::OffsetDateTime;
 
+pub(crate) use self::list::bad_cursor;
+use self::list::item;
+pub use self::list::{Filter, Page, list};
 use crate::{
     auth::Caller,
     create::{self, Progress},
     edge::Edge,
     error::{Code, Error},
-    inventory::{Guest, Inventory},
+    inventory::Guest,
     io::Io,
-    marks::{Mark, OnExpiry, Phase, Want},
-    place::{Found, Place, find, may, not_found, was_destroyed},
+    lifetime::{self, Time},
+    marks::{Mark, OnExpiry, Phase, Sizes, Want},
+    place::{Found, Place, find, not_found, was_destroyed},
+    pve::config::Config,
     reach, rollback,
-    sandbox::{FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, served, state},
-    vmid::Vmid,
+    sandbox::{
+        Addresses, FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, is_unproved, served, stamp, state,
+    },
 };
-
-/// A listing's status may be older than what was done to the guest, or another's that had its VMID.
-const FRESH_SECONDS: i64 = 15;
-/// The expiry in a tag may lag behind the description's by this much.
-const TAG_SLACK_SECONDS: i64 = 60;
 
 /// One sandbox, exactly, and the mark for its ETag. A sandbox that is still
 /// coming up is carried on until `deadline`; what was stopped stays stopped.
@@ -41,7 +43,7 @@ pub async fn get<I: Io>(
         }
         Err(error) => return Err(error),
     };
-    gone(&place.mark, edge.now(), id)?;
+    gone(edge, &place.mark, id)?;
     exact(edge, rollback::settle(edge, place).await?, deadline).await
 }
 
@@ -56,7 +58,7 @@ async fn exact<I: Io>(
     let given_up = !committed && mark.age(edge.now()) >= FINISH_SECONDS;
     if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
         let at = reach::addresses(edge.settings, mark.vmid, None, None);
-        let sandbox = Sandbox::new(mark, node, State::Creating, at, edge.now());
+        let sandbox = shown(edge, mark, node, State::Creating, at, sizes(mark, config));
         return Ok((sandbox, Some(mark.clone())));
     }
     let running = if *committed {
@@ -66,7 +68,8 @@ async fn exact<I: Io>(
     };
     let now = edge.now();
     // While PVE works on one that runs, it can be asked whether it is up.
-    if (running || config.lock.is_none()) && is_coming_up(mark, now) {
+    let unproved = is_coming_up(mark, now) || (*committed && is_unproved(mark, now));
+    if (running || config.lock.is_none()) && unproved {
         // A late clone may have brought back what its owner has deleted: the sweep removes that.
         if !committed && was_destroyed(edge, node, mark).await? {
             return Err(not_found(SandboxId::of(mark)));
@@ -77,7 +80,7 @@ async fn exact<I: Io>(
     }
     let at = reach::live_addresses(edge, node, config, mark, running).await;
     let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
-    let mut sandbox = Sandbox::new(mark, node, state, at, now);
+    let mut sandbox = shown(edge, mark, node, state, at, sizes(mark, config));
     if !committed {
         sandbox.state = State::Error;
         sandbox.problem = Some(match &config.lock {
@@ -94,7 +97,7 @@ async fn exact<I: Io>(
 
 /// A sandbox as its creation left it.
 pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbox {
-    let Progress { mark, node, config, running, ready } = progress;
+    let Progress { mark, node, config, running, ready, problem } = progress;
     let now = edge.now();
     let at = match &config {
         Some(config) if ready => reach::live_addresses(edge, &node, config, &mark, true).await,
@@ -111,13 +114,50 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
         (false, _) if is_coming_up(&mark, now) => State::Creating,
         (false, _) => state(&mark, running, now),
     };
-    Sandbox::new(&mark, &node, state, at, now)
+    let sizes = config.as_ref().map_or(mark.sizes, |config| sizes(&mark, config));
+    Sandbox { problem, ..shown(edge, &mark, &node, state, at, sizes) }
 }
 
-/// Refuses a sandbox that is over: expired and to be deleted, or condemned.
-pub fn gone(mark: &Mark, now: OffsetDateTime, id: impl std::fmt::Display) -> Result<(), Error> {
-    let over = mark.is_expired(now) && mark.on_expiry == OnExpiry::Delete;
-    if over || mark.want == Want::Gone { Err(not_found(id)) } else { Ok(()) }
+/// A sandbox that is asked about.
+fn shown<I: Io>(
+    edge: &Edge<'_, I>,
+    mark: &Mark,
+    node: &str,
+    state: State,
+    at: Addresses,
+    sizes: Sizes,
+) -> Sandbox {
+    let mut sandbox = Sandbox::new(mark, node, state, at, edge.now());
+    (sandbox.cpu, sandbox.memory, sandbox.disk) = (sizes.cpu, sizes.memory, sizes.disk);
+    if matches!(state, State::Stopped | State::Paused) {
+        let until = lifetime::ends(mark, edge.settings.limits.stopped_max_seconds);
+        sandbox.kept_until = until.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok()).map(stamp);
+    }
+    sandbox
+}
+
+/// What its commit has written, or shall.
+fn sizes(mark: &Mark, config: &Config) -> Sizes {
+    let has = config.sizes();
+    match mark.phase {
+        Phase::Claimed => Sizes {
+            cpu: mark.sizes.cpu.or(has.cpu),
+            memory: mark.sizes.memory.or(has.memory),
+            disk: mark.sizes.disk.max(has.disk),
+        },
+        _ => has,
+    }
+}
+
+/// Refuses a sandbox that is over, or condemned.
+pub fn gone<I: Io>(edge: &Edge<'_, I>, mark: &Mark, id: impl Display) -> Result<(), Error> {
+    still_there(mark, edge.now(), edge.settings.limits.stopped_max_seconds, id)
+}
+
+/// As [`gone`]; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
+pub fn still_there(mark: &Mark, now: OffsetDateTime, kept: u32, id: impl Display) -> Result<(), Error> {
+    let over = mark.want == Want::Gone || lifetime::time(mark, now, kept) == Time::Over;
+    if over { Err(not_found(id)) } else { Ok(()) }
 }
 
 /// Claimed, and PVE shows nothing yet.
@@ -136,10 +176,14 @@ fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sa
         team: caller.team.to_string(),
         metadata: BTreeMap::new(),
         metadata_incomplete: true,
-        created_at: crate::sandbox::stamp(id.nonce.birth().min(now)),
+        created_at: stamp(id.nonce.birth().min(now)),
         expires_at: None,
         expired_at: None,
+        kept_until: None,
         on_expiry: OnExpiry::Delete,
+        cpu: None,
+        memory: None,
+        disk: None,
         snapshot_id: None,
         template_vmid: None,
         services: served(id.kind(), at.services),
@@ -149,114 +193,6 @@ fn nothing_yet<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Sa
 
 fn offline<I: Io>(edge: &Edge<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
     let Some(listed) = &guest.ours else { return Err(not_found(id)) };
-    gone(&listed.mark, edge.now(), id)?;
-    Ok(item(edge, guest, &listed.mark, listed.complete, true, edge.now()))
-}
-
-/// What to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// All of them must be there, with these values.
-    pub metadata: BTreeMap<String, String>,
-    /// Only these.
-    pub state: Option<State>,
-    /// At most so many.
-    pub limit: usize,
-    /// Only those after the last one of an earlier page.
-    pub after: Option<String>,
-}
-
-/// A page of sandboxes.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Page {
-    /// By VMID; of Morph by id.
-    pub items: Vec<Sandbox>,
-    /// For the next page.
-    pub next_cursor: Option<String>,
-}
-
-/// The page that it names is of no listing of ours.
-pub(crate) fn bad_cursor() -> Error {
-    Error::field("cursor", "is the nextCursor of an earlier page")
-}
-
-/// The caller's sandboxes, from one listing.
-pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
-    let after: Option<Vmid> =
-        filter.after.as_deref().map(str::parse).transpose().map_err(|_| bad_cursor())?;
-    let inventory = Inventory::read(edge).await?;
-    inventory.believe(edge).await?;
-    let now = edge.now();
-    let mut items = Vec::new();
-    let mut next_cursor = None;
-    for guest in &inventory.guests {
-        let Some(listed) = &guest.ours else { continue };
-        let mark = &listed.mark;
-        if after.is_some_and(|after| guest.vmid <= after) || !may(caller, mark, &edge.settings.deployment) {
-            continue;
-        }
-        let lenient = now - time::Duration::seconds(TAG_SLACK_SECONDS);
-        // Tags that may be a snapshot's tell no time.
-        if mark.doing.is_none() && gone(mark, lenient, "").is_err() {
-            continue;
-        }
-        let matches = filter.metadata.iter().all(|(key, value)| mark.metadata.get(key) == Some(value));
-        if !matches {
-            continue;
-        }
-        let is_offline = !inventory.is_online(&guest.row.node);
-        let item = item(edge, guest, mark, listed.complete, is_offline, now);
-        if filter.state.is_some_and(|wanted| wanted != item.state) {
-            continue;
-        }
-        if items.len() == filter.limit {
-            next_cursor = items.last().and_then(|it: &Sandbox| it.vmid).map(|it| it.to_string());
-            break;
-        }
-        items.push(item);
-    }
-    Ok(Page { items, next_cursor })
-}
-
-fn item<I: Io>(
-    edge: &Edge<'_, I>,
-    guest: &Guest,
-    mark: &Mark,
-    complete: bool,
-    is_offline: bool,
-    now: OffsetDateTime,
-) -> Sandbox {
-    let running = guest.row.status == "running";
-    let unknown = guest.row.status == "unknown" || guest.row.status.is_empty();
-    let state = if is_offline {
-        State::Error
-    } else if guest.row.lock.as_deref() == Some("suspended") {
-        State::Paused
-    } else if mark.settled_for(now) < FRESH_SECONDS {
-        state(mark, mark.want == Want::On && mark.phase == Phase::Ready, now)
-    } else {
-        state(mark, running || (unknown && mark.want == Want::On), now)
-    };
-    let at = reach::addresses(edge.settings, guest.vmid, None, None);
-    let mut sandbox = Sandbox::new(mark, &guest.row.node, state, at, now);
-    sandbox.state_may_be_stale = true;
-    sandbox.metadata_incomplete = !complete || mark.doing.is_some();
-    if is_offline {
-        sandbox.problem = Some(format!("node-offline: node {} is offline", guest.row.node));
-    } else if !is_proved(edge, mark) {
-        sandbox.state = State::Error;
-        sandbox.problem = Some(
-            "no secret of EDGE_SECRET proves its id, and each request for it is 404: was the one that made it \
-             removed?"
-                .into(),
-        );
-    } else if state == State::Error {
-        sandbox.problem = Some("it did not come up; GET it for the cause".into());
-    }
-    sandbox
-}
-
-fn is_proved<I: Io>(edge: &Edge<'_, I>, mark: &Mark) -> bool {
-    mark.nonce.proved_by(&edge.settings.secrets, &mark.deployment, mark.kind, mark.vmid).is_some()
+    gone(edge, &listed.mark, id)?;
+    Ok(item(edge, guest, listed, true))
 }

@@ -13,9 +13,11 @@ use crate::{
     inventory::Inventory,
     io::Io,
     marks::{Mark, Want},
-    place::{Place, place},
+    place::Place,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
+    read::gone,
     sandbox::SandboxId,
+    usable::unlocked,
     wait::wait,
 };
 
@@ -44,8 +46,10 @@ pub async fn remove<I: Io>(
 ) -> Result<Removed, Error> {
     let mut last = None;
     for _ in 0..6 {
-        let mut found = place(edge, caller, id).await?;
+        let mut found = unlocked(edge, caller, id, deadline).await?;
+        // What a deletion has condemned is seen to its end.
         if found.mark.want != Want::Gone {
+            gone(edge, &found.mark, id)?;
             unchanged(if_match, &etag(&found.mark))?;
         }
         if found.mark.kind == Kind::Qemu {

@@ -34,6 +34,7 @@ use crate::{
     read::gone,
     sandbox::{FINISH_SECONDS, SandboxId},
     snapshot::keep,
+    usable::{still_creating, unlocked},
     wait::wait,
 };
 
@@ -160,11 +161,10 @@ pub async fn rollback<I: Io>(
         return Err(Error::field("snapshot", "is a snapshotId of GET /api/sandboxes/{id}/snapshots"));
     }
     keep::ensure_taken(edge.settings, id, snapname)?;
-    let found = place(edge, caller, id).await?;
-    gone(&found.mark, edge.now(), id)?;
+    let found = unlocked(edge, caller, id, deadline).await?;
+    gone(edge, &found.mark, id)?;
     if !found.committed {
-        let text = format!("{id} is still being created; ask again");
-        return Err(Error::new(Code::StillCreating, text).retry_after(2));
+        return Err(still_creating(id));
     }
     // The same is under way: it is seen to its end.
     let under_way = |it: &Doing| it.what != What::Snapshot && it.snapname == snapname;

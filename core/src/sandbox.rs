@@ -168,7 +168,7 @@ pub struct Sandbox {
     pub name: Option<String>,
     /// What it does.
     pub state: State,
-    /// Why it is in state `error`.
+    /// Why it is in state `error`, or has not come up yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Listings: the state may be 15 seconds old.
@@ -185,11 +185,20 @@ pub struct Sandbox {
     pub created_at: String,
     /// RFC 3339; `null` = never.
     pub expires_at: Option<String>,
-    /// When its time was up, for one that was stopped or paused by it.
+    /// When its time was up, for one that is kept past it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expired_at: Option<String>,
+    /// Until when it is kept while it is stopped or paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<String>,
     /// What becomes of it then.
     pub on_expiry: OnExpiry,
+    /// Cores; `null`: not known, or all of its node's.
+    pub cpu: Option<u32>,
+    /// MiB.
+    pub memory: Option<u32>,
+    /// GiB.
+    pub disk: Option<u32>,
     /// The snapshot id that it was made from.
     pub snapshot_id: Option<SourceId>,
     /// The template that it was cloned from.
@@ -213,7 +222,7 @@ impl Sandbox {
             node: Some(node.to_owned()),
             name: mark.name.clone(),
             state,
-            problem: mark.problem.clone().filter(|_| state == State::Error),
+            problem: mark.problem.clone(),
             state_may_be_stale: false,
             team: mark.team.clone(),
             metadata: mark.metadata.clone(),
@@ -221,7 +230,11 @@ impl Sandbox {
             created_at: stamp(mark.birth()),
             expired_at: expires.clone().filter(|_| over),
             expires_at: expires,
+            kept_until: None,
             on_expiry: mark.on_expiry,
+            cpu: None,
+            memory: None,
+            disk: None,
             snapshot_id: mark.snapshot.clone(),
             template_vmid: mark.template,
             services: served(mark.kind, at.services),
@@ -247,10 +260,11 @@ pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
         (Want::Off, false) => State::Stopped,
         (Want::On, false) if is_coming_up(mark, now) => State::Creating,
         // Past its expiry it is what the expiry shall make of it.
+        (Want::Paused, _) if mark.is_expired(now) => State::Paused,
         (_, _) if mark.is_expired(now) && mark.on_expiry == OnExpiry::Pause => State::Paused,
         (_, _) if mark.is_expired(now) => State::Stopped,
         (Want::On, true) if is_coming_up(mark, now) => State::Creating,
-        (Want::On, true) if never_came_up(mark) => State::Error,
+        (Want::On, _) if never_came_up(mark) => State::Error,
         (_, true) => State::Running,
         (_, false) => State::Stopped,
     }
@@ -261,15 +275,19 @@ pub fn never_came_up(mark: &Mark) -> bool {
     matches!(mark.phase, Phase::Claimed | Phase::Committed) && !mark.was_ready
 }
 
-/// Whether somebody still has to bring it up: ten minutes after its creation
-/// or its start, stopped is a state and not work to do.
-pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
+/// Whether nobody has seen it answer since it was to come up.
+pub fn is_unproved(mark: &Mark, now: OffsetDateTime) -> bool {
     // What a rollback kills does not come up.
     mark.want == Want::On
         && matches!(mark.phase, Phase::Claimed | Phase::Committed)
         && !mark.is_doing(What::Rollback)
-        && mark.settled_for(now) < FINISH_SECONDS
         && !mark.is_expired(now)
+}
+
+/// Whether somebody still has to bring it up: ten minutes after its creation
+/// or its start, stopped is a state and not work to do.
+pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
+    is_unproved(mark, now) && mark.settled_for(now) < FINISH_SECONDS
 }
 
 /// How long a creation or a start may take before nobody carries it on.

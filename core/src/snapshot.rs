@@ -126,6 +126,8 @@ pub struct Snapshot {
     pub snapshot_id: String,
     /// How far it is.
     pub status: Status,
+    /// The sandbox that it was taken from; not known of templates that an admin made.
+    pub source_id: Option<String>,
     /// Of a preset's version.
     pub preset_id: Option<PresetId>,
     /// Of a preset's version.
@@ -150,6 +152,7 @@ impl Snapshot {
         Self {
             snapshot_id: id.to_string(),
             status: Status::Pending,
+            source_id: None,
             preset_id: None,
             version: None,
             name: None,
@@ -166,6 +169,7 @@ impl Snapshot {
         Self {
             snapshot_id: SandboxId::of(mark).to_string(),
             status: if mark.phase == Phase::Error { Status::Error } else { status },
+            source_id: mark.source.as_ref().map(ToString::to_string),
             preset_id: preset.map(|it| it.preset.clone()),
             version: preset.map(|it| it.version),
             name: mark.name.clone(),
@@ -199,6 +203,7 @@ pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller) -> Result<Vec<Snap
         Some(Snapshot {
             snapshot_id: id.to_string(),
             status: Status::Ready,
+            source_id: None,
             preset_id: Some(id.preset),
             version: Some(id.version),
             name: None,

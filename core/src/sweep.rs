@@ -27,13 +27,14 @@ use crate::{
     error::{Code, Error},
     inventory::{Guest, Inventory},
     io::Io,
+    lifetime::{self, Time},
     marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
     place::{Place, was_destroyed},
-    power::{Keeps, halt},
+    power::{Keeps, halt, is_running},
     pve::{config::Config, guest::Kind},
     remove::destroy,
     rollback,
-    sandbox::{FINISH_SECONDS, SandboxId, is_coming_up},
+    sandbox::{FINISH_SECONDS, SandboxId, is_coming_up, is_unproved, never_came_up},
 };
 
 /// So long after it was condemned its owner's late requests have been answered.
@@ -60,22 +61,25 @@ pub enum Verdict {
 
 /// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
-    let over = mark.expires.map(|it| now.unix_timestamp().saturating_sub(it)).filter(|it| *it >= 0);
-    match (mark.want, over) {
-        // Condemning writes the moment as the expiry.
-        (Want::Gone, Some(since)) if since >= CONDEMNED_SECONDS => Verdict::Delete,
-        (Want::Gone, _) => Verdict::Leave,
+    // Condemning writes the moment as the expiry.
+    let condemned = mark.expires.filter(|_| mark.want == Want::Gone);
+    match lifetime::time(mark, now, kept) {
+        _ if condemned.is_some_and(|it| now.unix_timestamp().saturating_sub(it) >= CONDEMNED_SECONDS) => {
+            Verdict::Delete
+        }
+        _ if mark.want == Want::Gone => Verdict::Leave,
         _ if !committed && mark.age(now) >= FINISH_SECONDS => Verdict::Condemn,
-        (_, Some(_)) if mark.on_expiry == OnExpiry::Delete => Verdict::Condemn,
-        (_, Some(since)) if since >= i64::from(kept) => Verdict::Condemn,
+        Time::Over => Verdict::Condemn,
         // What runs all the same was to be stopped by somebody who died before that.
-        (want, Some(_)) if committed && (running || (want == Want::On && mark.phase != Phase::Error)) => {
-            match mark.on_expiry {
-                OnExpiry::Pause => Verdict::Pause,
+        Time::Up if committed && (running || (mark.want == Want::On && mark.phase != Phase::Error)) => {
+            match (mark.want, mark.on_expiry) {
+                (Want::Paused, _) | (Want::On, OnExpiry::Pause) => Verdict::Pause,
                 _ => Verdict::Stop,
             }
         }
-        _ if is_coming_up(mark, now) && !(committed && running) => Verdict::Finish,
+        _ if is_coming_up(mark, now) => Verdict::Finish,
+        // Whether it has come up after all is found out, and then it is ready, or has failed.
+        _ if committed && is_unproved(mark, now) && never_came_up(mark) => Verdict::Finish,
         _ => Verdict::Leave,
     }
 }
@@ -200,9 +204,14 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
     // What runs is up to 15 s old in a listing: one that was just started is not started again.
-    if due == Verdict::Finish && committed && runs(edge, node, &mark).await {
-        due = verdict(&mark, committed, true, edge.now(), edge.settings.limits.stopped_max_seconds);
-    }
+    let runs = match due {
+        Verdict::Finish if committed => is_running(edge, node, &mark).await,
+        _ => Ok(false),
+    };
+    let runs = match runs {
+        Ok(runs) => runs,
+        Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
+    };
     let place = Place { node: node.to_owned(), config, mark, committed };
     if due == Verdict::Leave && (rollback::is_due(&place, edge.now()) || is_mistagged(&place)) {
         due = Verdict::Finish;
@@ -227,7 +236,7 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     let why = why(&mark, committed, due);
     let reason = match dry_run {
         true => why,
-        false => match act(edge, node, config, mark, committed, due).await {
+        false => match act(edge, Place { node: node.to_owned(), config, mark, committed }, runs, due).await {
             Ok(()) => why,
             Err(error) => format!("{why}; failed: {error}"),
         },
@@ -235,48 +244,29 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     Some(Action { vmid, id, action, reason })
 }
 
-async fn runs<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
-    let status = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await;
-    status.is_ok_and(|it| it.status == "running")
-}
-
 fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
     match due {
         Verdict::Delete => "condemned by an earlier sweep".into(),
         Verdict::Finish if mark.phase == Phase::Claimed => "its creation was interrupted".into(),
+        Verdict::Finish if mark.phase == Phase::Committed => "it is coming up, or was to".into(),
         Verdict::Finish => "its tags, or its state, are not what its notes say".into(),
         _ if !committed => "its creation was given up".into(),
-        Verdict::Condemn if mark.on_expiry != OnExpiry::Delete => {
+        Verdict::Condemn if mark.on_expiry != OnExpiry::Delete || lifetime::stopped_at(mark).is_some() => {
             "expired, and kept for as long as is set".into()
         }
         _ => "expired".into(),
     }
 }
 
-async fn act<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: Config,
-    mark: Mark,
-    committed: bool,
-    due: Verdict,
-) -> Result<(), Error> {
+async fn act<I: Io>(edge: &Edge<'_, I>, place: Place, running: bool, due: Verdict) -> Result<(), Error> {
     let now = edge.now();
+    if due == Verdict::Finish {
+        return go_on(edge, place, running).await;
+    }
+    let Place { node, config, mark, .. } = place;
+    let node = node.as_str();
     match due {
-        Verdict::Leave => Ok(()),
-        Verdict::Finish if !committed && was_destroyed(edge, node, &mark).await? => {
-            let text =
-                "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
-            Err(Error::new(Code::Condemned, text))
-        }
-        Verdict::Finish => {
-            let place = Place { node: node.to_owned(), config, mark, committed };
-            if is_mistagged(&place) && !rollback::is_due(&place, now) {
-                return swap(edge, node, &place.config, &place.mark, &|_| {}).await;
-            }
-            let place = rollback::settle(edge, place).await?;
-            carry_on(edge, place, false, false, now).await.map(|_| ())
-        }
+        Verdict::Leave | Verdict::Finish => Ok(()),
         Verdict::Delete => match destroy(edge, node, &config, &mark).await {
             // A later run destroys it.
             Err(error) if error.is_running() => {
@@ -299,10 +289,11 @@ async fn act<I: Io>(
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
         // What could not be suspended by an earlier run is stopped.
-        Verdict::Pause if mark.kind == Kind::Qemu && !mark.is_suspension() => {
+        Verdict::Pause if mark.kind == Kind::Qemu && !was_to_be_suspended(&mark) => {
             swap(edge, node, &config, &mark, &|mark| {
                 mark.want = Want::Paused;
                 mark.keeps = Some(Keeps::Memory);
+                mark.changed = Some(now.unix_timestamp());
             })
             .await?;
             edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await?;
@@ -317,6 +308,25 @@ async fn act<I: Io>(
             halt(edge, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
         }
     }
+}
+
+/// Whether a sweep has meant to suspend it already. A pause of its owner's that was never begun was
+/// written before its expiry.
+fn was_to_be_suspended(mark: &Mark) -> bool {
+    mark.is_suspension() && lifetime::stopped_at(mark) >= mark.expires
+}
+
+/// Does the next missing thing.
+async fn go_on<I: Io>(edge: &Edge<'_, I>, place: Place, running: bool) -> Result<(), Error> {
+    if !place.committed && was_destroyed(edge, &place.node, &place.mark).await? {
+        let text = "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
+        return Err(Error::new(Code::Condemned, text));
+    }
+    if is_mistagged(&place) && !rollback::is_due(&place, edge.now()) {
+        return swap(edge, &place.node, &place.config, &place.mark, &|_| {}).await;
+    }
+    let place = rollback::settle(edge, place).await?;
+    carry_on(edge, place, running, false, edge.now()).await.map(|_| ())
 }
 
 /// Whether somebody else's hand has changed the tags alone: listings do not show the guest as it is.

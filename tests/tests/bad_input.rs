@@ -1,10 +1,11 @@
 //! What a caller can do wrong: told by field, and PVE never hears of it.
 
+use pve_edge_tests::{sim::Setup, world::World};
 use serde_json::{Value, json};
 
 use crate::{
     ids::old_id,
-    stage::{Answer, Ask, Stage},
+    stage::{Answer, Ask, Stage, plain_sim},
 };
 
 /// The answer, after no request to anybody.
@@ -80,7 +81,9 @@ fn names() {
 fn hostile_names_are_only_text() {
     let hostile = "\"};<!-- /pve-edge -->{\"pve-edge\":1}';rm -rf /;pe1.x 😀\u{202e}";
     let metadata = json!({"a;b,c": "\n{\"pve-edge\":1,\"team\":\"red\"}\ncmux-execd-auth-token=x"});
-    let stage = Stage::new();
+    // Room for all of it in the tags.
+    let world = World::new(plain_sim(Setup::default()), 7);
+    let stage = Stage::of(world, &[("EDGE_TAG_BUDGET", "1024")]);
     let answer = stage.ask(create(json!({"name": hostile, "metadata": metadata})));
     assert_eq!(answer.status, 201, "{answer:?}");
     let listed = stage.ask(Ask::get("/api/sandboxes")).json();

@@ -14,6 +14,8 @@ mod http;
 mod ids;
 mod interleaving;
 mod late;
+mod lifetime;
+mod listing;
 mod matrix;
 mod memory;
 
@@ -21,6 +23,7 @@ mod morph;
 mod power;
 mod pve_faults;
 mod quotas;
+mod readiness;
 mod recommendations;
 mod review;
 mod rollback;

@@ -189,10 +189,22 @@ fn who_dies_before_a_suspension_loses_nothing() {
     // Config and status, config and what shall be, the suspension.
     dies(&stage, &id, "pause", 4, Fault::Dies);
     assert_eq!(swept(&stage), json!([]));
-    stage.world.advance(Duration::days(1));
+    stage.world.advance(Duration::minutes(5));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
-    let paused = act(&stage, &id, "pause", json!({}));
-    assert_eq!((paused.status, paused.state()), (200, "paused".into()), "{paused:?}");
+    let memory = stage.world.sim().guest(vmid_of(&id)).and_then(|it| it.run.as_ref().map(|run| run.memory));
+    // Its time is up: what was meant is done, with its memory.
+    stage.world.advance(Duration::minutes(6));
+    assert_eq!(swept(&stage)[0]["action"], "pause", "{}", stage.told());
+    settle(&stage);
+    assert_eq!(
+        (config(&stage, &id, "lock"), stage.ask(Ask::one(&id)).state()),
+        ("suspended".into(), "paused".into())
+    );
+    assert_eq!(act(&stage, &id, "resume", json!({})).state(), "running");
+    assert_eq!(
+        stage.world.sim().guest(vmid_of(&id)).and_then(|it| it.run.as_ref().map(|run| run.memory)),
+        memory
+    );
 }
 
 #[test]

@@ -6,9 +6,9 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
-    pve::PveError,
+    pve::{PveError, guest::Kind},
     remove::destroy,
-    sandbox::SandboxId,
+    sandbox::{FINISH_SECONDS, SandboxId},
 };
 
 pub(super) fn clone_failed(cause: &PveError, mark: &Mark) -> Error {
@@ -30,11 +30,26 @@ pub(super) fn without_memory(mark: &Mark) -> Error {
     Error::new(Code::StartFailed, text)
 }
 
-/// What cannot be finished is told, kept as `error`, and not tried again.
-pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let kept = commit::change(edge, node, mark.clone(), &|mark| {
-        // Whoever has stopped or condemned it meanwhile wants nothing of it any more.
-        if mark.want == Want::On {
+/// Nobody has seen it come up in its time.
+pub(super) fn silent(mark: &Mark, running: bool) -> Error {
+    let (code, what) = match (running, mark.kind) {
+        (false, _) => (Code::StartFailed, "it does not run"),
+        (true, Kind::Lxc) => (Code::ExecUnreachable, "its exec daemon has not answered as it should"),
+        (true, Kind::Qemu) => (Code::GuestAgentMissing, "its guest agent has not answered"),
+    };
+    let last = mark.problem.as_ref().map(|it| format!("; before that: {it}")).unwrap_or_default();
+    Error::new(code, format!("it did not come up within {FINISH_SECONDS} s: {what}{last}"))
+}
+
+/// Keeps a sandbox as `error`; its mark then.
+pub(super) async fn fail<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Mark {
+    keep(edge, node, mark, &cause).await.unwrap_or_else(|_| mark.clone())
+}
+
+/// Whoever has stopped it, condemned it or seen it come up meanwhile knows better.
+async fn keep<I: Io>(edge: &Edge<'_, I>, node: &str, known: &Mark, cause: &Error) -> Result<Mark, Error> {
+    commit::change(edge, node, known.clone(), &|mark| {
+        if mark.want == Want::On && mark.phase == known.phase {
             mark.phase = Phase::Error;
             mark.want = Want::Off;
             mark.doing = None;
@@ -42,7 +57,12 @@ pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, 
         }
         Ok(())
     })
-    .await;
+    .await
+}
+
+/// What cannot be finished is told, kept as `error`, and not tried again.
+pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let kept = keep(edge, node, mark, &cause).await;
     // An exec daemon that lets everyone in must not run on.
     if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
         let _ = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await;

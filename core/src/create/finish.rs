@@ -9,29 +9,27 @@ use time::OffsetDateTime;
 
 use super::{
     Claimed,
-    failed::{clone_failed, give_up, outdone, undo, without_memory},
+    failed::{clone_failed, fail, give_up, outdone, silent, undo},
     rival::rival,
+    up::{Up, start_and_probe},
 };
 use crate::{
     commit,
     edge::Edge,
-    environment::{Env, FILE},
     error::{Code, Error},
-    execd::Probe,
     inventory::Inventory,
     io::Io,
-    marks::{self, Mark, Phase, Reading, Want, What},
+    marks::{self, Mark, Phase, Reading, Want},
     network,
     place::Place,
-    pve::{PveError, config::Config, guest::Kind, task::Upid},
-    reach,
-    sandbox::is_coming_up,
+    power::is_running,
+    pve::{PveError, config::Config, task::Upid},
+    sandbox::{is_coming_up, is_unproved, never_came_up},
     wait::ended,
 };
 
-/// So often in a row execd may refuse our token before that is final, or once after so many seconds.
-const PATIENCE: u32 = 5;
-const SETTLED_SECONDS: i64 = 60;
+/// What is refused for longer than this, or silent, has a reason.
+pub(super) const SETTLED_SECONDS: i64 = 60;
 
 /// How far a sandbox has come.
 #[derive(Debug)]
@@ -46,6 +44,8 @@ pub struct Progress {
     pub running: bool,
     /// Whether it refused a wrong exec token and took ours.
     pub ready: bool,
+    /// Why it has not come up yet, where anybody said.
+    pub problem: Option<String>,
 }
 
 /// Brings a claimed guest up, until it is ready or `deadline` has passed.
@@ -65,21 +65,30 @@ pub(crate) async fn finish<I: Io>(
         match look(edge, &mut node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
             Look::NotYet(mark) if edge.now() >= deadline || edge.left() <= 2 => {
-                return Ok(Progress { mark: *mark, node, config: None, running: false, ready: false });
+                let problem = mark.problem.clone();
+                return Ok(Progress {
+                    mark: *mark,
+                    node,
+                    config: None,
+                    running: false,
+                    ready: false,
+                    problem,
+                });
             }
             Look::NotYet(_) => {}
         }
         edge.pause(wait.next(), deadline).await;
     };
     // Another request has committed it, and may have started it long ago.
-    let running = place.committed && is_running(edge, &place.node, &place.mark).await;
+    let running = match place.committed {
+        true => is_running(edge, &place.node, &place.mark).await,
+        false => Ok(false),
+    };
+    let running = match running {
+        Err(error) if !is_coming_up(&place.mark, edge.now()) => return Err(error),
+        running => running.unwrap_or(false),
+    };
     carry_on(edge, *place, running, true, deadline).await
-}
-
-async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
-    edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status())
-        .await
-        .is_ok_and(|it| it.status == "running")
 }
 
 enum Look {
@@ -154,59 +163,110 @@ pub(crate) async fn carry_on<I: Io>(
 ) -> Result<Progress, Error> {
     let Place { node, mut config, mark, committed } = place;
     let now = edge.now();
-    let due = is_coming_up(&mark, now);
-    let progress =
-        |mark, config, ready| Progress { mark, node: node.clone(), config: Some(config), running, ready };
-    if !due {
+    let progress = |mark: Mark, config, ready| {
+        let (node, problem) = (node.clone(), mark.problem.clone());
+        Progress { mark, node, config: Some(config), running, ready, problem }
+    };
+    let in_time = is_coming_up(&mark, now);
+    let unproved = committed && is_unproved(&mark, now);
+    // Whoever asks late finds out first whether what runs has come up meanwhile.
+    if !(in_time || unproved && running) {
+        if unproved && never_came_up(&mark) {
+            let mark = fail(edge, &node, &mark, silent(&mark, running)).await;
+            return Ok(progress(mark, config, false));
+        }
         let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On && !mark.is_expired(now);
         return Ok(progress(mark, config, is_up));
     }
-    let mark = if committed {
-        mark
-    } else {
-        match rival(edge, &mark).await {
-            Ok(None) => {}
-            Ok(Some(vmid)) => return Err(undo(edge, &node, &mark, outdone(vmid)).await),
-            Err(error) => {
-                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
-                return Ok(progress(mark, config, false));
+    let mark = match committed {
+        true => mark,
+        false => match commit_it(edge, &node, &config, &mark, undoes).await? {
+            Ok((mark, given)) => {
+                config = given;
+                mark
             }
-        }
-        match commit::first(edge, &node, &config, &mark).await {
-            Ok(committed) => {
-                // What the guest has been given is where it is reached.
-                config = config.with(&network::of_sandbox(edge, &config, &mark)?);
-                committed
-            }
-            Err(commit::Failure::Final(cause)) if undoes => {
-                return Err(undo(edge, &node, &mark, cause).await);
-            }
-            Err(commit::Failure::Final(cause)) => return Err(cause),
-            Err(commit::Failure::Again(error)) => {
-                tracing::info!(vmid = u32::from(mark.vmid), %error, "the commit is left to the next request");
-                return Ok(progress(mark, config, false));
-            }
-        }
+            Err((cause, lasts)) => return Ok(why(edge, progress(mark, config, false), cause, lasts).await),
+        },
     };
     if !running && let Err(error) = grow(edge, &node, &config, &mark).await {
         // A bare 500 may be a storage's bad moment: asked again while the guest is young.
         let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;
-        let refused = error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout();
+        let refused = lasts(&error);
         let cause = Error::from(error);
         if refused && !(young && cause.code() == Code::PveError) {
             return Err(give_up(edge, &node, &mark, cause).await);
         }
-        return Ok(progress(mark, config, false));
+        return Ok(why(edge, progress(mark, config, false), cause, refused).await);
     }
     match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
-        Ok(Some(mark)) => Ok(progress(mark, config, true)),
-        Ok(None) => Ok(progress(mark, config, false)),
+        Ok(Up::Ready(mark)) => Ok(progress(*mark, config, true)),
+        Ok(Up::NotYet(_)) if !in_time && never_came_up(&mark) => {
+            let mark = fail(edge, &node, &mark, silent(&mark, running)).await;
+            Ok(progress(mark, config, false))
+        }
+        Ok(Up::NotYet(None)) => Ok(progress(mark, config, false)),
+        Ok(Up::NotYet(Some(cause))) => {
+            // A daemon that is silent for a minute has a reason; it is written once.
+            let lasts = mark.problem.is_none() && mark.settled_for(edge.now()) >= SETTLED_SECONDS;
+            Ok(why(edge, progress(mark, config, false), cause, lasts).await)
+        }
         // Settings are wrong, and are put right; nothing is known against the sandbox.
         Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
     }
+}
+
+/// The commit, unless another request of the same key was faster: the mark, and the config with what
+/// was written. Or why not yet, and whether that lasts.
+async fn commit_it<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    undoes: bool,
+) -> Result<Result<(Mark, Config), (Error, bool)>, Error> {
+    match rival(edge, mark).await {
+        Ok(None) => {}
+        Ok(Some(vmid)) => return Err(undo(edge, node, mark, outdone(vmid)).await),
+        Err(cause) => return Ok(Err((cause, false))),
+    }
+    match commit::first(edge, node, config, mark).await {
+        // What the guest has been given is where it is reached.
+        Ok(written) => Ok(Ok((written, config.with(&network::of_sandbox(edge, config, mark)?)))),
+        Err(commit::Failure::Final(cause)) if undoes => Err(undo(edge, node, mark, cause).await),
+        Err(commit::Failure::Final(cause)) => Err(cause),
+        Err(commit::Failure::Again(error)) => {
+            let lasts = lasts(&error);
+            Ok(Err((error.into(), lasts)))
+        }
+    }
+}
+
+/// Whether PVE has refused something for another reason than that it is at work.
+fn lasts(error: &PveError) -> bool {
+    error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout()
+}
+
+/// With the cause for which it has not come up yet. One that `lasts` outlives this request: it is kept.
+async fn why<I: Io>(edge: &Edge<'_, I>, mut progress: Progress, cause: Error, lasts: bool) -> Progress {
+    let (vmid, problem) = (u32::from(progress.mark.vmid), cause.to_string());
+    tracing::info!(vmid, %cause, "what is missing is left to the next request");
+    if lasts && progress.mark.problem.as_deref() != Some(&*problem) {
+        let phase = progress.mark.phase;
+        let keep = |mark: &mut Mark| {
+            if mark.phase == phase {
+                mark.problem = Some(problem.clone());
+            }
+            Ok(())
+        };
+        if let Ok(mark) = commit::change(edge, &progress.node, progress.mark.clone(), &keep).await {
+            progress.mark = mark;
+        }
+    }
+    progress.problem = Some(problem);
+    progress
 }
 
 /// The disk grows after the commit, and only when the preset's is larger.
@@ -221,154 +281,24 @@ async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mar
     }
 }
 
-/// Starts it where it is not `running`, probes it until it answers as it should,
-/// and writes that it came up: its mark then. `None` where it has not yet, or that
-/// could not be written: the next request looks again. An error here is one that
-/// asking again does not mend.
-pub(crate) async fn start_and_probe<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    running: bool,
-    deadline: OffsetDateTime,
-) -> Result<Option<Mark>, Error> {
-    let first = Env::first(mark, &edge.settings.secrets)?;
-    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let task = if running {
-        None
-    } else if mark.doing.as_ref().is_some_and(|it| it.what == What::Start && it.memory) {
-        // PVE has started it with its memory, or could not: a start of ours would be one without.
-        match edge.send(guest.status()).await {
-            Ok(status) if status.status == "running" => None,
-            Ok(_) => return Err(without_memory(mark)),
-            Err(_) => return Ok(None),
-        }
-    } else {
-        match edge.send(guest.start()).await {
-            Ok(upid) => Some(upid),
-            Err(error) if error.is_already_running() => None,
-            Err(error) if error.is_final() => return Err(error.into()),
-            Err(_) => return Ok(None),
-        }
-    };
-    // While it boots: whoever writes that it came up needs the digest of now.
-    let fresh = if running && shows(config, mark) {
-        Some(config.clone())
-    } else {
-        edge.send(guest.config()).await.ok()
-    };
-    // A VM boots longer, and asking an agent that is not there yet keeps one of PVE's workers for 3 s.
-    let mut wait = match mark.kind {
-        Kind::Lxc => Backoff::new(600, 200, 1.15),
-        Kind::Qemu => Backoff::new(1500, 1000, 1.3),
-    };
-    let (mut tries, mut refusals) = (0_u32, 0_u32);
-    loop {
-        // Each look at PVE comes after a few at the guest: a start seldom fails.
-        if tries % 8 == 7
-            && let Some(cause) = failed(edge, task.as_ref()).await
-        {
-            return started_meanwhile(edge, node, mark, &cause).await;
-        }
-        if tries > 0 || task.is_none() {
-            match reach::probe(edge, node, config, mark, &first).await? {
-                Probe::Ready => return Ok(written(edge, node, fresh, mark).await),
-                Probe::Open => {
-                    return Err(Error::new(
-                        Code::ExecUnprotected,
-                        "execd runs commands for everyone: it has no token. The template's execd must take \
-                         CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none",
-                    ));
-                }
-                // It may be reading its token still, or something in front of it answers.
-                Probe::WrongToken | Probe::Unable
-                    if refusals < PATIENCE && mark.settled_for(edge.now()) < SETTLED_SECONDS =>
-                {
-                    refusals += 1;
-                }
-                Probe::WrongToken => {
-                    return Err(Error::new(
-                        Code::ExecTokenNotApplied,
-                        "execd refuses the token that this sandbox was given: the template's execd must take \
-                         CMUX_EXECD_AUTH_TOKEN from its environment at each start (before PVE 9.1: by the \
-                         template's hookscript)",
-                    ));
-                }
-                Probe::Unable => {
-                    let text = format!("its environment could not be written to {FILE} in the guest");
-                    return Err(Error::new(Code::ExecFailed, text));
-                }
-                Probe::NotYet => {}
-            }
-        }
-        tries += 1;
-        if edge.now() >= deadline || edge.left() <= 6 {
-            return Ok(None);
-        }
-        edge.pause(wait.next(), deadline).await;
-    }
-}
-
-/// Whether nothing has been written since this config was read.
-fn shows(config: &Config, mark: &Mark) -> bool {
-    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
-    reading.mark() == Some(mark)
-}
-
-/// What was written of a sandbox that came up.
-async fn written<I: Io>(edge: &Edge<'_, I>, node: &str, fresh: Option<Config>, mark: &Mark) -> Option<Mark> {
-    // A change of nothing: a reboot does not take back that it came up.
-    if mark.phase == Phase::Ready {
-        return Some(mark.clone());
-    }
-    match commit::ready(edge, node, fresh, mark).await {
-        Ok(written) => written,
-        // Nothing can be written while a backup, say, has it, and it answers all the same.
-        Err(error) if error.code() == Code::GuestLocked => Some(mark.clone()),
-        Err(error) => {
-            tracing::info!(vmid = u32::from(mark.vmid), %error, "that it came up is left to the next request");
-            None
-        }
-    }
-}
-
-/// A start that failed because another one was faster is none.
-async fn started_meanwhile<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    mark: &Mark,
-    cause: &PveError,
-) -> Result<Option<Mark>, Error> {
-    if cause.is_beside_another() {
-        return Ok(None);
-    }
-    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await {
-        Ok(status) if status.status == "stopped" => {
-            Err(cause.problem(Code::StartFailed, "PVE could not start the guest"))
-        }
-        _ => Ok(None),
-    }
-}
-
 /// Why a task failed, when it is proved that it has.
-async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<PveError> {
+pub(super) async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<PveError> {
     ended(edge, task).await?.err()
 }
 
 /// A first wait, then others that grow: often a task takes about a second.
-struct Backoff {
+pub(super) struct Backoff {
     next: Duration,
     then: Duration,
     factor: f64,
 }
 
 impl Backoff {
-    fn new(first: u64, then: u64, factor: f64) -> Self {
+    pub(super) fn new(first: u64, then: u64, factor: f64) -> Self {
         Self { next: Duration::from_millis(first), then: Duration::from_millis(then), factor }
     }
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let now = std::mem::replace(&mut self.next, self.then);
         self.then = self.then.mul_f64(self.factor).min(Duration::from_millis(2500));
         now

@@ -210,55 +210,75 @@ fn parse(tag: &str) -> Option<Mark> {
         "never" => None,
         number => Some(number.parse().ok()?),
     };
-    let mut flags = next()?.chars();
-    let on_expiry = match flags.next()? {
-        'd' => OnExpiry::Delete,
-        's' => OnExpiry::Stop,
-        'p' => OnExpiry::Pause,
-        _ => return None,
-    };
-    let want = match flags.next()? {
-        'n' => Want::On,
-        'f' => Want::Off,
-        'p' => Want::Paused,
-        'g' => Want::Gone,
-        _ => return None,
-    };
-    let phase = match flags.next()? {
-        'c' => Phase::Committed,
-        'r' => Phase::Ready,
-        'e' => Phase::Error,
-        _ => return None,
-    };
-    let (mut role, mut kind, mut was_ready, mut doing) = (Role::Sandbox, Kind::Lxc, false, None);
-    for flag in flags {
-        let what = match flag {
-            't' => {
-                role = Role::Template;
-                continue;
-            }
-            'v' => {
-                kind = Kind::Qemu;
-                continue;
-            }
-            'o' => {
-                was_ready = true;
-                continue;
-            }
-            'w' => What::Snapshot,
-            'r' => What::Rollback,
-            's' => What::Start,
-            'm' => What::Template,
-            _ => continue,
-        };
-        doing = Some(Doing { what, snapname: String::new(), memory: false, since: 0 });
-    }
+    let flags = Flags::parse(next()?)?;
     let key = match next()? {
         "0" => None,
         text => Some(text.parse().ok()?),
     };
     let node = next().filter(|it| *it != "0").unwrap_or_default().to_owned();
     let changed = next().and_then(|it| it.parse().ok()).filter(|it| *it != 0);
-    let claimed = Mark::claimed(&deployment, &team, vmid, kind, nonce);
+    let claimed = Mark::claimed(&deployment, &team, vmid, flags.kind, nonce);
+    let Flags { on_expiry, want, phase, role, was_ready, doing, .. } = flags;
     Some(Mark { node, expires, on_expiry, want, phase, was_ready, changed, role, key, doing, ..claimed })
+}
+
+/// What one letter each tells.
+struct Flags {
+    on_expiry: OnExpiry,
+    want: Want,
+    phase: Phase,
+    role: Role,
+    kind: Kind,
+    was_ready: bool,
+    doing: Option<Doing>,
+}
+
+impl Flags {
+    /// Letters of a newer version are ignored.
+    fn parse(text: &str) -> Option<Self> {
+        let mut flags = text.chars();
+        let on_expiry = match flags.next()? {
+            'd' => OnExpiry::Delete,
+            's' => OnExpiry::Stop,
+            'p' => OnExpiry::Pause,
+            _ => return None,
+        };
+        let want = match flags.next()? {
+            'n' => Want::On,
+            'f' => Want::Off,
+            'p' => Want::Paused,
+            'g' => Want::Gone,
+            _ => return None,
+        };
+        let phase = match flags.next()? {
+            'c' => Phase::Committed,
+            'r' => Phase::Ready,
+            'e' => Phase::Error,
+            _ => return None,
+        };
+        let (mut role, mut kind, mut was_ready, mut doing) = (Role::Sandbox, Kind::Lxc, false, None);
+        for flag in flags {
+            let what = match flag {
+                't' => {
+                    role = Role::Template;
+                    continue;
+                }
+                'v' => {
+                    kind = Kind::Qemu;
+                    continue;
+                }
+                'o' => {
+                    was_ready = true;
+                    continue;
+                }
+                'w' => What::Snapshot,
+                'r' => What::Rollback,
+                's' => What::Start,
+                'm' => What::Template,
+                _ => continue,
+            };
+            doing = Some(Doing { what, snapname: String::new(), memory: false, since: 0 });
+        }
+        Some(Self { on_expiry, want, phase, role, kind, was_ready, doing })
+    }
 }

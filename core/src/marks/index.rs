@@ -16,29 +16,46 @@ struct Index {
     complete: bool,
     template: Option<u32>,
     snapshot: Option<String>,
+    /// Of a template: the sandbox that it is a snapshot of.
+    source: Option<String>,
     name: Option<String>,
     metadata: BTreeMap<String, String>,
 }
 
-/// As much as fits `budget` bytes, separators counted.
+/// As much as fits `budget` bytes, separators counted: what it was made of, then
+/// the name, then metadata, the shortest entries first.
 pub(super) fn write(mark: &Mark, budget: usize) -> Vec<String> {
-    let mut index = Index {
+    let whole = Index {
         complete: true,
         template: mark.template.map(u32::from),
         snapshot: mark.snapshot.as_ref().map(ToString::to_string),
+        source: mark.source.as_ref().map(ToString::to_string),
         name: mark.name.clone(),
         metadata: mark.metadata.clone(),
     };
-    if let Some(tags) = fitting(&index, budget) {
+    if let Some(tags) = fitting(&whole, budget) {
         return tags;
     }
-    index.complete = false;
-    index.metadata.clear();
-    if let Some(tags) = fitting(&index, budget) {
-        return tags;
+    let bare = Index { complete: false, source: None, name: None, metadata: BTreeMap::new(), ..whole };
+    let mut best = bare;
+    let Some(mut tags) = fitting(&best, budget) else { return Vec::new() };
+    let mut grow = |add: &dyn Fn(&mut Index), remove: &dyn Fn(&mut Index)| {
+        add(&mut best);
+        match fitting(&best, budget) {
+            Some(more) => tags = more,
+            None => remove(&mut best),
+        }
+    };
+    let source = mark.source.as_ref().map(ToString::to_string);
+    grow(&|index| index.source.clone_from(&source), &|index| index.source = None);
+    grow(&|index| index.name.clone_from(&mark.name), &|index| index.name = None);
+    let mut entries: Vec<_> = mark.metadata.iter().collect();
+    entries.sort_by_key(|(key, value)| (key.len() + value.len(), *key));
+    for (key, value) in entries {
+        let add = |index: &mut Index| drop(index.metadata.insert(key.clone(), value.clone()));
+        grow(&add, &|index| drop(index.metadata.remove(key)));
     }
-    index.name = None;
-    fitting(&index, budget).unwrap_or_default()
+    tags
 }
 
 fn fitting(index: &Index, budget: usize) -> Option<Vec<String>> {
@@ -58,6 +75,7 @@ pub(super) fn read(tags: &str, mark: &mut Mark) -> bool {
     mark.template = index.template.and_then(|it| it.try_into().ok());
     mark.snapshot = index.snapshot.and_then(|it| it.parse().ok());
     mark.name = index.name;
+    mark.source = index.source.and_then(|it| it.parse().ok());
     mark.metadata = index.metadata;
     index.complete
 }

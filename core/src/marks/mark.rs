@@ -83,6 +83,9 @@ pub struct Mark {
     /// Why it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Of a template: the id of the sandbox that it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceId>,
     /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_from: Option<TakenFrom>,
@@ -186,6 +189,7 @@ impl Mark {
             sizes: Sizes::default(),
             doing: None,
             problem: None,
+            source: None,
             taken_from: None,
             base: None,
             gateway: None,
@@ -228,7 +232,7 @@ impl Mark {
 
     /// Seconds since what it shall be, or how far it has come, last changed.
     pub fn settled_for(&self, now: OffsetDateTime) -> i64 {
-        now.unix_timestamp() - self.changed.unwrap_or_else(|| self.birth().unix_timestamp())
+        now.unix_timestamp().saturating_sub(self.changed.unwrap_or_else(|| self.birth().unix_timestamp()))
     }
 
     /// Seconds since it was claimed.

@@ -26,7 +26,7 @@ prop_compose! {
         node in "[a-z]([a-z0-9-]{0,10}[a-z0-9])?",
         expires in prop::option::of(1_700_000_000_i64..4_000_000_000),
         (on_expiry, want, phase, kind, key) in (0_usize..3, 0_usize..4, 0_usize..3, 0_usize..2, prop::option::of(any::<[u8; 5]>())),
-        (was_ready, changed) in (any::<bool>(), prop::option::of(1_700_000_000_i64..4_000_000_000)),
+        (was_ready, source, changed) in (any::<bool>(), any::<bool>(), prop::option::of(1_700_000_000_i64..4_000_000_000)),
         name in prop::option::of("\\PC{1,40}"),
         metadata in prop::collection::btree_map("\\PC{1,12}", any::<String>(), 0..5),
     ) -> Mark {
@@ -37,6 +37,7 @@ prop_compose! {
             want: [Want::On, Want::Off, Want::Paused, Want::Gone][want],
             phase: [Phase::Committed, Phase::Ready, Phase::Error][phase],
             was_ready, changed,
+            source: source.then(|| "pvelxc_4vcpu_6gb_32gb_v2".parse().unwrap()),
             key: key.map(KeyHash), secret: Some("ab12".into()), name,
             template: Some(vmid(9000)), snapshot: "pvelxc_4vcpu_6gb_32gb_v1".parse().ok(),
             sizes: Sizes { cpu: Some(4), memory: None, disk: Some(32) },
@@ -85,8 +86,9 @@ proptest! {
         let written = tags("", &mark, mark.expires, budget, false);
         prop_assert!(written.len() < budget, "{}", written);
         let read = listed(mark.vmid, &written).unwrap();
-        prop_assert!(read.mark.metadata.is_empty() || read.mark.metadata == mark.metadata);
-        prop_assert!(read.complete || read.mark.metadata.is_empty());
+        // As much as fits, and each entry whole.
+        prop_assert!(read.mark.metadata.iter().all(|(key, value)| mark.metadata.get(key) == Some(value)));
+        prop_assert_eq!(read.complete, read.mark.metadata == mark.metadata && read.mark.name == mark.name);
     }
 
     #[test]
@@ -147,7 +149,7 @@ fn the_formats() {
         tags("web", &mark, mark.expires, 256, false),
         "web;pe1.prod.200123.NONCE.blue.1764003600.dnc.0.pve1.0;edge-prod-sandbox;pe1m0-1.INDEX"
             .replace("NONCE", "abusjaiaaebagbhb2zsovtvi")
-            .replace("INDEX", "aea2qrqaaedwe5ljnrscumibar2gc43lae3q")
+            .replace("INDEX", "aea2qrqaaaaqoytvnfwgikrraechiyltnmato")
     );
     let line = r#"{"pve-edge":1,"deployment":"prod","vmid":200123,"nonce":"NONCE","team":"blue","node":"pve1","expires":1764003600,"onExpiry":"delete","want":"on","phase":"committed","secret":"ab12","name":"build*1","template":9000,"metadata":{"task":"7"}}"#;
     assert_eq!(notes(&mark, "").lines().last(), Some(&*line.replace("NONCE", "abusjaiaaebagbhb2zsovtvi")));
@@ -170,6 +172,20 @@ fn a_missing_chunk_is_no_metadata_and_not_half_of_it() {
     let less: Vec<&str> = all.split(';').filter(|it| !it.starts_with("pe1m1-")).collect();
     let read = listed(mark.vmid, &less.join(";")).unwrap();
     assert!(!read.complete && read.mark.metadata.is_empty() && read.mark.team == "blue");
+}
+
+#[test]
+fn the_shortest_metadata_is_indexed_and_the_rest_is_known_to_be_missing() {
+    let mut mark = example();
+    mark.metadata = [("long", "x".repeat(150)), ("task", "7".into()), ("pr", "12".into())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+    let read = listed(mark.vmid, &tags("", &mark, mark.expires, 256, false)).unwrap();
+    let keys: Vec<&str> = read.mark.metadata.keys().map(String::as_str).collect();
+    assert_eq!(
+        (keys, read.complete, read.mark.name.as_deref()),
+        (vec!["pr", "task"], false, mark.name.as_deref())
+    );
 }
 
 #[test]

@@ -5,14 +5,16 @@ use super::{
     Cloud, Id,
     create::on_expiry,
     exec::coming_up,
-    instance::{Instance, action, again, find},
+    instance::{Instance, Status, action, again, find},
     read::etag,
+    record::Record,
 };
 use crate::{
     auth::Caller,
     change::{Patch, unchanged},
     error::{Code, Error},
     io::Io,
+    lifetime,
     marks::OnExpiry,
     place::not_found,
     request::Ttl,
@@ -42,6 +44,9 @@ pub async fn patch<I: Io>(
     if then.is_some() {
         record.set("onExpiry", Some(action(kept).to_owned()));
     }
+    if let Some(ttl) = ttl {
+        given(&mut record, ttl, instance.status);
+    }
     // What is over and stays over is gone for its owner too.
     if ttl.is_none() && instance.is_expired(now) && kept == OnExpiry::Delete {
         return Err(not_found(id));
@@ -60,19 +65,45 @@ pub async fn patch<I: Io>(
     again(cloud, &instance).await
 }
 
-/// Sets a new expiry, counted from now, if the sandbox is still what `if_match` names. Accepted until a sweep condemns it, even
-/// after its expiry, as long as Morph still has it.
+/// Gives it its span again, which never shortens its time, or what `said` sets, counted from now,
+/// if the sandbox is still what `if_match` names. Accepted until a sweep condemns it, even after its
+/// expiry, as long as Morph still has it.
 pub async fn extend<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &Id,
-    ttl: &Ttl,
+    said: Option<Ttl>,
     if_match: Option<&str>,
 ) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
     unchanged(if_match, &etag(&instance))?;
-    set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
+    let now = cloud.now().unix_timestamp();
+    let mut record = instance.record.clone();
+    let seconds = match said {
+        Some(ttl) => {
+            given(&mut record, ttl, instance.status);
+            ttl.after(0)
+        }
+        // One without a time of its own goes on without.
+        None if !instance.timed => return Ok(instance),
+        None => {
+            let expires = instance.expires.unwrap_or(now);
+            lifetime::extended(record.span(cloud.settings), Some(expires), now, cloud.settings)
+                .map(|it| it - now)
+        }
+    };
+    if record != instance.record {
+        cloud.send(cloud.morph.set_metadata(id, &record)).await?;
+    }
+    set_ttl(cloud, id, seconds, instance.record.on_expiry()).await?;
     again(cloud, &instance).await
+}
+
+/// What is given while it is paused is running time.
+fn given(record: &mut Record, ttl: Ttl, status: Status) {
+    record.set_span(ttl);
+    let left = ttl.seconds().filter(|_| status == Status::Paused);
+    record.set("left", left.map(|it| it.to_string()));
 }
 
 pub(super) async fn set_ttl<I: Io>(

@@ -163,6 +163,9 @@ fn record<I: Io>(
     }
     let env = request.env.seal(newest, &record.whose());
     record.set("env", env);
+    if let Ok(ttl) = request.ttl(cloud.settings) {
+        record.set_span(ttl);
+    }
     record
 }
 

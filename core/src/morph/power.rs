@@ -17,12 +17,13 @@ use crate::{
     error::{Code, Error},
     execd::ExecRequest,
     io::Io,
+    lifetime,
     place::not_found,
     power::{Did, Done, Keeps, PauseBody, StartBody},
     request::Ttl,
 };
 
-/// Resumes it, where it is paused. Its time starts over then.
+/// Resumes it, where it is paused, and gives it its time again.
 pub async fn resume<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -38,17 +39,17 @@ pub async fn resume<I: Io>(
         Status::Pending => return Err(coming_up(id)),
         Status::Error => return Err(not_running(&instance)),
     };
-    let over = instance.timed && (paused || instance.is_expired(cloud.now()));
+    let given = said.is_some() || (instance.timed && (paused || instance.is_expired(cloud.now())));
     // Before anything runs: what it runs for is then known to Morph.
-    let given = said.or(over.then(|| Ttl::default(cloud.settings)));
-    if let Some(ttl) = given {
-        set_ttl(cloud, id, ttl.after(0), instance.record.on_expiry()).await?;
+    if given {
+        let seconds = again_given(cloud, &instance, said, paused).await?;
+        set_ttl(cloud, id, seconds, instance.record.on_expiry()).await?;
     }
     if !paused {
         return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));
     }
     let taken = give(cloud, cloud.morph.power(id, "resume"), &instance).await;
-    if taken.is_err() && given.is_some() {
+    if taken.is_err() && given {
         // Morph said no: it stays paused, for as long as it was to.
         let before = rest(cloud, &instance).or(instance.timed.then_some(kept(cloud)));
         let _ = set_ttl(cloud, id, before, instance.on_expiry()).await;
@@ -57,8 +58,31 @@ pub async fn resume<I: Io>(
     Ok((done(Did::Resumed, finished, None), instance))
 }
 
-/// Pauses it, with its memory. Its time does not run out meanwhile before it
-/// was kept for as long as is set.
+/// The seconds that a resume gives, and what it keeps of them: the later of the span and what was
+/// left, where a pause of ours has written that. Morph's own pause comes when nothing is left.
+async fn again_given<I: Io>(
+    cloud: &Cloud<'_, I>,
+    instance: &Instance,
+    said: Option<Ttl>,
+    paused: bool,
+) -> Result<Option<i64>, Error> {
+    let mut record = instance.record.clone();
+    let span = said.unwrap_or_else(|| record.span(cloud.settings));
+    let left = match (instance.timed, paused) {
+        (false, _) => None,
+        (true, true) => Some(record.left().unwrap_or(0)),
+        (true, false) => Some(rest(cloud, instance).unwrap_or(0)),
+    };
+    record.set_span(span);
+    record.set("left", None);
+    if record != instance.record {
+        cloud.send(cloud.morph.set_metadata(&instance.id, &record)).await?;
+    }
+    Ok(lifetime::resumed(span, left, 0, cloud.settings))
+}
+
+/// Pauses it, with its memory. It is kept for as long as is set, or its time is longer; what was
+/// left of that is written before.
 pub async fn pause<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -79,6 +103,11 @@ pub async fn pause<I: Io>(
         Status::Error => return Err(not_running(&instance)),
     }
     let (kept, rest) = (kept(cloud), rest(cloud, &instance));
+    let mut record = instance.record.clone();
+    record.set("left", rest.map(|it| it.to_string()));
+    if record != instance.record {
+        cloud.send(cloud.morph.set_metadata(id, &record)).await?;
+    }
     let longer = rest.is_some_and(|it| it < kept);
     if longer {
         set_ttl(cloud, id, Some(kept), instance.on_expiry()).await?;

@@ -50,6 +50,8 @@ pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, filter: &Filter)
     all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let now = cloud.now();
     let mut items: Vec<Sandbox> = Vec::new();
+    // Morph tells all of it.
+    let unindexed = (!filter.metadata.is_empty()).then_some(0);
     for instance in &all {
         let record = &instance.record;
         let metadata = record.metadata();
@@ -64,11 +66,11 @@ pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, filter: &Filter)
         }
         if items.len() == filter.limit {
             let next_cursor = items.last().map(|it| it.id.clone());
-            return Ok(Page { items, next_cursor });
+            return Ok(Page { items, next_cursor, unindexed });
         }
         items.push(sandbox(cloud, instance));
     }
-    Ok(Page { items, next_cursor: None })
+    Ok(Page { items, next_cursor: None, unindexed })
 }
 
 /// Another is the sandbox of its key, and this one was never finished.
@@ -109,7 +111,11 @@ pub fn sandbox<I: Io>(invocation: &Invocation<'_, I>, instance: &Instance) -> Sa
         created_at: stamp(created),
         expired_at: expires.clone().filter(|_| instance.is_expired(now)),
         expires_at: expires,
+        kept_until: None,
         on_expiry: instance.on_expiry(),
+        cpu: u32::try_from(instance.vcpus).ok(),
+        memory: u32::try_from(instance.memory).ok(),
+        disk: u32::try_from(instance.disk.div_ceil(1024)).ok().filter(|it| *it > 0),
         snapshot_id: of("source").unwrap_or_else(|| instance.snapshot.clone()).parse().ok(),
         template_vmid: None,
         services: services.collect(),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Origin, preset::SnapshotId,
-    snapshot::SourceId,
+    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Origin, preset::SnapshotId, request::Ttl,
+    settings::Settings, snapshot::SourceId,
 };
 
 /// Before the names of our own entries.
@@ -83,6 +83,25 @@ impl Record {
     /// The preset's version that a snapshot is offered as.
     pub fn preset(&self) -> Option<SnapshotId> {
         self.get("preset")?.parse().ok().filter(|it| SourceId::Preset(SnapshotId::clone(it)).is_morph())
+    }
+
+    /// The time to live that was given last; what is given where nobody says, if that is not known.
+    pub fn span(&self, settings: &Settings) -> Ttl {
+        match self.get("span") {
+            Some("never") => Ttl::of(None),
+            Some(seconds) => seconds.parse().map_or_else(|_| Ttl::default(settings), |it| Ttl::of(Some(it))),
+            None => Ttl::default(settings),
+        }
+    }
+
+    /// Keeps the time to live that was given.
+    pub fn set_span(&mut self, ttl: Ttl) {
+        self.set("span", Some(ttl.seconds().map_or_else(|| "never".into(), |it| it.to_string())));
+    }
+
+    /// Seconds that were left when it was paused, if a pause of ours has written them.
+    pub fn left(&self) -> Option<i64> {
+        self.get("left")?.parse().ok()
     }
 
     /// What becomes of it when its time is up.

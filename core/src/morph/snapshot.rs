@@ -82,6 +82,7 @@ impl Saved {
         Snapshot {
             snapshot_id: id,
             status: self.status,
+            source_id: self.record.get("of").filter(|_| team.is_some()).map(str::to_owned),
             preset_id: preset.as_ref().map(|it| it.preset.clone()),
             version: preset.map(|it| it.version),
             name: self.record.get("name").filter(|_| team.is_some()).map(str::to_owned),

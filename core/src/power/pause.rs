@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{DEFAULT_TIMEOUT, Did, Done, Keeps, PauseBody, halt, is_running, refused, usable, want};
+use super::{DEFAULT_TIMEOUT, Did, Done, Keeps, PauseBody, halt, is_running, refused, want};
 use crate::{
     auth::Caller,
     edge::Edge,
@@ -12,6 +12,7 @@ use crate::{
     place::Place,
     pve::{PveError, guest::Kind},
     sandbox::SandboxId,
+    usable::usable,
     wait::wait,
 };
 
@@ -33,8 +34,8 @@ pub async fn pause<I: Io>(
              enable the experimental checkpoint with PVE_LXC_CRIU=true",
         ));
     }
-    let Place { node, config, mark, .. } = usable(edge, caller, id).await?;
-    // One whose suspension came late, after a resume, was not given the time that holds meanwhile.
+    let Place { node, config, mark, .. } = usable(edge, caller, id, deadline).await?;
+    // One whose suspension came late, after a resume, does not say so.
     let meant = mark.is_suspension();
     if config.is_suspended() && (meant || !wake(edge, &node, &mark, deadline).await?) {
         return Ok(Done { did: Did::Nothing, finished: meant, keeps: Some(Keeps::Memory) });
@@ -48,13 +49,10 @@ pub async fn pause<I: Io>(
         return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
     }
     let memory = asked || (vm && running);
-    let until = edge.now().unix_timestamp() + i64::from(edge.settings.limits.stopped_max_seconds);
     let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
     want(edge, &node, &mark, &|mark| {
         mark.want = Want::Paused;
         mark.keeps = Some(keeps);
-        // What is paused does not run out of its own time.
-        mark.expires = mark.expires.map(|it| it.max(until));
     })
     .await?;
     if memory {
@@ -93,7 +91,6 @@ async fn suspend<I: Io>(
     want(edge, node, mark, &|it| {
         it.want = Want::On;
         it.keeps = None;
-        it.expires = mark.expires;
     })
     .await?;
     Err(why)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::perl;
+use crate::marks::Sizes;
 
 /// `GET …/config`, as far as we use it.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +168,24 @@ impl Config {
     /// The same in GiB, rounded up.
     pub fn disk_gib(&self) -> Option<u32> {
         self.disk_bytes().and_then(|it| u32::try_from(it.div_ceil(1 << 30)).ok())
+    }
+
+    /// Cores, MiB and GiB that it has.
+    pub fn sizes(&self) -> Sizes {
+        let number = |name: &str| {
+            let value = self.rest.get(name)?;
+            // `current=2048`
+            let bare = value.as_str().and_then(|it| it.strip_prefix("current=")).map(Value::from);
+            u32::try_from(perl::integer(bare.as_ref().unwrap_or(value))?).ok()
+        };
+        // A VM has one core where it does not say, a container all of its node's.
+        let is_vm = self.rest.get("rootfs").is_none();
+        let cores = number("cores").or(is_vm.then_some(1));
+        Sizes {
+            cpu: cores.map(|it| it * number("sockets").unwrap_or(1)),
+            memory: number("memory").or(Some(512)),
+            disk: self.disk_gib(),
+        }
     }
 
     /// Whether PVE tells a VM its address and name by a cloud-init drive.

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a creation waits when nobody says.
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(20);
+/// How long a change waits for the end of a snapshot when nobody says.
+pub(super) const CHANGE_WAIT: Duration = Duration::from_secs(5);
 /// How long a deletion waits when nobody says.
 pub(super) const DELETE_WAIT: Duration = Duration::from_secs(10);
 
@@ -100,11 +102,9 @@ pub(super) struct Extend {
 }
 
 impl Extend {
-    pub(super) fn ttl(&self, settings: &Settings) -> Result<Ttl, Error> {
-        match self.ttl_seconds {
-            None => Ok(Ttl::default(settings)),
-            Some(seconds) => Ttl::parse(seconds, settings),
-        }
+    /// What is said, if anything is.
+    pub(super) fn ttl(&self, settings: &Settings) -> Result<Option<Ttl>, Error> {
+        self.ttl_seconds.map(|it| Ttl::parse(it, settings)).transpose()
     }
 }
 

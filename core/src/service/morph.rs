@@ -69,7 +69,7 @@ pub(super) async fn whole<I: Io>(
         Action::Extend => {
             let ttl = asked.json::<Extend>()?.ttl(cloud.settings)?;
             let if_match = asked.if_match();
-            Ok(shown(cloud, &change::extend(cloud, caller, &id()?, &ttl, if_match.as_deref()).await?))
+            Ok(shown(cloud, &change::extend(cloud, caller, &id()?, ttl, if_match.as_deref()).await?))
         }
         Action::Exec => {
             let opened = exec::open(cloud, caller, &id()?, &asked.command()?).await?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     answer::{created, empty, plain, powered, request_id, tagged},
-    asked::{Asked, CREATE_WAIT, DELETE_WAIT, Extend, Gc},
+    asked::{Asked, CHANGE_WAIT, CREATE_WAIT, DELETE_WAIT, Extend, Gc},
     openapi::openapi,
     routes::{Action, alive},
     snapshots::snapshots,
@@ -50,7 +50,8 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
         }
         Action::Patch => {
             let (patch, if_match) = (asked.json()?, asked.if_match());
-            let mark = change::patch(edge, caller, &id()?, &patch, if_match.as_deref()).await?;
+            let deadline = edge.deadline(asked.wait().unwrap_or(CHANGE_WAIT));
+            let mark = change::patch(edge, caller, &id()?, &patch, if_match.as_deref(), deadline).await?;
             shown(edge, asked, mark).await
         }
         Action::Delete => {
@@ -62,7 +63,9 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
         }
         Action::Extend => {
             let ttl = asked.json::<Extend>()?.ttl(edge.settings)?;
-            let mark = change::extend(edge, caller, &id()?, &ttl, asked.if_match().as_deref()).await?;
+            let (if_match, wait) = (asked.if_match(), asked.wait().unwrap_or(CHANGE_WAIT));
+            let deadline = edge.deadline(wait);
+            let mark = change::extend(edge, caller, &id()?, ttl, if_match.as_deref(), deadline).await?;
             shown(edge, asked, mark).await
         }
         Action::Exec => {

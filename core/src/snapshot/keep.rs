@@ -21,9 +21,9 @@ use crate::{
         perl,
     },
     read::gone,
-    rollback::settled,
     sandbox::{SandboxId, stamp},
     settings::Settings,
+    usable::awake,
     vmid::Vmid,
     wait::wait,
 };
@@ -117,17 +117,15 @@ pub(crate) async fn tidied<I: Io>(
 }
 
 /// A sandbox that can be given a snapshot, or rid of one.
-async fn usable<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
-    let found = place(edge, caller, id).await?;
-    gone(&found.mark, edge.now(), id)?;
-    if !found.committed {
-        let text = format!("{id} is still being created; ask again");
-        return Err(Error::new(Code::StillCreating, text).retry_after(2));
-    }
-    match &found.config.lock {
-        Some(lock) => Err(commit::locked(lock, &found.mark)),
-        None => settled(edge, found).await,
-    }
+async fn usable<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Place, Error> {
+    let found = awake(edge, caller, id, deadline).await?;
+    gone(edge, &found.mark, id)?;
+    Ok(found)
 }
 
 /// While another may be taken late, or a rollback executed, its tags must go on saying so.
@@ -148,7 +146,7 @@ pub async fn take<I: Io>(
 ) -> Result<(Value, bool), Error> {
     request.check(edge.settings)?;
     request.check_memory(id.kind())?;
-    let found = usable(edge, caller, id).await?;
+    let found = usable(edge, caller, id, deadline).await?;
     free(&found.mark)?;
     if request.memory && edge.send(guest(edge, &found).status()).await?.status != "running" {
         return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
@@ -214,7 +212,7 @@ pub(crate) async fn ended<I: Io>(edge: &Edge<'_, I>, node: &str, begun: &Mark) {
 /// All that a sandbox keeps, the oldest first.
 pub async fn list<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Vec<Value>, Error> {
     let found = place(edge, caller, id).await?;
-    gone(&found.mark, edge.now(), id)?;
+    gone(edge, &found.mark, id)?;
     let rows = edge.send(guest(edge, &found).snapshots()).await?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut kept: Vec<&Value> = rows.iter().filter(|it| born(edge, &found, it).is_some()).collect();
@@ -251,7 +249,7 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     ensure_taken(edge.settings, id, snapname)?;
-    let found = usable(edge, caller, id).await?;
+    let found = usable(edge, caller, id, deadline).await?;
     let guest = guest(edge, &found);
     let rows = edge.send(guest.snapshots()).await?;
     if !rows.as_array().is_some_and(|it| it.iter().any(|it| name(it) == snapname)) {

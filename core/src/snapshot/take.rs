@@ -17,17 +17,18 @@ use crate::{
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
+    lifetime,
     marks::{Mark, Notes, Role, TakenFrom, Want},
     nonce::Nonce,
-    place::{Place, place},
+    place::Place,
     pve::{
         config::Config,
         guest::{Kind, NewGuest},
         task::Upid,
     },
     read::gone,
-    rollback::settled,
     sandbox::SandboxId,
+    usable::awake,
     vmid::Vmid,
     wait::{ended, wait},
 };
@@ -52,16 +53,8 @@ pub async fn take<I: Io>(
     request.check(edge.settings)?;
     request.check_memory(id.kind())?;
     request.may_promote(caller)?;
-    let source = place(edge, caller, id).await?;
-    gone(&source.mark, edge.now(), id)?;
-    if !source.committed {
-        let text = format!("{id} is still being created; ask again");
-        return Err(Error::new(Code::StillCreating, text).retry_after(2));
-    }
-    if let Some(lock) = &source.config.lock {
-        return Err(commit::locked(lock, &source.mark));
-    }
-    let source = settled(edge, source).await?;
+    let source = awake(edge, caller, id, deadline).await?;
+    gone(edge, &source.mark, id)?;
     supported(edge, &source).await?;
     if source.config.parent.is_some() {
         keep::tidied(edge, &source, deadline).await?;
@@ -115,6 +108,7 @@ fn intent<I: Io>(
         template: source.mark.template,
         gateway: source.config.gateway().or(source.mark.gateway),
         snapshot: promoted.map(SourceId::Preset),
+        source: Some(SourceId::Own(SandboxId::of(&source.mark).into())),
         taken_from: Some(TakenFrom {
             vmid: source.mark.vmid,
             nonce: source.mark.nonce,
@@ -145,7 +139,7 @@ pub(crate) fn no_vmid() -> Error {
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
 async fn outlast<I: Io>(edge: &Edge<'_, I>, source: &Place) -> Result<(), Error> {
-    let until = edge.now().unix_timestamp() + OUTLAST_SECONDS;
+    let until = edge.now().unix_timestamp() + lifetime::at_most(OUTLAST_SECONDS, edge.settings);
     if source.mark.expires.is_none_or(|it| it >= until) {
         return Ok(());
     }

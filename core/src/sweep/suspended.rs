@@ -5,9 +5,9 @@ use crate::{
     edge::Edge,
     error::Error,
     io::Io,
+    lifetime,
     marks::{Mark, Want},
     pve::config::Config,
-    request::Ttl,
     sandbox::SandboxId,
 };
 
@@ -18,10 +18,7 @@ const SUSPENDS: &str = "qmsuspend";
 /// started it had no time left to write that it shall run. A pause that was
 /// never begun leaves no such task, and is nothing to undo.
 pub(super) async fn was_resumed<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> bool {
-    let Some(expires) = mark.expires else { return false };
-    // A pause writes until when it keeps; what the sweep pauses has expired before.
-    let kept = i64::from(edge.settings.limits.stopped_max_seconds);
-    let since = if mark.is_expired(edge.now()) { expires } else { expires - kept };
+    let Some(since) = lifetime::stopped_at(mark) else { return false };
     let tasks = edge.send(edge.pve.tasks_of(node, SUSPENDS, mark.vmid, since)).await.unwrap_or_default();
     tasks.iter().any(|it| it.is_since(SUSPENDS, mark.vmid, since) && it.has_succeeded())
 }
@@ -34,11 +31,11 @@ pub(super) async fn renew<I: Io>(
     dry_run: bool,
 ) -> Action {
     let mut reason = "resumed, and whoever did had no time to write so".to_owned();
-    let expires = Ttl::default(edge.settings).after(edge.now().unix_timestamp());
+    let (now, settings) = (edge.now().unix_timestamp(), edge.settings);
     let apply = |mark: &mut Mark| {
+        lifetime::start(mark, None, now, settings);
         mark.want = Want::On;
         mark.keeps = None;
-        mark.expires = expires;
     };
     if !dry_run && let Err(error) = swap(edge, node, config, mark, &apply).await {
         reason = format!("{reason}; failed: {error}");
@@ -57,7 +54,8 @@ pub(super) async fn overdue<I: Io>(
     due: Verdict,
     dry_run: bool,
 ) -> Option<Action> {
-    let over = mark.expires.is_some_and(|it| edge.now().unix_timestamp() - it >= CONDEMNED_SECONDS);
+    let ends = lifetime::ends(mark, edge.settings.limits.stopped_max_seconds);
+    let over = ends.is_some_and(|it| edge.now().unix_timestamp().saturating_sub(it) >= CONDEMNED_SECONDS);
     if !over || !matches!(due, Verdict::Condemn | Verdict::Delete) {
         return None;
     }

@@ -49,7 +49,7 @@ fn how_many_requests_each_takes() {
     assert_eq!(count(Ask::one(&id)), 1);
     assert_eq!(count(Ask::get("/api/sandboxes")), 1);
     assert_eq!(count(Ask::exec(&id, "true")), 2);
-    assert_eq!(count(Ask::extend(&id, 60)), 3);
+    assert_eq!(count(Ask::extend(&id, 60)), 4, "another span is kept");
     assert_eq!(count(Ask::get("/api/config/sandbox")), 1);
     assert!(count(Ask::get("/api/health/sandbox")) <= 3);
     assert_eq!(count(Ask::end(&id)), 2);

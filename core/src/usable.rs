@@ -1,0 +1,92 @@
+//! Sandboxes that can be given an order: the caller's, made, not over, and not locked.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{
+    auth::Caller,
+    commit,
+    edge::Edge,
+    error::{Code, Error},
+    io::Io,
+    marks::{Mark, Want},
+    place::{Place, place},
+    read::gone,
+    rollback::settled,
+    sandbox::SandboxId,
+};
+
+/// PVE removes the snapshot that a template was copied from after the answer to whoever took it.
+const OWN_END: Duration = Duration::from_secs(5);
+/// The locks that it holds meanwhile.
+const OWN_LOCKS: [&str; 2] = ["snapshot", "snapshot-delete"];
+
+/// One that is awake or suspended. What is condemned passes: it is refused by name.
+pub(crate) async fn usable<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Place, Error> {
+    let found = unlocked(edge, caller, id, deadline).await?;
+    // What has expired and is kept may be started again.
+    if found.mark.want != Want::Gone {
+        gone(edge, &found.mark, id)?;
+    }
+    if !found.committed {
+        return Err(still_creating(id));
+    }
+    match &found.config.lock {
+        Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
+        _ => settled(edge, found).await,
+    }
+}
+
+/// As [`usable`], and not suspended either.
+pub(crate) async fn awake<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Place, Error> {
+    let found = usable(edge, caller, id, deadline).await?;
+    match &found.config.lock {
+        Some(lock) => Err(commit::locked(lock, &found.mark)),
+        None => Ok(found),
+    }
+}
+
+/// Where it is, once the end of a snapshot is no longer in the way, or `deadline` has passed.
+pub(crate) async fn unlocked<I: Io>(
+    edge: &Edge<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Place, Error> {
+    let until = deadline.min(edge.now() + OWN_END);
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let found = place(edge, caller, id).await?;
+        let is_ending = found.config.lock.as_deref().is_some_and(|it| OWN_LOCKS.contains(&it));
+        if !is_ending || edge.now() >= until || edge.left() <= 12 {
+            return Ok(found);
+        }
+        edge.pause(pause, until).await;
+        pause *= 2;
+    }
+}
+
+/// What is condemned is renewed by nobody.
+pub(crate) fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
+    if mark.want == Want::Gone {
+        let text = "this sandbox is condemned and will be deleted; nothing can renew it";
+        return Err(Error::new(Code::Condemned, text));
+    }
+    Ok(())
+}
+
+/// It is claimed, and not committed yet.
+pub(crate) fn still_creating(id: &SandboxId) -> Error {
+    Error::new(Code::StillCreating, format!("{id} is still being created; ask again")).retry_after(2)
+}
