@@ -56,7 +56,7 @@ pub async fn patch<I: Io>(
     }
     let rest = || instance.expires.map(|it| (it - now.unix_timestamp()).max(1));
     match (ttl, instance.timed) {
-        (Some(ttl), _) => set_ttl(cloud, id, ttl.after(0), kept).await?,
+        (Some(ttl), _) => set_ttl(cloud, id, kept_for(cloud, &instance, ttl.after(0)), kept).await?,
         (None, true) if kept != instance.on_expiry() && instance.expires.is_some() => {
             set_ttl(cloud, id, rest(), kept).await?;
         }
@@ -87,16 +87,29 @@ pub async fn extend<I: Io>(
         // One without a time of its own goes on without.
         None if !instance.timed => return Ok(instance),
         None => {
-            let expires = instance.expires.unwrap_or(now);
-            lifetime::extended(record.span(cloud.settings), Some(expires), now, cloud.settings)
-                .map(|it| it - now)
+            let (span, expires) = (record.span(cloud.settings), instance.expires.unwrap_or(now));
+            let paused = (instance.status == Status::Paused).then(|| record.left().unwrap_or(0));
+            let left = paused.and_then(|it| lifetime::resumed(span, Some(it), 0, cloud.settings));
+            record.set("left", left.map(|it| it.to_string()));
+            lifetime::extended(span, Some(expires), now, cloud.settings).map(|it| it - now)
         }
     };
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(id, &record)).await?;
     }
-    set_ttl(cloud, id, seconds, instance.record.on_expiry()).await?;
+    set_ttl(cloud, id, kept_for(cloud, &instance, seconds), instance.record.on_expiry()).await?;
     again(cloud, &instance).await
+}
+
+/// What is paused is kept until the later of its expiry and the pause + `EDGE_STOPPED_MAX_SECONDS`.
+fn kept_for<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance, seconds: Option<i64>) -> Option<i64> {
+    if instance.status != Status::Paused {
+        return seconds;
+    }
+    let now = cloud.now().unix_timestamp();
+    let since = instance.record.get("paused").and_then(|it| it.parse().ok()).unwrap_or(now);
+    let until = i64::from(cloud.settings.limits.stopped_max_seconds).saturating_add(since);
+    seconds.map(|it| it.max(until.saturating_sub(now)))
 }
 
 /// What is given while it is paused is running time.

@@ -74,7 +74,9 @@ async fn again_given<I: Io>(
         (true, false) => Some(rest(cloud, instance).unwrap_or(0)),
     };
     record.set_span(span);
-    record.set("left", None);
+    for ours in ["left", "paused"] {
+        record.set(ours, None);
+    }
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(&instance.id, &record)).await?;
     }
@@ -104,7 +106,10 @@ pub async fn pause<I: Io>(
     }
     let (kept, rest) = (kept(cloud), rest(cloud, &instance));
     let mut record = instance.record.clone();
-    record.set("left", rest.map(|it| it.to_string()));
+    // A pause that was begun before, and not done, has given it more time than it has left.
+    let left = rest.map(|it| record.left().map_or(it, |before| it.min(before)));
+    record.set("left", left.map(|it| it.to_string()));
+    record.set("paused", Some(cloud.now().unix_timestamp().to_string()));
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(id, &record)).await?;
     }

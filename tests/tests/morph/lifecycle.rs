@@ -1,8 +1,8 @@
 //! One sandbox, from its creation to its end.
 
 use pve_edge_tests::world::{Fault, Seen};
-use serde_json::json;
-use time::Duration;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{PRESET, assert_untouched, counted, crowd, made, ours, stage, stage_of};
 use crate::stage::Ask;
@@ -254,4 +254,34 @@ fn what_is_being_saved_is_waited_for() {
     assert_eq!((&shown["state"], &shown["expiresAt"]), (&json!("running"), &before));
     stage.world.advance(Duration::seconds(30));
     assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).state(), "paused");
+}
+
+/// The rule of PVE's sandboxes: a pause takes no time, and gives none.
+#[test]
+fn a_pause_neither_costs_time_nor_gains_any() {
+    const DAY: i64 = 24 * 3600;
+    for (changes, ttl, least, most) in [
+        (&[][..], 30 * DAY, 30 * DAY - 120, 30 * DAY),
+        (&[("EDGE_MAX_TTL_SECONDS", "600")][..], 600, 480, 600),
+    ] {
+        let stage = stage_of(7, changes);
+        let id = made(&stage, json!({"ttlSeconds": ttl})).id();
+        let act = |verb: &str, body: Value| {
+            let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), body));
+            assert_eq!(answer.status, 200, "{verb}: {answer:?}");
+            let expires = answer.json()["expiresAt"].as_str().map(str::to_owned).unwrap_or_default();
+            let expires = OffsetDateTime::parse(&expires, &Rfc3339).expect("a time");
+            (expires - stage.world.now()).whole_seconds()
+        };
+        act("pause", json!({}));
+        stage.world.advance(Duration::hours(5));
+        assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
+        let left = act("resume", json!({}));
+        assert!((least..=most).contains(&left), "{ttl}: {left}");
+        assert!((least..=most).contains(&act("extend", json!({}))), "{ttl}");
+        // While it is paused it is kept; what is given then is running time.
+        act("pause", json!({}));
+        assert!(act("extend", json!({"ttlSeconds": 60})) > 6 * DAY);
+        assert!(act("resume", json!({})) <= 60);
+    }
 }

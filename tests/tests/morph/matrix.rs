@@ -172,6 +172,7 @@ fn extend() {
         |id| Ask::extend(id, 72_000),
         expect![[r#"
             GET instance/ID
+            POST instance/ID/metadata
             POST instance/ID/ttl
             GET instance/ID"#]],
         |scene| {
@@ -249,6 +250,7 @@ fn pause() {
         |id| Ask::post(format!("/api/sandboxes/{id}/pause"), json!({})),
         expect![[r#"
             GET instance/ID
+            POST instance/ID/metadata
             POST instance/ID/ttl
             POST instance/ID/pause
             GET instance/ID
@@ -272,6 +274,7 @@ fn resume() {
         |id| Ask::post(format!("/api/sandboxes/{id}/resume"), json!({"ttlSeconds": 72_000})),
         expect![[r#"
             GET instance/ID
+            POST instance/ID/metadata
             POST instance/ID/ttl
             POST instance/ID/resume
             GET instance/ID
