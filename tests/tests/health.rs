@@ -28,8 +28,8 @@ fn told(answer: &Answer, list: &str) -> String {
     lines.collect()
 }
 
-/// Requests of a health check where nothing has to be looked for: three, and one for each template on a
-/// node that is online.
+/// Requests of a health check where nothing has to be looked for: three, one for each template on a node
+/// that is online, and a write where a sandbox shows whether those get through.
 fn usual(report: &Value) -> usize {
     let online = |node: &Value| {
         report["nodes"]
@@ -37,7 +37,8 @@ fn usual(report: &Value) -> usize {
             .is_some_and(|all| all.iter().any(|it| it["node"] == *node && it["status"] == "online"))
     };
     let templates = report["templates"].as_array().into_iter().flatten();
-    3 + templates.take(8).filter(|it| online(&it["node"])).count()
+    let wrote = report["checked"].as_array().is_some_and(|it| it.len() == 2);
+    3 + templates.take(8).filter(|it| online(&it["node"])).count() + usize::from(wrote)
 }
 
 /// All is well, and no more requests than usual told it; where a bridge is set, one for each node with a template.
@@ -202,6 +203,25 @@ fn the_way_to_pve() {
         stage.world.fault_if(move |it| it.path.contains(part).then(|| Fault::Refused(596, String::new())));
         assert_eq!(assert_red(&stage, "node-offline", "").json()["reachable"], true);
     }
+}
+
+/// What stands before PVE lets reads through and no writes.
+#[test]
+fn writes_that_do_not_get_through() {
+    let stage = Stage::new();
+    assert_eq!(assert_green(&stage)["checked"], json!(["reads"]));
+    let id = stage.ask(Ask::create()).id();
+    let before = stage.world.sim().snapshot_of(|_| true);
+    assert_eq!(assert_green(&stage)["checked"], json!(["reads", "writes"]));
+    assert_eq!(stage.world.sim().snapshot_of(|_| true), before, "it changed something");
+    for fault in [Fault::Page(403), Fault::Page(302), Fault::Page(429), Fault::Page(502)] {
+        stage.world.fault_if(move |it| it.is_write().then(|| fault.clone()));
+        assert_red(&stage, "pve-bad-answer", "from nginx/1.26");
+        stage.world.clear_faults();
+    }
+    // One that PVE works on shows nothing: another one, or only reads.
+    stage.world.sim_mut().set_lock(crate::stage::vmid_of(&id), Some("backup"));
+    assert_eq!(assert_green(&stage)["checked"], json!(["reads"]));
 }
 
 #[test]

@@ -18,6 +18,8 @@ const GUESTS: [&str; 10] = [
     "VM.PowerMgmt",
     "VM.Snapshot",
 ];
+/// Without it PVE leaves a storage out of its listing (pve-manager `API2/Cluster.pm`).
+const SEEN: &str = "Datastore.Audit";
 const SPACE: &str = "Datastore.AllocateSpace";
 const BRIDGE: &str = "SDN.Use";
 
@@ -90,8 +92,9 @@ pub(super) fn missing(seen: &Seen<'_>, rights: &Permissions) -> Missing {
     }
     let (set, configs) = (seen.settings, &seen.configs);
     let storages = configs.iter().flat_map(|(_, it)| it.storages()).chain(set.storage.as_deref());
-    for id in storages.filter(|it| !has(rights, &storage(it), SPACE)) {
-        lacks(storage(id), SPACE);
+    for id in storages {
+        let path = storage(id);
+        [SEEN, SPACE].iter().filter(|it| !has(rights, &path, it)).for_each(|it| lacks(path.clone(), it));
     }
     let bridges = configs.iter().filter_map(|(_, it)| it.bridge()).chain(set.bridge.as_deref());
     for bridge in bridges.filter(|it| seen.has_sdn() && !uses(rights, it)) {

@@ -123,7 +123,10 @@ impl Findings {
         {
             self.wrong(
                 Code::Misconfigured,
-                format!("PVE_STORAGE names {set}, and the token sees no such storage on any node"),
+                format!(
+                    "PVE_STORAGE names {set}, and the token sees no such storage on any node: it needs \
+                     Datastore.Audit on /storage/{set}"
+                ),
             );
         }
         let online = |it: &&Template| it.kind == seen.kind && seen.inventory.is_online(&it.node);
@@ -138,8 +141,8 @@ impl Findings {
             Code::LinkedCloneUnsupported,
             format!(
                 "no node with a template has a storage that makes linked clones and that the token sees: it \
-                 needs content {content}, a type such as lvmthin, zfspool, rbd or btrfs, and \
-                 Datastore.AllocateSpace for the token on /storage/STORAGE"
+                 needs content {content}, a type such as lvmthin, zfspool, rbd or btrfs, and for the token \
+                 Datastore.Audit and Datastore.AllocateSpace on /storage/STORAGE"
             ),
         );
     }

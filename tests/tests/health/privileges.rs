@@ -5,21 +5,11 @@ use pve_edge_tests::{
     world::World,
 };
 
-use super::{Stage, assert_green, assert_red, health, told};
-use crate::stage::{TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
+use serde_json::json;
 
-const GUESTS: [&str; 10] = [
-    "VM.Allocate",
-    "VM.Audit",
-    "VM.Clone",
-    "VM.Config.CPU",
-    "VM.Config.Disk",
-    "VM.Config.Memory",
-    "VM.Config.Network",
-    "VM.Config.Options",
-    "VM.PowerMgmt",
-    "VM.Snapshot",
-];
+use super::{Stage, assert_green, assert_red, health, told};
+use crate::stage::{Ask, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
+
 const STORAGE: &str = "/storage/local-lvm";
 const BRIDGE: &str = "/sdn/zones/localnetwork/vmbr0";
 
@@ -31,10 +21,43 @@ fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
     }
 }
 
-/// The agent's privilege is a VM's alone.
-fn guests(kind: Kind, version: Version) -> Vec<&'static str> {
-    let agent = if version >= Version::V9 { "VM.GuestAgent.Unrestricted" } else { "VM.Monitor" };
-    GUESTS.into_iter().chain((kind == Kind::Qemu).then_some(agent)).collect()
+/// What the README's `pveum` lines for sandboxes of this kind give, by path.
+fn readme(kind: Kind, version: Version) -> Vec<(String, Vec<String>)> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let from = text.find("## Prepare PVE").expect("the README has it");
+    let mut roles: Vec<(String, Vec<String>)> = Vec::new();
+    let mut acls = Vec::new();
+    for line in text[from..].lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["pveum", "role", _, role, ..] => {
+                let privileges = line.split('"').nth(1).unwrap().split_whitespace().map(str::to_owned);
+                // What VMs need beside is one line further down, with its older name behind it.
+                let of_vms = line.contains("VM.GuestAgent");
+                let privileges: Vec<String> = match of_vms && version < Version::V9 {
+                    true => vec![line.rsplit(' ').next().unwrap().to_owned()],
+                    false => privileges.collect(),
+                };
+                match roles.iter_mut().find(|(known, _)| known == role) {
+                    Some((_, known)) if of_vms && kind == Kind::Qemu => known.extend(privileges),
+                    Some(_) => {}
+                    None => roles.push(((*role).to_owned(), privileges)),
+                }
+            }
+            ["pveum", "acl", "modify", path, "$who", "--roles", role] => {
+                acls.push(((*path).to_owned(), (*role).to_owned()));
+            }
+            _ => {}
+        }
+    }
+    let of =
+        |role: &str| roles.iter().find(|(known, _)| known == role).expect("a role is added first").1.clone();
+    let granted = acls.into_iter().map(|(path, role)| (path, of(&role)));
+    granted.filter(|(path, _)| version >= Version::V8 || !path.starts_with("/sdn")).collect()
+}
+
+fn borrowed(privileges: &[String]) -> Vec<&str> {
+    privileges.iter().map(String::as_str).collect()
 }
 
 /// As the README has it, and nothing at `/`.
@@ -45,20 +68,45 @@ fn by_the_book(kind: Kind, version: Version) -> Stage {
         sim.admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");
     }
     grant(&mut sim, "/", &[]);
-    grant(&mut sim, "/vms", &guests(kind, version));
-    grant(&mut sim, STORAGE, &["Datastore.AllocateSpace"]);
-    if version >= Version::V8 {
-        grant(&mut sim, BRIDGE, &["SDN.Use"]);
+    for (path, privileges) in readme(kind, version) {
+        grant(&mut sim, &path, &borrowed(&privileges));
     }
-    grant(&mut sim, "/nodes", &["Sys.Audit"]);
     Stage::of_kind(kind, World::new(sim, 7), &[])
 }
 
+/// Healthy, and everything that the API does works.
 #[test]
 fn the_roles_of_the_readme_are_enough() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
         for kind in [Kind::Lxc, Kind::Qemu] {
-            assert_green(&by_the_book(kind, version));
+            let stage = by_the_book(kind, version);
+            assert_green(&stage);
+            let made =
+                stage.ask(Ask::post("/api/sandboxes", json!({"disk": 10})).header("prefer", "wait=25"));
+            let id = made.id();
+            let to = |what: &str| format!("/api/sandboxes/{id}/{what}");
+            let asks = [
+                Ask::one(&id),
+                Ask::get("/api/sandboxes"),
+                Ask::exec(&id, "true"),
+                Ask::extend(&id, 900),
+                Ask::patch(to("").trim_end_matches('/').to_owned(), json!({"name": "x"})),
+                Ask::post(to("stop"), json!({})),
+                Ask::post(to("start"), json!({})),
+                Ask::post(to("reboot"), json!({})),
+                Ask::post(to("pause"), json!({})),
+                Ask::post(to("resume"), json!({})),
+                Ask::post(to("snapshots"), json!({"keep": true})),
+                Ask::post(to("snapshots"), json!({})),
+                Ask::post("/api/gc", json!({"dryRun": false})).by("ops"),
+                Ask::end(&id),
+            ];
+            for ask in asks {
+                stage.world.settle();
+                let answer = stage.ask(ask.clone().header("prefer", "wait=25"));
+                assert!((200..300).contains(&answer.status), "{version:?} {kind:?} {ask:?}: {answer:?}");
+            }
+            assert_green(&stage);
         }
     }
 }
@@ -67,20 +115,16 @@ fn the_roles_of_the_readme_are_enough() {
 fn one_at_a_time() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
         for kind in [Kind::Lxc, Kind::Qemu] {
-            let all = guests(kind, version);
-            let sdn = (version >= Version::V8).then_some((BRIDGE, vec!["SDN.Use"]));
-            let places =
-                [("/vms", all), (STORAGE, vec!["Datastore.AllocateSpace"]), ("/nodes", vec!["Sys.Audit"])];
-            for (path, all) in places.into_iter().chain(sdn) {
+            for (path, all) in readme(kind, version) {
                 for lost in &all {
                     let stage = by_the_book(kind, version);
-                    let rest: Vec<&str> = all.iter().copied().filter(|it| it != lost).collect();
-                    grant(&mut stage.world.sim_mut(), path, &rest);
+                    let rest: Vec<&str> = borrowed(&all).into_iter().filter(|it| it != lost).collect();
+                    grant(&mut stage.world.sim_mut(), &path, &rest);
                     let answer = assert_red(&stage, "pve-forbidden", &format!("lacks {lost} on {path}: "));
                     // A token without this one sees no guest, and no template.
-                    let alone = !["VM.Audit", "Datastore.AllocateSpace"].contains(lost);
+                    let alone = lost != "VM.Audit";
                     assert!(!alone || told(&answer, "reasons").lines().count() == 1, "{answer:?}");
-                    grant(&mut stage.world.sim_mut(), path, &all);
+                    grant(&mut stage.world.sim_mut(), &path, &borrowed(&all));
                     assert_green(&stage);
                 }
             }
@@ -108,13 +152,17 @@ fn a_storage_that_is_seen_and_may_not_be_used() {
         setup.storages.rotate_left(usize::from(mine == "tank"));
         let mut sim = plain_sim(setup);
         grant(&mut sim, "/storage/tank", &["Datastore.Audit"]);
-        grant(&mut sim, "/storage/local-lvm", &["Datastore.AllocateSpace"]);
+        grant(&mut sim, "/storage/local-lvm", &["Datastore.AllocateSpace", "Datastore.Audit"]);
         let stage = Stage::on(sim);
         let (answer, requests) = stage.counted(health());
         assert_eq!((answer.status, requests), (status, 4), "{answer:?}");
         if status == 503 {
             assert_red(&stage, "pve-forbidden", "lacks Datastore.AllocateSpace on /storage/tank: ");
-            grant(&mut stage.world.sim_mut(), "/storage/tank", &["Datastore.AllocateSpace"]);
+            grant(
+                &mut stage.world.sim_mut(),
+                "/storage/tank",
+                &["Datastore.AllocateSpace", "Datastore.Audit"],
+            );
             assert_green(&stage);
         }
     }
@@ -130,8 +178,8 @@ fn what_is_set_is_checked_where_it_is() {
     grant(&mut world.sim_mut(), "/sdn/zones/localnetwork/vmbr1", &["SDN.Use"]);
     assert_green(&stage);
     let stage = Stage::of(world.clone(), &[("PVE_STORAGE", "tank")]);
-    assert_red(&stage, "pve-forbidden", "lacks Datastore.AllocateSpace on /storage/tank: ");
-    grant(&mut world.sim_mut(), "/storage/tank", &["Datastore.AllocateSpace"]);
+    assert_red(&stage, "pve-forbidden", "lacks Datastore.Audit, Datastore.AllocateSpace on /storage/tank: ");
+    grant(&mut world.sim_mut(), "/storage/tank", &["Datastore.AllocateSpace", "Datastore.Audit"]);
     assert_green(&stage);
 }
 
@@ -142,6 +190,7 @@ fn of_a_mixed_deployment() {
     let template = pve_edge_tests::sim::Spec::vm_template(VM_TEMPLATE).tags("pvevm_1vcpu_1gb_8gb_v1");
     stage.world.sim_mut().add(template);
     assert_red(&stage, "pve-forbidden", "lacks VM.GuestAgent.Unrestricted on /vms: ");
-    grant(&mut stage.world.sim_mut(), "/vms", &guests(Kind::Qemu, Version::V9));
+    let (path, privileges) = readme(Kind::Qemu, Version::V9).remove(0);
+    grant(&mut stage.world.sim_mut(), &path, &borrowed(&privileges));
     assert_green(&stage);
 }
