@@ -15,6 +15,7 @@ use crate::{
     lifetime,
     marks::{Mark, OnExpiry},
     nonce::base32,
+    place::Place,
     read::{gone, still_there},
     request::{Metadata, Ttl, key_error, name_errors, reserved},
     sandbox::{SandboxId, never_came_up},
@@ -117,7 +118,7 @@ pub async fn patch<I: Io>(
     patch: &Patch,
     if_match: Option<&str>,
     deadline: OffsetDateTime,
-) -> Result<Mark, Error> {
+) -> Result<Place, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
     patch.check(edge.settings)?;
     update(edge, caller, id, deadline, &|mark, now| {
@@ -143,7 +144,7 @@ pub async fn extend<I: Io>(
     said: Option<Ttl>,
     if_match: Option<&str>,
     deadline: OffsetDateTime,
-) -> Result<Mark, Error> {
+) -> Result<Place, Error> {
     let settings = edge.settings;
     update(edge, caller, id, deadline, &|mark, now| {
         unchanged(if_match, &etag(mark))?;
@@ -161,7 +162,7 @@ async fn update<I: Io>(
     id: &SandboxId,
     deadline: OffsetDateTime,
     apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
-) -> Result<Mark, Error> {
+) -> Result<Place, Error> {
     let mut last = Unwritten::default();
     for _ in 0..5 {
         let found = unlocked(edge, caller, id, deadline).await?;
@@ -184,7 +185,7 @@ async fn update<I: Io>(
             still_there(mark, now, kept, id)
         };
         match commit::write(edge, &found.node, &found.config, &found.mark, &apply).await? {
-            Ok(mark) => return Ok(mark),
+            Ok(mark) => return Ok(Place { mark, ..found }),
             Err(unwritten) => last = unwritten,
         }
     }

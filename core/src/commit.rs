@@ -127,10 +127,24 @@ pub async fn change<I: Io>(
     known: Mark,
     apply: Apply<'_>,
 ) -> Result<Mark, Error> {
+    change_from(edge, node, None, known, apply).await
+}
+
+/// As [`change`], beginning with a config that was just read.
+pub async fn change_from<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mut config: Option<Config>,
+    known: Mark,
+    apply: Apply<'_>,
+) -> Result<Mark, Error> {
     let guest = edge.pve.guest(node, known.kind, known.vmid);
     let mut last = Unwritten::default();
     for _ in 0..5 {
-        let config = edge.send(guest.config()).await?;
+        let config = match config.take() {
+            Some(config) => config,
+            None => edge.send(guest.config()).await?,
+        };
         let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
         let mark = match reading {
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,

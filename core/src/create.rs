@@ -59,6 +59,8 @@ pub(crate) struct Claimed {
     task: Option<Upid>,
     /// Whether anybody has seen the guest.
     seen: bool,
+    /// What was answered instead, where the clone was not.
+    cause: Option<Error>,
 }
 
 /// Creates a sandbox, or answers the one that the same key made before.
@@ -269,6 +271,6 @@ fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
 impl Claimed {
     /// A guest that another request claimed.
     pub(crate) fn of(place: Place) -> Self {
-        Self { node: place.node, mark: place.mark, task: None, seen: true }
+        Self { node: place.node, mark: place.mark, task: None, seen: true, cause: None }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     agent,
     auth::Caller,
     commit,
+    condition::condition,
     create::carry_on,
     edge::Edge,
     environment::Env,
@@ -72,13 +73,13 @@ async fn up<I: Io>(edge: &Edge<'_, I>, found: Place, id: &SandboxId) -> Result<P
     }
     let coming =
         || Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2);
-    let status = edge.send(edge.pve.guest(&found.node, found.mark.kind, found.mark.vmid).status()).await?;
-    let running = status.status == "running";
+    let seen = condition(edge, &found.node, found.mark.kind, found.mark.vmid).await?;
+    let running = seen.is_running() || seen.is_starting();
     if !running && is_coming_up(&found.mark, now) {
         return Err(coming());
     }
     let (node, config) = (found.node.clone(), found.config.clone());
-    let progress = carry_on(edge, found, running, false, now).await?;
+    let progress = carry_on(edge, found, seen, false, now).await?;
     let place = Place { node, config, mark: progress.mark, committed: true };
     match place.mark.phase {
         _ if progress.ready => Ok(place),

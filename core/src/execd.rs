@@ -180,18 +180,19 @@ pub enum Probe {
 
 /// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
 /// prove nothing: it needs no token, and a daemon without one lets everyone in.
-/// `first` is run with our token alone. `spend` takes each of the two requests from what the platform allows.
+/// `first` is run with our token alone. Each request ends at `deadline`, and `spend` takes each of the two requests from what the platform allows.
 pub async fn probe<I: Io>(
     io: &I,
     base: &str,
     way: Way,
     (token, first): (&Secret, &ExecRequest),
     wrong: &Secret,
-    deadline: OffsetDateTime,
+    deadline: impl Fn() -> OffsetDateTime,
     spend: impl Fn() -> bool,
 ) -> Probe {
     let nothing = ExecRequest::nothing();
-    let ask = async |token, run: &ExecRequest| match open(io, run.request(base, token, way), deadline).await {
+    let ask = async |token, run: &ExecRequest| match open(io, run.request(base, token, way), deadline()).await
+    {
         Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
         Err(error) => Err(error),
     };

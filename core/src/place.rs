@@ -8,7 +8,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Reading, Role, Want},
     nonce::Nonce,
-    pve::{PveError, config::Config, guest::Kind},
+    pve::{PveError, cluster::Resource, config::Config, guest::Kind},
     sandbox::SandboxId,
     vmid::Vmid,
 };
@@ -35,6 +35,8 @@ pub struct Place {
 pub enum Found {
     /// There, and the caller's.
     Here(Box<Place>),
+    /// There, and the caller's, on another node than its id says; a listing told, whose word it is.
+    Moved(Box<Place>, Box<Resource>),
     /// Nowhere yet, and too young to be given up.
     NotYet,
     /// On a node that is offline; the listing's word for it.
@@ -73,7 +75,10 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
             };
         }
         match edge.send(edge.pve.guest(node, id.kind(), id.vmid).config()).await {
-            Ok(config) => return prove(edge, caller, id, node, config).map(Found::here),
+            Ok(config) => {
+                let place = prove(edge, caller, id, node, config)?;
+                return Ok(Found::Moved(Box::new(place), Box::new(guest.row.clone())));
+            }
             // A guest of another kind of that number is a stranger.
             Err(error) if error.is_missing() && guest.kind == id.kind() => {}
             Err(error) => return Err(not_ours_to_see(error)),
@@ -85,7 +90,7 @@ pub async fn find<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) ->
 /// As [`find`], for what cannot be done to a sandbox that is not there.
 pub async fn place<I: Io>(edge: &Edge<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Place, Error> {
     match find(edge, caller, id).await? {
-        Found::Here(place) => Ok(*place),
+        Found::Here(place) | Found::Moved(place, _) => Ok(*place),
         Found::NotYet => Err(Error::new(
             Code::StillCreating,
             format!("{id} was claimed and PVE has not made it yet; ask again"),

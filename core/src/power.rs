@@ -13,6 +13,7 @@ use self::pause::wake;
 use crate::{
     auth::Caller,
     commit,
+    condition::{Condition, condition},
     create::{Up, give_up, start_and_probe},
     edge::Edge,
     error::{Code, Error},
@@ -20,7 +21,7 @@ use crate::{
     lifetime,
     marks::{Mark, Phase, Want},
     place::Place,
-    pve::{PveError, config::Config, guest::Kind, task::Upid},
+    pve::{PveError, guest::Kind, task::Upid},
     request::Ttl,
     sandbox::SandboxId,
     usable::{awake, refuse_condemned, usable},
@@ -96,6 +97,8 @@ pub struct Done {
     pub finished: bool,
     /// What a pause kept.
     pub keeps: Option<Keeps>,
+    /// The sandbox as it was left, where nothing has to be read again to show it.
+    pub after: Option<Place>,
 }
 
 impl StopBody {
@@ -122,13 +125,23 @@ pub async fn start<I: Io>(
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, edge.settings)).transpose()?;
     let Place { node, config, mark, .. } = usable(edge, caller, id, deadline).await?;
     // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
-    if config.is_suspended() && !wake(edge, &node, &mark, deadline).await? {
-        return Ok(Done { did: Did::Resumed, finished: false, keeps: None });
+    let was_suspended = config.is_suspended();
+    if was_suspended && !wake(edge, &node, &mark, deadline).await? {
+        return Ok(Done { did: Did::Resumed, finished: false, keeps: None, after: None });
     }
     let (now, settings) = (edge.now(), edge.settings);
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
-    let running = is_running(edge, &node, &mark).await?;
-    let wanted = commit::change(edge, &node, mark.clone(), &|mark| {
+    // What was not to run is started, and PVE says so if it runs all the same; else it is asked first.
+    let seen = match mark.want {
+        Want::On => condition(edge, &node, mark.kind, mark.vmid).await?,
+        _ if was_suspended || keeps == Some(Keeps::Memory) => {
+            condition(edge, &node, mark.kind, mark.vmid).await?
+        }
+        _ => Condition::Stopped,
+    };
+    let running = seen.is_running();
+    let at_hand = Some(config.clone()).filter(|_| !was_suspended);
+    let wanted = commit::change_from(edge, &node, at_hand, mark.clone(), &|mark| {
         refuse_condemned(mark)?;
         // What is up stays so.
         let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On;
@@ -152,27 +165,33 @@ pub async fn start<I: Io>(
     }
     // One whose memory did not come back is started without, when it is asked for.
     let wanted = Mark { doing: None, ..wanted };
-    let finished = up(edge, &node, &config, &wanted, running, deadline).await?;
+    let place = Place { node, config, mark: wanted, committed: true };
+    let (finished, place) = up(edge, place, &seen, deadline).await?;
     let did = match running {
-        _ if config.is_suspended() => Did::Resumed,
+        _ if was_suspended => Did::Resumed,
         true => Did::Nothing,
         false => Did::Started,
     };
-    Ok(Done { did, finished, keeps: None })
+    Ok(Done { did, finished, keeps: None, after: Some(place).filter(|_| !was_suspended) })
 }
 
-/// Starts it where it is not running and waits for its exec daemon; one that lets everyone in must not run on.
+/// Starts it where it is not running and waits for its exec daemon: whether that answers, and its mark
+/// then. One that lets everyone in must not run on.
 async fn up<I: Io>(
     edge: &Edge<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    running: bool,
+    mut place: Place,
+    seen: &Condition,
     deadline: OffsetDateTime,
-) -> Result<bool, Error> {
-    match start_and_probe(edge, node, config, mark, running, deadline).await {
+) -> Result<(bool, Place), Error> {
+    let Place { node, config, mark, .. } = &place;
+    match start_and_probe(edge, node, config, mark, seen, deadline).await {
         Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(edge, node, mark, error).await),
-        result => result.map(|it| matches!(it, Up::Ready(_))),
+        Err(error) => Err(error),
+        Ok(Up::NotYet(_)) => Ok((false, place)),
+        Ok(Up::Ready(mark)) => {
+            place.mark = *mark;
+            Ok((true, place))
+        }
     }
 }
 
@@ -185,13 +204,15 @@ pub async fn stop<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, mark, .. } = awake(edge, caller, id, deadline).await?;
-    want(edge, &node, &mark, &|mark| mark.want = Want::Off).await?;
-    let stopped = halt(edge, &node, &mark, (!body.force).then_some(timeout), deadline).await?;
+    let place = awake(edge, caller, id, deadline).await?;
+    let place = want(edge, place, &|mark| mark.want = Want::Off).await?;
+    let graceful = (!body.force).then_some(timeout);
+    let stopped = halt(edge, &place.node, &place.mark, graceful, deadline).await?;
     Ok(Done {
         did: if stopped.is_some() { Did::Stopped } else { Did::Nothing },
         finished: stopped.unwrap_or(true),
         keeps: None,
+        after: Some(place),
     })
 }
 
@@ -204,37 +225,42 @@ pub async fn reboot<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let Place { node, config, mark, .. } = awake(edge, caller, id, deadline).await?;
-    refuse_condemned(&mark)?;
-    let task = match edge.send(edge.pve.guest(&node, mark.kind, mark.vmid).reboot(timeout)).await {
+    let place = awake(edge, caller, id, deadline).await?;
+    let (node, mark) = (&place.node, &place.mark);
+    refuse_condemned(mark)?;
+    let task = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).reboot(timeout)).await {
         Ok(task) => task,
         Err(error) if error.is_not_running() => {
             return Err(Error::new(Code::NotRunning, format!("{id} is stopped: start it instead")));
         }
-        Err(error) => return Err(refused(error, &mark)),
+        Err(error) => return Err(refused(error, mark)),
     };
     let ended = outcome(edge, &task, deadline).await?;
-    let finished = ended && up(edge, &node, &config, &mark, true, deadline).await?;
-    Ok(Done { did: Did::Rebooted, finished, keeps: None })
+    let (finished, place) = match ended {
+        true => up(edge, place, &Condition::Running, deadline).await?,
+        false => (false, place),
+    };
+    Ok(Done { did: Did::Rebooted, finished, keeps: None, after: Some(place) })
 }
 
+/// Writes what it shall be.
 async fn want<I: Io>(
     edge: &Edge<'_, I>,
-    node: &str,
-    mark: &Mark,
+    mut place: Place,
     apply: &(dyn Fn(&mut Mark) + Sync),
-) -> Result<Mark, Error> {
-    commit::change(edge, node, mark.clone(), &|mark| {
+) -> Result<Place, Error> {
+    let at_hand = Some(place.config.clone());
+    place.mark = commit::change_from(edge, &place.node, at_hand, place.mark, &|mark| {
         refuse_condemned(mark)?;
         apply(mark);
         Ok(())
     })
-    .await
+    .await?;
+    Ok(place)
 }
 
-pub(crate) async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
-    let status = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await?;
-    Ok(status.status == "running")
+async fn is_running<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
+    Ok(condition(edge, node, mark.kind, mark.vmid).await?.is_running())
 }
 
 /// Stops a guest; `None` when it was stopped, else whether PVE is done.
@@ -272,7 +298,7 @@ async fn resume<I: Io>(
         .await
         .map_err(|it| refused(it, mark))?;
     let finished = outcome(edge, &task, deadline).await?;
-    Ok(Done { did: Did::Resumed, finished, keeps: None })
+    Ok(Done { did: Did::Resumed, finished, keeps: None, after: None })
 }
 
 async fn outcome<I: Io>(edge: &Edge<'_, I>, task: &Upid, deadline: OffsetDateTime) -> Result<bool, Error> {

@@ -3,7 +3,7 @@
 //! People are shown the public domain, else the FQDN, else the guest's address. A token and a command
 //! go only where it is proved that the guest is.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ use crate::{
     vmid::Vmid,
 };
 
+/// How long an answer by a public name may take: the edge and the tunnel are on the way.
+const PUBLIC_PATIENCE: Duration = Duration::from_secs(4);
 /// Port of the exec daemon.
 pub const EXEC_PORT: u16 = 39375;
 
@@ -141,30 +143,61 @@ pub async fn exec_base<I: Io>(
     Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
 }
 
-/// Whether the exec daemon refuses a wrong token, takes ours, and has run `first`; of a VM, whether
-/// its agent answers. An error is one that waiting does not mend.
-pub async fn probe<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    first: &ExecRequest,
-) -> Result<Probe, Error> {
-    if mark.kind == Kind::Qemu {
-        return agent::probe(edge, node, config, mark, first).await;
+/// Asks a guest whether it is up as a sandbox is, as often as is wanted.
+pub struct Prober<'e, 'a, I> {
+    edge: &'e Edge<'a, I>,
+    node: &'e str,
+    config: &'e Config,
+    mark: &'e Mark,
+    first: &'e ExecRequest,
+    /// Where its exec daemon is, once that was proved in this request.
+    base: Option<(String, Way)>,
+}
+
+impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
+    /// Of this guest; `first` is what is run in it before it counts as up.
+    pub fn new(
+        edge: &'e Edge<'a, I>,
+        node: &'e str,
+        config: &'e Config,
+        mark: &'e Mark,
+        first: &'e ExecRequest,
+    ) -> Self {
+        Self { edge, node, config, mark, first, base: None }
     }
-    let token = Secret::new(token(edge.settings, mark));
-    let wrong = Secret::new("0".repeat(64));
-    let (base, way) = match exec_base(edge, node, config, mark).await {
-        Ok(Some(base)) => base,
-        Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
+
+    /// Whether only PVE tells its address, so that each probe may cost a request more.
+    pub fn asks_pve(&self) -> bool {
+        self.mark.kind == Kind::Qemu
+            || self.edge.settings.public_domain.is_none() && self.config.address().is_none()
+    }
+
+    /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command; of a
+    /// VM, whether its agent answers. Each request waits for `patience`; by a public name, where an
+    /// edge stands between, longer. An error is one that waiting does not mend.
+    pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
+        let Self { edge, node, config, mark, first, base } = self;
+        if mark.kind == Kind::Qemu {
+            return agent::probe(edge, node, config, mark, first).await;
+        }
+        if base.is_none() {
+            *base = match exec_base(edge, node, config, mark).await {
+                Ok(found) => found,
+                Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
+                Err(_) => None,
+            };
+        }
         // It has none yet, or PVE does not tell at this moment.
-        Ok(None) => return Ok(Probe::NotYet("no address of it is known yet".into())),
-        Err(error) => return Ok(Probe::NotYet(error.to_string())),
-    };
-    let deadline = (edge.now() + std::time::Duration::from_secs(4)).min(edge.end());
-    let probed = execd::probe(&edge.io, &base, way, (&token, first), &wrong, deadline, || edge.spend(1));
-    Ok(probed.await)
+        let Some((base, way)) = base else {
+            return Ok(Probe::NotYet("no address of it is known yet".into()));
+        };
+        let token = Secret::new(token(edge.settings, mark));
+        let wrong = Secret::new("0".repeat(64));
+        let patience = if *way == Way::Public { patience.max(PUBLIC_PATIENCE) } else { patience };
+        let deadline = || (edge.now() + patience).min(edge.end());
+        let probed = execd::probe(&edge.io, base, *way, (&token, first), &wrong, deadline, || edge.spend(1));
+        Ok(probed.await)
+    }
 }
 
 #[cfg(test)]

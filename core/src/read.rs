@@ -4,13 +4,15 @@ mod list;
 
 use std::{collections::BTreeMap, fmt::Display};
 
+use futures_util::future::join;
 use time::OffsetDateTime;
 
 pub(crate) use self::list::bad_cursor;
-use self::list::item;
+use self::list::{FRESH_SECONDS, item};
 pub use self::list::{Filter, Page, list};
 use crate::{
     auth::Caller,
+    condition::{self, Condition},
     create::{self, Progress},
     edge::Edge,
     error::{Code, Error},
@@ -19,7 +21,7 @@ use crate::{
     lifetime::{self, Time},
     marks::{Mark, OnExpiry, Phase, Sizes, Want},
     place::{Found, Place, find, not_found, was_destroyed},
-    pve::config::Config,
+    pve::{PveError, cluster::Resource, config::Config, task::Task},
     reach, rollback,
     sandbox::{
         Addresses, FINISH_SECONDS, Sandbox, SandboxId, State, is_coming_up, is_unproved, served, stamp, state,
@@ -34,8 +36,14 @@ pub async fn get<I: Io>(
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<(Sandbox, Option<Mark>), Error> {
-    let place = match find(edge, caller, id).await {
+    let (found, tasks) = join(find(edge, caller, id), tasks(edge, id)).await;
+    let place = match found {
         Ok(Found::Here(place)) => *place,
+        Ok(Found::Moved(place, row)) => {
+            gone(edge, &place.mark, id)?;
+            let seen = listed(edge, &place, &row).await?;
+            return exact(edge, rollback::settle(edge, *place).await?, seen, deadline).await;
+        }
         Ok(Found::NotYet) => return Ok((nothing_yet(edge, caller, id), None)),
         Ok(Found::Offline(guest)) => return Ok((offline(edge, &guest, id)?, None)),
         Err(error) if error.code() == Code::StillCreating => {
@@ -44,13 +52,46 @@ pub async fn get<I: Io>(
         Err(error) => return Err(error),
     };
     gone(edge, &place.mark, id)?;
-    exact(edge, rollback::settle(edge, place).await?, deadline).await
+    let (kind, vmid) = (place.mark.kind, place.mark.vmid);
+    let seen = match tasks {
+        _ if !place.committed => Condition::Stopped,
+        Some(tasks) => condition::beside(edge, tasks, &place.node, kind, vmid).await?,
+        None => condition::condition(edge, &place.node, kind, vmid).await?,
+    };
+    exact(edge, rollback::settle(edge, place).await?, seen, deadline).await
+}
+
+/// A sandbox whose mark was just changed.
+pub async fn changed<I: Io>(edge: &Edge<'_, I>, place: Place) -> Result<(Sandbox, Option<Mark>), Error> {
+    let seen = condition::condition(edge, &place.node, place.mark.kind, place.mark.vmid).await?;
+    exact(edge, place, seen, edge.now()).await
+}
+
+/// What one does that was found by a listing: as that says, which may be late by some seconds, unless
+/// it was started or stopped a moment ago.
+async fn listed<I: Io>(edge: &Edge<'_, I>, place: &Place, row: &Resource) -> Result<Condition, Error> {
+    let mark = &place.mark;
+    Ok(match row.status.as_str() {
+        _ if !place.committed => Condition::Stopped,
+        "running" if mark.settled_for(edge.now()) >= FRESH_SECONDS => Condition::Running,
+        "stopped" if mark.settled_for(edge.now()) >= FRESH_SECONDS => Condition::Stopped,
+        _ => condition::condition(edge, &place.node, mark.kind, mark.vmid).await?,
+    })
+}
+
+/// What works on a sandbox, asked while its config is read, where the id tells on which node.
+async fn tasks<I: Io>(edge: &Edge<'_, I>, id: &SandboxId) -> Option<Result<Vec<Task>, PveError>> {
+    if id.node.is_empty() {
+        return None;
+    }
+    Some(edge.send(edge.pve.active_on(&id.node, id.vmid)).await)
 }
 
 /// The state of a guest whose config is at hand.
 async fn exact<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
+    seen: Condition,
     deadline: OffsetDateTime,
 ) -> Result<(Sandbox, Option<Mark>), Error> {
     let Place { node, config, mark, committed } = &place;
@@ -61,24 +102,35 @@ async fn exact<I: Io>(
         let sandbox = shown(edge, mark, node, State::Creating, at, sizes(mark, config));
         return Ok((sandbox, Some(mark.clone())));
     }
-    let running = if *committed {
-        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await?.status == "running"
-    } else {
-        false
-    };
     let now = edge.now();
+    // A guest that PVE works on may answer nobody, and whoever does not wait is told so at once.
+    if let Condition::Working(task) = &seen
+        && is_coming_up(mark, now)
+        && now >= deadline
+    {
+        let at = known(edge, config, mark);
+        let mut sandbox = shown(edge, mark, node, State::Creating, at, sizes(mark, config));
+        sandbox.problem.get_or_insert_with(|| format!("PVE works on it ({})", task.kind));
+        return Ok((sandbox, Some(mark.clone())));
+    }
     // While PVE works on one that runs, it can be asked whether it is up.
     let unproved = is_coming_up(mark, now) || (*committed && is_unproved(mark, now));
-    if (running || config.lock.is_none()) && unproved {
+    if (seen.is_running() || config.lock.is_none()) && unproved {
         // A late clone may have brought back what its owner has deleted: the sweep removes that.
         if !committed && was_destroyed(edge, node, mark).await? {
             return Err(not_found(SandboxId::of(mark)));
         }
-        let progress = create::carry_on(edge, place, running, false, deadline).await?;
+        let progress = create::carry_on(edge, place, seen, false, deadline).await?;
         let mark = progress.mark.clone();
         return Ok((progressed(edge, progress).await, Some(mark)));
     }
-    let at = reach::live_addresses(edge, node, config, mark, running).await;
+    // While PVE works on it, it is what it shall be.
+    let is_working = matches!(seen, Condition::Working(_));
+    let running = seen.is_running() || (is_working && mark.want == Want::On);
+    let at = match is_working {
+        true => known(edge, config, mark),
+        false => reach::live_addresses(edge, node, config, mark, running).await,
+    };
     let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
     let mut sandbox = shown(edge, mark, node, state, at, sizes(mark, config));
     if !committed {
@@ -101,11 +153,7 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
     let now = edge.now();
     let at = match &config {
         Some(config) if ready => reach::live_addresses(edge, &node, config, &mark, true).await,
-        // What it has been given, where that was read after its commit.
-        Some(config) => {
-            let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
-            reach::addresses(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip)
-        }
+        Some(config) => known(edge, config, &mark),
         None => reach::addresses(edge.settings, mark.vmid, None, None),
     };
     let state = match (ready, mark.phase) {
@@ -116,6 +164,23 @@ pub async fn progressed<I: Io>(edge: &Edge<'_, I>, progress: Progress) -> Sandbo
     };
     let sizes = config.as_ref().map_or(mark.sizes, |config| sizes(&mark, config));
     Sandbox { problem, ..shown(edge, &mark, &node, state, at, sizes) }
+}
+
+/// Where it is reached, as far as its config tells: what it has been given at its commit.
+fn known<I: Io>(edge: &Edge<'_, I>, config: &Config, mark: &Mark) -> Addresses {
+    let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
+    reach::addresses(edge.settings, mark.vmid, config.searchdomain.as_deref(), ip)
+}
+
+/// A sandbox as a power action left it: `finished` when it is what it shall be.
+pub async fn after<I: Io>(edge: &Edge<'_, I>, place: &Place, finished: bool) -> Sandbox {
+    let Place { node, config, mark, .. } = place;
+    let running = finished && mark.want == Want::On;
+    let at = match running {
+        true => reach::live_addresses(edge, node, config, mark, true).await,
+        false => known(edge, config, mark),
+    };
+    shown(edge, mark, node, state(mark, running, edge.now()), at, sizes(mark, config))
 }
 
 /// A sandbox that is asked about.

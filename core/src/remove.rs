@@ -1,7 +1,5 @@
 //! Deleting a sandbox.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use crate::{
@@ -176,8 +174,6 @@ async fn finished<I: Io>(
     task: &Upid,
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
-    // A stop and a destruction take a second each as a rule.
-    edge.pause(Duration::from_secs(1), deadline).await;
     match wait(edge, task, deadline).await {
         None => Ok(Removed::Working),
         Some(Ok(())) => Ok(Removed::Done),

@@ -23,6 +23,7 @@ use time::OffsetDateTime;
 use crate::{
     auth::Caller,
     commit::{self, Unwritten},
+    condition::condition,
     create::carry_on,
     edge::Edge,
     error::{Code, Error},
@@ -285,7 +286,7 @@ async fn follow<I: Io>(
     mark: &Mark,
     deadline: OffsetDateTime,
 ) -> Result<Option<Done>, Error> {
-    let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None }));
+    let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None, after: None }));
     loop {
         let config = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await?;
         let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -300,7 +301,8 @@ async fn follow<I: Io>(
             let place = settle(edge, place).await?;
             match &place.mark.doing {
                 Some(it) if it.what == What::Start => {
-                    let progress = carry_on(edge, place, false, false, deadline).await?;
+                    let now = condition(edge, node, mark.kind, mark.vmid).await?;
+                    let progress = carry_on(edge, place, now, false, deadline).await?;
                     return done(progress.ready);
                 }
                 // Cleared now, and the tags never came back.

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     commit,
+    condition::{Condition, condition},
     create::carry_on,
     edge::Edge,
     error::{Code, Error},
@@ -30,7 +31,7 @@ use crate::{
     lifetime::{self, Time},
     marks::{self, Mark, OnExpiry, Phase, Reading, Role, Want},
     place::{Place, was_destroyed},
-    power::{Keeps, halt, is_running},
+    power::{Keeps, halt},
     pve::{config::Config, guest::Kind},
     remove::destroy,
     rollback,
@@ -204,12 +205,12 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
         return Some(renew(edge, node, &config, &mark, dry_run).await);
     }
     // What runs is up to 15 s old in a listing: one that was just started is not started again.
-    let runs = match due {
-        Verdict::Finish if committed => is_running(edge, node, &mark).await,
-        _ => Ok(false),
+    let seen = match due {
+        Verdict::Finish if committed => condition(edge, node, mark.kind, mark.vmid).await,
+        _ => Ok(Condition::Stopped),
     };
-    let runs = match runs {
-        Ok(runs) => runs,
+    let seen = match seen {
+        Ok(seen) => seen,
         Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
     };
     let place = Place { node: node.to_owned(), config, mark, committed };
@@ -236,7 +237,7 @@ async fn tend<I: Io>(edge: &Edge<'_, I>, guest: &Guest, dry_run: bool) -> Option
     let why = why(&mark, committed, due);
     let reason = match dry_run {
         true => why,
-        false => match act(edge, Place { node: node.to_owned(), config, mark, committed }, runs, due).await {
+        false => match act(edge, Place { node: node.to_owned(), config, mark, committed }, seen, due).await {
             Ok(()) => why,
             Err(error) => format!("{why}; failed: {error}"),
         },
@@ -258,10 +259,10 @@ fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
     }
 }
 
-async fn act<I: Io>(edge: &Edge<'_, I>, place: Place, running: bool, due: Verdict) -> Result<(), Error> {
+async fn act<I: Io>(edge: &Edge<'_, I>, place: Place, seen: Condition, due: Verdict) -> Result<(), Error> {
     let now = edge.now();
     if due == Verdict::Finish {
-        return go_on(edge, place, running).await;
+        return go_on(edge, place, seen).await;
     }
     let Place { node, config, mark, .. } = place;
     let node = node.as_str();
@@ -317,7 +318,7 @@ fn was_to_be_suspended(mark: &Mark) -> bool {
 }
 
 /// Does the next missing thing.
-async fn go_on<I: Io>(edge: &Edge<'_, I>, place: Place, running: bool) -> Result<(), Error> {
+async fn go_on<I: Io>(edge: &Edge<'_, I>, place: Place, seen: Condition) -> Result<(), Error> {
     if !place.committed && was_destroyed(edge, &place.node, &place.mark).await? {
         let text = "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
         return Err(Error::new(Code::Condemned, text));
@@ -326,7 +327,7 @@ async fn go_on<I: Io>(edge: &Edge<'_, I>, place: Place, running: bool) -> Result
         return swap(edge, &place.node, &place.config, &place.mark, &|_| {}).await;
     }
     let place = rollback::settle(edge, place).await?;
-    carry_on(edge, place, running, false, edge.now()).await.map(|_| ())
+    carry_on(edge, place, seen, false, edge.now()).await.map(|_| ())
 }
 
 /// Whether somebody else's hand has changed the tags alone: listings do not show the guest as it is.

@@ -1,13 +1,12 @@
 //! Waiting for a task of PVE.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
     edge::Edge,
     io::Io,
+    pace::{Pace, Wait},
     pve::{
         PveError,
         task::{Task, Upid},
@@ -24,10 +23,8 @@ pub async fn wait<I: Io>(
     task: &Upid,
     deadline: OffsetDateTime,
 ) -> Option<Result<(), PveError>> {
-    let mut pause = Duration::from_millis(1100);
-    while edge.now() < deadline && edge.left() > 1 {
-        edge.pause(pause, deadline).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(4));
+    let mut wait = Wait::new(edge, Pace::of_task(task.kind()), deadline);
+    while wait.pause().await {
         match edge.send(edge.pve.task(task)).await {
             Ok(status) => match status.exit() {
                 None => {}

@@ -208,7 +208,7 @@ fn what_was_stopped_meanwhile_is_no_error() {
     let mut config_reads = 0;
     stage.world.fault_if(move |seen| {
         config_reads += usize::from(seen.method == "GET" && seen.path.ends_with("/config"));
-        (config_reads == 4).then(|| {
+        (config_reads == 3).then(|| {
             config_reads += 1;
             Fault::Slow(std::time::Duration::from_secs(5))
         })

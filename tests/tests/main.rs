@@ -20,6 +20,7 @@ mod matrix;
 mod memory;
 
 mod morph;
+mod mount_protection;
 mod power;
 mod pve_faults;
 mod quotas;

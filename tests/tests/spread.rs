@@ -103,7 +103,7 @@ fn to_the_best_of_the_nodes_that_share_the_templates_storage() {
         assert!(requests <= most, "{kind:?}: {requests}\n{}", stage.told());
         stage.world.advance(Duration::minutes(20));
         let (shown, requests) = stage.counted(Ask::one(&answer.id()));
-        assert_eq!((shown.state(), requests), ("running".into(), 2), "the id names its node");
+        assert_eq!((shown.state(), requests), ("running".into(), 3), "the id names its node");
         assert_eq!(stage.ask(Ask::exec(&answer.id(), "true")).status, 200);
         assert_eq!(stage.ask(Ask::end(&answer.id())).status, 204);
     }

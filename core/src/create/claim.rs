@@ -1,10 +1,13 @@
 //! The claim: a clone, which PVE executes at most once for a VMID.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
-use super::{Claimed, failed::clone_failed, queue::Queue, source::target};
+use super::{
+    Claimed,
+    failed::clone_failed,
+    queue::{Queue, chance},
+    source::target,
+};
 use crate::{
     edge::Edge,
     error::{Code, Error},
@@ -12,6 +15,7 @@ use crate::{
     io::Io,
     marks::{self, Mark, Notes, Reading},
     network,
+    pace::{self, Wait},
     place::was_destroyed,
     pve::{
         PveError,
@@ -39,6 +43,7 @@ pub(super) async fn claim<I: Io>(
     let mut vmids = vmids.iter().copied();
     let mut vmid = vmids.next();
     let mut queue = Queue::new(sources, edge.now());
+    edge.pause(pace::arrival(chance(edge, 0)), deadline).await;
     loop {
         let source = queue.source()?.clone();
         let config = edge.send(edge.pve.guest(&source.node, source.kind, source.vmid).config()).await;
@@ -124,17 +129,20 @@ async fn attempt<I: Io>(
         full: false,
     };
     let mut unanswered = false;
+    let mut wait = Wait::new(edge, pace::AGAIN, deadline).keeping(RESERVE);
     loop {
         let call = edge.pve.guest(&source.node, source.kind, source.vmid).clone_to(&new);
         let node = mark.node.clone();
-        let claimed =
-            |mark: &Mark, task, seen| Claimed { node: node.clone(), mark: mark.clone(), task, seen };
+        let claimed = |mark: &Mark, task, seen| {
+            let (node, mark) = (node.clone(), mark.clone());
+            Claimed { node, mark, task, seen, cause: None }
+        };
         let error = match edge.send(call).await {
             Ok(upid) if source.kind == Kind::Lxc => {
                 return Ok(Attempt::Claimed(Box::new(claimed(mark, Some(upid), true))));
             }
             Ok(upid) => {
-                edge.pause(Duration::from_millis(500), deadline).await;
+                Wait::new(edge, pace::CLONE, deadline).pause().await;
                 return whose(edge, &Sent { source, mark, task: Some(upid), unanswered }, deadline).await;
             }
             Err(error) => error,
@@ -159,14 +167,16 @@ async fn attempt<I: Io>(
         if !(again || locked || unanswered) {
             return Err(of_source(error, source));
         }
-        if edge.now() >= deadline || edge.left() <= RESERVE {
-            return if unanswered {
-                Ok(Attempt::Claimed(Box::new(claimed(mark, None, false))))
-            } else {
-                Err(error.into())
+        if !wait.pause().await {
+            // It may be executed yet: whoever asks next sees whether it was.
+            return match unanswered {
+                true => Ok(Attempt::Claimed(Box::new(Claimed {
+                    cause: Some(error.into()),
+                    ..claimed(mark, None, false)
+                }))),
+                false => Err(error.into()),
             };
         }
-        edge.pause(Duration::from_secs(1), deadline).await;
     }
 }
 
@@ -195,9 +205,10 @@ async fn whose<I: Io>(
 ) -> Result<Attempt, Error> {
     let Sent { source, mark, task, unanswered } = sent;
     let mut node = if task.is_some() { source.node.clone() } else { mark.node.clone() };
+    let mut wait = Wait::new(edge, pace::AGAIN, deadline).keeping(RESERVE);
     loop {
         let claimed = |mark: Mark, node: &str, task, seen| {
-            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen }))
+            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen, cause: None }))
         };
         let mut strange = false;
         match edge.send(edge.pve.guest(&node, mark.kind, mark.vmid).config()).await {
@@ -243,14 +254,13 @@ async fn whose<I: Io>(
         if strange && over {
             return Ok(Attempt::Taken);
         }
-        if edge.now() >= deadline || edge.left() <= RESERVE {
+        if !wait.pause().await {
             return if !strange && (*unanswered || task.is_some()) {
                 Ok(claimed((*mark).clone(), &mark.node, task.clone(), false))
             } else {
                 Err(untold(mark.vmid))
             };
         }
-        edge.pause(Duration::from_millis(400), deadline).await;
     }
 }
 
@@ -262,6 +272,7 @@ pub(crate) async fn told<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Option<(String, Config)>, Error> {
     let mut node = guest.row.node.clone();
+    let mut wait = Wait::new(edge, pace::AGAIN, deadline).keeping(RESERVE);
     loop {
         match edge.send(edge.pve.guest(&node, guest.kind, guest.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => return Ok(Some((node, config))),
@@ -278,10 +289,9 @@ pub(crate) async fn told<I: Io>(
             Err(error) if error.is_final() => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        if edge.now() >= deadline || edge.left() <= RESERVE {
+        if !wait.pause().await {
             return Err(untold(guest.vmid));
         }
-        edge.pause(Duration::from_millis(400), deadline).await;
     }
 }
 

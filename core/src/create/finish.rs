@@ -3,8 +3,6 @@
 //! It serves a creation, a poll of a sandbox that is still coming up, and the
 //! sweep. Every step may run twice, in two adapters at once.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use super::{
@@ -15,21 +13,24 @@ use super::{
 };
 use crate::{
     commit,
+    condition::{Condition, condition},
     edge::Edge,
     error::{Code, Error},
     inventory::Inventory,
     io::Io,
     marks::{self, Mark, Phase, Reading, Want},
     network,
-    place::Place,
-    power::is_running,
+    pace::{self, Wait},
+    place::{Place, not_found},
     pve::{PveError, config::Config, task::Upid},
-    sandbox::{is_coming_up, is_unproved, never_came_up},
-    wait::ended,
+    sandbox::{SandboxId, is_coming_up, is_unproved, never_came_up},
+    wait::{ended, wait},
 };
 
 /// What is refused for longer than this, or silent, has a reason.
 pub(super) const SETTLED_SECONDS: i64 = 60;
+/// Outgoing requests that are kept for what comes after the last step.
+const RESERVE: u32 = 6;
 
 /// How far a sandbox has come.
 #[derive(Debug)]
@@ -55,40 +56,33 @@ pub(crate) async fn finish<I: Io>(
     claimed: Claimed,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
-    let Claimed { mut node, mark, mut task, mut seen } = claimed;
-    let mut wait = Backoff::new(600, 480, 1.1);
+    let Claimed { mut node, mark, mut task, mut seen, cause } = claimed;
+    let mut wait = Wait::new(edge, pace::CLONE, deadline).keeping(2);
     // A clone that was just accepted is not done yet.
     if task.is_some() {
-        edge.pause(wait.next(), deadline).await;
+        wait.pause().await;
     }
     let place = loop {
         match look(edge, &mut node, &mark, &mut task, &mut seen).await? {
             Look::There(place) => break place,
-            Look::NotYet(mark) if edge.now() >= deadline || edge.left() <= 2 => {
-                let problem = mark.problem.clone();
-                return Ok(Progress {
-                    mark: *mark,
-                    node,
-                    config: None,
-                    running: false,
-                    ready: false,
-                    problem,
-                });
+            Look::NotYet(mark) if !wait.pause().await => {
+                let problem = cause.map(|it| it.to_string()).or(mark.problem.clone());
+                let mark = *mark;
+                return Ok(Progress { mark, node, config: None, running: false, ready: false, problem });
             }
             Look::NotYet(_) => {}
         }
-        edge.pause(wait.next(), deadline).await;
     };
     // Another request has committed it, and may have started it long ago.
-    let running = match place.committed {
-        true => is_running(edge, &place.node, &place.mark).await,
-        false => Ok(false),
+    let condition = match place.committed {
+        true => condition(edge, &place.node, place.mark.kind, place.mark.vmid).await,
+        false => Ok(Condition::Stopped),
     };
-    let running = match running {
-        Err(error) if !is_coming_up(&place.mark, edge.now()) => return Err(error),
-        running => running.unwrap_or(false),
+    let condition = match condition {
+        Err(error) if !is_coming_up(&place.mark, edge.now()) => return Err(error.into()),
+        condition => condition.unwrap_or(Condition::Stopped),
     };
-    carry_on(edge, *place, running, true, deadline).await
+    carry_on(edge, *place, condition, true, deadline).await
 }
 
 enum Look {
@@ -137,7 +131,7 @@ async fn look<I: Io>(
     match reading {
         Reading::Intent(found) | Reading::Committed(found) if found.nonce == mark.nonce => {
             *seen = true;
-            // A lock is no matter for one that needs nothing any more.
+            // A committed guest past its start-up needs no further step, so its lock does not block us.
             if config.lock.is_some() && (!committed || is_coming_up(&found, edge.now())) {
                 return Ok(Look::NotYet(Box::new(found)));
             }
@@ -151,117 +145,227 @@ async fn look<I: Io>(
     }
 }
 
-/// Commits, grows, starts and probes, as far as each is missing; `running` is
-/// what PVE said a moment ago, `false` where nobody asked. Only a creation
-/// undoes what PVE refuses: a read never deletes, and the sweep condemns first.
+/// Does one missing thing after the other, until it is ready or `deadline` has passed: commits,
+/// grows, starts, probes. What PVE refuses for now is asked again. `condition` is what PVE said a
+/// moment ago. Only a creation undoes what PVE refuses for good: a read never deletes, and the
+/// sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
-    running: bool,
+    condition: Condition,
     undoes: bool,
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
-    let Place { node, mut config, mark, committed } = place;
-    let now = edge.now();
-    let progress = |mark: Mark, config, ready| {
-        let (node, problem) = (node.clone(), mark.problem.clone());
+    let mut guest = Coming { place, condition };
+    let mut wait = Wait::new(edge, pace::AGAIN, deadline).keeping(RESERVE);
+    loop {
+        match step(edge, &mut guest, undoes, deadline).await? {
+            Step::Done(ready) => return Ok(guest.progress(ready)),
+            Step::Again(None) if !wait.pause().await => return Ok(guest.progress(false)),
+            Step::Again(Some(why)) if !wait.pause().await => return Ok(told(edge, guest, why).await),
+            Step::Again(_) => guest.read_again(edge).await?,
+        }
+    }
+}
+
+/// A guest that is coming up.
+struct Coming {
+    place: Place,
+    condition: Condition,
+}
+
+impl Coming {
+    fn is_up(&self) -> bool {
+        self.condition.is_running() || self.condition.is_starting()
+    }
+
+    fn progress(self, ready: bool) -> Progress {
+        let running = ready || self.is_up();
+        let Place { node, config, mark, .. } = self.place;
+        let problem = mark.problem.clone();
         Progress { mark, node, config: Some(config), running, ready, problem }
-    };
-    let in_time = is_coming_up(&mark, now);
-    let unproved = committed && is_unproved(&mark, now);
+    }
+
+    /// After a wait everything may be different. What cannot be read now is read by the next turn.
+    async fn read_again<I: Io>(&mut self, edge: &Edge<'_, I>) -> Result<(), Error> {
+        let Place { node, config, mark, committed } = &mut self.place;
+        let Ok(read) = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await else {
+            return Ok(());
+        };
+        let reading = marks::read(mark.vmid, read.tags.as_deref(), read.description.as_deref());
+        *committed = matches!(reading, Reading::Committed(_));
+        let Some(found) = reading.mark().filter(|it| it.nonce == mark.nonce) else {
+            return Err(not_found(SandboxId::of(mark)));
+        };
+        (*mark, *config) = (found.clone(), read);
+        if *committed && let Ok(now) = condition(edge, node, mark.kind, mark.vmid).await {
+            self.condition = now;
+        }
+        Ok(())
+    }
+}
+
+/// What one step came to.
+enum Step {
+    /// Nothing is missing, or nothing is to be done; whether it is up.
+    Done(bool),
+    /// PVE refuses it for now, or it takes longer; why, where that is known.
+    Again(Option<Why>),
+}
+
+/// Why a sandbox has not come up yet.
+struct Why {
+    cause: Error,
+    /// Whether it is more than PVE's being at work, so that later requests should be told too.
+    lasts: bool,
+}
+
+async fn step<I: Io>(
+    edge: &Edge<'_, I>,
+    guest: &mut Coming,
+    undoes: bool,
+    deadline: OffsetDateTime,
+) -> Result<Step, Error> {
+    let is_up = guest.is_up();
+    let Coming { place, condition } = guest;
+    let now = edge.now();
+    let in_time = is_coming_up(&place.mark, now);
+    let unproved = place.committed && is_unproved(&place.mark, now);
     // Whoever asks late finds out first whether what runs has come up meanwhile.
-    if !(in_time || unproved && running) {
-        if unproved && never_came_up(&mark) {
-            let mark = fail(edge, &node, &mark, silent(&mark, running)).await;
-            return Ok(progress(mark, config, false));
+    if !(in_time || unproved && is_up) {
+        if unproved && never_came_up(&place.mark) {
+            place.mark = fail(edge, &place.node, &place.mark, silent(&place.mark, is_up)).await;
+            return Ok(Step::Done(false));
         }
-        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On && !mark.is_expired(now);
-        return Ok(progress(mark, config, is_up));
+        let mark = &place.mark;
+        let is_ready = mark.phase == Phase::Ready && mark.want == Want::On && !mark.is_expired(now);
+        return Ok(Step::Done(is_ready && condition.is_running()));
     }
-    let mark = match committed {
-        true => mark,
-        false => match commit_it(edge, &node, &config, &mark, undoes).await? {
-            Ok((mark, given)) => {
-                config = given;
-                mark
-            }
-            Err((cause, lasts)) => return Ok(why(edge, progress(mark, config, false), cause, lasts).await),
-        },
-    };
-    if !running && let Err(error) = grow(edge, &node, &config, &mark).await {
-        // A bare 500 may be a storage's bad moment: asked again while the guest is young.
-        let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;
-        let refused = lasts(&error);
-        let cause = Error::from(error);
-        if refused && !(young && cause.code() == Code::PveError) {
-            return Err(give_up(edge, &node, &mark, cause).await);
-        }
-        return Ok(why(edge, progress(mark, config, false), cause, refused).await);
+    if let Some(lock) = place.config.lock.as_deref().filter(|_| !is_up) {
+        return Ok(Step::Again(Some(Why { cause: commit::locked(lock, &place.mark), lasts: false })));
     }
-    match start_and_probe(edge, &node, &config, &mark, running, deadline).await {
-        Ok(Up::Ready(mark)) => Ok(progress(*mark, config, true)),
-        Ok(Up::NotYet(_)) if !in_time && never_came_up(&mark) => {
-            let mark = fail(edge, &node, &mark, silent(&mark, running)).await;
-            Ok(progress(mark, config, false))
+    if !place.committed
+        && let Some(why) = committed(edge, place, undoes).await?
+    {
+        return Ok(Step::Again(Some(why)));
+    }
+    let Place { node, config, mark, .. } = &*place;
+    if let Condition::Working(task) = condition
+        && !is_up
+    {
+        let text = format!("PVE works on guest {} ({}); ask again", mark.vmid, task.kind);
+        let cause = Error::new(Code::GuestLocked, text).retry_after(3);
+        return Ok(Step::Again(Some(Why { cause, lasts: false })));
+    }
+    if !is_up && let Some(why) = grown(edge, node, config, mark, deadline).await? {
+        return Ok(Step::Again(Some(why)));
+    }
+    match start_and_probe(edge, node, config, mark, condition, deadline).await {
+        Ok(Up::Ready(mark)) => {
+            place.mark = *mark;
+            Ok(Step::Done(true))
         }
-        Ok(Up::NotYet(None)) => Ok(progress(mark, config, false)),
-        Ok(Up::NotYet(Some(cause))) => {
-            // A daemon that is silent for a minute has a reason; it is written once.
+        Ok(Up::NotYet(_)) if !in_time && never_came_up(mark) => {
+            place.mark = fail(edge, node, mark, silent(mark, is_up)).await;
+            Ok(Step::Done(false))
+        }
+        // A daemon that is silent for a minute has a reason; it is written once.
+        Ok(Up::NotYet(cause)) => {
             let lasts = mark.problem.is_none() && mark.settled_for(edge.now()) >= SETTLED_SECONDS;
-            Ok(why(edge, progress(mark, config, false), cause, lasts).await)
+            Ok(Step::Again(cause.map(|cause| Why { cause, lasts })))
         }
         // Settings are wrong, and are put right; nothing is known against the sandbox.
         Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
-        Err(cause) if running && cause.code() == Code::PveForbidden => Err(cause),
-        Err(cause) => Err(give_up(edge, &node, &mark, cause).await),
+        Err(cause) if is_up && cause.code() == Code::PveForbidden => Err(cause),
+        Err(cause) => Err(give_up(edge, node, mark, cause).await),
     }
 }
 
-/// The commit, unless another request of the same key was faster: the mark, and the config with what
-/// was written. Or why not yet, and whether that lasts.
-async fn commit_it<I: Io>(
+/// The commit of a claim, unless a rival of its key is there; why not, where that may pass.
+async fn committed<I: Io>(edge: &Edge<'_, I>, place: &mut Place, undoes: bool) -> Result<Option<Why>, Error> {
+    let Place { node, config, mark, .. } = &*place;
+    match rival(edge, mark).await {
+        Ok(None) => {}
+        Ok(Some(vmid)) => return Err(undo(edge, node, mark, outdone(vmid)).await),
+        Err(cause) => return Ok(Some(Why { cause, lasts: false })),
+    }
+    match commit::first(edge, node, config, mark).await {
+        Ok(written) => {
+            // What the guest has been given is where it is reached.
+            place.config = config.with(&network::of_sandbox(edge, config, mark)?);
+            place.mark = written;
+            place.committed = true;
+            Ok(None)
+        }
+        Err(commit::Failure::Final(cause)) if undoes => Err(undo(edge, node, mark, cause).await),
+        Err(commit::Failure::Final(cause)) => Err(cause),
+        Err(commit::Failure::Again(error)) => Ok(Some(error.into())),
+    }
+}
+
+impl From<PveError> for Why {
+    fn from(error: PveError) -> Self {
+        let lasts = error.is_told() && !error.is_beside_another();
+        Self { cause: error.into(), lasts }
+    }
+}
+
+/// The disk grows after the commit, and only when the preset's is larger. The start needs the same
+/// lock, so it waits until PVE is done; why it is not, where that may pass.
+async fn grown<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
     config: &Config,
     mark: &Mark,
-    undoes: bool,
-) -> Result<Result<(Mark, Config), (Error, bool)>, Error> {
-    match rival(edge, mark).await {
-        Ok(None) => {}
-        Ok(Some(vmid)) => return Err(undo(edge, node, mark, outdone(vmid)).await),
-        Err(cause) => return Ok(Err((cause, false))),
+    deadline: OffsetDateTime,
+) -> Result<Option<Why>, Error> {
+    let Some(wanted) = mark.sizes.disk else { return Ok(None) };
+    // How large a disk is whose `size=` was left out, PVE alone knows: it is asked all the same.
+    let is_large = config.disk_bytes().is_some_and(|has| has >= u64::from(wanted) << 30);
+    let Some((disk, _)) = config.boot_disk().filter(|_| !is_large) else { return Ok(None) };
+    let error = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
+        // Before PVE 8 it is done when it answers.
+        Ok(None) => return Ok(None),
+        Ok(Some(task)) => match wait(edge, &task, deadline).await {
+            Some(Ok(())) => return Ok(None),
+            Some(Err(error)) => error,
+            None => {
+                let text = format!("PVE grows the disk of guest {} to {wanted} GiB", mark.vmid);
+                let cause = Error::new(Code::GuestLocked, text).retry_after(5);
+                return Ok(Some(Why { cause, lasts: false }));
+            }
+        },
+        Err(error) => error,
+    };
+    if error.is_large_enough() {
+        return Ok(None);
     }
-    match commit::first(edge, node, config, mark).await {
-        // What the guest has been given is where it is reached.
-        Ok(written) => Ok(Ok((written, config.with(&network::of_sandbox(edge, config, mark)?)))),
-        Err(commit::Failure::Final(cause)) if undoes => Err(undo(edge, node, mark, cause).await),
-        Err(commit::Failure::Final(cause)) => Err(cause),
-        Err(commit::Failure::Again(error)) => {
-            let lasts = lasts(&error);
-            Ok(Err((error.into(), lasts)))
-        }
+    // A bare 500 may be a storage's bad moment: asked again while the guest is young.
+    let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;
+    let why = Why::from(error);
+    match !why.lasts || young && matches!(why.cause.code(), Code::PveError | Code::TaskFailed) {
+        true => Ok(Some(why)),
+        false => Err(give_up(edge, node, mark, why.cause).await),
     }
 }
 
-/// Whether PVE has refused something for another reason than that it is at work.
-fn lasts(error: &PveError) -> bool {
-    error.is_refusal() && error.lock().is_none() && !error.is_lock_timeout()
-}
-
-/// With the cause for which it has not come up yet. One that `lasts` outlives this request: it is kept.
-async fn why<I: Io>(edge: &Edge<'_, I>, mut progress: Progress, cause: Error, lasts: bool) -> Progress {
-    let (vmid, problem) = (u32::from(progress.mark.vmid), cause.to_string());
-    tracing::info!(vmid, %cause, "what is missing is left to the next request");
-    if lasts && progress.mark.problem.as_deref() != Some(&*problem) {
+/// How far it has come, with the cause for which it is no further. One that lasts is written, for the
+/// requests that come after this one.
+async fn told<I: Io>(edge: &Edge<'_, I>, guest: Coming, why: Why) -> Progress {
+    let mut progress = guest.progress(false);
+    let (vmid, problem) = (u32::from(progress.mark.vmid), why.cause.to_string());
+    tracing::info!(vmid, cause = %why.cause, "what is missing is left to the next request");
+    if why.lasts && progress.mark.problem.as_ref() != Some(&problem) {
         let phase = progress.mark.phase;
-        let keep = |mark: &mut Mark| {
-            if mark.phase == phase {
+        let tell = |mark: &mut Mark| {
+            // Whoever has brought it up, stopped or condemned it meanwhile knows better.
+            if mark.phase == phase && mark.want == Want::On {
                 mark.problem = Some(problem.clone());
             }
             Ok(())
         };
-        if let Ok(mark) = commit::change(edge, &progress.node, progress.mark.clone(), &keep).await {
+        if let Ok(mark) = commit::change(edge, &progress.node, progress.mark.clone(), &tell).await {
             progress.mark = mark;
         }
     }
@@ -269,38 +373,7 @@ async fn why<I: Io>(edge: &Edge<'_, I>, mut progress: Progress, cause: Error, la
     progress
 }
 
-/// The disk grows after the commit, and only when the preset's is larger.
-async fn grow<I: Io>(edge: &Edge<'_, I>, node: &str, config: &Config, mark: &Mark) -> Result<(), PveError> {
-    let Some(wanted) = mark.sizes.disk else { return Ok(()) };
-    // How large a disk is whose `size=` was left out, PVE alone knows: it is asked all the same.
-    let is_large = config.disk_bytes().is_some_and(|has| has >= u64::from(wanted) << 30);
-    let Some((disk, _)) = config.boot_disk().filter(|_| !is_large) else { return Ok(()) };
-    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
-        Err(error) if !error.is_large_enough() => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Why a task failed, when it is proved that it has.
-pub(super) async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<PveError> {
+async fn failed<I: Io>(edge: &Edge<'_, I>, task: Option<&Upid>) -> Option<PveError> {
     ended(edge, task).await?.err()
-}
-
-/// A first wait, then others that grow: often a task takes about a second.
-pub(super) struct Backoff {
-    next: Duration,
-    then: Duration,
-    factor: f64,
-}
-
-impl Backoff {
-    pub(super) fn new(first: u64, then: u64, factor: f64) -> Self {
-        Self { next: Duration::from_millis(first), then: Duration::from_millis(then), factor }
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let now = std::mem::replace(&mut self.next, self.then);
-        self.then = self.then.mul_f64(self.factor).min(Duration::from_millis(2500));
-        now
-    }
 }

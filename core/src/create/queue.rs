@@ -9,6 +9,7 @@ use crate::{
     error::{Code, Error},
     inventory::Template,
     io::Io,
+    pace,
 };
 
 /// A lock that lasts this long is looked into.
@@ -21,6 +22,8 @@ const CLONING: &str = "disk";
 pub(super) struct Queue<'a> {
     sources: Vec<&'a Template>,
     since: OffsetDateTime,
+    /// How often a template was looked at.
+    looks: usize,
     /// When the lock was first seen without a break.
     locked_since: Option<OffsetDateTime>,
     idle_at: Option<OffsetDateTime>,
@@ -32,7 +35,7 @@ pub(super) struct Queue<'a> {
 impl<'a> Queue<'a> {
     pub(super) fn new(sources: &'a [Template], now: OffsetDateTime) -> Self {
         let sources = sources.iter().collect();
-        Self { sources, since: now, locked_since: None, idle_at: None, stale: None, other: None }
+        Self { sources, since: now, looks: 0, locked_since: None, idle_at: None, stale: None, other: None }
     }
 
     pub(super) fn source(&self) -> Result<&'a Template, Error> {
@@ -85,11 +88,11 @@ impl<'a> Queue<'a> {
         self.other = lock.and_then(|it| other(source, it));
     }
 
-    /// The older, the more often it looks: who waits longest goes first.
-    pub(super) fn patience<I: Io>(&self, edge: &Edge<'_, I>) -> Duration {
-        let age = (edge.now() - self.since).as_seconds_f64().clamp(0.0, 20.0);
-        let jitter = f64::from(edge.seed.last().copied().unwrap_or(0)) / 255.0;
-        Duration::from_secs_f64((1.1 - 0.04 * age) * (0.8 + 0.4 * jitter))
+    /// How long to the next look.
+    pub(super) fn patience<I: Io>(&mut self, edge: &Edge<'_, I>) -> Duration {
+        let waited = (edge.now() - self.since).as_seconds_f64();
+        self.looks += 1;
+        pace::queue(self.looks == 1, waited, chance(edge, self.looks))
     }
 
     pub(super) fn gave_up<I: Io>(&self, edge: &Edge<'_, I>) -> Error {
@@ -108,6 +111,11 @@ impl<'a> Queue<'a> {
         )
         .retry_after(seconds)
     }
+}
+
+/// A share of chance between 0 and 1, another one each time.
+pub(super) fn chance<I: Io>(edge: &Edge<'_, I>, nth: usize) -> f64 {
+    f64::from(edge.seed.get(nth % edge.seed.len()).copied().unwrap_or(0)) / 255.0
 }
 
 /// What works on a template that is not being cloned: a backup, a migration, a snapshot.

@@ -1,26 +1,32 @@
 //! Coming up: the start, and the probe that says that it has.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
-use super::{
-    failed::without_memory,
-    finish::{Backoff, SETTLED_SECONDS, failed},
-};
+use super::{failed::without_memory, finish::SETTLED_SECONDS};
 use crate::{
     commit::{self, Unwritten},
+    condition::{Condition, condition},
     edge::Edge,
     environment::{Env, FILE},
     error::{Code, Error},
     execd::Probe,
     io::Io,
     marks::{self, Mark, Phase, Want, What},
+    pace::{self, Pace, Wait},
     place::not_found,
     pve::{PveError, config::Config, guest::Kind, task::Upid},
-    reach,
+    reach::Prober,
+    wait::ended,
 };
 
 /// So often in a row execd may refuse our token before that is final, or once after a minute.
 const PATIENCE: u32 = 5;
+/// So many probes of a container are short ones: it is up by then as a rule.
+const SHORT_PROBES: u32 = 15;
+/// Outgoing requests that are kept for what comes after the probes.
+const RESERVE: u32 = 6;
 
 /// Whether a sandbox came up.
 pub(crate) enum Up {
@@ -30,7 +36,7 @@ pub(crate) enum Up {
     NotYet(Option<Error>),
 }
 
-/// Starts it where it is not `running`, probes it until it answers as it should,
+/// Starts a guest where it is stopped, probes it until it answers as it should,
 /// and writes that it came up. Where it has not yet, or that could not be written,
 /// the next request looks again. An error here is one that asking again does not mend.
 pub(crate) async fn start_and_probe<I: Io>(
@@ -38,53 +44,81 @@ pub(crate) async fn start_and_probe<I: Io>(
     node: &str,
     config: &Config,
     mark: &Mark,
-    running: bool,
+    condition: &Condition,
     deadline: OffsetDateTime,
 ) -> Result<Up, Error> {
     let first = Env::first(mark, &edge.settings.secrets)?;
-    let task = match start(edge, node, mark, running).await? {
+    let task = match start(edge, node, mark, condition).await? {
         Started::Runs(task) => task,
         Started::NotYet(cause) => return Ok(Up::NotYet(Some(cause))),
     };
     // While it boots: whoever writes that it came up needs the digest of now.
-    let fresh = if running && shows(config, mark) {
-        Some(config.clone())
-    } else {
-        edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await.ok()
+    let fresh = match task.is_none() && shows(config, mark) {
+        true => Some(config.clone()),
+        false => edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await.ok(),
     };
-    // A VM boots longer, and asking an agent that is not there yet keeps one of PVE's workers for 3 s.
-    let mut wait = match mark.kind {
-        Kind::Lxc => Backoff::new(600, 200, 1.15),
-        Kind::Qemu => Backoff::new(1500, 1000, 1.3),
-    };
-    let (mut tries, mut refusals, mut last) = (0_u32, 0_u32, None);
+    let mut prober = Prober::new(edge, node, config, mark, &first);
+    let mut wait = Wait::new(edge, pace(&prober, mark.kind), deadline).keeping(RESERVE);
+    if task.is_some() {
+        wait.pause().await;
+    }
+    let (mut tries, mut refusals) = (0_u32, 0_u32);
     loop {
-        // Each look at PVE comes after a few at the guest: a start seldom fails.
-        if tries % 8 == 7
-            && let Some(cause) = failed(edge, task.as_ref()).await
+        let began = edge.now();
+        let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
+            Probe::Ready => return Ok(written(edge, node, fresh, mark).await),
+            said => unfit(said),
+        };
+        // It may be reading its token still, or something in front of it answers.
+        let patient = refusals < PATIENCE && mark.settled_for(edge.now()) < SETTLED_SECONDS;
+        match may_pass {
+            Passes::Always => {}
+            Passes::Soon if patient => refusals += 1,
+            Passes::Soon | Passes::Never => return Err(cause),
+        }
+        tries += 1;
+        if is_due(mark.kind, tries)
+            && let Some(Err(cause)) = ended(edge, task.as_ref()).await
         {
             return started_meanwhile(edge, node, mark, &cause).await;
         }
-        if tries > 0 || task.is_none() {
-            let (cause, may_pass) = match reach::probe(edge, node, config, mark, &first).await? {
-                Probe::Ready => return Ok(written(edge, node, fresh, mark).await),
-                said => unfit(said),
-            };
-            // It may be reading its token still, or something in front of it answers.
-            let patient = refusals < PATIENCE && mark.settled_for(edge.now()) < SETTLED_SECONDS;
-            match may_pass {
-                Passes::Always => {}
-                Passes::Soon if patient => refusals += 1,
-                Passes::Soon | Passes::Never => return Err(cause),
-            }
-            last = Some(cause);
+        if tries == SHORT_PROBES && mark.kind == Kind::Lxc {
+            wait.turn(pace::SLOW_CONTAINER);
         }
-        tries += 1;
-        if edge.now() >= deadline || edge.left() <= 6 {
-            return Ok(Up::NotYet(last));
+        if !wait.pause_since(began).await {
+            return Ok(Up::NotYet(Some(cause)));
         }
-        edge.pause(wait.next(), deadline).await;
     }
+}
+
+/// How often it is probed.
+fn pace<I: Io>(prober: &Prober<'_, '_, I>, kind: Kind) -> Pace {
+    match kind {
+        Kind::Qemu => pace::MACHINE,
+        Kind::Lxc if prober.asks_pve() => pace::SLOW_CONTAINER,
+        Kind::Lxc => pace::CONTAINER,
+    }
+}
+
+/// Whether the start's task is looked at after so many probes. One of a container seldom fails, and
+/// a look costs a request; an agent of a VM is asked by way of PVE anyhow.
+fn is_due(kind: Kind, tries: u32) -> bool {
+    match kind {
+        Kind::Lxc => tries % 8 == 7,
+        Kind::Qemu => tries % 2 == 1,
+    }
+}
+
+/// How long a guest may take to answer one request of a probe. A connection that was begun before
+/// the guest had its address is answered a second late, so first ones are short; every fourth is
+/// for a guest that is far away, and those of a caller who does not wait too.
+fn patience(tries: u32, is_last: bool) -> Duration {
+    Duration::from_millis(match tries {
+        _ if is_last => 900,
+        SHORT_PROBES.. => 4000,
+        _ if tries % 4 == 3 => 900,
+        _ => 350,
+    })
 }
 
 /// Whether waiting mends what a probe has found.
@@ -125,20 +159,23 @@ enum Started {
     NotYet(Error),
 }
 
-async fn start<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, running: bool) -> Result<Started, Error> {
-    if running {
+async fn start<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    mark: &Mark,
+    condition: &Condition,
+) -> Result<Started, Error> {
+    if condition.is_running() || condition.is_starting() {
         return Ok(Started::Runs(None));
     }
-    let guest = edge.pve.guest(node, mark.kind, mark.vmid);
     // PVE has started it with its memory, or could not: a start of ours would be one without.
     if mark.doing.as_ref().is_some_and(|it| it.what == What::Start && it.memory) {
-        return match edge.send(guest.status()).await {
-            Ok(status) if status.status == "running" => Ok(Started::Runs(None)),
-            Ok(_) => Err(without_memory(mark)),
-            Err(error) => Ok(Started::NotYet(error.into())),
+        return match condition {
+            Condition::Stopped => Err(without_memory(mark)),
+            _ => Ok(Started::Runs(None)),
         };
     }
-    match edge.send(guest.start()).await {
+    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await {
         Ok(upid) => Ok(Started::Runs(Some(upid))),
         Err(error) if error.is_already_running() => Ok(Started::Runs(None)),
         Err(error) if error.is_final() => Err(error.into()),
@@ -223,8 +260,8 @@ async fn started_meanwhile<I: Io>(
     if cause.is_beside_another() {
         return Ok(Up::NotYet(Some(told())));
     }
-    match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).status()).await {
-        Ok(status) if status.status == "stopped" => Err(told()),
+    match condition(edge, node, mark.kind, mark.vmid).await {
+        Ok(Condition::Stopped) => Err(told()),
         _ => Ok(Up::NotYet(Some(told()))),
     }
 }

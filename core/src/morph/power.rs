@@ -165,7 +165,7 @@ pub fn stop() -> Error {
 }
 
 fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
-    Done { did, finished, keeps }
+    Done { did, finished, keeps, after: None }
 }
 
 /// A sandbox that can be given an order.

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::{DEFAULT_TIMEOUT, Did, Done, Keeps, PauseBody, halt, is_running, refused, want};
 use crate::{
     auth::Caller,
+    commit,
     edge::Edge,
     error::{Code, Error},
     io::Io,
@@ -34,42 +35,44 @@ pub async fn pause<I: Io>(
              enable the experimental checkpoint with PVE_LXC_CRIU=true",
         ));
     }
-    let Place { node, config, mark, .. } = usable(edge, caller, id, deadline).await?;
+    let place = usable(edge, caller, id, deadline).await?;
+    let Place { node, config, mark, .. } = &place;
     // One whose suspension came late, after a resume, does not say so.
     let meant = mark.is_suspension();
-    if config.is_suspended() && (meant || !wake(edge, &node, &mark, deadline).await?) {
-        return Ok(Done { did: Did::Nothing, finished: meant, keeps: Some(Keeps::Memory) });
+    let was_suspended = config.is_suspended();
+    if was_suspended && (meant || !wake(edge, node, mark, deadline).await?) {
+        return Ok(Done { did: Did::Nothing, finished: meant, keeps: Some(Keeps::Memory), after: None });
     }
     let vm = id.kind() == Kind::Qemu && body.keeps != Some(Keeps::Disk);
-    let running = (vm || mark.want == Want::Paused) && is_running(edge, &node, &mark).await?;
+    let running = (vm || mark.want == Want::Paused) && is_running(edge, node, mark).await?;
     if mark.want == Want::Paused && !running {
-        return Ok(Done { did: Did::Nothing, finished: true, keeps: mark.keeps.or(Some(Keeps::Disk)) });
+        let keeps = mark.keeps.or(Some(Keeps::Disk));
+        return Ok(Done { did: Did::Nothing, finished: true, keeps, after: Some(place) });
     }
     if vm && asked && !running {
         return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
     }
     let memory = asked || (vm && running);
     let keeps = if memory { Keeps::Memory } else { Keeps::Disk };
-    want(edge, &node, &mark, &|mark| {
+    let pause = |mark: &mut Mark| {
         mark.want = Want::Paused;
         mark.keeps = Some(keeps);
-    })
-    .await?;
+    };
+    // What was woken has another config now.
+    let place = if was_suspended { usable(edge, caller, id, deadline).await? } else { place };
+    let place = want(edge, place, &pause).await?;
     if memory {
-        let finished = suspend(edge, &node, &mark, deadline).await?;
-        return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps) });
+        let finished = suspend(edge, &place, deadline).await?;
+        return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: None });
     }
-    let stopped = halt(edge, &node, &mark, Some(DEFAULT_TIMEOUT), deadline).await?;
-    Ok(Done { did: Did::Paused, finished: stopped.unwrap_or(true), keeps: Some(keeps) })
+    let stopped = halt(edge, &place.node, &place.mark, Some(DEFAULT_TIMEOUT), deadline).await?;
+    let finished = stopped.unwrap_or(true);
+    Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: Some(place) })
 }
 
 /// Keeps its memory; whether PVE is done with it.
-async fn suspend<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    mark: &Mark,
-    deadline: OffsetDateTime,
-) -> Result<bool, Error> {
+async fn suspend<I: Io>(edge: &Edge<'_, I>, place: &Place, deadline: OffsetDateTime) -> Result<bool, Error> {
+    let (node, mark) = (&*place.node, &place.mark);
     let ended = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).suspend()).await {
         Ok(task) => wait(edge, &task, deadline).await,
         // It may be executed yet: what was written holds then, and what runs till then is asked to pause again.
@@ -88,11 +91,12 @@ async fn suspend<I: Io>(
         None if mark.kind == Kind::Qemu => return Ok(false),
         None => unsupported("PVE did not finish in time"),
     };
-    want(edge, node, mark, &|it| {
-        it.want = Want::On;
-        it.keeps = None;
-    })
-    .await?;
+    let back = |mark: &mut Mark| {
+        mark.want = Want::On;
+        mark.keeps = None;
+        Ok(())
+    };
+    commit::change(edge, node, mark.clone(), &back).await?;
     Err(why)
 }
 

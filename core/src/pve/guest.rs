@@ -163,8 +163,9 @@ impl Guest<'_> {
 
     /// `PUT /nodes/{node}/{kind}/{vmid}/resize` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/lxc/{vmid}/resize))
     ///
-    /// `size` is absolute. A size that it has already is an error of its own.
-    pub fn grow(&self, disk: &str, gib: u32) -> Call<Value> {
+    /// `size` is absolute. A size that it has already is an error of its own. A task's
+    /// UPID since PVE 8, null before.
+    pub fn grow(&self, disk: &str, gib: u32) -> Call<Option<Upid>> {
         let size = format!("{gib}G");
         let path = self.path(&[&"resize"]);
         self.pve.put("/nodes/{node}/{kind}/{vmid}/resize", &path, &[("disk", disk), ("size", &*size)])

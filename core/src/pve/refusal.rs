@@ -265,6 +265,11 @@ impl PveError {
             || self.text().contains("hostname lookup")
     }
 
+    /// PVE itself said no, at once or by a task that failed.
+    pub fn is_told(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Task(_))
+    }
+
     /// PVE itself said no.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.status < 595)

@@ -17,6 +17,11 @@ const LOG_LINES: &str = "1000";
 pub struct Upid(String);
 
 impl Upid {
+    /// What kind of work it is: `vzclone`, `vzstart`, …
+    pub fn kind(&self) -> &str {
+        self.0.split(':').nth(5).unwrap_or_default()
+    }
+
     /// Where the task runs; only that node has its log.
     pub fn node(&self) -> &str {
         self.0.split(':').nth(1).unwrap_or_default()
@@ -91,6 +96,22 @@ impl Task {
         let began = parts.next().and_then(|it| i64::from_str_radix(it, 16).ok());
         let (kind, id) = (parts.next(), parts.next());
         kind == Some(wanted) && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
+    }
+
+    /// Whether it starts a guest, so that the guest may answer before it ends.
+    pub fn is_start(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "vzstart" | "qmstart" | "vzreboot" | "qmreboot" | "qmresume" | "vzresume"
+        )
+    }
+
+    /// Whether it works on this guest, under its lock: no console, no backup, no copy of it.
+    pub fn is_work_on(&self, vmid: impl fmt::Display) -> bool {
+        const BESIDE: [&str; 8] =
+            ["vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell", "vzdump", "vzclone", "qmclone"];
+        let id = self.upid.split(':').nth(6);
+        id == Some(&*vmid.to_string()) && !BESIDE.contains(&self.kind.as_str())
     }
 
     /// Whether it has succeeded.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A listing's status may be older than what was done to the guest, or another's that had its VMID.
-const FRESH_SECONDS: i64 = 15;
+pub(super) const FRESH_SECONDS: i64 = 15;
 /// The expiry in a tag may be so much earlier than the description's.
 const TAG_SLACK_SECONDS: i64 = 60;
 /// So many sandboxes are read exactly for one page.

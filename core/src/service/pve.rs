@@ -17,8 +17,7 @@ use crate::{
     error::Error,
     exec, execd, health,
     io::{Io, NetError},
-    marks::Mark,
-    place::not_found,
+    place::{Place, not_found},
     power, read,
     remove::{self, Removed},
     rollback,
@@ -51,8 +50,8 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
         Action::Patch => {
             let (patch, if_match) = (asked.json()?, asked.if_match());
             let deadline = edge.deadline(asked.wait().unwrap_or(CHANGE_WAIT));
-            let mark = change::patch(edge, caller, &id()?, &patch, if_match.as_deref(), deadline).await?;
-            shown(edge, asked, mark).await
+            let place = change::patch(edge, caller, &id()?, &patch, if_match.as_deref(), deadline).await?;
+            shown(edge, place).await
         }
         Action::Delete => {
             let deadline = edge.deadline(asked.wait().unwrap_or(DELETE_WAIT));
@@ -65,8 +64,8 @@ pub(super) async fn whole<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Resul
             let ttl = asked.json::<Extend>()?.ttl(edge.settings)?;
             let (if_match, wait) = (asked.if_match(), asked.wait().unwrap_or(CHANGE_WAIT));
             let deadline = edge.deadline(wait);
-            let mark = change::extend(edge, caller, &id()?, ttl, if_match.as_deref(), deadline).await?;
-            shown(edge, asked, mark).await
+            let place = change::extend(edge, caller, &id()?, ttl, if_match.as_deref(), deadline).await?;
+            shown(edge, place).await
         }
         Action::Exec => {
             let opened = exec::open(edge, caller, &id()?, &asked.command()?).await?;
@@ -106,7 +105,10 @@ async fn power<I: Io>(
         Action::Pause => power::pause(edge, caller, id, &asked.json()?, deadline).await?,
         _ => power::start(edge, caller, id, &asked.json()?, deadline).await?,
     };
-    let (sandbox, mark) = read::get(edge, caller, id, edge.now()).await?;
+    let (sandbox, mark) = match &done.after {
+        Some(place) => (read::after(edge, place, done.finished).await, Some(place.mark.clone())),
+        None => read::get(edge, caller, id, edge.now()).await?,
+    };
     Ok(tagged(powered(done, sandbox), mark.as_ref()))
 }
 
@@ -121,8 +123,9 @@ async fn create_sandbox<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>) -> Result<
 }
 
 /// A sandbox after a change: what was written, and what PVE says of its state.
-async fn shown<I: Io>(edge: &Edge<'_, I>, asked: &Asked<'_>, mark: Mark) -> Result<Response<Vec<u8>>, Error> {
-    let (sandbox, _) = read::get(edge, asked.caller, &id(edge, asked)?, edge.now()).await?;
+async fn shown<I: Io>(edge: &Edge<'_, I>, place: Place) -> Result<Response<Vec<u8>>, Error> {
+    let mark = place.mark.clone();
+    let (sandbox, _) = read::changed(edge, place).await?;
     Ok(tagged(plain(200, &sandbox), Some(&mark)))
 }
 

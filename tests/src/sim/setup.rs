@@ -152,7 +152,7 @@ impl Default for Setup {
             recovery_secs: Duration::ZERO,
             connect_every: None,
             answers: Answers::Alike,
-            storages_need_audit: false,
+            storages_need_audit: true,
             boot: Duration::milliseconds(200),
             vm_boot: Duration::seconds(2),
             start: OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_767_225_600),

@@ -10,9 +10,6 @@ use serde_json::json;
 use super::{Stage, assert_green, assert_red, health, told};
 use crate::stage::{Ask, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
 
-const STORAGE: &str = "/storage/local-lvm";
-const BRIDGE: &str = "/sdn/zones/localnetwork/vmbr0";
-
 /// The token, and its user.
 fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
     let token = TOKEN.rsplit_once('=').map_or(TOKEN, |(id, _)| id);

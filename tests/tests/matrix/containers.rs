@@ -21,7 +21,6 @@ fn create_with_a_key() {
             POST exec
             POST exec
             POST exec
-            POST exec
             PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
@@ -41,7 +40,6 @@ fn create_on_another_node() {
             PUT nodes/pve2/lxc/VMID/config
             POST nodes/pve2/lxc/VMID/status/start
             GET nodes/pve2/lxc/VMID/config
-            POST exec
             POST exec
             POST exec
             POST exec
@@ -67,7 +65,6 @@ fn create_without_a_key() {
             POST exec
             POST exec
             POST exec
-            POST exec
             PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
@@ -79,11 +76,11 @@ fn get_of_a_half_made_one() {
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             GET nodes/pve1/tasks
+            GET nodes/pve1/tasks
             GET cluster/resources
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             GET nodes/pve1/lxc/VMID/config
-            POST exec
             POST exec
             POST exec
             POST exec
@@ -99,13 +96,13 @@ fn patch() {
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/lxc/VMID/status/current"#]],
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
 
@@ -116,13 +113,13 @@ fn extend() {
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/lxc/VMID/status/current"#]],
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
 
@@ -134,11 +131,13 @@ fn delete() {
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/tasks/UPID/status"#]],
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             DELETE nodes/pve1/lxc/VMID
+            GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/tasks/UPID/status"#]],
     );
 }
@@ -186,15 +185,17 @@ fn rollback() {
             GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/lxc/VMID/status/current
             POST nodes/pve1/lxc/VMID/status/start
             GET nodes/pve1/lxc/VMID/config
             POST exec
             POST exec
             POST exec
             POST exec
-            POST exec
             PUT nodes/pve1/lxc/VMID/config
             GET nodes/pve1/lxc/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/lxc/VMID/status/current"#]],
     );
 }
@@ -213,7 +214,6 @@ fn create_with_env() {
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             GET nodes/pve1/lxc/VMID/config
-            POST exec
             POST exec
             POST exec
             POST exec
@@ -253,13 +253,10 @@ fn stop() {
         Kind::Lxc,
         "stop",
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/shutdown
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/shutdown
+            GET nodes/pve1/tasks/UPID/status"#]],
     );
 }
 
@@ -270,8 +267,6 @@ fn start() {
         "start",
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/status/current
-            GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             GET nodes/pve1/lxc/VMID/config
@@ -279,10 +274,7 @@ fn start() {
             POST exec
             POST exec
             POST exec
-            POST exec
-            PUT nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/status/current"#]],
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -292,13 +284,10 @@ fn pause() {
         Kind::Lxc,
         "pause",
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/config
-        PUT nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/shutdown
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            PUT nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/shutdown
+            GET nodes/pve1/tasks/UPID/status"#]],
     );
 }
 
@@ -309,8 +298,6 @@ fn resume() {
         "resume",
         expect![[r#"
             GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/status/current
-            GET nodes/pve1/lxc/VMID/config
             PUT nodes/pve1/lxc/VMID/config
             POST nodes/pve1/lxc/VMID/status/start
             GET nodes/pve1/lxc/VMID/config
@@ -318,10 +305,7 @@ fn resume() {
             POST exec
             POST exec
             POST exec
-            POST exec
-            PUT nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/lxc/VMID/status/current"#]],
+            PUT nodes/pve1/lxc/VMID/config"#]],
     );
 }
 
@@ -331,13 +315,12 @@ fn reboot() {
         Kind::Lxc,
         "reboot",
         expect![[r#"
-        GET nodes/pve1/lxc/VMID/config
-        POST nodes/pve1/lxc/VMID/status/reboot
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/tasks/UPID/status
-        POST exec
-        POST exec
-        GET nodes/pve1/lxc/VMID/config
-        GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/lxc/VMID/config
+            POST nodes/pve1/lxc/VMID/status/reboot
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/tasks/UPID/status
+            POST exec
+            POST exec
+            POST exec"#]],
     );
 }

@@ -13,12 +13,12 @@ fn create_with_a_key() {
             POST nodes/pve1/qemu/TEMPLATE/clone
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
             GET cluster/resources
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config"#]],
     );
@@ -34,13 +34,13 @@ fn create_on_another_node() {
             POST nodes/pve1/qemu/TEMPLATE/clone
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
             GET nodes/pve2/qemu/VMID/config
             GET cluster/resources
             PUT nodes/pve2/qemu/VMID/config
             POST nodes/pve2/qemu/VMID/status/start
             GET nodes/pve2/qemu/VMID/config
             POST nodes/pve2/qemu/VMID/agent/ping
+            GET nodes/pve2/tasks/UPID/status
             POST nodes/pve2/qemu/VMID/agent/ping
             PUT nodes/pve2/qemu/VMID/config"#]],
     );
@@ -56,11 +56,11 @@ fn create_without_a_key() {
             POST nodes/pve1/qemu/TEMPLATE/clone
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config"#]],
     );
@@ -73,11 +73,13 @@ fn get_of_a_half_made_one() {
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/tasks
+            GET nodes/pve1/tasks
             GET cluster/resources
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config"#]],
     );
@@ -90,12 +92,12 @@ fn patch() {
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
@@ -107,12 +109,12 @@ fn extend() {
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
@@ -163,12 +165,12 @@ fn create_with_env() {
             POST nodes/pve1/qemu/TEMPLATE/clone
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
             GET cluster/resources
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
             POST nodes/pve1/qemu/VMID/agent/exec
             GET nodes/pve1/qemu/VMID/agent/exec-status
@@ -196,7 +198,7 @@ fn snapshot() {
             POST nodes/pve1/qemu/VMID/template
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
-            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqdalxxe3vvdjl6hpzat
+            DELETE nodes/pve1/qemu/VMID/snapshot/edgeabuvlqc3lxxe3vr7bx4sn4qi
             PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
@@ -207,14 +209,12 @@ fn stop() {
         Kind::Qemu,
         "stop",
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        POST nodes/pve1/qemu/VMID/status/shutdown
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/qemu/VMID/status/current
+            POST nodes/pve1/qemu/VMID/status/shutdown
+            GET nodes/pve1/tasks/UPID/status"#]],
     );
 }
 
@@ -225,16 +225,13 @@ fn start() {
         "start",
         expect![[r#"
             GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/status/current
-            GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
-            PUT nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/config
-            GET nodes/pve1/qemu/VMID/status/current"#]],
+            PUT nodes/pve1/qemu/VMID/config"#]],
     );
 }
 
@@ -244,15 +241,17 @@ fn pause() {
         Kind::Qemu,
         "pause",
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current
-        GET nodes/pve1/qemu/VMID/config
-        PUT nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/suspend
-        GET nodes/pve1/tasks/UPID/status
-        GET nodes/pve1/qemu/VMID/status/current
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/qemu/VMID/status/current
+            PUT nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/suspend
+            GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/tasks
+            GET nodes/pve1/qemu/VMID/status/current
+            GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
 
@@ -265,6 +264,7 @@ fn resume() {
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/tasks/UPID/status
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
@@ -272,6 +272,7 @@ fn resume() {
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
@@ -282,14 +283,12 @@ fn reboot() {
         Kind::Qemu,
         "reboot",
         expect![[r#"
-        GET nodes/pve1/qemu/VMID/config
-        POST nodes/pve1/qemu/VMID/status/reboot
-        GET nodes/pve1/tasks/UPID/status
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping
-        POST nodes/pve1/qemu/VMID/agent/ping
-        GET nodes/pve1/qemu/VMID/config
-        GET nodes/pve1/qemu/VMID/status/current"#]],
+            GET nodes/pve1/qemu/VMID/config
+            POST nodes/pve1/qemu/VMID/status/reboot
+            GET nodes/pve1/tasks/UPID/status
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping
+            POST nodes/pve1/qemu/VMID/agent/ping"#]],
     );
 }
 
@@ -341,16 +340,20 @@ fn rollback() {
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7fw5absypmo/rollback
+            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqc3cswfo7bhi5eedw7y/rollback
             GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
+            GET nodes/pve1/qemu/VMID/status/current
             POST nodes/pve1/qemu/VMID/status/start
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
+            GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }
@@ -367,16 +370,18 @@ fn rollback_to_memory() {
             GET nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
-            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqdacswfo7fw5absypmo/rollback
+            POST nodes/pve1/qemu/VMID/snapshot/keptabuvlqc3cswfo7bhi5eedw7y/rollback
             GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/tasks/UPID/status
             GET nodes/pve1/qemu/VMID/config
             PUT nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current
             GET nodes/pve1/qemu/VMID/config
             POST nodes/pve1/qemu/VMID/agent/ping
             PUT nodes/pve1/qemu/VMID/config
             GET nodes/pve1/qemu/VMID/config
+            GET nodes/pve1/tasks
             GET nodes/pve1/qemu/VMID/status/current"#]],
     );
 }

@@ -38,8 +38,6 @@ fn cold() {
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
@@ -112,8 +110,6 @@ fn on_pve_8_the_token_travels_in_the_notes() {
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
@@ -148,8 +144,6 @@ fn on_pve_7_the_token_travels_in_the_notes() {
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
@@ -218,6 +212,8 @@ fn a_larger_disk() {
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/resize disk=rootfs size=8G
               200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
             POST /api2/extjs/nodes/pve1/lxc/758960/status/start
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
@@ -227,12 +223,10 @@ fn a_larger_disk() {
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
             POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225603;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225603,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
             = 201 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":2,"memory":2048,"disk":4,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
@@ -268,8 +262,6 @@ fn an_address_of_the_pool() {
               200
             GET /api2/json/nodes/pve1/lxc/200002/config
               200
-            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
             POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
@@ -315,8 +307,6 @@ fn a_replay() {
             POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
             ! connection refused
             POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
             POST port-39375-vm-311483.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
@@ -335,6 +325,8 @@ fn a_replay() {
             GET /api2/json/nodes/pve1/lxc/311483/config
               200
             GET /api2/json/nodes/pve1/lxc/311483/config
+              200
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=311483
               200
             GET /api2/json/nodes/pve1/lxc/311483/status/current
               200

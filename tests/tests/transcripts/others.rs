@@ -26,6 +26,8 @@ fn get() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
+              200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
             = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
@@ -43,11 +45,11 @@ fn get_after_a_migration() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
+              200
             GET /api2/json/cluster/resources
               200
             GET /api2/json/nodes/pve2/lxc/758960/config
-              200
-            GET /api2/json/nodes/pve2/lxc/758960/status/current
               200
             = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
@@ -65,6 +67,8 @@ fn get_by_address() {
         Ask::one(&id),
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
+              200
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
@@ -99,7 +103,7 @@ fn patch() {
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaecwe5ljnrsacatqoiato description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=…
               200
-            GET /api2/json/nodes/pve1/lxc/758960/config
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
@@ -120,7 +124,7 @@ fn extend() {
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232862,"span":7200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
-            GET /api2/json/nodes/pve1/lxc/758960/config
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
@@ -135,7 +139,7 @@ fn extend() {
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232872,"span":7210,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
-            GET /api2/json/nodes/pve1/lxc/758960/config
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
@@ -159,6 +163,8 @@ fn delete() {
               200
             GET /api2/json/nodes/pve1/tasks/<upid>/status
               200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
+              200
             = 204 
         "#]],
     );
@@ -166,6 +172,8 @@ fn delete() {
         &stage,
         Ask::one(&id),
         expect![[r#"
+            GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
+              200
             GET /api2/json/nodes/pve1/lxc/758960/config
               500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
             GET /api2/json/cluster/resources
@@ -190,6 +198,8 @@ fn delete_a_protected_one() {
             PUT /api2/extjs/nodes/pve1/lxc/758960/config protection=0 digest=…
               200
             DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+              200
+            GET /api2/json/nodes/pve1/tasks/<upid>/status
               200
             GET /api2/json/nodes/pve1/tasks/<upid>/status
               200
@@ -252,7 +262,9 @@ fn health_and_config() {
               200
             GET /api2/json/nodes/pve1/lxc/9000/config
               200
-            = 200 {"clockSkewSeconds":0,"detected":{"bridge":{"from":"template","value":"vmbr0"},"gateway":{"from":"DHCP","value":null},"node":{"from":"free memory","value":"pve1"},"searchDomain":{"from":"DNS","value":null},"storage":{"from":"free space","value":"local-lvm"}},"execToken":"env","latencyMs":13,"nodes":[{"freeMemoryBytes":59055800320,"node":"pve1","status":"online"},{"freeMemoryBytes":60129542144,"node":"pve2","status":"online"}],"olderSecrets":[],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","shared":false,"storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","shared":false,"storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9","warnings":[]}
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config onboot=0 digest=…
+              200 detected modified configuration - file changed by other user? Try again.
+            = 200 {"checked":["reads","writes"],"clockSkewSeconds":0,"detected":{"bridge":{"from":"template","value":"vmbr0"},"gateway":{"from":"DHCP","value":null},"node":{"from":"free memory","value":"pve1"},"searchDomain":{"from":"DNS","value":null},"storage":{"from":"free space","value":"local-lvm"}},"execToken":"env","latencyMs":15,"nodes":[{"freeMemoryBytes":59055800320,"node":"pve1","status":"online"},{"freeMemoryBytes":60129542144,"node":"pve2","status":"online"}],"olderSecrets":[],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","shared":false,"storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","shared":false,"storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9","warnings":[]}
         "#]],
     );
     check(

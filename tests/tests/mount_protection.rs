@@ -1,0 +1,106 @@
+//! File systems that wait before they are grown or mounted (ext4's multi-mount protection): tasks
+//! that hold a guest's lock for long, and what is asked of PVE meanwhile.
+
+use pve_edge_tests::sim::Setup;
+use serde_json::json;
+use time::Duration;
+
+use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
+
+const SECOND: Duration = Duration::seconds(1);
+
+fn stage() -> Stage {
+    Stage::on(plain_sim(Setup::default().with_mount_protection()))
+}
+
+/// Asks, and how long the answer took.
+fn timed(stage: &Stage, ask: Ask) -> (Answer, Duration) {
+    let began = stage.world.now();
+    let answer = stage.ask(ask);
+    let took = answer.at - began;
+    (answer, took)
+}
+
+/// How often a request whose path ends so was sent.
+fn sent(stage: &Stage, from: usize, end: &str) -> usize {
+    stage.world.requests().iter().skip(from).filter(|it| it.path.ends_with(end)).count()
+}
+
+fn is_starting(stage: &Stage, vmid: u32) -> bool {
+    let sim = stage.world.sim();
+    sim.tasks().iter().any(|it| it.kind == "vzstart" && it.id == vmid.to_string() && it.end.is_none())
+}
+
+/// The disk grows for 22 s under the lock that the start needs: the start is sent once, afterwards.
+#[test]
+fn a_disk_is_grown_before_the_start() {
+    for wait in ["wait=0", "wait=10", "wait=25"] {
+        let stage = stage();
+        let made = stage.ask(Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", wait));
+        assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}");
+        let id = made.id();
+        let mut shown = made;
+        for _ in 0..60 {
+            shown = stage.ask(Ask::one(&id));
+            if shown.state() == "running" {
+                break;
+            }
+            assert_eq!((shown.status, &*shown.state()), (200, "creating"), "{shown:?}\n{}", stage.told());
+            stage.world.advance(SECOND);
+        }
+        assert_eq!(&*shown.state(), "running", "{}", stage.told());
+        assert_eq!(
+            (sent(&stage, 0, "/resize"), sent(&stage, 0, "/status/start")),
+            (1, 1),
+            "{}",
+            stage.told()
+        );
+        let sim = stage.world.sim();
+        let guest = sim.guest(vmid_of(&id)).expect("it is there");
+        assert!(guest.config.get("rootfs").is_some_and(|it| it.contains("size=20G")), "{:?}", guest.config);
+    }
+}
+
+/// Whoever is told to wait is told what for.
+#[test]
+fn a_creation_that_waits_for_its_disk_says_so() {
+    let stage = stage();
+    let made = stage.ask(Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=10"));
+    let problem = made.json()["problem"].as_str().unwrap_or_default().to_owned();
+    assert!(problem.contains("grows the disk"), "{made:?}");
+    let shown = stage.ask(Ask::one(&made.id()));
+    let problem = shown.json()["problem"].as_str().unwrap_or_default().to_owned();
+    assert!(problem.contains("resize"), "{shown:?}");
+}
+
+/// A start after a rollback hangs for 50 s, and so does the question for its status: nobody asks it,
+/// and neither it nor another sandbox is answered late.
+#[test]
+fn a_guest_that_hangs_in_its_start_makes_nobody_wait() {
+    let stage = stage();
+    let (id, other) = (stage.ask(Ask::create()).id(), stage.ask(Ask::create()).id());
+    let kept = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"keep": true})));
+    let snapshot = kept.json()["snapshotId"].as_str().unwrap_or_default().to_owned();
+    stage.world.advance(SECOND * 60);
+    let body = json!({ "snapshot": snapshot });
+    let back = stage.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), body).header("prefer", "wait=5"));
+    assert_eq!(back.status, 202, "{back:?}\n{}", stage.told());
+    let before = stage.world.requests().len();
+    let status = format!("/lxc/{}/status/current", vmid_of(&id));
+    let mut seen = 0;
+    while is_starting(&stage, vmid_of(&id)) {
+        let (shown, took) = timed(&stage, Ask::one(&id));
+        seen += 1;
+        assert_eq!((shown.status, &*shown.state()), (200, "creating"), "{shown:?}");
+        assert!(took < SECOND, "{took}\n{}", stage.told());
+        let (shown, took) = timed(&stage, Ask::one(&other));
+        assert_eq!((shown.status, &*shown.state()), (200, "running"), "{shown:?}");
+        assert!(took < SECOND, "another's: {took}\n{}", stage.told());
+        assert_eq!(sent(&stage, before, &status), 0, "asked while it hangs\n{}", stage.told());
+        stage.world.advance(SECOND);
+    }
+    assert!(seen > 20, "it never hung\n{}", stage.told());
+    stage.world.advance(SECOND);
+    assert_eq!(&*stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
+    assert_eq!(sent(&stage, 0, "/rollback"), 1);
+}
