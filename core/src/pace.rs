@@ -29,6 +29,8 @@ pub const DESTROY: Pace = Pace::of(1550, 500, 1.2, 4000);
 pub const RESIZE: Pace = Pace::of(400, 600, 1.5, 3000);
 /// Any other task.
 pub const TASK: Pace = Pace::of(1000, 1000, 1.4, 4000);
+/// The end of a snapshot of ours, which PVE removes after its answer.
+pub const OWN_END: Pace = Pace::of(250, 500, 2.0, 2000);
 /// What PVE refuses for now: another one's work on the guest, a lock, a cut connection.
 pub const AGAIN: Pace = Pace::of(400, 500, 1.3, 2500);
 /// A container that boots, from probe to probe. A connection to one that has no address yet is

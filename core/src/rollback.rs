@@ -15,8 +15,6 @@
 //! for a start and be applied before a later pause's memory is read (qemu-server
 //! `QemuServer.pm` `vm_start_nolock`), which is lost then.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -29,6 +27,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::{self, Doing, Mark, Phase, Reading, Want, What},
+    pace::{self, Wait},
     place::{LATE_SECONDS, Place, not_found, place},
     power::{Did, Done},
     pve::{PveError, config::Config},
@@ -287,6 +286,7 @@ async fn follow<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Option<Done>, Error> {
     let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None, after: None }));
+    let mut wait = Wait::new(edge, pace::TASK, deadline).keeping(8);
     loop {
         let config = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await?;
         let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -311,10 +311,9 @@ async fn follow<I: Io>(
                 Some(_) => {}
             }
         }
-        if edge.now() >= deadline || edge.left() <= 8 {
+        if !wait.pause().await {
             return done(false);
         }
-        edge.pause(Duration::from_secs(1), deadline).await;
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::{Mark, Want},
+    pace::{self, Wait},
     place::{Place, place},
     read::gone,
     rollback::settled,
@@ -65,15 +66,13 @@ pub(crate) async fn unlocked<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Place, Error> {
     let until = deadline.min(edge.now() + OWN_END);
-    let mut pause = Duration::from_millis(250);
+    let mut wait = Wait::new(edge, pace::OWN_END, until).keeping(12);
     loop {
         let found = place(edge, caller, id).await?;
         let is_ending = found.config.lock.as_deref().is_some_and(|it| OWN_LOCKS.contains(&it));
-        if !is_ending || edge.now() >= until || edge.left() <= 12 {
+        if !is_ending || !wait.pause().await {
             return Ok(found);
         }
-        edge.pause(pause, until).await;
-        pause *= 2;
     }
 }
 

@@ -57,7 +57,11 @@ pub(crate) async fn start(secret: &str) -> io::Result<Simulated> {
 
 fn cluster(secret: &str) -> Sim {
     let storages = vec![Storage::new("local-lvm", StorageKind::LvmThin), Storage::local()];
-    let mut sim = Sim::new(Setup { start: OffsetDateTime::now_utc(), storages, ..Setup::default() });
+    let mut sim = Sim::new(Setup {
+        start: OffsetDateTime::now_utc(),
+        storages,
+        ..Setup::default().without_mount_protection()
+    });
     sim.add(Spec::template(9000).tags("pvelxc_2vcpu_4gb_16gb_v1").disk("16G"));
     sim.add(Spec::template(9001).tags("pvelxc_4vcpu_8gb_32gb_v1").disk("16G"));
     sim.add(Spec::vm_template(9100).tags("pvevm_2vcpu_4gb_16gb_v1").disk("16G"));

@@ -34,7 +34,7 @@ fn references_lead_somewhere_and_everything_is_referred_to() {
 
 #[test]
 fn every_operation_answers_as_it_is_documented() {
-    let stage = Stage::new();
+    let stage = Stage::at_once();
     let ask = |ask: Ask, status: u16| {
         let answer = stage.ask(ask);
         assert_eq!(answer.status, status, "{answer:?}");

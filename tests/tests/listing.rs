@@ -18,7 +18,7 @@ fn ids(page: &Value) -> Vec<String> {
 
 #[test]
 fn sizes_are_shown() {
-    let stage = Stage::new();
+    let stage = Stage::at_once();
     let asked = made(&stage, json!({"cpu": 3, "memory": 1536, "disk": 11}));
     let preset = made(&stage, json!({}));
     stage.world.advance(Duration::seconds(60));

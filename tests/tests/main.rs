@@ -21,6 +21,7 @@ mod memory;
 
 mod morph;
 mod mount_protection;
+mod on_the_way;
 mod power;
 mod pve_faults;
 mod quotas;

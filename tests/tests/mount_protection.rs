@@ -10,7 +10,7 @@ use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
 const SECOND: Duration = Duration::seconds(1);
 
 fn stage() -> Stage {
-    Stage::on(plain_sim(Setup::default().with_mount_protection()))
+    Stage::on(plain_sim(Setup::default()))
 }
 
 /// Asks, and how long the answer took.

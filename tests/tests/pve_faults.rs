@@ -81,64 +81,22 @@ fn edges_tunnels_and_access_proxies() {
     }
 }
 
-/// What stands between refused a write of this path with a page: PVE was not asked, and is not asked again.
-fn refused_on_the_way(stage: &Stage, path: &'static str, status: u16, ask: Ask) -> Answer {
-    let before = stage.world.requests().len();
-    stage
-        .world
-        .fault_if(move |seen| (seen.is_write() && seen.path.ends_with(path)).then_some(Fault::Page(status)));
-    let answer = stage.ask(ask);
-    let requests = stage.world.requests();
-    let writes = requests.iter().skip(before).filter(|it| it.is_write() && it.path.ends_with(path));
-    assert_eq!(writes.count(), 1, "{path} {status}: sent again\n{}", stage.told());
-    stage.world.clear_faults();
-    answer
-}
-
-/// A login page, a firewall, a limit: told at once, with who answered.
+/// The start is the first step after the commit: the sandbox is kept, as `error` with its cause.
 #[test]
-fn what_refuses_a_write_on_the_way_is_named_at_once() {
-    for status in [302, 400, 401, 403, 404, 413, 429] {
-        let stage = Stage::new();
-        let id = stage.ask(Ask::create()).id();
-        let asks = [
-            ("/clone", Ask::create()),
-            ("/config", Ask::extend(&id, 9000)),
-            ("/config", Ask::end(&id)),
-            ("/status/shutdown", Ask::post(format!("/api/sandboxes/{id}/stop"), serde_json::json!({}))),
-        ];
-        for (path, ask) in asks {
-            let began = stage.world.now();
-            let answer = refused_on_the_way(&stage, path, status, ask);
-            let told = answer.json();
-            assert_eq!((answer.status, &*answer.code()), (502, "pve-bad-answer"), "{path} {answer:?}");
-            assert_eq!(
-                (told["answeredStatus"].as_u64(), told["answeredBy"].as_str()),
-                (Some(u64::from(status)), Some("nginx/1.26")),
-                "{answer:?}"
-            );
-            assert_eq!(answer.retry_after(), (status == 429).then_some(7), "{answer:?}");
-            assert!(!answer.body.contains("secret-of-the-page"), "{answer:?}");
-            // It waited for nothing: only requests took their time.
-            assert!(answer.at - began < time::Duration::seconds(2), "{path} {status}: {}", answer.at - began);
-        }
-    }
-}
-
-/// A proxy that fails may have passed it on: 202 or 409, with what it answered.
-#[test]
-fn what_fails_on_the_way_may_have_been_executed() {
+fn a_start_that_the_token_may_not_ask_for() {
     let stage = Stage::new();
-    let id = stage.ask(Ask::create()).id();
-    for (path, ask) in [("/config", Ask::extend(&id, 9000)), ("/config", Ask::end(&id))] {
-        stage
-            .world
-            .fault_if(move |seen| (seen.is_write() && seen.path.ends_with(path)).then_some(Fault::Page(502)));
-        let answer = stage.ask(ask.clone());
-        stage.world.clear_faults();
-        assert_eq!((answer.status, &*answer.code()), (409, "conflict"), "{ask:?} {answer:?}");
-        assert!(answer.body.contains("status 502 from nginx/1.26"), "{answer:?}");
-    }
+    let rest: Vec<&str> = MINIMAL.iter().copied().filter(|it| *it != "VM.PowerMgmt").collect();
+    granted(&mut stage.world.sim_mut(), &rest);
+    let answer = stage.ask(Ask::create());
+    let told = answer.json();
+    assert_eq!((answer.status, &*answer.code()), (502, "pve-forbidden"), "{answer:?}");
+    assert!(
+        told["detail"].as_str().is_some_and(|it| it.contains("lacks VM.PowerMgmt on /vms/")),
+        "{answer:?}"
+    );
+    let shown = stage.ask(Ask::one(told["sandboxId"].as_str().unwrap_or_default()));
+    assert_eq!(&*shown.state(), "error", "{shown:?}");
+    assert!(shown.body.contains("VM.PowerMgmt"), "{shown:?}");
 }
 
 /// The token, and its user, with these privileges alone.
@@ -242,7 +200,7 @@ fn another_template_serves() {
 /// A storage's bad moment is no reason to give a sandbox up.
 #[test]
 fn a_bare_500_on_resize_is_asked_again() {
-    let stage = Stage::new();
+    let stage = Stage::at_once();
     let once = std::cell::Cell::new(true);
     stage.world.fault_if(move |seen| {
         let hit = seen.path.ends_with("/resize") && once.replace(false);

@@ -54,7 +54,7 @@ fn rollbacks(stage: &Stage) -> usize {
 #[test]
 fn it_goes_back_and_what_is_known_of_it_does_not() {
     let stage = Stage::of(
-        World::new(plain_sim(Setup::default()), 3),
+        World::new(plain_sim(Setup::default().without_mount_protection()), 3),
         &[("PVE_IP_POOL_CIDR", "10.0.0.0/16"), ("PVE_GATEWAY", "10.0.0.1")],
     );
     let id = created(&stage, json!({"ttlSeconds": 600, "cpu": 2, "env": {"A": "1"}}));
@@ -152,7 +152,7 @@ fn a_sweep_at_every_step_does_not_believe_old_tags() {
 /// Whatever was begun and not executed is given up, and never done later.
 #[test]
 fn a_rollback_that_never_reached_pve_is_given_up() {
-    let stage = Stage::new();
+    let stage = Stage::at_once();
     let id = created(&stage, json!({"ttlSeconds": null}));
     let (snapshot, other) = (keep(&stage, &id, "one"), keep(&stage, &id, "two"));
     let mut began = false;
@@ -266,7 +266,7 @@ fn what_was_not_taken_by_us_is_refused() {
 
 #[test]
 fn it_is_its_owners_alone_and_bad_input_changes_nothing() {
-    let stage = Stage::new();
+    let stage = Stage::at_once();
     let id = created(&stage, json!({}));
     let snapshot = keep(&stage, &id, "one");
     let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");

@@ -39,7 +39,7 @@ fn disks_whose_sizes_are_no_whole_gibibytes() {
         ("", 4 * GIB, 4, 4 * GIB),
         ("", 4 * GIB, 2, 4 * GIB),
     ] {
-        let mut sim = sim_of(Kind::Lxc, Setup::default());
+        let mut sim = sim_of(Kind::Lxc, Setup::default().without_mount_protection());
         let rootfs = sim.guest(TEMPLATE).unwrap().config.get("rootfs").unwrap().to_owned();
         let volid = rootfs.split(',').next().unwrap().to_owned();
         let value = if written.is_empty() { volid.clone() } else { format!("{volid},{written}") };

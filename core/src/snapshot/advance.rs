@@ -1,7 +1,5 @@
 //! Carrying on a template that is being made.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use super::{SourceId, version};
@@ -12,6 +10,7 @@ use crate::{
     inventory::Inventory,
     io::Io,
     marks::{self, Mark, Reading, Want, What},
+    pace::{self, Wait},
     place::{LATE_SECONDS, was_destroyed},
     pve::config::Config,
     template,
@@ -40,7 +39,7 @@ pub async fn advance<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Advanced, Error> {
     let guest = edge.pve.guest(node, mark.kind, mark.vmid);
-    let mut pause = Duration::from_millis(1000);
+    let mut wait = Wait::new(edge, pace::TASK, deadline).keeping(4);
     let (mut is_alone, mut refused) = (false, false);
     loop {
         if config.lock.is_none() {
@@ -76,11 +75,9 @@ pub async fn advance<I: Io>(
                 _ => return Err(Error::new(Code::NotFound, "the template was removed meanwhile")),
             }
         }
-        if edge.now() >= deadline || edge.left() <= 4 {
+        if !wait.pause().await {
             return Ok(Advanced { refused, ..unfinished(mark) });
         }
-        edge.pause(pause, deadline).await;
-        pause = (pause * 5 / 4).min(Duration::from_secs(3));
         config = match edge.send(guest.config()).await {
             Ok(config) => config,
             Err(error) if error.is_missing() => {

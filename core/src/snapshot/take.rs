@@ -20,6 +20,7 @@ use crate::{
     lifetime,
     marks::{Mark, Notes, Role, TakenFrom, Want},
     nonce::Nonce,
+    pace::{self, Wait},
     place::Place,
     pve::{
         config::Config,
@@ -254,6 +255,7 @@ async fn claimed<I: Io>(
     task: Option<Upid>,
     deadline: OffsetDateTime,
 ) -> Result<Option<Config>, Error> {
+    let mut wait = Wait::new(edge, pace::TASK, deadline).keeping(4);
     loop {
         let mut missing = false;
         match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await {
@@ -266,14 +268,12 @@ async fn claimed<I: Io>(
             discard(edge, node, mark).await;
             return Err(cause.problem(Code::CloneFailed, "PVE could not copy the sandbox"));
         }
-        let over = edge.now() >= deadline || edge.left() <= 4;
-        if missing && task.is_none() && (over || mark.kind == Kind::Lxc) {
+        if missing && task.is_none() && (wait.is_over() || mark.kind == Kind::Lxc) {
             let text = "PVE did not answer, and made no copy; ask again";
             return Err(Error::new(Code::CloneFailed, text).retry_after(2));
         }
-        if over {
+        if !wait.pause().await {
             return Ok(None);
         }
-        edge.pause(Duration::from_secs(1), deadline).await;
     }
 }

@@ -3,8 +3,6 @@
 //! PVE reserves the VMID before it answers and tells whose the container is
 //! only when its archive is unpacked (pve-container `API2/LXC.pm` `create_vm`).
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use super::{failed, request::TemplateRequest, root, target::Target};
@@ -14,10 +12,14 @@ use crate::{
     error::{Code, Error},
     io::Io,
     marks::{self, Mark, Notes, Reading},
+    pace::{self, Wait},
     pve::{PveError, config::Config, guest::Kind, task::Upid},
     sandbox::SandboxId,
     wait::ended,
 };
+
+/// Outgoing requests that are kept for what comes after the claim.
+const RESERVE: u32 = 6;
 
 /// What a claim came to.
 pub(super) enum Claimed {
@@ -82,6 +84,7 @@ async fn attempt<I: Io>(
 ) -> Result<Option<Claimed>, Error> {
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut sent = Sent { node, mark, task: None, unanswered: false };
+    let mut wait = Wait::new(edge, pace::TASK, deadline).keeping(RESERVE);
     loop {
         let error = match edge.send(edge.pve.create_container(node, &form)).await {
             Ok(task) => {
@@ -95,10 +98,9 @@ async fn attempt<I: Io>(
         if !(error.is_never_sent() || error.is_lock_timeout() || sent.unanswered) {
             return Err(error.into());
         }
-        if is_over(edge, deadline) {
+        if !wait.pause().await {
             return if sent.unanswered { Ok(Some(sent.unknown())) } else { Err(error.into()) };
         }
-        edge.pause(Duration::from_secs(1), deadline).await;
     }
 }
 
@@ -125,12 +127,12 @@ async fn whose<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Option<Claimed>, Error> {
     let Sent { node, mark, task, unanswered } = sent;
-    let mut pause = Duration::from_secs(1);
+    let mut wait = Wait::new(edge, pace::TASK, deadline).keeping(RESERVE);
+    // Unpacking takes a while.
+    if task.is_some() {
+        wait.pause().await;
+    }
     loop {
-        // Unpacking takes a while.
-        if task.is_some() {
-            edge.pause(pause, deadline).await;
-        }
         match edge.send(edge.pve.guest(node, Kind::Lxc, mark.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => {
                 let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
@@ -152,17 +154,13 @@ async fn whose<I: Io>(
             Err(error) if error.is_unanswered() || error.is_never_sent() => {}
             Err(error) => return Err(error.into()),
         }
-        if is_over(edge, deadline) {
+        if !wait.pause().await {
             return if task.is_some() || *unanswered {
                 Ok(Some(sent.unknown()))
             } else {
                 Err(untold(mark.vmid))
             };
         }
-        if task.is_none() {
-            edge.pause(pause, deadline).await;
-        }
-        pause = (pause * 5 / 4).min(Duration::from_secs(4));
     }
 }
 
@@ -174,8 +172,4 @@ fn is_same(mark: &Mark, found: &Mark) -> bool {
 
 fn forbids(error: &PveError) -> bool {
     matches!(error, PveError::Refused(refusal) if refusal.status == 403)
-}
-
-fn is_over<I: Io>(edge: &Edge<'_, I>, deadline: OffsetDateTime) -> bool {
-    edge.now() >= deadline || edge.left() <= 6
 }

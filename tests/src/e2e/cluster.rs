@@ -88,7 +88,7 @@ impl Cluster {
             destroy_secs: Duration::seconds_f64(speed.destroy),
             stop_secs: Duration::seconds_f64(speed.destroy / 2.0),
             start: OffsetDateTime::now_utc(),
-            ..Setup::default()
+            ..Setup::default().without_mount_protection()
         });
         fill(&mut sim, tags);
         let sim = Arc::new(Mutex::new(sim));

@@ -148,8 +148,8 @@ impl Default for Setup {
             download_secs: second * 3,
             unpack_secs: second * 4,
             task_secs: second,
-            grow_secs: Duration::ZERO,
-            recovery_secs: Duration::ZERO,
+            grow_secs: second * 22,
+            recovery_secs: second * 50,
             connect_every: None,
             answers: Answers::Alike,
             storages_need_audit: true,
@@ -162,10 +162,10 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// Containers' file systems are ext4 with multi-mount protection, as PVE makes them: whoever
-    /// checks, grows or mounts one first waits whether somebody else has it mounted.
-    pub fn with_mount_protection(self) -> Self {
-        Self { grow_secs: Duration::seconds(22), recovery_secs: Duration::seconds(50), ..self }
+    /// Containers' file systems are grown and mounted at once, as ZFS is. PVE makes ext4 with
+    /// multi-mount protection: whoever grows or mounts it first waits whether somebody else has it.
+    pub fn without_mount_protection(self) -> Self {
+        Self { grow_secs: Duration::ZERO, recovery_secs: Duration::ZERO, ..self }
     }
 }
 

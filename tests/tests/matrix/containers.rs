@@ -193,10 +193,24 @@ fn rollback() {
             POST exec
             POST exec
             POST exec
-            PUT nodes/pve1/lxc/VMID/config
+            POST exec
+            POST exec
+            POST exec
+            GET nodes/pve1/tasks/UPID/status
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            POST exec
+            GET nodes/pve1/tasks/UPID/status
+            POST exec
+            POST exec
+            POST exec
             GET nodes/pve1/lxc/VMID/config
-            GET nodes/pve1/tasks
-            GET nodes/pve1/lxc/VMID/status/current"#]],
+            GET nodes/pve1/tasks"#]],
     );
 }
 

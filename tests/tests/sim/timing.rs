@@ -42,7 +42,7 @@ fn the_start_after_a_rollback_of_a_running_container_takes_50_seconds() {
     assert_eq!((sim.now() - began).whole_seconds(), 49, "it began a second ago");
     assert_eq!(ok(&mut sim, CURRENT)["status"], "running");
     assert_eq!(task(&mut sim, "POST /nodes/pve1/lxc/200/status/reboot"), "OK");
-    for mut sim in [stuck(StorageKind::ZfsPool), rolled_back(&Setup::default())] {
+    for mut sim in [stuck(StorageKind::ZfsPool), rolled_back(&Setup::default().without_mount_protection())] {
         sim.advance(Duration::SECOND);
         assert_eq!(ok(&mut sim, CURRENT)["status"], "running", "not on ZFS, and not where it is left out");
     }
@@ -136,13 +136,13 @@ fn as_measured() {
 
 fn mounted(kind: StorageKind) -> Sim {
     let setup = Setup { storages: vec![Storage::new("s", kind)], ..Setup::default() };
-    with(setup.with_mount_protection())
+    with(setup)
 }
 
 /// A running container that was rolled back, a second after its start began; and a stopped one.
 fn stuck(kind: StorageKind) -> Sim {
     let setup = Setup { storages: vec![Storage::new("s", kind)], ..Setup::default() };
-    rolled_back(&setup.with_mount_protection())
+    rolled_back(&setup)
 }
 
 fn rolled_back(setup: &Setup) -> Sim {

@@ -191,7 +191,7 @@ fn on_pve_8_without_a_hookscript_nothing_is_left() {
 
 #[test]
 fn a_larger_disk() {
-    let mut sim = Sim::new(Setup::default());
+    let mut sim = Sim::new(Setup::default().without_mount_protection());
     sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).disk("4G"));
     echo(&mut sim);
     check(

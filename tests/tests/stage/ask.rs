@@ -1,0 +1,151 @@
+//! A request to the API, and what it answered.
+
+use http::{HeaderMap, Request};
+use pve_edge_tests::world::those_read;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+/// A request to the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(super) method: &'static str,
+    pub(super) path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// What the API answered, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+    pub(crate) at: OffsetDateTime,
+}
+
+impl Ask {
+    fn new(method: &'static str, path: impl Into<String>) -> Self {
+        let authorization = ("authorization", "Bearer key-blue".to_owned());
+        Self { method, path: path.into(), headers: vec![authorization], body: Vec::new() }
+    }
+
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new("GET", path)
+    }
+
+    pub(crate) fn head(path: impl Into<String>) -> Self {
+        Self::new("HEAD", path)
+    }
+
+    pub(crate) fn options(path: impl Into<String>) -> Self {
+        Self::new("OPTIONS", path)
+    }
+
+    pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
+        Self::new("POST", path).json(body)
+    }
+
+    pub(crate) fn patch(path: impl Into<String>, body: Value) -> Self {
+        Self::new("PATCH", path).json(body)
+    }
+
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self::new("DELETE", path)
+    }
+
+    /// A sandbox of the usual preset.
+    pub(crate) fn create() -> Self {
+        Self::post("/api/sandboxes", serde_json::json!({}))
+    }
+
+    /// The same, with an Idempotency-Key.
+    pub(crate) fn create_keyed(key: &str) -> Self {
+        Self::create().header("idempotency-key", key)
+    }
+
+    /// Of the sandbox with this id.
+    pub(crate) fn one(id: &str) -> Self {
+        Self::get(format!("/api/sandboxes/{id}"))
+    }
+
+    /// Runs a command there.
+    pub(crate) fn exec(id: &str, command: &str) -> Self {
+        Self::post(format!("/api/sandboxes/{id}/exec"), serde_json::json!({"command": command}))
+    }
+
+    /// More time for it.
+    pub(crate) fn extend(id: &str, seconds: u64) -> Self {
+        Self::post(format!("/api/sandboxes/{id}/extend"), serde_json::json!({"ttlSeconds": seconds}))
+    }
+
+    /// Its end.
+    pub(crate) fn end(id: &str) -> Self {
+        Self::delete(format!("/api/sandboxes/{id}"))
+    }
+
+    pub(crate) fn json(self, body: Value) -> Self {
+        Self { body: body.to_string().into_bytes(), ..self }.header("content-type", "application/json")
+    }
+
+    pub(crate) fn bytes(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    /// Replaces a header of that name.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// As another caller: `blue`, `red` or `ops`.
+    pub(crate) fn by(self, team: &str) -> Self {
+        self.header("authorization", format!("Bearer key-{team}"))
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self
+    }
+
+    pub(super) fn request(self) -> Request<Vec<u8>> {
+        let mut builder = Request::builder().method(self.method).uri(self.path);
+        for (name, value) in self.headers {
+            builder = builder.header(name, value);
+        }
+        let mut request = builder.body(self.body).expect("tests ask what HTTP can say");
+        *request.headers_mut() = those_read(request.headers());
+        request
+    }
+}
+
+impl Answer {
+    /// Its JSON; null when it has none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The `id` of the sandbox that it shows.
+    pub(crate) fn id(&self) -> String {
+        self.json()["id"].as_str().unwrap_or_else(|| panic!("no id in {self:?}")).to_owned()
+    }
+
+    /// The state of the sandbox that it shows, or nothing.
+    pub(crate) fn state(&self) -> String {
+        self.json()["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The `code` of a problem, or nothing.
+    pub(crate) fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// `Retry-After`, in seconds.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        self.headers.get("retry-after")?.to_str().ok()?.parse().ok()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()
+    }
+}
