@@ -188,7 +188,7 @@ async fn up<I: Io>(
         Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(edge, node, mark, error).await),
         Err(error) => Err(error),
         Ok(Up::NotYet(_)) => Ok((false, place)),
-        Ok(Up::Ready(mark)) => {
+        Ok(Up::Ready(mark, _)) => {
             place.mark = *mark;
             Ok((true, place))
         }

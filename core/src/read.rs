@@ -210,6 +210,10 @@ fn sizes(mark: &Mark, config: &Config) -> Sizes {
             memory: mark.sizes.memory.or(has.memory),
             disk: mark.sizes.disk.max(has.disk),
         },
+        // The config may be from before the commit; a disk grows after it.
+        Phase::Committed if !mark.was_ready => {
+            Sizes { cpu: mark.sizes.cpu.or(has.cpu), memory: mark.sizes.memory.or(has.memory), ..has }
+        }
         _ => has,
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Largest request body that is read; an adapter that has seen more stops
-/// reading and answers [`too_large`].
+/// reading and answers [`Service::too_large`].
 pub const MAX_BODY: usize = 1 << 20;
 
 /// Settings as text pairs, all of them: nothing that is set is taken as unset.

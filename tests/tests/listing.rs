@@ -19,7 +19,10 @@ fn ids(page: &Value) -> Vec<String> {
 #[test]
 fn sizes_are_shown() {
     let stage = Stage::at_once();
-    let asked = made(&stage, json!({"cpu": 3, "memory": 1536, "disk": 11}));
+    let answer = stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 3, "memory": 1536, "disk": 11})));
+    let shown = answer.json();
+    assert_eq!((&shown["cpu"], &shown["memory"], &shown["disk"]), (&json!(3), &json!(1536), &json!(11)));
+    let asked = answer.id();
     let preset = made(&stage, json!({}));
     stage.world.advance(Duration::seconds(60));
     let page = stage.ask(Ask::get("/api/sandboxes")).json();

@@ -261,8 +261,9 @@ async fn step<I: Io>(
         return Ok(Step::Again(Some(why)));
     }
     match start_and_probe(edge, node, config, mark, condition, deadline).await {
-        Ok(Up::Ready(mark)) => {
+        Ok(Up::Ready(mark, config)) => {
             place.mark = *mark;
+            place.config = config.map_or_else(|| place.config.clone(), |it| *it);
             Ok(Step::Done(true))
         }
         Ok(Up::NotYet(_)) if !in_time && never_came_up(mark) => {

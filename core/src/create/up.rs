@@ -30,8 +30,8 @@ const RESERVE: u32 = 6;
 
 /// Whether a sandbox came up.
 pub(crate) enum Up {
-    /// It did, and its mark says so.
-    Ready(Box<Mark>),
+    /// It did, and its mark says so; its config, where that was read since the commit.
+    Ready(Box<Mark>, Option<Box<Config>>),
     /// Not yet; why, where anybody said.
     NotYet(Option<Error>),
 }
@@ -191,15 +191,16 @@ fn shows(config: &Config, mark: &Mark) -> bool {
 
 /// What was written of a sandbox that came up.
 async fn written<I: Io>(edge: &Edge<'_, I>, node: &str, fresh: Option<Config>, mark: &Mark) -> Up {
+    let config = fresh.clone().map(Box::new);
     // A reboot does not take back that it came up.
     if mark.phase == Phase::Ready {
-        return Up::Ready(Box::new(mark.clone()));
+        return Up::Ready(Box::new(mark.clone()), config);
     }
     match ready(edge, node, fresh, mark).await {
-        Ok(Some(mark)) => Up::Ready(Box::new(mark)),
+        Ok(Some(mark)) => Up::Ready(Box::new(mark), config),
         Ok(None) => Up::NotYet(None),
         // Nothing can be written while a backup, say, has it, and it answers all the same.
-        Err(error) if error.code() == Code::GuestLocked => Up::Ready(Box::new(mark.clone())),
+        Err(error) if error.code() == Code::GuestLocked => Up::Ready(Box::new(mark.clone()), config),
         Err(error) => Up::NotYet(Some(error)),
     }
 }
