@@ -41,7 +41,7 @@ codes! {
     InvalidJson "invalid-json" 400 Caller false "The body is not the JSON that is expected here";
     Unauthorized "unauthorized" 401 Caller false "No valid API key";
     Forbidden "forbidden" 403 Caller false "This key may not do that";
-    NotFound "not-found" 404 Caller false "No such sandbox";
+    NotFound "not-found" 404 Caller false "No such sandbox, snapshot or template";
     UnknownPath "unknown-path" 404 Caller false "No such path";
     MethodNotAllowed "method-not-allowed" 405 Caller false "The path does not take this method";
     NotAcceptable "streaming-unavailable" 406 Caller false "This deployment cannot stream";

@@ -180,7 +180,7 @@ fn delete() {
               200
             GET /api2/json/nodes/pve1/tasks?source=all&typefilter=vzdestroy&vmid=758960&since=1767225601
               200
-            = 404 {"code":"not-found","detail":"there is no sandbox pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","requestId":"4mmle6qulscxxtj2","retryable":false,"status":404,"title":"No such sandbox","type":"urn:pve-edge:problem:not-found"}
+            = 404 {"code":"not-found","detail":"there is no sandbox pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","requestId":"4mmle6qulscxxtj2","retryable":false,"status":404,"title":"No such sandbox, snapshot or template","type":"urn:pve-edge:problem:not-found"}
         "#]],
     );
 }
