@@ -6,7 +6,7 @@ use pve_edge_tests::{
 };
 use serde_json::json;
 
-use crate::stage::{Ask, Stage, TEMPLATE, VM_TEMPLATE, sim_of, vmid_of};
+use crate::stage::{Answer, Ask, Stage, TEMPLATE, VM_TEMPLATE, sim_of, vmid_of};
 
 const GIB: u64 = 1 << 30;
 
@@ -24,6 +24,29 @@ fn memory_below_a_templates_balloon() {
         let config = &sim.guest(vmid_of(&answer.id())).unwrap().config;
         let has = (config.get("memory"), config.get("balloon"));
         assert_eq!(has, (Some(&*asked.to_string()), Some(balloon)));
+    }
+}
+
+/// What a creation answers is what its guest has been given, as everybody reads it who asks later: its
+/// config was the template's when it was read.
+#[test]
+fn a_creation_tells_the_sizes_that_it_gave() {
+    let sizes = |answer: &Answer| ["cpu", "memory", "disk"].map(|name| answer.json()[name].as_u64());
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let sim = sim_of(kind, Setup::default().without_mount_protection());
+        let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
+        for (asked, expected) in
+            [(json!({"cpu": 3, "memory": 3072, "disk": 40}), Some([3, 3072, 40])), (json!({}), None)]
+        {
+            let answer = stage.ask(Ask::post("/api/sandboxes", asked.clone()).header("prefer", "wait=25"));
+            assert_eq!(answer.status, 201, "{kind:?} {asked}: {answer:?}\n{}", stage.told());
+            let told = sizes(&answer);
+            if let Some(expected) = expected {
+                assert_eq!(told, expected.map(Some), "{kind:?} {asked}: {answer:?}");
+            }
+            stage.world.settle();
+            assert_eq!(told, sizes(&stage.ask(Ask::one(&answer.id()))), "{kind:?} {asked}: {answer:?}");
+        }
     }
 }
 
