@@ -40,6 +40,7 @@ mod templates;
 mod tidy;
 mod transcripts;
 mod truth;
+mod turns;
 mod visibility;
 mod vm;
 mod vms;

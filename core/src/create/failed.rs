@@ -46,10 +46,10 @@ pub(super) async fn fail<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cau
     keep(edge, node, mark, &cause).await.unwrap_or_else(|_| mark.clone())
 }
 
-/// Whoever has stopped it, condemned it or seen it come up meanwhile knows better.
+/// Whoever has stopped it, started it again, condemned it or seen it come up meanwhile knows better.
 async fn keep<I: Io>(edge: &Edge<'_, I>, node: &str, known: &Mark, cause: &Error) -> Result<Mark, Error> {
     commit::change(edge, node, known.clone(), &|mark| {
-        if mark.want == Want::On && mark.phase == known.phase {
+        if mark.want == Want::On && mark.phase == known.phase && mark.changed == known.changed {
             mark.phase = Phase::Error;
             mark.want = Want::Off;
             mark.doing = None;

@@ -207,7 +207,8 @@ async fn written<I: Io>(edge: &Edge<'_, I>, node: &str, fresh: Option<Config>, m
 
 /// Writes that a sandbox came up, once what it is probed by has answered.
 /// `config` is what was read since the last write, where somebody has.
-/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile.
+/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile; also where it was
+/// started again, of which the answer proves nothing.
 async fn ready<I: Io>(
     edge: &Edge<'_, I>,
     node: &str,
@@ -235,6 +236,9 @@ async fn ready<I: Io>(
         match commit::write(edge, node, &config, mark, &came_up).await? {
             Ok(written) => return Ok(Some(written)),
             Err(unwritten) => last = unwritten,
+        if mark.phase == Phase::Committed && mark.changed != known.changed {
+            return Ok(None);
+        }
         }
     }
     Err(last.told(format_args!("guest {}", known.vmid)))

@@ -1,0 +1,92 @@
+//! What others do between two looks of a request that brings a sandbox up.
+
+use pve_edge_tests::{
+    sim::Kind,
+    world::{Fault, Handle},
+};
+use serde_json::json;
+use time::Duration;
+
+use crate::stage::{Answer, Ask, Stage, vmid_of};
+
+/// Lets a request go on until it has sent one of this path, and that was answered.
+fn until_sent(stage: &Stage, handle: &Handle<Answer>, path: &str) {
+    let sent = || stage.world.requests().iter().filter(|it| it.is_write() && it.path.ends_with(path)).count();
+    let before = sent();
+    while sent() == before {
+        assert!(!handle.is_done(), "{path} was never sent\n{}", stage.told());
+        stage.world.advance(Duration::milliseconds(5));
+    }
+}
+
+/// A GET finds that its time to come up is over, and asks it once more; meanwhile its owner starts
+/// it again, with the whole time to come up.
+#[test]
+fn what_is_started_again_meanwhile_is_not_given_up() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let stage = Stage::with(kind);
+        {
+            let mut sim = stage.world.sim_mut();
+            let setup = sim.setup_mut();
+            (setup.boot, setup.vm_boot) = (Duration::days(1), Duration::days(1));
+        }
+        let made = stage.ask(Ask::create().header("prefer", "wait=2"));
+        assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}");
+        let id = made.id();
+        stage.world.advance(Duration::minutes(11));
+        let owner = stage.beside("owner", &[]);
+        let late = stage.world.spawn(stage.pending(Ask::one(&id)));
+        let seen = stage.world.requests().len();
+        // It has read all that PVE says of it.
+        let is_probe =
+            |it: &pve_edge_tests::world::Seen| !it.path.starts_with("/api2/") || it.path.contains("/agent/");
+        while !stage.world.requests().iter().skip(seen).any(is_probe) {
+            assert!(!late.is_done(), "{}", stage.told());
+            stage.world.advance(Duration::milliseconds(1));
+        }
+        let start = Ask::post(format!("/api/sandboxes/{id}/start"), json!({})).header("prefer", "wait=0");
+        let started = owner.ask(start);
+        assert_eq!((started.status, &*started.state()), (202, "creating"), "{started:?}");
+        stage.world.advance(Duration::seconds(30));
+        assert!(late.take().is_some());
+        let shown = stage.ask(Ask::one(&id));
+        assert_eq!(
+            (shown.status, &*shown.state()),
+            (200, "creating"),
+            "{kind:?} {shown:?}\n{}",
+            stage.told()
+        );
+        assert_eq!(vmid_of(&id), vmid_of(&shown.id()));
+    }
+}
+
+/// It answered, and before that was written it was stopped and started again: that it came up is known of
+/// the time before.
+#[test]
+fn an_answer_of_before_a_restart_proves_nothing() {
+    let stage = Stage::new();
+    let handle = stage.world.spawn(stage.pending(Ask::create().header("prefer", "wait=25")));
+    // The mark's second write says that it came up; the first one is lost on its way.
+    let mut puts = 0;
+    stage.world.fault_if(move |it| {
+        let is_put = it.name.is_empty() && it.is_write() && it.path.ends_with("/config");
+        puts += u32::from(is_put);
+        (is_put && puts == 2).then(|| Fault::Slow(std::time::Duration::from_secs(12)))
+    });
+    until_sent(&stage, &handle, "/config");
+    until_sent(&stage, &handle, "/config");
+    let owner = stage.beside("owner", &[]);
+    let listed = owner.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
+    let id = listed.as_str().expect("it is committed").to_owned();
+    let stop = Ask::post(format!("/api/sandboxes/{id}/stop"), json!({"force": true}));
+    let stopped = owner.ask(stop);
+    assert_eq!(stopped.status, 200, "{stopped:?}");
+    stage.world.sim_mut().setup_mut().boot = Duration::days(1);
+    let start = Ask::post(format!("/api/sandboxes/{id}/start"), json!({})).header("prefer", "wait=0");
+    assert_eq!(owner.ask(start).status, 202, "{}", stage.told());
+    stage.world.advance(Duration::minutes(1));
+    let made = handle.take().expect("an answer");
+    assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}\n{}", stage.told());
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(&*shown.state(), "creating", "{shown:?}\n{}", stage.told());
+}
