@@ -1,8 +1,8 @@
 //! What others do between two looks of a request that brings a sandbox up.
 
 use pve_edge_tests::{
-    sim::Kind,
-    world::{Fault, Handle},
+    sim::{Kind, Spec},
+    world::{Fault, Handle, Moment},
 };
 use serde_json::json;
 use time::Duration;
@@ -89,4 +89,36 @@ fn an_answer_of_before_a_restart_proves_nothing() {
     assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}\n{}", stage.told());
     let shown = stage.ask(Ask::one(&id));
     assert_eq!(&*shown.state(), "creating", "{shown:?}\n{}", stage.told());
+}
+
+/// Its exec daemon lets everyone in, and when that is written the VMID is another's: nobody stops that one.
+#[test]
+fn what_is_stopped_for_an_open_daemon_is_ours() {
+    let stage = Stage::new();
+    let id = stage.ask(Ask::create()).id();
+    let act = |verb: &str| Ask::post(format!("/api/sandboxes/{id}/{verb}"), json!({}));
+    assert_eq!(stage.ask(act("stop")).status, 200);
+    stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
+    let handle = stage.world.spawn(stage.pending(act("start")));
+    let (mut probed, mut stranger) = (false, None);
+    let swapped = std::rc::Rc::new(std::cell::Cell::new(None));
+    let told = swapped.clone();
+    stage.world.hook(move |sim, moment, seen| {
+        probed |= !seen.path.starts_with("/api2/");
+        let vmid =
+            seen.path.strip_suffix("/config").and_then(|it| it.rsplit('/').next()?.parse::<u32>().ok());
+        if probed && moment == Moment::Before && seen.method == "GET" && stranger.is_none() {
+            let Some(vmid) = vmid else { return };
+            stranger = Some(vmid);
+            sim.admin_remove(vmid);
+            sim.add(Spec::guest(vmid).running());
+            told.set(Some(seen.index));
+        }
+    });
+    stage.world.advance(Duration::minutes(1));
+    assert!(handle.is_done());
+    let at = swapped.get().expect("it was looked at again");
+    let requests = stage.world.requests();
+    let writes: Vec<_> = requests.iter().filter(|it| it.index > at && it.is_write()).collect();
+    assert!(writes.is_empty(), "{writes:#?}\n{}", stage.told());
 }

@@ -63,8 +63,9 @@ async fn keep<I: Io>(edge: &Edge<'_, I>, node: &str, known: &Mark, cause: &Error
 /// What cannot be finished is told, kept as `error`, and not tried again.
 pub(crate) async fn give_up<I: Io>(edge: &Edge<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let kept = keep(edge, node, mark, &cause).await;
-    // An exec daemon that lets everyone in must not run on.
-    if matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
+    // An exec daemon that lets everyone in must not run on; another's guest may.
+    let is_ours = kept.as_ref().err().is_none_or(|it| it.code() != Code::NotFound);
+    if is_ours && matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
         let _ = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).stop()).await;
     }
     let id = SandboxId::of(mark).to_string();
