@@ -19,6 +19,39 @@ fn until_sent(stage: &Stage, handle: &Handle<Answer>, path: &str) {
     }
 }
 
+/// Its start was refused for now, and then its config could not be read: what is started after that
+/// may be anybody's.
+#[test]
+fn what_could_not_be_read_again_is_not_started() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let stage = Stage::with(kind);
+        let timeout = "can't lock file '/run/lock/lxc/pve-config-1.lock' - got timeout";
+        stage.world.fault_once(|it| it.path.ends_with("/status/start"), Fault::Refused(500, timeout.into()));
+        let handle = stage.world.spawn(stage.pending(Ask::create().header("prefer", "wait=20")));
+        until_sent(&stage, &handle, "/status/start");
+        let start = stage.world.requests().into_iter().find(|it| it.path.ends_with("/status/start"));
+        let vmid: u32 = start.unwrap().path.split('/').rev().nth(2).unwrap().parse().unwrap();
+        // An administrator removes it, and makes a guest of his own of that number.
+        {
+            let mut sim = stage.world.sim_mut();
+            sim.admin_remove(vmid);
+            sim.add(if kind == Kind::Lxc { Spec::guest(vmid) } else { Spec::vm(vmid) });
+        }
+        let sent = stage.world.requests().len();
+        let mut failing = 3;
+        stage.world.fault_if(move |it| {
+            let fails = failing > 0 && it.method == "GET" && it.path.ends_with("/config");
+            failing -= u32::from(fails);
+            fails.then(|| Fault::Refused(500, "unable to read it now".into()))
+        });
+        stage.world.advance(Duration::minutes(1));
+        assert!(handle.is_done());
+        let writes: Vec<_> =
+            stage.world.requests().into_iter().skip(sent).filter(|it| it.is_write()).collect();
+        assert!(writes.is_empty(), "{kind:?} {writes:#?}\n{}", stage.told());
+    }
+}
+
 /// A GET finds that its time to come up is over, and asks it once more; meanwhile its owner starts
 /// it again, with the whole time to come up.
 #[test]
@@ -91,6 +124,37 @@ fn an_answer_of_before_a_restart_proves_nothing() {
     assert_eq!(&*shown.state(), "creating", "{shown:?}\n{}", stage.told());
 }
 
+/// A page of what stands between refuses a step of a creation: told at once, and not sent again.
+#[test]
+fn a_page_that_refuses_a_step_of_a_creation_is_told_at_once() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        for path in ["/config", "/resize", "/status/start"] {
+            for status in [302, 403, 413, 429] {
+                let stage = if kind == Kind::Lxc { Stage::at_once() } else { Stage::of_vms() };
+                stage.world.fault_if(move |it| {
+                    (it.is_write() && it.path.ends_with(path)).then_some(Fault::Page(status))
+                });
+                let began = stage.world.now();
+                let ask = Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=25");
+                let answer = stage.ask(ask);
+                let told = format!("{path} {status}: {answer:?}\n{}", stage.told());
+                let sent = stage.world.requests();
+                let sent = sent.iter().filter(|it| it.is_write() && it.path.ends_with(path)).count();
+                assert_eq!(sent, 1, "{told}");
+                assert_eq!((answer.status, &*answer.code()), (502, "pve-bad-answer"), "{told}");
+                assert!(answer.body.contains("sandboxId"), "{told}");
+                assert_eq!(answer.retry_after(), (status == 429).then_some(7), "{told}");
+                assert!(answer.at - began < Duration::seconds(10), "{told}");
+                // Nothing is known against the sandbox: it comes up once the way is clear.
+                stage.world.clear_faults();
+                let id = answer.json()["sandboxId"].as_str().unwrap_or_default().to_owned();
+                let shown = stage.ask(Ask::one(&id).header("prefer", "wait=25"));
+                assert_eq!(&*shown.state(), "running", "{told} {shown:?}");
+            }
+        }
+    }
+}
+
 /// Its exec daemon lets everyone in, and when that is written the VMID is another's: nobody stops that one.
 #[test]
 fn what_is_stopped_for_an_open_daemon_is_ours() {
@@ -121,4 +185,21 @@ fn what_is_stopped_for_an_open_daemon_is_ours() {
     let requests = stage.world.requests();
     let writes: Vec<_> = requests.iter().filter(|it| it.index > at && it.is_write()).collect();
     assert!(writes.is_empty(), "{writes:#?}\n{}", stage.told());
+}
+
+/// Input that is repeated in an answer is cut, whatever is wrong with it.
+#[test]
+fn a_long_name_that_is_there_twice_is_cut() {
+    let stage = Stage::new();
+    let name = "n".repeat(100_000);
+    for body in [
+        format!(r#"{{"{name}": 1, "{name}": 2}}"#),
+        format!(r#"{{"{name}": 1}}"#),
+        format!(r#"{{"metadata": {{"{name}": "1", "{name}": "2"}}}}"#),
+        format!(r#"{{"metadata": {{"{name}": 1}}}}"#),
+    ] {
+        let answer = stage.ask(Ask::post("/api/sandboxes", json!({})).bytes(body));
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.len() < 2000, "{}", answer.body.len());
+    }
 }

@@ -145,10 +145,9 @@ async fn look<I: Io>(
     }
 }
 
-/// Does one missing thing after the other, until it is ready or `deadline` has passed: commits,
-/// grows, starts, probes. What PVE refuses for now is asked again. `condition` is what PVE said a
-/// moment ago. Only a creation undoes what PVE refuses for good: a read never deletes, and the
-/// sweep condemns first.
+/// Does one missing thing after the other, until it is ready or `deadline` has passed: commits, grows,
+/// starts, probes. What PVE refuses for now is asked again. `condition` is what PVE said a moment ago.
+/// Only a creation undoes what PVE refuses for good: a read never deletes, and the sweep condemns first.
 pub(crate) async fn carry_on<I: Io>(
     edge: &Edge<'_, I>,
     place: Place,
@@ -159,11 +158,29 @@ pub(crate) async fn carry_on<I: Io>(
     let mut guest = Coming { place, condition };
     let mut wait = Wait::new(edge, pace::AGAIN, deadline).keeping(RESERVE);
     loop {
-        match step(edge, &mut guest, undoes, deadline).await? {
-            Step::Done(ready) => return Ok(guest.progress(ready)),
-            Step::Again(None) if !wait.pause().await => return Ok(guest.progress(false)),
-            Step::Again(Some(why)) if !wait.pause().await => return Ok(told(edge, guest, why).await),
-            Step::Again(_) => guest.read_again(edge).await?,
+        let why = match step(edge, &mut guest, undoes, deadline).await {
+            Ok(Step::Done(ready)) => return Ok(guest.progress(ready)),
+            Ok(Step::Again(why)) => why,
+            // What stands between has refused a write: that is told at once, and not sent again.
+            Err(cause) if cause.code() == Code::PveBadAnswer && !undoes => {
+                return Ok(told(edge, guest, Why { cause, lasts: false }).await);
+            }
+            Err(cause) if cause.code() == Code::PveBadAnswer => {
+                return Err(cause.member("sandboxId", SandboxId::of(&guest.place.mark).to_string()));
+            }
+            Err(cause) => return Err(cause),
+        };
+        loop {
+            if !wait.pause().await {
+                return Ok(match why {
+                    None => guest.progress(false),
+                    Some(why) => told(edge, guest, why).await,
+                });
+            }
+            // Nothing is done to what cannot be read: it may be stopped, or another's, by now.
+            if guest.read_again(edge).await? {
+                break;
+            }
         }
     }
 }
@@ -186,11 +203,11 @@ impl Coming {
         Progress { mark, node, config: Some(config), running, ready, problem }
     }
 
-    /// After a wait everything may be different. What cannot be read now is read by the next turn.
-    async fn read_again<I: Io>(&mut self, edge: &Edge<'_, I>) -> Result<(), Error> {
+    /// After a wait everything may be different; whether it could be read.
+    async fn read_again<I: Io>(&mut self, edge: &Edge<'_, I>) -> Result<bool, Error> {
         let Place { node, config, mark, committed } = &mut self.place;
         let Ok(read) = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await else {
-            return Ok(());
+            return Ok(false);
         };
         let reading = marks::read(mark.vmid, read.tags.as_deref(), read.description.as_deref());
         *committed = matches!(reading, Reading::Committed(_));
@@ -201,7 +218,7 @@ impl Coming {
         if *committed && let Ok(now) = condition(edge, node, mark.kind, mark.vmid).await {
             self.condition = now;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -275,8 +292,8 @@ async fn step<I: Io>(
             let lasts = mark.problem.is_none() && mark.settled_for(edge.now()) >= SETTLED_SECONDS;
             Ok(Step::Again(cause.map(|cause| Why { cause, lasts })))
         }
-        // Settings are wrong, and are put right; nothing is known against the sandbox.
-        Err(cause) if cause.code() == Code::EnvUnreadable => Err(cause),
+        // Settings are wrong, or a proxy is, and are put right; nothing is known against the sandbox.
+        Err(cause) if matches!(cause.code(), Code::EnvUnreadable | Code::PveBadAnswer) => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if is_up && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(edge, node, mark, cause).await),
@@ -301,6 +318,7 @@ async fn committed<I: Io>(edge: &Edge<'_, I>, place: &mut Place, undoes: bool) -
         }
         Err(commit::Failure::Final(cause)) if undoes => Err(undo(edge, node, mark, cause).await),
         Err(commit::Failure::Final(cause)) => Err(cause),
+        Err(commit::Failure::Again(error)) if error.is_turned_away() => Err(error.into()),
         Err(commit::Failure::Again(error)) => Ok(Some(error.into())),
     }
 }
@@ -341,6 +359,9 @@ async fn grown<I: Io>(
     };
     if error.is_large_enough() {
         return Ok(None);
+    }
+    if error.is_turned_away() {
+        return Err(error.into());
     }
     // A bare 500 may be a storage's bad moment: asked again while the guest is young.
     let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;

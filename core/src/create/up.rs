@@ -66,7 +66,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     loop {
         let began = edge.now();
         let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
-            Probe::Ready => return Ok(written(edge, node, fresh, mark).await),
+            Probe::Ready => return written(edge, node, fresh, mark).await,
             said => unfit(said),
         };
         // It may be reading its token still, or something in front of it answers.
@@ -178,7 +178,7 @@ async fn start<I: Io>(
     match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).start()).await {
         Ok(upid) => Ok(Started::Runs(Some(upid))),
         Err(error) if error.is_already_running() => Ok(Started::Runs(None)),
-        Err(error) if error.is_final() => Err(error.into()),
+        Err(error) if error.is_final() || error.is_turned_away() => Err(error.into()),
         Err(error) => Ok(Started::NotYet(error.into())),
     }
 }
@@ -190,18 +190,24 @@ fn shows(config: &Config, mark: &Mark) -> bool {
 }
 
 /// What was written of a sandbox that came up.
-async fn written<I: Io>(edge: &Edge<'_, I>, node: &str, fresh: Option<Config>, mark: &Mark) -> Up {
+async fn written<I: Io>(
+    edge: &Edge<'_, I>,
+    node: &str,
+    fresh: Option<Config>,
+    mark: &Mark,
+) -> Result<Up, Error> {
     let config = fresh.clone().map(Box::new);
     // A reboot does not take back that it came up.
     if mark.phase == Phase::Ready {
-        return Up::Ready(Box::new(mark.clone()), config);
+        return Ok(Up::Ready(Box::new(mark.clone()), config));
     }
     match ready(edge, node, fresh, mark).await {
-        Ok(Some(mark)) => Up::Ready(Box::new(mark), config),
-        Ok(None) => Up::NotYet(None),
+        Ok(Some(mark)) => Ok(Up::Ready(Box::new(mark), config)),
+        Ok(None) => Ok(Up::NotYet(None)),
         // Nothing can be written while a backup, say, has it, and it answers all the same.
-        Err(error) if error.code() == Code::GuestLocked => Up::Ready(Box::new(mark.clone()), config),
-        Err(error) => Up::NotYet(Some(error)),
+        Err(error) if error.code() == Code::GuestLocked => Ok(Up::Ready(Box::new(mark.clone()), config)),
+        Err(error) if error.code() == Code::PveBadAnswer => Err(error),
+        Err(error) => Ok(Up::NotYet(Some(error))),
     }
 }
 
@@ -230,15 +236,15 @@ async fn ready<I: Io>(
         if mark.want != Want::On || rolls_back || !matches!(mark.phase, Phase::Committed | Phase::Ready) {
             return Ok(None);
         }
+        if mark.phase == Phase::Committed && mark.changed != known.changed {
+            return Ok(None);
+        }
         if mark.phase == Phase::Ready && !mark.is_doing(What::Start) {
             return Ok(Some(mark.clone()));
         }
         match commit::write(edge, node, &config, mark, &came_up).await? {
             Ok(written) => return Ok(Some(written)),
             Err(unwritten) => last = unwritten,
-        if mark.phase == Phase::Committed && mark.changed != known.changed {
-            return Ok(None);
-        }
         }
     }
     Err(last.told(format_args!("guest {}", known.vmid)))

@@ -170,6 +170,11 @@ impl PveError {
         }
     }
 
+    /// What stands between has refused it, and will again: PVE was not asked.
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self, Self::NotPve(stranger) if stranger.status < 500)
+    }
+
     /// Proved never to have reached PVE.
     pub fn is_never_sent(&self) -> bool {
         matches!(self, Self::Net(error) if error.sent == Sent::Never)
