@@ -6,6 +6,7 @@
 mod claim;
 mod failed;
 mod finish;
+mod grow;
 mod queue;
 mod request;
 mod rival;

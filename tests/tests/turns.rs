@@ -203,3 +203,33 @@ fn a_long_name_that_is_there_twice_is_cut() {
         assert!(answer.body.len() < 2000, "{}", answer.body.len());
     }
 }
+
+/// Its disk has grown, and before the creation hears of that its owner stops it: nobody starts it.
+#[test]
+fn what_is_stopped_while_its_disk_grows_is_not_started() {
+    for kind in [Kind::Lxc, Kind::Qemu] {
+        let stage = if kind == Kind::Lxc { Stage::at_once() } else { Stage::of_vms() };
+        let create = Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=20");
+        let handle = stage.world.spawn(stage.pending(create));
+        let mut grows = false;
+        stage.world.fault_if(move |it| {
+            grows |= it.path.ends_with("/resize");
+            let asks = grows && it.name.is_empty() && it.method == "GET" && it.path.contains("/tasks/");
+            asks.then_some(Fault::Slow(std::time::Duration::from_secs(4)))
+        });
+        until_sent(&stage, &handle, "/resize");
+        stage.world.advance(Duration::seconds(2));
+        let owner = stage.beside("owner", &[]);
+        let listed = owner.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
+        let id = listed.as_str().expect("it is committed").to_owned();
+        let stop = Ask::post(format!("/api/sandboxes/{id}/stop"), json!({"force": true}));
+        let stopped = owner.ask(stop);
+        assert_eq!((stopped.status, &*stopped.state()), (200, "stopped"), "{kind:?} {stopped:?}");
+        stage.world.advance(Duration::minutes(1));
+        let made = handle.take().expect("an answer");
+        assert_eq!(made.status, 202, "{made:?}");
+        let runs = stage.world.sim().guest(vmid_of(&id)).is_some_and(|it| it.run.is_some());
+        assert!(!runs, "{kind:?} {made:?}\n{}", stage.told());
+        assert_eq!(&*stage.ask(Ask::one(&id)).state(), "stopped");
+    }
+}

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::{
     Claimed,
     failed::{clone_failed, fail, give_up, outdone, silent, undo},
+    grow::{Grown, grown},
     rival::rival,
     up::{Up, start_and_probe},
 };
@@ -24,7 +25,7 @@ use crate::{
     place::{Place, not_found},
     pve::{PveError, config::Config, task::Upid},
     sandbox::{SandboxId, is_coming_up, is_unproved, never_came_up},
-    wait::{ended, wait},
+    wait::ended,
 };
 
 /// What is refused for longer than this, or silent, has a reason.
@@ -205,6 +206,18 @@ impl Coming {
 
     /// After a wait everything may be different; whether it could be read.
     async fn read_again<I: Io>(&mut self, edge: &Edge<'_, I>) -> Result<bool, Error> {
+        if !self.read(edge).await? {
+            return Ok(false);
+        }
+        let Place { node, mark, committed, .. } = &self.place;
+        if *committed && let Ok(now) = condition(edge, node, mark.kind, mark.vmid).await {
+            self.condition = now;
+        }
+        Ok(true)
+    }
+
+    /// Its config and mark; whether they could be read.
+    async fn read<I: Io>(&mut self, edge: &Edge<'_, I>) -> Result<bool, Error> {
         let Place { node, config, mark, committed } = &mut self.place;
         let Ok(read) = edge.send(edge.pve.guest(node, mark.kind, mark.vmid).config()).await else {
             return Ok(false);
@@ -215,9 +228,6 @@ impl Coming {
             return Err(not_found(SandboxId::of(mark)));
         };
         (*mark, *config) = (found.clone(), read);
-        if *committed && let Ok(now) = condition(edge, node, mark.kind, mark.vmid).await {
-            self.condition = now;
-        }
         Ok(true)
     }
 }
@@ -231,10 +241,10 @@ enum Step {
 }
 
 /// Why a sandbox has not come up yet.
-struct Why {
-    cause: Error,
+pub(super) struct Why {
+    pub(super) cause: Error,
     /// Whether it is more than PVE's being at work, so that later requests should be told too.
-    lasts: bool,
+    pub(super) lasts: bool,
 }
 
 async fn step<I: Io>(
@@ -274,9 +284,32 @@ async fn step<I: Io>(
         let cause = Error::new(Code::GuestLocked, text).retry_after(3);
         return Ok(Step::Again(Some(Why { cause, lasts: false })));
     }
-    if !is_up && let Some(why) = grown(edge, node, config, mark, deadline).await? {
-        return Ok(Step::Again(Some(why)));
+    if !is_up {
+        match grown(edge, node, config, mark, deadline).await? {
+            Grown::Already => {}
+            Grown::NotYet(why) => return Ok(Step::Again(Some(why))),
+            // Meanwhile it may have been stopped, or deleted.
+            Grown::Now => {
+                let is_read = guest.read(edge).await?;
+                if !is_read || !is_coming_up(&guest.place.mark, edge.now()) {
+                    return Ok(Step::Again(None));
+                }
+            }
+        }
     }
+    brought_up(edge, guest, in_time, deadline).await
+}
+
+/// The last step: the start, and the probe.
+async fn brought_up<I: Io>(
+    edge: &Edge<'_, I>,
+    guest: &mut Coming,
+    in_time: bool,
+    deadline: OffsetDateTime,
+) -> Result<Step, Error> {
+    let is_up = guest.is_up();
+    let Coming { place, condition } = guest;
+    let Place { node, config, mark, .. } = &*place;
     match start_and_probe(edge, node, config, mark, condition, deadline).await {
         Ok(Up::Ready(mark, config)) => {
             place.mark = *mark;
@@ -327,48 +360,6 @@ impl From<PveError> for Why {
     fn from(error: PveError) -> Self {
         let lasts = error.is_told() && !error.is_beside_another();
         Self { cause: error.into(), lasts }
-    }
-}
-
-/// The disk grows after the commit, and only when the preset's is larger. The start needs the same
-/// lock, so it waits until PVE is done; why it is not, where that may pass.
-async fn grown<I: Io>(
-    edge: &Edge<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    deadline: OffsetDateTime,
-) -> Result<Option<Why>, Error> {
-    let Some(wanted) = mark.sizes.disk else { return Ok(None) };
-    // How large a disk is whose `size=` was left out, PVE alone knows: it is asked all the same.
-    let is_large = config.disk_bytes().is_some_and(|has| has >= u64::from(wanted) << 30);
-    let Some((disk, _)) = config.boot_disk().filter(|_| !is_large) else { return Ok(None) };
-    let error = match edge.send(edge.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
-        // Before PVE 8 it is done when it answers.
-        Ok(None) => return Ok(None),
-        Ok(Some(task)) => match wait(edge, &task, deadline).await {
-            Some(Ok(())) => return Ok(None),
-            Some(Err(error)) => error,
-            None => {
-                let text = format!("PVE grows the disk of guest {} to {wanted} GiB", mark.vmid);
-                let cause = Error::new(Code::GuestLocked, text).retry_after(5);
-                return Ok(Some(Why { cause, lasts: false }));
-            }
-        },
-        Err(error) => error,
-    };
-    if error.is_large_enough() {
-        return Ok(None);
-    }
-    if error.is_turned_away() {
-        return Err(error.into());
-    }
-    // A bare 500 may be a storage's bad moment: asked again while the guest is young.
-    let young = !error.is_final() && mark.settled_for(edge.now()) < SETTLED_SECONDS;
-    let why = Why::from(error);
-    match !why.lasts || young && matches!(why.cause.code(), Code::PveError | Code::TaskFailed) {
-        true => Ok(Some(why)),
-        false => Err(give_up(edge, node, mark, why.cause).await),
     }
 }
 
