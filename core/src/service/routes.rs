@@ -132,6 +132,8 @@ impl Action {
         match self {
             Self::Create
             | Self::Get
+            | Self::Patch
+            | Self::Extend
             | Self::Delete
             | Self::Start
             | Self::Stop
@@ -152,8 +154,6 @@ impl Action {
             | Self::SandboxHealth
             | Self::Config
             | Self::List
-            | Self::Patch
-            | Self::Extend
             | Self::Exec
             | Self::ListKept
             | Self::ListSnapshots

@@ -214,6 +214,8 @@ fn a_larger_disk() {
               200
             GET /api2/json/nodes/pve1/tasks/<upid>/status
               200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              200
             POST /api2/extjs/nodes/pve1/lxc/758960/status/start
               200
             GET /api2/json/nodes/pve1/lxc/758960/config
