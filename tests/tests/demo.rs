@@ -147,6 +147,10 @@ fn the_lines_that_it_prints_work_too() {
     assert!(told.contains("\"exitCode\":0") && told.contains("\"state\":\"running\""), "{told}");
 }
 
+/// Waits until what was begun is `sleep` and nothing before it (a process that is becoming its program
+/// has no command line for a moment), and tells its number.
+const BECOME: &str = "until grep -q ^sleep /proc/$!/cmdline; do :; done; echo $!;";
+
 /// Also what has left its process group, and what has not been answered yet.
 #[test]
 fn nothing_is_left_of_it() {
@@ -156,7 +160,7 @@ fn nothing_is_left_of_it() {
         let curl = r#"curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json'"#;
         let told = demo.shell(&format!(
             r#"ID=$({curl} -H 'Prefer: wait=25' -d '{{}}' {url} | sed -E 's/.*"id":"([^"]+)".*/\1/')
-            {curl} -d '{{"command": "sleep 1000 >/dev/null 2>&1 & echo $!; setsid sleep 1000 >/dev/null 2>&1 & echo $!"}}' {url}/$ID/exec"#
+            {curl} -d '{{"command": "sleep 1000 >/dev/null 2>&1 & {BECOME} setsid sleep 1000 >/dev/null 2>&1 & {BECOME}"}}' {url}/$ID/exec"#
         ));
         let pids = told.split("\"stdout\":\"").nth(1).expect("output").split('"').next().expect("its end");
         let pids: Vec<_> = pids.split("\\n").filter(|it| !it.is_empty()).map(str::to_owned).collect();
