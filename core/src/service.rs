@@ -162,7 +162,10 @@ pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed
     };
     match swept {
         Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
-        Err(error) => format!("the sweep failed: {error}"),
+        Err(error) => {
+            tracing::warn!(%error, "the sweep failed");
+            format!("the sweep failed: {error}")
+        }
     }
 }
 
