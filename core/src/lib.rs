@@ -15,6 +15,8 @@ pub mod condition;
 pub mod config;
 pub mod create;
 pub mod date;
+#[cfg(doc)]
+pub mod docs;
 pub mod edge;
 pub mod environment;
 pub mod error;

@@ -6,6 +6,7 @@ mod budgets;
 mod client;
 mod concurrency;
 mod contract;
+mod documents;
 mod doubts;
 mod environment;
 mod expiry;

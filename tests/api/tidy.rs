@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use expect_test::expect;
 
-fn root() -> &'static Path {
+/// The repository's folder.
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is in the workspace")
 }
 
@@ -86,7 +87,8 @@ fn formats_have_one_home() {
     }
 }
 
-fn sources(folder: &Path) -> Vec<(String, String)> {
+/// Rust files below a folder, with their text.
+pub(crate) fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

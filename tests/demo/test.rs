@@ -1,4 +1,4 @@
-//! `cargo demo` as its users have it: its own text and the README's lines in their shell, and its end.
+//! `cargo demo` as its users have it: its own text and the documents' lines in their shell, and its end.
 
 use std::{
     fs::{self, File},
@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+const API: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/docs/api.md"));
 
 /// The last of what it prints at its start.
 const STARTED: &str = "Ctrl-C ends it.";
@@ -112,18 +113,43 @@ fn refused(settings: &[(&str, &str)]) -> String {
     String::from_utf8(stderr).expect("UTF-8")
 }
 
-/// The first block of shell lines under a heading of the README.
-fn lines_of(heading: &str) -> &'static str {
-    let (_, below) = README.split_once(heading).expect(heading);
-    let (_, block) = below.split_once("```sh\n").expect("a block");
-    block.split_once("```").expect("its end").0
+/// The blocks of shell lines under a heading of a page.
+fn blocks(page: &'static str, heading: &str) -> Vec<&'static str> {
+    let (_, below) = page.split_once(&format!("## {heading}\n")).expect(heading);
+    let section = below.split("\n## ").next().expect("a section");
+    let blocks = section.split("```sh\n").skip(1);
+    blocks.map(|it| it.split_once("```").expect("its end").0).collect()
+}
+
+/// From settings to a sandbox; the simulated PVE stands for somebody's own.
+#[test]
+fn the_way_to_the_first_sandbox_works_as_it_is_typed() {
+    let blocks = blocks(README, "Your first sandbox");
+    let [settings, _, health, sandbox] = blocks.as_slice() else { panic!("{blocks:?}") };
+    let home = folder();
+    let script = format!("cd {}\n{settings}", home.path().display());
+    let output = Command::new("bash").args(["-euo", "pipefail", "-c", &script]).output().expect("bash runs");
+    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    let key = told.trim().strip_prefix("your key: ").expect("a key");
+    let written = fs::read_to_string(home.path().join(".dev.vars")).expect("settings");
+    let all: Vec<(&str, &str)> = written.lines().filter_map(|it| it.split_once('=')).collect();
+    assert_eq!(all.len(), 6, "{written}");
+    let (pve, ours): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| name.starts_with("PVE_API_"));
+    assert_eq!(pve.len(), 2, "{written}");
+
+    let demo = Demo::start(&ours);
+    let here = health.replace("127.0.0.1:8787", &format!("127.0.0.1:{}", demo.port));
+    let told = demo.shell(&format!("KEY={key}\n{here}{sandbox}"));
+    for expected in ["\"status\":\"healthy\"", "\"exitCode\":0"] {
+        assert!(told.contains(expected), "{expected} is not in\n{told}");
+    }
 }
 
 #[test]
-fn the_readmes_lines_work_as_they_are_typed() {
+fn the_apis_lines_work_as_they_are_typed() {
     let demo = Demo::start(&[]);
-    let lines =
-        lines_of("## The API by example").replace("127.0.0.1:8787", &format!("127.0.0.1:{}", demo.port));
+    let lines = blocks(API, "By example").concat();
+    let lines = lines.replace("127.0.0.1:8787", &format!("127.0.0.1:{}", demo.port));
     let told = demo.shell(&lines);
     for expected in [
         "\"defaultPresetId\":",

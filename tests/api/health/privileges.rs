@@ -18,13 +18,12 @@ fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
     }
 }
 
-/// What the README's `pveum` lines for sandboxes of this kind give, by path.
+/// What the `pveum` lines of the page about PVE give for sandboxes of this kind, by path.
 fn readme(kind: Kind, version: Version) -> Vec<(String, Vec<String>)> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let from = text.find("## Prepare PVE").expect("the README has it");
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/docs/prepare-pve.md"));
     let mut roles: Vec<(String, Vec<String>)> = Vec::new();
     let mut acls = Vec::new();
-    for line in text[from..].lines().map(str::trim) {
+    for line in text.lines().map(str::trim) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["pveum", "role", _, role, ..] => {
@@ -57,7 +56,7 @@ fn borrowed(privileges: &[String]) -> Vec<&str> {
     privileges.iter().map(String::as_str).collect()
 }
 
-/// As the README has it, and nothing at `/`.
+/// As the page has it, and nothing at `/`.
 fn by_the_book(kind: Kind, version: Version) -> Stage {
     let mut sim = sim_of(kind, Setup { version, ..Setup::default() });
     // Whoever reads the template's config sees that it has what it needs before 9.1.

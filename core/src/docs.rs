@@ -1,0 +1,43 @@
+//! The project's pages, for rustdoc: it checks the links between them.
+//!
+//! A page links to another by a label, which it defines at its end as the path of a file. Of two definitions
+//! of one label Markdown takes the first, so the ones below lead rustdoc to modules instead.
+
+/// A module for each page, with the labels of all pages before its text.
+macro_rules! pages {
+    ($labels:literal; $($name:ident $file:literal)*) => { $(
+        #[doc = $labels]
+        #[doc = include_str!(concat!("../docs/", $file))]
+        pub mod $name {}
+    )* };
+}
+
+pages! {
+"[api]: crate::docs::api
+[local]: crate::docs::local
+[platforms]: crate::docs::platforms
+[platforms-way]: crate::docs::platforms#p3-who-has-answered
+[prepare-certificates]: crate::docs::prepare_pve#certificates
+[prepare-health]: crate::docs::prepare_pve#health
+[prepare-token]: crate::docs::prepare_pve#token-and-roles
+[settings]: crate::docs::settings
+[settings-keys]: crate::docs::settings#keys-and-secrets
+[state]: crate::docs::state
+[state-requests]: crate::docs::state#s10-requests-to-pve
+[state-stored]: crate::docs::state#what-is-stored-where
+[templates]: crate::docs::templates
+[templates-execd]: crate::docs::templates#the-exec-daemon
+[templates-nothing]: crate::docs::templates#a-template-from-nothing
+[troubleshooting]: crate::docs::troubleshooting
+";
+    api "api.md"
+    design "design.md"
+    local "local.md"
+    morph "morph.md"
+    platforms "platforms.md"
+    prepare_pve "prepare-pve.md"
+    settings "settings.md"
+    state "state.md"
+    templates "templates.md"
+    troubleshooting "troubleshooting.md"
+}
