@@ -1,5 +1,11 @@
 //! The world, as core sees it: one trait that each adapter implements once.
 
+pub mod call;
+pub mod date;
+pub mod headers;
+pub mod invocation;
+pub mod pace;
+
 use std::{future::Future, time::Duration};
 
 use futures_util::{Stream, StreamExt};

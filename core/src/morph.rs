@@ -21,6 +21,8 @@ pub mod snapshot;
 mod source;
 pub mod sweep;
 
+use crate::sandbox::id::MorphId;
+use crate::settings::Settings;
 use std::{fmt, ops::Deref};
 
 use http::{HeaderValue, Method, Request, header};
@@ -29,39 +31,13 @@ use serde_json::{Value, json};
 use self::record::Record;
 pub use self::{record::RESERVED, refusal::MorphError};
 use crate::{
-    call::{Call, uri},
-    edge::Invocation,
-    io::{Io, Way},
-    secret::Secret,
+    access::secret::Secret,
+    io::{
+        Io, Way,
+        call::{Call, uri},
+        invocation::Invocation,
+    },
 };
-
-/// Morph's own name of something: `morphvm_…` of an instance, `snapshot_…` of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id(String);
-
-impl Id {
-    /// Of an instance.
-    pub fn instance(text: &str) -> Option<Self> {
-        Self::parse(text, "morphvm_")
-    }
-
-    /// Of a snapshot.
-    pub fn snapshot(text: &str) -> Option<Self> {
-        Self::parse(text, "snapshot_")
-    }
-
-    fn parse(text: &str, prefix: &str) -> Option<Self> {
-        let rest = text.strip_prefix(prefix)?;
-        let plain = rest.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_' || it == b'-');
-        (plain && (1..=64).contains(&rest.len())).then(|| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Where Morph is and how to speak to it: one method for each endpoint that is used.
 #[derive(Clone)]
@@ -78,13 +54,15 @@ impl fmt::Debug for Morph {
 
 /// An invocation, and the Morph Cloud that it is about.
 pub struct Cloud<'a, I> {
-    invocation: Invocation<'a, I>,
+    invocation: Invocation<I>,
+    /// The deployment's settings.
+    pub settings: &'a Settings,
     /// Morph.
     pub morph: &'a Morph,
 }
 
 impl<'a, I> Deref for Cloud<'a, I> {
-    type Target = Invocation<'a, I>;
+    type Target = Invocation<I>;
 
     fn deref(&self) -> &Self::Target {
         &self.invocation
@@ -93,8 +71,8 @@ impl<'a, I> Deref for Cloud<'a, I> {
 
 impl<'a, I: Io> Cloud<'a, I> {
     /// For one request.
-    pub fn new(invocation: Invocation<'a, I>, morph: &'a Morph) -> Self {
-        Self { invocation, morph }
+    pub fn new(invocation: Invocation<I>, settings: &'a Settings, morph: &'a Morph) -> Self {
+        Self { invocation, settings, morph }
     }
 
     /// Sends one call. A read that was not answered is sent once more; anything else never is.
@@ -130,77 +108,77 @@ impl Morph {
     }
 
     /// `GET /instance/{id}`
-    pub fn instance(&self, id: &Id) -> Call<Value> {
+    pub fn instance(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::GET, "instance/{id}", &[&"instance", id], &[], None)
     }
 
     /// `GET /snapshot/{id}`
-    pub fn snapshot(&self, id: &Id) -> Call<Value> {
+    pub fn snapshot(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::GET, "snapshot/{id}", &[&"snapshot", id], &[], None)
     }
 
     /// `POST /instance?snapshot_id=`: goes on where the snapshot was taken. Each call makes another one.
-    pub fn start(&self, snapshot: &Id, body: &Value) -> Call<Value> {
+    pub fn start(&self, snapshot: &MorphId, body: &Value) -> Call<Value> {
         let id = snapshot.to_string();
         self.call(Method::POST, "instance", &[&"instance"], &[("snapshot_id", &id)], Some(body))
     }
 
     /// `POST /snapshot/{id}/boot`: with sizes of its own, and so from its disk alone.
-    pub fn boot(&self, snapshot: &Id, body: &Value) -> Call<Value> {
+    pub fn boot(&self, snapshot: &MorphId, body: &Value) -> Call<Value> {
         let path: [&dyn fmt::Display; 3] = [&"snapshot", snapshot, &"boot"];
         self.call(Method::POST, "snapshot/{id}/boot", &path, &[], Some(body))
     }
 
     /// `DELETE /instance/{id}`: what Morph calls stop. Nothing of it is left.
-    pub fn stop(&self, id: &Id) -> Call<Value> {
+    pub fn stop(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::DELETE, "instance/{id}", &[&"instance", id], &[], None)
     }
 
     /// `DELETE /snapshot/{id}`
-    pub fn remove_snapshot(&self, id: &Id) -> Call<Value> {
+    pub fn remove_snapshot(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::DELETE, "snapshot/{id}", &[&"snapshot", id], &[], None)
     }
 
     /// `POST /instance/{id}/{action}`: `pause`, `resume`, `reboot`.
-    pub fn power(&self, id: &Id, action: &'static str) -> Call<Value> {
+    pub fn power(&self, id: &MorphId, action: &'static str) -> Call<Value> {
         self.call(Method::POST, action, &[&"instance", id, &action], &[], None)
     }
 
     /// `POST /instance/{id}/metadata`: replaces all of it.
-    pub fn set_metadata(&self, id: &Id, record: &Record) -> Call<Value> {
+    pub fn set_metadata(&self, id: &MorphId, record: &Record) -> Call<Value> {
         self.metadata("instance", id, record)
     }
 
     /// `POST /snapshot/{id}/metadata`: replaces all of it.
-    pub fn set_snapshot_metadata(&self, id: &Id, record: &Record) -> Call<Value> {
+    pub fn set_snapshot_metadata(&self, id: &MorphId, record: &Record) -> Call<Value> {
         self.metadata("snapshot", id, record)
     }
 
-    fn metadata(&self, kind: &'static str, id: &Id, record: &Record) -> Call<Value> {
+    fn metadata(&self, kind: &'static str, id: &MorphId, record: &Record) -> Call<Value> {
         let path: [&dyn fmt::Display; 3] = [&kind, id, &"metadata"];
         self.call(Method::POST, "metadata", &path, &[], Some(&record.json()))
     }
 
     /// `POST /instance/{id}/ttl`: counts from now; `None` = never.
-    pub fn set_ttl(&self, id: &Id, seconds: Option<i64>, action: &str) -> Call<Value> {
+    pub fn set_ttl(&self, id: &MorphId, seconds: Option<i64>, action: &str) -> Call<Value> {
         let body = json!({"ttl_seconds": seconds, "ttl_action": action});
         self.call(Method::POST, "ttl", &[&"instance", id, &"ttl"], &[], Some(&body))
     }
 
     /// `POST /instance/{id}/http`: a port by a public name.
-    pub fn expose(&self, id: &Id, port: u16) -> Call<Value> {
+    pub fn expose(&self, id: &MorphId, port: u16) -> Call<Value> {
         let body = json!({"name": format!("port-{port}"), "port": port});
         self.call(Method::POST, "http", &[&"instance", id, &"http"], &[], Some(&body))
     }
 
     /// `POST /instance/{id}/snapshot`: of what runs, its memory too. Each call makes another one.
-    pub fn take_snapshot(&self, id: &Id, record: &Record) -> Call<Value> {
+    pub fn take_snapshot(&self, id: &MorphId, record: &Record) -> Call<Value> {
         let body = json!({"metadata": record.json()});
         self.call(Method::POST, "instance/{id}/snapshot", &[&"instance", id, &"snapshot"], &[], Some(&body))
     }
 
     /// `POST /instance/{id}/exec/sse`: one element is a line for a shell.
-    pub fn exec(&self, id: &Id, line: &str) -> Request<Vec<u8>> {
+    pub fn exec(&self, id: &MorphId, line: &str) -> Request<Vec<u8>> {
         let path: [&dyn fmt::Display; 4] = [&"instance", id, &"exec", &"sse"];
         let mut request =
             self.call(Method::POST, "exec", &path, &[], Some(&json!({"command": [line]}))).request;

@@ -1,105 +1,29 @@
-//! A sandbox as the API shows it, and its id.
+//! Sandboxes, and the words that every provider and every surface of the API speaks about them. No I/O.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+pub mod address;
+pub mod command;
+pub mod creation;
+pub mod environment;
+pub mod fields;
+pub mod id;
+pub mod lifetime;
+pub mod listing;
+pub mod nonce;
+pub mod offer;
+pub mod patch;
+pub mod power;
+pub mod preset;
+pub mod quota;
+pub mod snapshot;
+pub mod sweep;
+pub mod template;
+pub mod vmid;
 
-use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use std::{collections::BTreeMap, str::FromStr};
 
-use crate::{
-    address::Viewers,
-    marks::{Mark, OnExpiry, Phase, Want, What},
-    nonce::Nonce,
-    preset::Provider,
-    pve::guest::Kind,
-    settings::Settings,
-    snapshot::SourceId,
-    vmid::Vmid,
-};
+use serde::{Deserialize, Serialize};
 
-/// The id of a guest that this deployment made: `pvelxc-{vmid}-{nonce}-{node}`.
-///
-/// The nonce is there so that a reused VMID never answers to an old id, and proves that this
-/// deployment gave the id out; the node of birth, so that most reads know where to look. A value
-/// of this type comes from a guest's mark, or from [`SpelledId::prove`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SandboxId {
-    /// Which kind of guest.
-    pub provider: Provider,
-    /// Which guest.
-    pub vmid: Vmid,
-    /// And no other of that VMID.
-    pub nonce: Nonce,
-    /// Where it was born; a hint, which the nonce does not prove.
-    pub node: String,
-}
-
-impl SandboxId {
-    /// The id of the sandbox that `mark` is about.
-    pub fn of(mark: &Mark) -> Self {
-        Self { provider: mark.kind.provider(), vmid: mark.vmid, nonce: mark.nonce, node: hint(&mark.node) }
-    }
-
-    /// What its guest is to PVE.
-    pub fn kind(&self) -> Kind {
-        if self.provider == Provider::PveVm { Kind::Qemu } else { Kind::Lxc }
-    }
-}
-
-/// An id in the form of a [`SandboxId`], as somebody spelled it: it may be made up.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SpelledId(SandboxId);
-
-impl SpelledId {
-    /// The id, if this deployment gave it out under one of the secrets that `EDGE_SECRET` lists.
-    /// A VMID outside today's ranges is still ours: it was given out before they were changed.
-    pub fn prove(&self, settings: &Settings) -> Option<SandboxId> {
-        let Self(id) = self;
-        let key = id.nonce.proved_by(&settings.secrets, &settings.deployment, id.kind(), id.vmid);
-        key.map(|_| id.clone())
-    }
-}
-
-impl From<SandboxId> for SpelledId {
-    fn from(id: SandboxId) -> Self {
-        Self(id)
-    }
-}
-
-/// As tags keep it: lower-case, and nothing when it is too long for them.
-fn hint(node: &str) -> String {
-    if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
-}
-
-impl fmt::Display for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.provider.prefix(), self.vmid, self.nonce)?;
-        if self.node.is_empty() { Ok(()) } else { write!(f, "-{}", self.node) }
-    }
-}
-
-impl fmt::Display for SpelledId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for SpelledId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const BAD: &str = "not a sandbox id";
-        let mut parts = text.splitn(4, '-');
-        let mut next = || parts.next().ok_or(BAD);
-        let provider = Provider::from_prefix(next()?).filter(|it| *it != Provider::Morph).ok_or(BAD)?;
-        let vmid = next()?.parse().map_err(|_| BAD)?;
-        let nonce = next()?.parse().map_err(|_| BAD)?;
-        let node = parts.next().unwrap_or_default();
-        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
-        let id = SandboxId { provider, vmid, nonce, node: node.to_owned() };
-        // One id, one spelling.
-        if is_name && id.to_string() == text { Ok(Self(id)) } else { Err(BAD) }
-    }
-}
+use self::{address::Viewers, id::SourceId, vmid::Vmid};
 
 /// What a sandbox does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -210,89 +134,39 @@ pub struct Sandbox {
     pub viewers: Option<Viewers>,
 }
 
-impl Sandbox {
-    /// A sandbox from its mark; state and services as the caller knows them.
-    pub fn new(mark: &Mark, node: &str, state: State, at: Addresses, now: OffsetDateTime) -> Self {
-        let over = mark.is_expired(now);
-        let expires = mark.expires_at().map(stamp);
-        Self {
-            id: SandboxId::of(mark).to_string(),
-            provider: mark.kind.provider().name(),
-            vmid: Some(mark.vmid),
-            node: Some(node.to_owned()),
-            name: mark.name.clone(),
-            state,
-            problem: mark.problem.clone(),
-            state_may_be_stale: false,
-            team: mark.team.clone(),
-            metadata: mark.metadata.clone(),
-            metadata_incomplete: false,
-            created_at: stamp(mark.birth()),
-            expired_at: expires.clone().filter(|_| over),
-            expires_at: expires,
-            kept_until: None,
-            on_expiry: mark.on_expiry,
-            cpu: None,
-            memory: None,
-            disk: None,
-            snapshot_id: mark.snapshot.clone(),
-            template_vmid: mark.template,
-            services: served(mark.kind, at.services),
-            viewers: at.viewers,
-        }
-    }
-}
-
-/// No exec daemon listens in a VM.
-pub fn served(kind: Kind, mut services: Vec<Service>) -> Vec<Service> {
-    services.retain(|it| kind == Kind::Lxc || it.name != "exec");
-    services
-}
-
-/// What a committed guest's state is, from its mark and what PVE says of it.
-pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
-    if mark.phase == Phase::Error {
-        return State::Error;
-    }
-    match (mark.want, running) {
-        (Want::On, _) if mark.is_doing(What::Rollback) && !mark.is_expired(now) => State::Creating,
-        (Want::Paused, false) => State::Paused,
-        (Want::Off, false) => State::Stopped,
-        (Want::On, false) if is_coming_up(mark, now) => State::Creating,
-        // Past its expiry it is what the expiry shall make of it.
-        (Want::Paused, _) if mark.is_expired(now) => State::Paused,
-        (_, _) if mark.is_expired(now) && mark.on_expiry == OnExpiry::Pause => State::Paused,
-        (_, _) if mark.is_expired(now) => State::Stopped,
-        (Want::On, true) if is_coming_up(mark, now) => State::Creating,
-        (Want::On, _) if never_came_up(mark) => State::Error,
-        (_, true) => State::Running,
-        (_, false) => State::Stopped,
-    }
-}
-
-/// Whether it has never answered as a sandbox does that came up.
-pub fn never_came_up(mark: &Mark) -> bool {
-    matches!(mark.phase, Phase::Claimed | Phase::Committed) && !mark.was_ready
-}
-
-/// Whether nobody has seen it answer since it was to come up.
-pub fn is_unproved(mark: &Mark, now: OffsetDateTime) -> bool {
-    // What a rollback kills does not come up.
-    mark.want == Want::On
-        && matches!(mark.phase, Phase::Claimed | Phase::Committed)
-        && !mark.is_doing(What::Rollback)
-        && !mark.is_expired(now)
-}
-
-/// Whether somebody still has to bring it up: ten minutes after its creation
-/// or its start, stopped is a state and not work to do.
-pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
-    is_unproved(mark, now) && mark.settled_for(now) < FINISH_SECONDS
-}
-
 /// How long a creation or a start may take before nobody carries it on.
 pub const FINISH_SECONDS: i64 = 600;
 
-pub(crate) fn stamp(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
+/// What becomes of a sandbox whose time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// It is deleted.
+    #[default]
+    Delete,
+    /// It is stopped, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    Stop,
+    /// It is paused, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    Pause,
+}
+
+/// Sizes that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u32>,
+    /// GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u32>,
+}
+
+impl Sizes {
+    /// Whether none was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -5,23 +5,28 @@ mod origins;
 mod reader;
 mod values;
 
-use std::net::Ipv4Addr;
-
-pub use self::{names::NAMES, origins::Origins};
 use self::{
     reader::{Reader, unknown},
     values::{Scheme, api_token, base_path, base_url, dns_name, header_value, node_name, origin, plain_name},
 };
 use crate::{
-    address::{Domain, IpPool, Reserved},
-    auth::{ApiKeys, Label},
+    access::{
+        keys::{ApiKeys, Label},
+        secret::{Keyring, Secret},
+    },
     io::Platform,
     morph::Morph,
-    preset::Provider,
-    pve::Pve,
-    secret::{Keyring, Secret},
-    vmid::VmidRange,
+    pve::api::Pve,
+    sandbox::{
+        address::{Domain, IpPool, Reserved},
+        preset::ProviderName,
+        quota::Limits,
+        vmid::VmidRange,
+    },
 };
+use std::net::Ipv4Addr;
+
+pub use self::{names::NAMES, origins::Origins};
 
 /// Where Morph Cloud is.
 const MORPH: &str = "https://cloud.morph.so/api";
@@ -30,7 +35,7 @@ const MORPH: &str = "https://cloud.morph.so/api";
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `SANDBOX_PROVIDER`, or by credentials.
-    pub provider: Provider,
+    pub provider: ProviderName,
     /// `PVE_API_URL`, without a slash at the end.
     pub api_url: Option<String>,
     /// `PVE_API_TOKEN`.
@@ -77,29 +82,6 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// What a team, and a guest, may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// `EDGE_TAG_BUDGET`.
-    pub tag_budget: usize,
-    /// `EDGE_MAX_SANDBOXES`.
-    pub max_sandboxes: Option<u32>,
-    /// `EDGE_CREATES_PER_MINUTE`.
-    pub creates_per_minute: Option<u32>,
-    /// `EDGE_MAX_VCPUS`.
-    pub max_vcpus: Option<u32>,
-    /// `EDGE_MAX_MEMORY_MIB`.
-    pub max_memory_mib: Option<u32>,
-    /// `EDGE_MAX_DISK_GIB`.
-    pub max_disk_gib: Option<u32>,
-    /// `EDGE_MAX_TTL_SECONDS`.
-    pub max_ttl_seconds: Option<u32>,
-    /// `EDGE_STOPPED_MAX_SECONDS`.
-    pub stopped_max_seconds: u32,
-    /// `EDGE_SWEEP_REQUESTS`.
-    pub sweep_requests: u32,
-}
-
 impl Settings {
     /// Reads all of them, or tells all that is wrong: names and fixes, never values.
     pub fn read(pairs: &[(String, String)], platform: &Platform) -> Result<Self, Vec<String>> {
@@ -114,7 +96,7 @@ impl Settings {
         let public_domain =
             reader.parsed("PVE_PUBLIC_DOMAIN", |it| it.parse::<Domain>().map_err(String::from));
         let search_domain = reader.parsed("PVE_SEARCH_DOMAIN", dns_name);
-        if provider != Some(Provider::Morph) {
+        if provider != Some(ProviderName::Morph) {
             ways(&mut reader, platform, verify_tls, public_domain.is_some());
         }
         let vmid_range =
@@ -135,7 +117,7 @@ impl Settings {
         let node = reader.parsed("PVE_NODE", node_name);
         let storage = reader.parsed("PVE_STORAGE", plain_name);
         let bridge = reader.parsed("PVE_BRIDGE", plain_name);
-        let limits = Limits::read(&mut reader);
+        let limits = limits(&mut reader);
         let lxc_criu = reader.flag("PVE_LXC_CRIU", false);
         let server_origin = reader.parsed("NEXT_PUBLIC_SERVER_ORIGIN", |it| origin(it, Scheme::Any));
         let base_path = reader.parsed("EDGE_BASE_PATH", base_path).unwrap_or_default();
@@ -198,32 +180,30 @@ impl Settings {
     }
 }
 
-impl Limits {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            tag_budget: reader.number("EDGE_TAG_BUDGET", 180, 2048).map_or(280, |it| it as usize),
-            max_sandboxes: reader.number("EDGE_MAX_SANDBOXES", 1, 1_000_000),
-            creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE", 1, 1_000_000),
-            max_vcpus: reader.number("EDGE_MAX_VCPUS", 1, 1_000_000),
-            max_memory_mib: reader.number("EDGE_MAX_MEMORY_MIB", 1, u32::MAX),
-            max_disk_gib: reader.number("EDGE_MAX_DISK_GIB", 1, u32::MAX),
-            max_ttl_seconds: reader.number("EDGE_MAX_TTL_SECONDS", 1, 1_000_000_000),
-            stopped_max_seconds: reader
-                .number("EDGE_STOPPED_MAX_SECONDS", 1, 1_000_000_000)
-                .unwrap_or(7 * 24 * 3600),
-            sweep_requests: reader.number("EDGE_SWEEP_REQUESTS", 5, 10_000).unwrap_or(40),
-        }
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        tag_budget: reader.number("EDGE_TAG_BUDGET", 180, 2048).map_or(280, |it| it as usize),
+        max_sandboxes: reader.number("EDGE_MAX_SANDBOXES", 1, 1_000_000),
+        creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE", 1, 1_000_000),
+        max_vcpus: reader.number("EDGE_MAX_VCPUS", 1, 1_000_000),
+        max_memory_mib: reader.number("EDGE_MAX_MEMORY_MIB", 1, u32::MAX),
+        max_disk_gib: reader.number("EDGE_MAX_DISK_GIB", 1, u32::MAX),
+        max_ttl_seconds: reader.number("EDGE_MAX_TTL_SECONDS", 1, 1_000_000_000),
+        stopped_max_seconds: reader
+            .number("EDGE_STOPPED_MAX_SECONDS", 1, 1_000_000_000)
+            .unwrap_or(7 * 24 * 3600),
+        sweep_requests: reader.number("EDGE_SWEEP_REQUESTS", 5, 10_000).unwrap_or(40),
     }
 }
 
 /// The choice of the review: said, else Morph by its key, else PVE by its URL and token.
-fn provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<Provider> {
-    let said = reader.parsed("SANDBOX_PROVIDER", |it| it.parse::<Provider>().map_err(String::from));
+fn provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<ProviderName> {
+    let said = reader.parsed("SANDBOX_PROVIDER", |it| it.parse::<ProviderName>().map_err(String::from));
     let chosen = match said {
         Some(provider) => provider,
         None if reader.has("SANDBOX_PROVIDER") => return None,
-        None if morph => Provider::Morph,
-        None if pve => Provider::PveLxc,
+        None if morph => ProviderName::Morph,
+        None if pve => ProviderName::PveLxc,
         None => {
             if !reader.has("PVE_API_URL") || !reader.has("PVE_API_TOKEN") {
                 reader.wrong("PVE_API_URL", "and PVE_API_TOKEN are needed (or MORPH_API_KEY)");
@@ -232,8 +212,10 @@ fn provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<Provider>
         }
     };
     match chosen {
-        Provider::Morph if !morph => reader.wrong("SANDBOX_PROVIDER", "is morph, which needs MORPH_API_KEY"),
-        Provider::PveLxc | Provider::PveVm if !pve => {
+        ProviderName::Morph if !morph => {
+            reader.wrong("SANDBOX_PROVIDER", "is morph, which needs MORPH_API_KEY")
+        }
+        ProviderName::PveLxc | ProviderName::PveVm if !pve => {
             reader.wrong("SANDBOX_PROVIDER", "is a PVE one, which needs PVE_API_URL and PVE_API_TOKEN");
         }
         _ => {}

@@ -1,16 +1,15 @@
 //! Between core's answers and `http_body`, which both lambda_http and hyper speak.
 
+use crate::net::Transport;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use pve_edge_core::{
+    api::{self, Body, MAX_BODY, Service},
     io::{NetError, Platform},
-    service::{self, Body, MAX_BODY, Service},
 };
-
-use crate::net::Transport;
 
 /// An answer's body: whole, or server-sent events as they come.
 pub type AnswerBody = UnsyncBoxBody<Bytes, NetError>;
@@ -25,7 +24,7 @@ pub async fn answer(
     if request.body().len() > MAX_BODY {
         return Ok(too_large(service, request.headers()));
     }
-    let answer = service::handle(transport.net()?, service, platform, seed(), request).await;
+    let answer = api::handle(transport.net()?, service, platform, seed(), request).await;
     Ok(answer.map(|body| match body {
         Body::Whole(bytes) => whole(bytes),
         Body::Stream(events) => stream(events),

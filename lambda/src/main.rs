@@ -8,20 +8,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::path::plain;
 use lambda_http::{
     Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
     service_fn,
 };
 use pve_edge_core::{
+    api::{self, Pairs, Service},
     io::Platform,
-    service::{self, Pairs, Service},
 };
 use pve_edge_lambda::{
     http::{AnswerBody, answer, seed, whole},
     net::Transport,
 };
-
-use crate::path::plain;
 
 /// What API Gateway allows, less one PVE call and an undo.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -88,7 +87,7 @@ impl Function {
         if !matches!(event["source"].as_str(), Some("aws.scheduler" | "aws.events")) {
             return Err("neither an HTTP request nor a schedule (aws.scheduler, aws.events)".into());
         }
-        let done = service::scheduled(self.transport.net()?, &self.service, platform, seed()).await;
+        let done = api::scheduled(self.transport.net()?, &self.service, platform, seed()).await;
         tracing::info!(result = done, "schedule");
         Ok(Response::new(whole(serde_json::to_vec(&done)?)))
     }

@@ -1,7 +1,7 @@
 //! Requests as core takes them: without what API Gateway puts before the API's own paths.
 
 use lambda_http::{Body, Error, Request, RequestExt, request::RequestContext};
-use pve_edge_core::service::Mount;
+use pve_edge_core::api::Mount;
 
 /// The request as the client sent it, without the stage or the custom domain's base path, which it has as
 /// its [`Mount`].

@@ -1,20 +1,18 @@
 //! What operations cost, in requests and in PVE's own time.
 
+use crate::{
+    ids::nonce,
+    stage::{Ask, Stage, plain_sim, vmid_of},
+};
 use pve_edge_core::{
-    marks::{self, Mark, Phase},
-    nonce::Origin,
-    pve::guest::Kind,
+    pve::marks::{self, Mark, Phase},
+    sandbox::{id::Kind, nonce::Origin},
 };
 use pve_edge_tests::{
     floor::{self, Line},
     sim::{Node, Setup, Spec},
 };
 use time::Duration;
-
-use crate::{
-    ids::nonce,
-    stage::{Ask, Stage, plain_sim, vmid_of},
-};
 
 /// Tasks take 1 s each; the sandbox answers 0.2 s after its start.
 #[test]

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use pve_edge_core::io::Io;
-
 use crate::{
     stage::{Answer, Ask, Stage},
     truth::assert_honest,
 };
+use pve_edge_core::io::Io;
 
 /// So often it asks before it gives up.
 const PATIENCE: usize = 60;

@@ -1,17 +1,16 @@
 //! What somebody tried who wanted to break it: each of these was wrong once.
 
-use pve_edge_core::marks::Want;
+use crate::{
+    stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, sim_of, vmid_of},
+    truth::committed,
+};
+use pve_edge_core::pve::marks::Want;
 use pve_edge_tests::{
     sim::{Kind, Setup, Storage, StorageKind},
     world::{Fault, World},
 };
 use serde_json::{Value, json};
 use time::Duration;
-
-use crate::{
-    stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, sim_of, vmid_of},
-    truth::committed,
-};
 
 const BOTH: [Kind; 2] = [Kind::Lxc, Kind::Qemu];
 

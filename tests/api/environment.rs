@@ -1,18 +1,17 @@
 //! Environment variables given at creation: in each command and in a file of
 //! the guest, and in clear nowhere else.
 
-use pve_edge_core::marks::Reading;
+use crate::{
+    stage::{Answer, Ask, SECRET, SNAPSHOT, Stage, TEMPLATE, vmid_of},
+    truth::reading,
+};
+use pve_edge_core::pve::marks::Reading;
 use pve_edge_tests::{
     sim::{Setup, Sim, Spec},
     world::World,
 };
 use serde_json::{Value, json};
 use time::Duration;
-
-use crate::{
-    stage::{Answer, Ask, SECRET, SNAPSHOT, Stage, TEMPLATE, vmid_of},
-    truth::reading,
-};
 
 /// With real commands, which can look around in their guest.
 fn real() -> Stage {

@@ -2,6 +2,7 @@
 
 mod privileges;
 
+use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
 use http::HeaderMap;
 use pve_edge_core::io::{Failure, NetError, Sent};
 use pve_edge_tests::{
@@ -10,8 +11,6 @@ use pve_edge_tests::{
 };
 use serde_json::{Value, json};
 use time::Duration;
-
-use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
 
 /// Every change of a cluster that a test makes, and takes back.
 type Change = fn(&mut Sim);

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::ids::old_id;
-use crate::stage::{Answer, Ask, Stage, WORKERS, settings};
-use pve_edge_core::service::{Service, handle};
+use crate::{
+    ids::old_id,
+    stage::{Answer, Ask, Stage, WORKERS, settings},
+};
+use pve_edge_core::api::{Service, handle};
 use pve_edge_tests::sim::{Kind, Setup};
 use pve_edge_tests::world::World;
 

@@ -1,16 +1,17 @@
 //! An id that this deployment never gave out is 404, and PVE never hears of it.
 
+use crate::stage::{Answer, Ask, SECRET, Stage, plain_sim, vmid_of};
 use pve_edge_core::{
-    nonce::{Nonce, Origin},
-    pve::guest::Kind,
-    secret::Keyring,
-    vmid::Vmid,
+    access::secret::Keyring,
+    sandbox::{
+        id::Kind,
+        nonce::{Nonce, Origin},
+        vmid::Vmid,
+    },
 };
 use pve_edge_tests::world::World;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
-
-use crate::stage::{Answer, Ask, SECRET, Stage, plain_sim, vmid_of};
 
 const NEW: &str = "a-newer-secret-of-the-tests-0123456789abcdef";
 

@@ -1,8 +1,9 @@
 //! The time to live: one rule, whatever is done to a sandbox.
 
+use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
 use pve_edge_core::{
-    lifetime,
-    marks::{Mark, OnExpiry, Phase, Want},
+    pve::marks::{Mark, Phase, Want, lifetime},
+    sandbox::OnExpiry,
 };
 use pve_edge_tests::{
     sim::{Kind, Setup},
@@ -10,8 +11,6 @@ use pve_edge_tests::{
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
-
-use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
 
 const DAY: i64 = 24 * 3600;
 

@@ -1,14 +1,13 @@
 //! A VM's snapshot with its memory, and going back to what ran in it.
 
-use pve_edge_core::marks::{self, Want};
-use pve_edge_tests::{sim::Kind, world::Fault};
-use serde_json::{Value, json};
-use time::Duration;
-
 use crate::{
     stage::{Answer, Ask, Stage, vmid_of},
     truth::committed,
 };
+use pve_edge_core::pve::marks::{self, Want};
+use pve_edge_tests::{sim::Kind, world::Fault};
+use serde_json::{Value, json};
+use time::Duration;
 
 fn created(stage: &Stage, body: Value) -> String {
     let answer = stage.ask(Ask::post("/api/sandboxes", body));

@@ -1,17 +1,16 @@
 //! Snapshots that stay on their sandbox, and going back to them.
 
-use pve_edge_core::marks::{self, What};
+use crate::{
+    stage::{Answer, Ask, Stage, plain_sim, vmid_of},
+    truth::committed,
+};
+use pve_edge_core::pve::marks::{self, What};
 use pve_edge_tests::{
     sim::{Setup, Storage, StorageKind},
     world::{Fault, World},
 };
 use serde_json::{Value, json};
 use time::Duration;
-
-use crate::{
-    stage::{Answer, Ask, Stage, plain_sim, vmid_of},
-    truth::committed,
-};
 
 fn on(kind: StorageKind) -> Stage {
     let setup = Setup { storages: vec![Storage::new("store", kind)], ..Setup::default() };

@@ -12,8 +12,8 @@ use std::{
 
 use futures_util::StreamExt;
 use pve_edge_core::{
+    api::{Body, Service, handle},
     io::Platform,
-    service::{Body, Service, handle},
 };
 use pve_edge_tests::{
     morph::{self, Morph},

@@ -1,8 +1,15 @@
 //! The sweep: what is over goes, in two runs; nothing else is touched.
 
+use crate::{
+    stage::{Answer, Ask, Stage, plain_sim, vmid_of},
+    truth::{all_committed, mark},
+};
 use pve_edge_core::{
-    marks::{Mark, OnExpiry, Phase, Want},
-    sweep::{Verdict, verdict},
+    pve::{
+        marks::{Mark, Phase, Want},
+        sweep::{Verdict, verdict},
+    },
+    sandbox::OnExpiry,
 };
 use pve_edge_tests::{
     sim::{Node, Setup, Spec},
@@ -10,11 +17,6 @@ use pve_edge_tests::{
 };
 use serde_json::{Value, json};
 use time::Duration;
-
-use crate::{
-    stage::{Answer, Ask, Stage, plain_sim, vmid_of},
-    truth::{all_committed, mark},
-};
 
 fn created(stage: &Stage, body: Value) -> String {
     let answer = stage.ask(Ask::post("/api/sandboxes", body));

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::Unsy
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pve_edge_core::{
+    api::{MAX_BODY, Pairs, Service, scheduled},
     io::Platform,
-    service::{MAX_BODY, Pairs, Service, scheduled},
 };
 use pve_edge_lambda::{
     http::{answer, seed, too_large},

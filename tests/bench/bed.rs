@@ -2,14 +2,14 @@
 
 use std::{path::Path, time::Instant};
 
+use crate::tape::{Player, Recorder};
 use http::Request;
 use pve_edge_core::{
+    access::secret::Keyring,
+    api::{Body, Service, handle},
     io::Io,
-    marks::{self, Mark},
-    nonce::Origin,
-    pve::guest::Kind,
-    secret::Keyring,
-    service::{Body, Service, handle},
+    pve::marks::{self, Mark},
+    sandbox::{id::Kind, nonce::Origin},
 };
 use pve_edge_lambda::{http::seed, net::Transport};
 use pve_edge_tests::{
@@ -23,8 +23,6 @@ use pve_edge_tests::{
 };
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
-
-use crate::tape::{Player, Recorder};
 
 /// What the incumbent was measured with: a second for each task.
 pub(crate) const SPEED: Speed = Speed { clone: 1.0, start: 1.0, destroy: 1.0 };

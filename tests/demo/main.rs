@@ -8,7 +8,7 @@ mod welcome;
 use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
 
 use hex::encode as hex;
-use pve_edge_core::service::Pairs;
+use pve_edge_core::api::Pairs;
 use pve_edge_tests::{
     guests::Guests,
     serve::{Api, serve},

@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
+use crate::guests::{GuestState, Inventory};
 use http::Request;
 use pve_edge_core::io::{Io, Way, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::Value;
 use tokio::{task::JoinHandle, time::sleep};
-
-use crate::guests::{GuestState, Inventory};
 
 /// How often PVE is asked.
 const TICK: Duration = Duration::from_millis(40);

@@ -2,10 +2,6 @@
 
 use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
-use pve_edge_core::service::Pairs;
-use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime};
-
 use super::{
     client::{Client, Heard, with_json},
     cluster::random,
@@ -22,6 +18,9 @@ use crate::{
     },
     sim::execd::ExecLine,
 };
+use pve_edge_core::api::Pairs;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
 
 /// Its name in the output.
 pub const NAME: &str = "morph";

@@ -2,11 +2,6 @@
 
 use std::{io, net::Ipv4Addr, path::Path};
 
-use pve_edge_core::service::Pairs;
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-
 use super::{
     client::{Client, Heard},
     cluster::{Cluster, Speed, VMIDS, random},
@@ -16,6 +11,10 @@ use super::{
     world::World,
 };
 use crate::guests::Guests;
+use pve_edge_core::api::Pairs;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 /// Which PVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

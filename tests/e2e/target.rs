@@ -2,14 +2,13 @@
 
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-use pve_edge_core::service::Pairs;
-use tokio::{net::TcpListener, process::Command, task::JoinSet};
-
 use super::{log::Log, process::Process};
 use crate::{
     guests::Guests,
     serve::{Api, serve},
 };
+use pve_edge_core::api::Pairs;
+use tokio::{net::TcpListener, process::Command, task::JoinSet};
 
 /// What serves the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

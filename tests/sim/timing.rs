@@ -1,5 +1,6 @@
 //! What takes long on a real PVE, and what it keeps others from.
 
+use crate::talk::{call, cloned, fails, item, ok, request, task, with};
 use http::Request;
 use pve_edge_core::io::{Io, fetch};
 use pve_edge_tests::{
@@ -7,8 +8,6 @@ use pve_edge_tests::{
     world::World,
 };
 use time::Duration;
-
-use crate::talk::{call, cloned, fails, item, ok, request, task, with};
 
 const START: &str = "POST /nodes/pve1/lxc/200/status/start";
 const CURRENT: &str = "GET /nodes/pve1/lxc/200/status/current";

@@ -2,7 +2,7 @@
 
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH, response::Parts};
-use pve_edge_core::{io::NetError, service::Body};
+use pve_edge_core::{api::Body, io::NetError};
 use worker::{Error, Headers, Response, ResponseBody, ResponseBuilder, Result};
 
 /// Core's answer, whole or streaming.

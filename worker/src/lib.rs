@@ -9,15 +9,14 @@ mod settings;
 
 use std::{cell::OnceCell, rc::Rc, time::Duration};
 
+use crate::{net::Net, request::Refused};
 use futures_channel::oneshot;
 use pve_edge_core::{
+    api::{self, Service},
     io::Platform,
-    service::{self, Service},
 };
 use worker::{Context, Env, Response, Result, ScheduleContext, ScheduledEvent, event, js_sys};
 use worker::{wasm_bindgen::JsCast, web_sys::WorkerGlobalScope};
-
-use crate::{net::Net, request::Refused};
 
 /// Once per instance, before any request: there are no settings yet.
 #[event(start)]
@@ -36,7 +35,7 @@ async fn fetch(request: worker::Request, env: Env, ctx: Context) -> Result<Respo
         Err(Refused::Broken) => return Response::error("Bad Request", 400),
     };
     let safe = request.method().is_safe();
-    let work = async move { service::handle(Net::new(&env), &service, platform, seed, request).await };
+    let work = async move { api::handle(Net::new(&env), &service, platform, seed, request).await };
     if safe {
         return answer::answer(work.await);
     }
@@ -58,7 +57,7 @@ async fn scheduled(event: ScheduledEvent, env: Env, _ctx: ScheduleContext) {
     let service = service(&env, platform);
     match seed() {
         Ok(seed) => {
-            let summary = service::scheduled(Net::new(&env), &service, platform, seed).await;
+            let summary = api::scheduled(Net::new(&env), &service, platform, seed).await;
             tracing::info!(cron = event.cron(), summary, "scheduled");
         }
         Err(error) => tracing::error!(%error, "no random bytes"),

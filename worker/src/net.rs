@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use crate::request;
 use futures_util::{
     FutureExt, Stream, StreamExt,
     future::{Either, select},
@@ -22,8 +23,6 @@ use worker::{
     web_sys::{self, RequestInit, RequestRedirect, WorkerGlobalScope},
     worker_sys::{Fetcher, RateLimiter},
 };
-
-use crate::request;
 
 /// The name of the binding that leads into the private network.
 const BINDING: &str = "PVE";

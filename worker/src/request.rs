@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_LENGTH};
-use pve_edge_core::{headers::READ, service::MAX_BODY};
+use pve_edge_core::{api::MAX_BODY, io::headers::READ};
 use worker::{ByteStream, Headers};
 
 /// Why a request does not reach core.

@@ -1,6 +1,6 @@
 //! Vars, secrets and bindings, as the text pairs that core reads.
 
-use pve_edge_core::service::Pairs;
+use pve_edge_core::api::Pairs;
 use worker::{
     Env,
     js_sys::{Array, JSON, Object, Reflect},

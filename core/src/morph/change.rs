@@ -1,8 +1,9 @@
 //! Changing what is kept about a sandbox. Name and metadata are replaced whole,
 //! and by whoever writes last; the expiry is Morph's own, and written last.
 
+use super::record::refuse_reserved;
 use super::{
-    Cloud, Id,
+    Cloud,
     create::on_expiry,
     exec::coming_up,
     instance::{Instance, Status, action, again, find},
@@ -10,26 +11,28 @@ use super::{
     record::Record,
 };
 use crate::{
-    auth::Caller,
-    change::{Patch, unchanged},
+    access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    lifetime,
-    marks::OnExpiry,
-    place::not_found,
-    request::Ttl,
+    sandbox::{
+        OnExpiry,
+        id::{MorphId, not_found},
+        lifetime::{self, Ttl},
+        patch::{Patch, unchanged},
+    },
 };
 
 /// Applies a patch, if the sandbox is still what `if_match` names.
 pub async fn patch<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     patch: &Patch,
     if_match: Option<&str>,
 ) -> Result<Instance, Error> {
-    let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
-    patch.check(cloud.settings)?;
+    let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
+    patch.check()?;
+    refuse_reserved(patch.keys())?;
     let then = patch.on_expiry.map(|it| on_expiry(Some(it))).transpose()?;
     let instance = changeable(cloud, caller, id).await?;
     unchanged(if_match, &etag(&instance))?;
@@ -71,7 +74,7 @@ pub async fn patch<I: Io>(
 pub async fn extend<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     said: Option<Ttl>,
     if_match: Option<&str>,
 ) -> Result<Instance, Error> {
@@ -87,11 +90,11 @@ pub async fn extend<I: Io>(
         // One without a time of its own goes on without.
         None if !instance.timed => return Ok(instance),
         None => {
-            let (span, expires) = (record.span(cloud.settings), instance.expires.unwrap_or(now));
+            let (span, expires) = (record.span(&cloud.settings.limits), instance.expires.unwrap_or(now));
             let paused = (instance.status == Status::Paused).then(|| record.left().unwrap_or(0));
-            let left = paused.and_then(|it| lifetime::resumed(span, Some(it), 0, cloud.settings));
+            let left = paused.and_then(|it| lifetime::resumed(span, Some(it), 0, &cloud.settings.limits));
             record.set("left", left.map(|it| it.to_string()));
-            lifetime::extended(span, Some(expires), now, cloud.settings).map(|it| it - now)
+            lifetime::extended(span, Some(expires), now, &cloud.settings.limits).map(|it| it - now)
         }
     };
     if record != instance.record {
@@ -121,7 +124,7 @@ fn given(record: &mut Record, ttl: Ttl, status: Status) {
 
 pub(super) async fn set_ttl<I: Io>(
     cloud: &Cloud<'_, I>,
-    id: &Id,
+    id: &MorphId,
     seconds: Option<i64>,
     then: OnExpiry,
 ) -> Result<(), Error> {
@@ -136,7 +139,7 @@ pub(super) async fn set_ttl<I: Io>(
 pub(super) async fn changeable<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
 ) -> Result<Instance, Error> {
     let instance = find(cloud, caller, id).await?;
     if instance.condemned().is_some() {

@@ -8,6 +8,7 @@
 //! after its own was made: whatever is made later is younger. Whoever made
 //! another removes it.
 
+use super::record::refuse_reserved;
 use std::time::Duration;
 
 use serde_json::json;
@@ -22,12 +23,14 @@ use super::{
     source::{Source, source},
 };
 use crate::{
-    auth::Caller,
-    create::{CreateRequest, Key},
+    access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    marks::OnExpiry,
-    quota::{Used, admitted, allow},
+    sandbox::{
+        OnExpiry,
+        creation::{CreateRequest, Key},
+        quota::{Used, admitted, allow},
+    },
 };
 
 /// Until everything that can be as old as what exists now does exist.
@@ -63,10 +66,20 @@ pub async fn create<I: Io>(
     key: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<Created, Error> {
+    refuse_reserved(request.metadata.keys())?;
     on_expiry(request.on_expiry)?;
-    admitted(cloud, caller).await?;
+    admitted(cloud, &cloud.settings.deployment, caller).await?;
     let all = listed(cloud, &[]).await?;
-    let key = key.map(|key| Key::new(cloud.settings, caller, "idempotency-key", key, &request.canonical()));
+    let key = key.map(|key| {
+        Key::new(
+            &cloud.settings.secrets,
+            &cloud.settings.deployment,
+            caller,
+            "idempotency-key",
+            key,
+            &request.canonical(),
+        )
+    });
     if let Some(key) = &key
         && let Some(found) = oldest(&all, caller.team.as_str(), &key.hash.to_string())
     {
@@ -163,7 +176,7 @@ fn record<I: Io>(
     }
     let env = request.env.seal(newest, &record.whose());
     record.set("env", env);
-    if let Ok(ttl) = request.ttl(cloud.settings) {
+    if let Ok(ttl) = request.ttl(&cloud.settings.limits) {
         record.set_span(ttl);
     }
     record
@@ -178,7 +191,7 @@ async fn claim<I: Io>(
     record: &Record,
     deadline: OffsetDateTime,
 ) -> Result<Instance, Error> {
-    let seconds = request.ttl(cloud.settings)?.after(0);
+    let seconds = request.ttl(&cloud.settings.limits)?.after(0);
     let action = action(request.on_expiry.unwrap_or_default());
     let body = json!({"metadata": record.json(), "ttl_seconds": seconds, "ttl_action": action});
     let lost = match cloud.send(source.call(cloud, body)).await {

@@ -1,23 +1,26 @@
 //! Running a command in an instance, at most once: Morph streams its output.
 
+use crate::sandbox::command;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 
 use super::{
-    Cloud, Id,
+    Cloud,
     finish::environment,
     instance::{Instance, Status, find, number},
     refusal::MorphError,
 };
 use crate::{
-    agent::exit,
-    auth::Caller,
+    access::keys::Caller,
     error::{Code, Error},
-    execd::{self, ExecError, ExecRequest, Line, Lines, Opened, Output},
     io::Io,
-    place::not_found,
+    pve::exec::execd,
+    sandbox::{
+        command::{ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit},
+        id::{MorphId, not_found},
+    },
 };
 
 /// Time that Morph gets beyond the command's own.
@@ -29,7 +32,7 @@ const FIRST: Duration = Duration::from_secs(10);
 pub async fn open<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
     let instance = find(cloud, caller, id).await?;
@@ -64,7 +67,7 @@ fn can_run<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<(), Error
 }
 
 /// Not yet.
-pub(super) fn coming_up(id: &Id) -> Error {
+pub(super) fn coming_up(id: &MorphId) -> Error {
     Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2)
 }
 
@@ -81,7 +84,7 @@ pub(super) fn not_running(instance: &Instance) -> Error {
 
 async fn run<I: Io>(
     cloud: &Cloud<'_, I>,
-    id: &Id,
+    id: &MorphId,
     request: &ExecRequest,
     deadline: time::OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
@@ -94,7 +97,7 @@ async fn run<I: Io>(
         let late = io.now() - begun >= allowed;
         output.map(|lines| lines.into_iter().flat_map(|it| ended(it, late)).collect())
     });
-    Ok(Opened { lines: execd::limited(lines, cloud.io.clone(), allowed) })
+    Ok(Opened { lines: command::limited(lines, cloud.io.clone(), allowed) })
 }
 
 fn ended(line: Line, late: bool) -> impl Iterator<Item = Line> {
@@ -106,13 +109,13 @@ fn ended(line: Line, late: bool) -> impl Iterator<Item = Line> {
 }
 
 /// The exit code of the command that a machine runs first; nothing while it runs none.
-pub(super) async fn first<I: Io>(cloud: &Cloud<'_, I>, id: &Id, request: &ExecRequest) -> Option<i32> {
+pub(super) async fn first<I: Io>(cloud: &Cloud<'_, I>, id: &MorphId, request: &ExecRequest) -> Option<i32> {
     if !cloud.spend(1) {
         return None;
     }
     let deadline = (cloud.now() + FIRST).min(cloud.end());
     let opened = run(cloud, id, request, deadline).await.ok()?;
-    execd::collect(opened, 1024).await.ok().map(|it| it.exit_code)
+    command::collect(opened, 1024).await.ok().map(|it| it.exit_code)
 }
 
 /// One line of Morph's stream. Its SDK takes a stream without an exit code for

@@ -12,11 +12,13 @@ use super::{
     instance::{Instance, Status, again},
 };
 use crate::{
-    address::{SERVICES, SOCKET_IO_PORT},
-    environment::{Env, FILE},
     error::{Code, Error},
     io::Io,
-    place::not_found,
+    sandbox::{
+        address::{SERVICES, SOCKET_IO_PORT},
+        environment::{Env, FILE},
+        id::not_found,
+    },
 };
 
 /// Requests that one look at an instance may take.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
-    health::reason,
     io::Io,
+    pve::health::reason,
 };
 
 /// The report, and whether sandboxes can be made.
@@ -34,7 +34,7 @@ pub async fn health<I: Io>(cloud: &Cloud<'_, I>) -> (bool, Value) {
     };
     let none = || {
         let text = "no preset is offered: take a snapshot of a sandbox with promote, or set edge.deployment and \
-                    edge.preset in the metadata of a snapshot of Morph";
+                    cluster.preset in the metadata of a snapshot of Morph";
         reason(&Error::new(Code::TemplateNotFound, text))
     };
     let ready = offered.iter().any(|(_, it)| it.is_ready());

@@ -3,15 +3,15 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Cloud, Id, record::Record, refusal::bad_answer};
+use super::{Cloud, record::Record, refusal::bad_answer};
 use crate::{
-    auth::Caller,
-    edge::Invocation,
+    access::keys::Caller,
     error::Error,
     io::Io,
-    marks::OnExpiry,
-    place::not_found,
-    sandbox::{FINISH_SECONDS, State},
+    sandbox::{
+        FINISH_SECONDS, OnExpiry, State,
+        id::{MorphId, not_found},
+    },
 };
 
 /// What Morph says of it.
@@ -31,7 +31,7 @@ pub enum Status {
 #[derive(Clone, Debug)]
 pub struct Instance {
     /// Its id.
-    pub id: Id,
+    pub id: MorphId,
     /// Unix seconds, Morph's clock.
     pub created: i64,
     /// What it does.
@@ -68,7 +68,7 @@ impl Instance {
     pub fn read(value: &Value) -> Result<Self, Error> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
         let count = |pointer: &str| value.pointer(pointer).and_then(number);
-        let id = text("/id").and_then(Id::instance).ok_or_else(|| bad_answer("instance id"))?;
+        let id = text("/id").and_then(MorphId::instance).ok_or_else(|| bad_answer("instance id"))?;
         let created = count("/created").ok_or_else(|| bad_answer("time of creation"))?;
         let services = value.pointer("/networking/http_services").and_then(Value::as_array);
         let service = |it: &Value| {
@@ -162,7 +162,7 @@ pub(super) fn action(on_expiry: OnExpiry) -> &'static str {
 }
 
 /// The instance of that id, if it is the caller's; anything else is 404.
-pub async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Instance, Error> {
+pub async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Instance, Error> {
     match cloud.send(cloud.morph.instance(id)).await {
         Ok(value) => {
             let instance = Instance::read(&value)?;
@@ -184,8 +184,8 @@ pub(super) async fn again<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> R
     if is_same(cloud, &now, instance) { Ok(now) } else { Err(not_found(&instance.id)) }
 }
 
-fn is_same<I>(invocation: &Invocation<'_, I>, now: &Instance, before: &Instance) -> bool {
-    let deployment = Some(invocation.settings.deployment.as_str());
+fn is_same<I>(cloud: &Cloud<'_, I>, now: &Instance, before: &Instance) -> bool {
+    let deployment = Some(cloud.settings.deployment.as_str());
     now.record.get("deployment") == deployment && now.record.get("nonce") == before.record.get("nonce")
 }
 

@@ -6,32 +6,33 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    Cloud, Id, MorphError,
+    Cloud, MorphError,
     change::{changeable, set_ttl},
     exec::{coming_up, first, not_running},
     instance::{Instance, Status, again},
 };
 use crate::{
-    auth::Caller,
-    call::Call,
+    access::keys::Caller,
     error::{Code, Error},
-    execd::ExecRequest,
-    io::Io,
-    lifetime,
-    place::not_found,
-    power::{Did, Done, Keeps, PauseBody, StartBody},
-    request::Ttl,
+    io::{Io, call::Call},
+    pve::power::Done,
+    sandbox::{
+        command::ExecRequest,
+        id::{MorphId, not_found},
+        lifetime::{self, Ttl},
+        power::{Did, Keeps, PauseBody, StartBody},
+    },
 };
 
 /// Resumes it, where it is paused, and gives it its time again.
 pub async fn resume<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     body: &StartBody,
     deadline: OffsetDateTime,
 ) -> Result<(Done, Instance), Error> {
-    let said = body.ttl_seconds.map(|it| Ttl::parse(it, cloud.settings)).transpose()?;
+    let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
     let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let paused = match instance.status {
         Status::Paused => true,
@@ -67,7 +68,7 @@ async fn again_given<I: Io>(
     paused: bool,
 ) -> Result<Option<i64>, Error> {
     let mut record = instance.record.clone();
-    let span = said.unwrap_or_else(|| record.span(cloud.settings));
+    let span = said.unwrap_or_else(|| record.span(&cloud.settings.limits));
     let left = match (instance.timed, paused) {
         (false, _) => None,
         (true, true) => Some(record.left().unwrap_or(0)),
@@ -80,7 +81,7 @@ async fn again_given<I: Io>(
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(&instance.id, &record)).await?;
     }
-    Ok(lifetime::resumed(span, left, 0, cloud.settings))
+    Ok(lifetime::resumed(span, left, 0, &cloud.settings.limits))
 }
 
 /// Pauses it, with its memory. It is kept for as long as is set, or its time is longer; what was
@@ -88,7 +89,7 @@ async fn again_given<I: Io>(
 pub async fn pause<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     body: &PauseBody,
     deadline: OffsetDateTime,
 ) -> Result<(Done, Instance), Error> {
@@ -130,7 +131,7 @@ pub async fn pause<I: Io>(
 pub async fn reboot<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     deadline: OffsetDateTime,
 ) -> Result<(Done, Instance), Error> {
     let instance = usable(cloud, caller, id).await?;
@@ -169,7 +170,7 @@ fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
 }
 
 /// A sandbox that can be given an order.
-async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Instance, Error> {
+async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Instance, Error> {
     let instance = changeable(cloud, caller, id).await?;
     if instance.is_over(cloud.now()) { Err(not_found(id)) } else { Ok(instance) }
 }

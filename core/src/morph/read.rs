@@ -4,29 +4,30 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{
-    Cloud, Id,
+    Cloud,
     create::oldest,
     finish::finish,
     instance::{Instance, Status, find, listed},
 };
 use crate::{
-    address::{SERVICES, Viewers},
-    auth::Caller,
-    change::hashed,
-    edge::Invocation,
+    access::keys::Caller,
     error::Error,
     io::Io,
-    marks::OnExpiry,
-    place::not_found,
-    read::{Filter, Page, bad_cursor},
-    sandbox::{Sandbox, Service, State, stamp},
+    sandbox::{
+        OnExpiry, Sandbox, Service, State,
+        address::{SERVICES, Viewers},
+        id::{MorphId, not_found},
+        listing::{Filter, Page, bad_cursor},
+        patch::hashed,
+    },
+    text::rfc3339::stamp,
 };
 
 /// One sandbox. One that is still coming up is carried on until `deadline`.
 pub async fn get<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     deadline: OffsetDateTime,
 ) -> Result<Instance, Error> {
     let instance = find(cloud, caller, id).await?;
@@ -43,7 +44,7 @@ pub fn gone(instance: &Instance, now: OffsetDateTime) -> Result<(), Error> {
 /// The caller's sandboxes, from one listing.
 pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
     let after = match &filter.after {
-        Some(after) => Some(Id::instance(after).ok_or_else(bad_cursor)?),
+        Some(after) => Some(MorphId::instance(after).ok_or_else(bad_cursor)?),
         None => None,
     };
     let mut all = listed(cloud, &[]).await?;
@@ -81,8 +82,8 @@ pub(super) fn is_second(all: &[Instance], instance: &Instance) -> bool {
 }
 
 /// As the API shows it.
-pub fn sandbox<I: Io>(invocation: &Invocation<'_, I>, instance: &Instance) -> Sandbox {
-    let (record, now) = (&instance.record, invocation.now());
+pub fn sandbox<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Sandbox {
+    let (record, now) = (&instance.record, cloud.now());
     let of = |name| record.get(name).map(str::to_owned);
     let state = instance.state(now);
     let expires = instance.expires.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok()).map(stamp);
@@ -98,7 +99,7 @@ pub fn sandbox<I: Io>(invocation: &Invocation<'_, I>, instance: &Instance) -> Sa
     });
     Sandbox {
         id: instance.id.to_string(),
-        provider: invocation.settings.provider.name(),
+        provider: cloud.settings.provider.name(),
         vmid: None,
         node: None,
         name: of("name"),

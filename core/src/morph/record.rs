@@ -1,17 +1,28 @@
 //! What is kept in the metadata of an instance or a snapshot of Morph: the
 //! owner's entries as they are, and ours under a prefix that nobody else may use.
 
+use super::Cloud;
+use crate::error::Error;
+use crate::sandbox::quota::Limits;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use crate::{
-    auth::Caller, edge::Invocation, io::Io, marks::OnExpiry, nonce::Origin, preset::SnapshotId, request::Ttl,
-    settings::Settings, snapshot::SourceId,
+    access::keys::Caller,
+    io::Io,
+    sandbox::{OnExpiry, id::SourceId, lifetime::Ttl, nonce::Origin, preset::SnapshotId},
 };
 
 /// Before the names of our own entries.
 pub const RESERVED: &str = "edge.";
+
+/// Refuses metadata whose keys begin with [`RESERVED`].
+pub(super) fn refuse_reserved<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    let Some(ours) = keys.find(|it| it.starts_with(RESERVED)) else { return Ok(()) };
+    let fix = format!("keys that begin with {RESERVED} are pve-edge's own");
+    Err(Error::field(format!("metadata.{ours}"), fix))
+}
 
 /// All metadata; entries of newer versions are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,16 +30,12 @@ pub struct Record(BTreeMap<String, String>);
 
 impl Record {
     /// Of what the caller makes now: whose it is, and a nonce that nothing else ever had.
-    pub fn new<I: Io>(
-        invocation: &Invocation<'_, I>,
-        caller: &Caller,
-        metadata: BTreeMap<String, String>,
-    ) -> Self {
+    pub fn new<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, metadata: BTreeMap<String, String>) -> Self {
         let mut record = Self::default();
         record.set_metadata(metadata);
-        record.set("deployment", Some(invocation.settings.deployment.to_string()));
+        record.set("deployment", Some(cloud.settings.deployment.to_string()));
         record.set("team", Some(caller.team.to_string()));
-        record.set("nonce", Some(Origin::of(invocation).to_string()));
+        record.set("nonce", Some(Origin::of(cloud).to_string()));
         record
     }
 
@@ -86,11 +93,11 @@ impl Record {
     }
 
     /// The time to live that was given last; what is given where nobody says, if that is not known.
-    pub fn span(&self, settings: &Settings) -> Ttl {
+    pub fn span(&self, limits: &Limits) -> Ttl {
         match self.get("span") {
             Some("never") => Ttl::of(None),
-            Some(seconds) => seconds.parse().map_or_else(|_| Ttl::default(settings), |it| Ttl::of(Some(it))),
-            None => Ttl::default(settings),
+            Some(seconds) => seconds.parse().map_or_else(|_| Ttl::default(limits), |it| Ttl::of(Some(it))),
+            None => Ttl::default(limits),
         }
     }
 

@@ -4,9 +4,8 @@ use http::header::RETRY_AFTER;
 use serde_json::Value;
 
 use crate::{
-    edge::Lost,
     error::{Code, Error},
-    io::{Failure, NetError, Sent, Whole},
+    io::{Failure, NetError, Sent, Whole, invocation::Lost},
 };
 
 /// Morph's texts are told to this length.

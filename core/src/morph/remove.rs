@@ -1,11 +1,11 @@
 //! Deleting a sandbox: what Morph calls stop.
 
-use super::{Cloud, Id, instance::find, read::etag};
+use super::{Cloud, instance::find, read::etag};
 use crate::{
-    auth::Caller,
-    change::unchanged,
+    access::keys::Caller,
     error::{Code, Error},
     io::Io,
+    sandbox::{id::MorphId, patch::unchanged},
 };
 
 /// Deletes a sandbox, if it is what `if_match` names. Ids are not used again, so one that was not answered is
@@ -13,7 +13,7 @@ use crate::{
 pub async fn remove<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     if_match: Option<&str>,
 ) -> Result<(), Error> {
     let instance = find(cloud, caller, id).await?;

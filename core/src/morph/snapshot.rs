@@ -1,13 +1,15 @@
 //! Snapshots of Morph: of a sandbox that runs on, with its memory. They belong
 //! to a team, and those that are versions of a preset are offered to everybody.
 
+use super::record::refuse_reserved;
+use crate::sandbox::snapshot::Status as Stage;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Cloud, Id,
+    Cloud,
     change::changeable,
     exec::not_running,
     instance::{Status, number},
@@ -15,22 +17,25 @@ use super::{
     refusal::bad_answer,
 };
 use crate::{
-    auth::Caller,
-    change::{Patch, hashed, unchanged},
+    access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    preset::{PresetId, Provider, SnapshotId},
-    sandbox::stamp,
-    snapshot::{self, Snapshot, SnapshotRequest},
+    sandbox::{
+        id::MorphId,
+        patch::{Patch, hashed, unchanged},
+        preset::{PresetId, ProviderName, SnapshotId},
+        snapshot::{Snapshot, SnapshotRequest},
+    },
+    text::rfc3339::stamp,
 };
 
 /// A snapshot, read a moment ago.
 #[derive(Clone, Debug)]
 pub struct Saved {
     /// Its id.
-    pub id: Id,
+    pub id: MorphId,
     created: i64,
-    status: snapshot::Status,
+    status: Stage,
     /// Cores.
     pub vcpus: i64,
     /// MiB.
@@ -47,12 +52,12 @@ impl Saved {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
         let count = |pointer: &str| value.pointer(pointer).and_then(number);
         Ok(Self {
-            id: text("/id").and_then(Id::snapshot).ok_or_else(|| bad_answer("snapshot id"))?,
+            id: text("/id").and_then(MorphId::snapshot).ok_or_else(|| bad_answer("snapshot id"))?,
             created: count("/created").ok_or_else(|| bad_answer("time of creation"))?,
             status: match text("/status") {
-                Some("ready") => snapshot::Status::Ready,
-                Some("failed" | "deleting" | "deleted") => snapshot::Status::Error,
-                _ => snapshot::Status::Pending,
+                Some("ready") => Stage::Ready,
+                Some("failed" | "deleting" | "deleted") => Stage::Error,
+                _ => Stage::Pending,
             },
             vcpus: count("/spec/vcpus").unwrap_or(1),
             memory: count("/spec/memory").unwrap_or(0),
@@ -63,12 +68,12 @@ impl Saved {
 
     /// Whether sandboxes can be made from it.
     pub fn is_ready(&self) -> bool {
-        self.status == snapshot::Status::Ready
+        self.status == Stage::Ready
     }
 
     /// Whether it never will be.
     pub fn is_failed(&self) -> bool {
-        self.status == snapshot::Status::Error
+        self.status == Stage::Error
     }
 
     /// Whether it is a version of a preset of this deployment.
@@ -144,7 +149,7 @@ pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller) -> Result<Vec<Sn
 pub async fn get<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     deadline: OffsetDateTime,
 ) -> Result<(Snapshot, String), Error> {
     let found = find(cloud, caller, id).await?;
@@ -156,11 +161,12 @@ pub async fn get<I: Io>(
 pub async fn patch<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     patch: &Patch,
     if_match: Option<&str>,
 ) -> Result<(Snapshot, String), Error> {
-    patch.check_timeless(cloud.settings)?;
+    patch.check_timeless()?;
+    refuse_reserved(patch.keys())?;
     let mut found = find(cloud, caller, id).await?;
     unchanged(if_match, &etag(&found))?;
     let (mut name, mut metadata) = (found.record.get("name").map(str::to_owned), found.record.metadata());
@@ -175,7 +181,7 @@ pub async fn patch<I: Io>(
 pub async fn remove<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     if_match: Option<&str>,
 ) -> Result<(), Error> {
     let found = find(cloud, caller, id).await?;
@@ -196,11 +202,12 @@ pub async fn remove<I: Io>(
 pub async fn take<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
 ) -> Result<Snapshot, Error> {
-    request.check(cloud.settings)?;
+    request.check()?;
+    refuse_reserved(request.metadata.keys())?;
     request.may_promote(caller)?;
     if request.keep {
         let text =
@@ -225,7 +232,7 @@ pub async fn take<I: Io>(
             Ok(_) => bad_answer("metadata of ours"),
             Err(error) => error,
         },
-        Err(error) if error.is_missing() => return Err(crate::place::not_found(id)),
+        Err(error) if error.is_missing() => return Err(crate::sandbox::id::not_found(id)),
         Err(error) if error.is_unanswered() => error.into(),
         Err(error) => return Err(error.into()),
     };
@@ -249,13 +256,13 @@ pub async fn take<I: Io>(
 fn next_version(known: &[(SnapshotId, Saved)], preset: &PresetId) -> SnapshotId {
     let versions = known.iter().filter(|(id, _)| id.preset == *preset).map(|(id, _)| id.version);
     let version = versions.max().unwrap_or(0).saturating_add(1);
-    SnapshotId { provider: Provider::Morph, preset: preset.clone(), version }
+    SnapshotId { provider: ProviderName::Morph, preset: preset.clone(), version }
 }
 
 fn record<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
-    id: &Id,
+    id: &MorphId,
     request: &SnapshotRequest,
     preset: Option<SnapshotId>,
 ) -> Record {
@@ -269,7 +276,7 @@ fn record<I: Io>(
 /// Until it is made or `deadline` has passed.
 async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: OffsetDateTime) -> Saved {
     let mut pause = Duration::from_millis(500);
-    while found.status == snapshot::Status::Pending && cloud.now() < deadline && cloud.left() > 1 {
+    while found.status == Stage::Pending && cloud.now() < deadline && cloud.left() > 1 {
         cloud.pause(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         // It is made, however often a look at it fails.
@@ -281,7 +288,7 @@ async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: OffsetD
     found
 }
 
-async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Saved, Error> {
+async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Saved, Error> {
     let absent = || Error::new(Code::NotFound, format!("there is no snapshot {id}"));
     match cloud.send(cloud.morph.snapshot(id)).await {
         Ok(value) => {

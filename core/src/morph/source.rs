@@ -3,25 +3,26 @@
 use serde_json::{Value, json};
 
 use super::{
-    Cloud, Id,
+    Cloud,
     snapshot::{Saved, presets, saved},
 };
 use crate::{
-    auth::Caller,
-    call::Call,
-    create::{CreateRequest, default_preset},
+    access::keys::Caller,
     error::{Code, Error},
-    io::Io,
-    marks::Sizes,
-    preset::{PresetId, SnapshotId},
-    snapshot::SourceId,
+    io::{Io, call::Call},
+    sandbox::{
+        Sizes,
+        creation::CreateRequest,
+        id::{MorphId, SourceId},
+        preset::{PresetId, SnapshotId, default_preset},
+    },
 };
 
 const MIB: u32 = 1024;
 
 /// A snapshot, and what a sandbox shall have that the snapshot has not.
 pub(super) struct Source {
-    id: Id,
+    id: MorphId,
     /// As the sandbox tells it.
     pub(super) shown: SourceId,
     /// Where they differ from the snapshot's; Morph then boots from its disk.
@@ -112,7 +113,7 @@ pub(super) async fn source<I: Io>(
 }
 
 /// A snapshot of the team, or a preset; for admins any of the account.
-async fn one<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &Id) -> Result<Saved, Error> {
+async fn one<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Saved, Error> {
     let absent = || Error::new(Code::TemplateNotFound, format!("there is no snapshot {id}"));
     match cloud.send(cloud.morph.snapshot(id)).await {
         Ok(value) => {

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     error::Error,
     io::Io,
-    marks::OnExpiry,
-    sandbox::FINISH_SECONDS,
-    sweep::{Action, Report},
+    sandbox::{
+        FINISH_SECONDS, OnExpiry,
+        sweep::{Action, Report},
+    },
 };
 
 /// So long after it was condemned its owner's late requests have been answered.

@@ -143,8 +143,7 @@ fn distance(one: &str, other: &str) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use super::super::Settings;
-    use crate::{io::Platform, preset::Provider};
+    use crate::{io::Platform, sandbox::preset::ProviderName, settings::Settings};
 
     const WORKERS: Platform = Platform {
         name: "workers",
@@ -282,11 +281,14 @@ mod tests {
     /// The review's "getActiveSandboxProvider() auto-detection logic".
     #[test]
     fn get_active_sandbox_provider_auto_detection() {
-        assert_eq!(read(&[], &LOCAL).unwrap().provider, Provider::PveLxc);
-        assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-lxc")], &LOCAL).unwrap().provider, Provider::PveLxc);
+        assert_eq!(read(&[], &LOCAL).unwrap().provider, ProviderName::PveLxc);
+        assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-lxc")], &LOCAL).unwrap().provider, ProviderName::PveLxc);
         let morph = ("MORPH_API_KEY", "k");
-        assert_eq!(read(&[morph], &LOCAL).unwrap().provider, Provider::Morph);
-        assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-vm"), morph], &LOCAL).unwrap().provider, Provider::PveVm);
+        assert_eq!(read(&[morph], &LOCAL).unwrap().provider, ProviderName::Morph);
+        assert_eq!(
+            read(&[("SANDBOX_PROVIDER", "pve-vm"), morph], &LOCAL).unwrap().provider,
+            ProviderName::PveVm
+        );
         for (asked, why) in [("morph", "needs MORPH_API_KEY"), ("docker", "SANDBOX_PROVIDER")] {
             let wrong = read(&[("SANDBOX_PROVIDER", asked)], &LOCAL).unwrap_err().join("\n");
             assert!(wrong.contains(why), "{wrong}");

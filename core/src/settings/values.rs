@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{address::is_dns_name, secret::Secret};
+use crate::{access::secret::Secret, sandbox::address::is_dns_name};
 
 /// By which scheme something may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,16 +2,15 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use pve_edge_core::io::Io;
-use pve_edge_tests::sim::execd::asked;
-use serde_json::json;
-
 use super::{Dice, book::Book};
 use crate::{
     client,
     stage::{Answer, Ask, Stage},
     truth::{assert_honest, mark},
 };
+use pve_edge_core::io::Io;
+use pve_edge_tests::sim::execd::asked;
+use serde_json::json;
 
 /// The value of a variable, which PVE never has in clear.
 pub(super) const HIDDEN: &str = "s3cr3t-in-a-world";

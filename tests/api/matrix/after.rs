@@ -1,16 +1,15 @@
 //! What the client does next, and what must be true in the end.
 
-use pve_edge_core::marks::{self, Mark, Role, Want, What};
-use pve_edge_tests::{
-    sim::{Kind, Task, execd::asked},
-    world::Fault,
-};
-
 use super::{CREATE, before::Neighbours};
 use crate::{
     client,
     stage::{Answer, Ask, Stage, vmid_of},
     truth::{all_committed, committed, mark},
+};
+use pve_edge_core::pve::marks::{self, Mark, Role, Want, What};
+use pve_edge_tests::{
+    sim::{Kind, Task, execd::asked},
+    world::Fault,
 };
 
 /// After one fault in one operation.

@@ -1,14 +1,13 @@
 //! What power leaves behind.
 
+use super::after::Scene;
+use crate::stage::{Ask, vmid_of};
 use pve_edge_core::{
-    lifetime,
-    marks::{Mark, Want},
+    pve::marks::lifetime,
+    pve::marks::{Mark, Want},
 };
 use pve_edge_tests::sim::{Guest, Kind};
 use serde_json::json;
-
-use super::after::Scene;
-use crate::stage::{Ask, vmid_of};
 
 pub(super) fn off(scene: &Scene<'_>) {
     was_told(scene, |guest| guest.run.is_none());

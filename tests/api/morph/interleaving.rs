@@ -3,16 +3,15 @@
 
 use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, time::Duration};
 
-use pve_edge_core::io::Io;
-use pve_edge_tests::world::{Fault, Seen};
-use serde_json::json;
-
 use super::{assert_runs, assert_untouched, crowd, ours, stage_of};
 use crate::{
     client,
     interleaving::Dice,
     stage::{Answer, Ask, Stage},
 };
+use pve_edge_core::io::Io;
+use pve_edge_tests::world::{Fault, Seen};
+use serde_json::json;
 
 const SEEDS: u64 = 50;
 const TTL: u64 = 36_000;

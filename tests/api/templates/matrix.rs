@@ -1,14 +1,6 @@
 //! Every request of the whole flow meets every fault; the client asks again,
 //! and there is one template, offered once, or nothing.
 
-use pve_edge_core::marks;
-use pve_edge_tests::{
-    sim::{Spec, StorageKind, Version},
-    world::Fault,
-};
-use serde_json::json;
-use time::Duration;
-
 use super::{PRESET, body, build, gc, sim, until};
 use crate::{
     client,
@@ -16,6 +8,13 @@ use crate::{
     stage::{Ask, Stage, vmid_of},
     truth::{all_committed, mark},
 };
+use pve_edge_core::pve::marks;
+use pve_edge_tests::{
+    sim::{Spec, StorageKind, Version},
+    world::Fault,
+};
+use serde_json::json;
+use time::Duration;
 
 /// Others' guests, one of them in the range of templates.
 fn crowded() -> Stage {

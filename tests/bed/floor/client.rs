@@ -2,15 +2,14 @@
 
 use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
 
-use http::Request;
-use pve_edge_core::io::Io;
-use time::Duration;
-
 use super::TEMPLATE;
 use crate::{
     sim::{Sim, TOKEN},
     world::{API, World},
 };
+use http::Request;
+use pve_edge_core::io::Io;
+use time::Duration;
 
 /// The VMID of its first sandbox.
 const FIRST: u32 = 200_000;

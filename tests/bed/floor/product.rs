@@ -2,18 +2,17 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
-use http::Request;
-use pve_edge_core::{
-    io::Platform,
-    service::{Body, Service, handle},
-};
-use sha2::{Digest, Sha256};
-
 use super::Sample;
 use crate::{
     sim::TOKEN,
     world::{API, World, those_read},
 };
+use http::Request;
+use pve_edge_core::{
+    api::{Body, Service, handle},
+    io::Platform,
+};
+use sha2::{Digest, Sha256};
 
 const KEY: &str = "key-of-the-floor";
 

@@ -10,6 +10,11 @@ use std::{
     time::Duration,
 };
 
+use super::{GuestState, Guests, Inventory};
+use crate::{
+    serve::{serve, text},
+    sim::disk::Disk,
+};
 use futures_util::StreamExt;
 use http::{Method, Request, Uri};
 use pve_edge_core::io::{Answer, Io, Whole, fetch};
@@ -19,12 +24,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
-};
-
-use super::{GuestState, Guests, Inventory};
-use crate::{
-    serve::{serve, text},
-    sim::disk::Disk,
 };
 
 const VMID: u32 = 200_001;

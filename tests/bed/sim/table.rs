@@ -6,8 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     Sim, clone, config_api, create, destroy, download, guest_api, node_api,
-    parameters::{self, Param, p, q},
-    parameters::{CHANGE, CONFIG, CREATE, Check::*},
+    parameters::{self, CHANGE, CONFIG, CREATE, Check::*, Param, p, q},
     power, qemu,
     reply::{Answer, Fail},
     resize, resources,

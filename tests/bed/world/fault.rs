@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use pve_edge_core::io::Way;
-
 use super::{Inner, World};
 use crate::sim::Sim;
+use pve_edge_core::io::Way;
 
 /// What happens to a request instead of an ordinary answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

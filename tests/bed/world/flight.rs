@@ -6,15 +6,14 @@ use std::{
     task::Waker,
 };
 
-use http::{HeaderMap, Request};
-use pve_edge_core::io::{Failure, NetError, Sent};
-use time::OffsetDateTime;
-
 use super::{Due, Fault, Inner, Moment, Seen, transcript};
 use crate::sim::{
     Blocked, Reply,
     execd::{PORT, Piece, Streamed},
 };
+use http::{HeaderMap, Request};
+use pve_edge_core::io::{Failure, NetError, Sent};
+use time::OffsetDateTime;
 
 /// How long a kernel tries to connect before it gives up.
 const CONNECT: time::Duration = time::Duration::seconds(120);

@@ -10,20 +10,16 @@ use std::{
     time::Duration,
 };
 
-use futures_util::Stream;
-use http::{HeaderMap, Request};
-use pve_edge_core::{
-    headers::READ,
-    io::{Answer, Failure, Io, NetError, Sent},
-};
-use time::OffsetDateTime;
-
 use super::{
     Inner,
     flight::{self, Landed},
     timer::Timer,
 };
 use crate::sim::execd::Piece;
+use futures_util::Stream;
+use http::{HeaderMap, Request};
+use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, headers::READ};
+use time::OffsetDateTime;
 
 /// What an adapter hands over that leaves out all that core does not read.
 pub fn those_read(headers: &HeaderMap) -> HeaderMap {

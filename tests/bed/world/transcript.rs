@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use http::{Request, header};
-use pve_edge_core::io::NetError;
-use time::OffsetDateTime;
-
 use super::{Inner, Seen, World};
 use crate::sim::{
     Reply,
     execd::{Piece, Streamed},
 };
+use http::{Request, header};
+use pve_edge_core::io::NetError;
+use time::OffsetDateTime;
 
 /// Longer bodies are cut in the transcript.
 const SHOWN: usize = 800;

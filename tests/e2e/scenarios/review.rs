@@ -1,11 +1,10 @@
 //! What the review wants to see work for a user: its "E2E Tests".
 
+use crate::e2e::world::{Sandbox, World};
 use http::Request;
 use pve_edge_core::io::{Io, fetch};
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
-
-use crate::e2e::world::{Sandbox, World};
 
 /// "Frontend environment creation with PVE preset": what a frontend reads, it may ask for.
 pub(super) async fn environment_creation_with_pve_preset(world: World) {

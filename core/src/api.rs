@@ -1,0 +1,175 @@
+//! HTTP in, HTTP out: what both adapters call.
+
+mod answer;
+mod asked;
+mod body;
+mod cors;
+mod morph;
+mod openapi;
+mod prefer;
+mod pve;
+mod routes;
+mod snapshots;
+mod templates;
+
+use futures_util::Stream;
+use http::{HeaderMap, Method, Request, Response};
+use tracing::Instrument;
+
+pub use self::answer::Body;
+use self::{
+    answer::{bodiless, located, problem, request_id, with},
+    routes::Route,
+};
+use crate::{
+    error::{Code, Error},
+    io::{Io, NetError, Platform, headers::REQUEST_ID, invocation::Invocation},
+    morph::{Cloud, Morph, sweep as morph_sweep},
+    pve::{api::Pve, cluster::Cluster, sweep::sweep},
+    sandbox::preset::ProviderName,
+    settings::{Origins, Settings},
+};
+
+/// Largest request body that is read; an adapter that has seen more stops
+/// reading and answers [`Service::too_large`].
+pub const MAX_BODY: usize = 1 << 20;
+
+/// Settings as text pairs, all of them: nothing that is set is taken as unset.
+pub type Pairs = Vec<(String, String)>;
+
+/// Path that an adapter has taken off a request's own, such as the stage of API Gateway: an extension of
+/// the request, for the paths of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Mount(pub String);
+
+/// What a deployment keeps between requests: settings, or why there are none.
+#[derive(Clone, Debug)]
+pub struct Service {
+    ready: Result<Ready, Vec<String>>,
+    /// Whose pages read its answers, also that the settings are wrong.
+    origins: Origins,
+}
+
+#[derive(Clone, Debug)]
+struct Ready {
+    settings: Settings,
+    backend: Backend,
+}
+
+/// What sandboxes are made by: a deployment has one.
+#[derive(Clone, Debug)]
+enum Backend {
+    Pve(Pve),
+    Morph(Morph),
+}
+
+impl Backend {
+    fn of(settings: &Settings) -> Option<Self> {
+        match settings.provider {
+            ProviderName::Morph => settings.morph().map(Self::Morph),
+            ProviderName::PveLxc | ProviderName::PveVm => settings.pve().map(Self::Pve),
+        }
+    }
+}
+
+impl Service {
+    /// Reads the settings. It never fails: neither platform can refuse to
+    /// start, so while settings are wrong every request is answered with 503
+    /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
+    pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
+        let ready = Settings::read(settings, &platform).and_then(|settings| {
+            let backend = Backend::of(&settings).ok_or_else(|| {
+                vec!["PVE_API_URL and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned()]
+            })?;
+            Ok(Ready { settings, backend })
+        });
+        Self { ready, origins: Origins::read(settings) }
+    }
+
+    /// What is wrong with the settings, a line each, never their values.
+    pub fn misconfigured(&self) -> &[String] {
+        match &self.ready {
+            Ok(_) => &[],
+            Err(problems) => problems,
+        }
+    }
+
+    /// The settings, when they are right.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.ready.as_ref().ok().map(|it| &it.settings)
+    }
+
+    /// The answer to a request of these headers whose body is larger than [`MAX_BODY`]; `seed` as for [`handle`].
+    pub fn too_large(&self, seed: [u8; 32], headers: &HeaderMap) -> Response<Vec<u8>> {
+        cors::shared(answer::too_large(&request_id(&seed)), &self.origins, headers)
+    }
+
+    /// The path below which the API is, for those who use one.
+    fn base_path(&self) -> &str {
+        self.settings().map_or("", |it| &it.base_path)
+    }
+}
+
+/// Answers one request. `seed` is 32 fresh random bytes.
+pub async fn handle<I: Io>(
+    io: I,
+    service: &Service,
+    platform: Platform,
+    seed: [u8; 32],
+    request: Request<Vec<u8>>,
+) -> Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
+    let request_id = request_id(&seed);
+    let start = io.now();
+    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let base = service.base_path();
+    let (route, is_below) = routes::find_below(base, &method, request.uri().path());
+    let Mount(mut mount) = request.extensions().get().cloned().unwrap_or_default();
+    mount.push_str(if is_below { base } else { "" });
+    let template = route.as_ref().map_or("(none)", Route::template);
+    let span = tracing::info_span!("request", id = request_id, method = method.as_str(), path = template);
+    let clock = io.clone();
+    let outcome = async {
+        if let Some(answer) = cors::preflight(&service.origins, &method, &headers) {
+            return Ok(answer.map(Body::Whole));
+        }
+        let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
+        let invocation = Invocation::new(io, ready.settings.provider.name(), platform, seed);
+        routes::answer(invocation, &ready.settings, &ready.backend, route, request).await
+    }
+    .instrument(span.clone())
+    .await;
+    let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(Body::Whole));
+    let response = with(located(response, &mount), REQUEST_ID, &request_id);
+    let response = cors::shared(response, &service.origins, &headers);
+    let response = if method == Method::HEAD { bodiless(response) } else { response };
+    let ms = (clock.now() - start).whole_milliseconds() as i64;
+    span.in_scope(|| tracing::info!(status = response.status().as_u16(), ms, "answer"));
+    response
+}
+
+/// What the platform's schedule calls: a sweep. The returned text is for the log.
+pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
+    let ready = match &service.ready {
+        Err(problems) => return misconfigured(problems).to_string(),
+        Ok(ready) => ready,
+    };
+    let invocation = Invocation::new(io, ready.settings.provider.name(), platform, seed);
+    let swept = match &ready.backend {
+        Backend::Pve(pve) => sweep(&Cluster::new(invocation, &ready.settings, pve), false).await,
+        Backend::Morph(morph) => {
+            morph_sweep::sweep(&Cloud::new(invocation, &ready.settings, morph), false).await
+        }
+    };
+    match swept {
+        Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, "the sweep failed");
+            format!("the sweep failed: {error}")
+        }
+    }
+}
+
+fn misconfigured(problems: &[String]) -> Error {
+    let text = format!("the settings are wrong: {}", problems.join("; "));
+    Error::new(Code::Misconfigured, text)
+}

@@ -1,0 +1,153 @@
+//! Answers.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::MAX_BODY;
+use crate::{
+    error::{Code, Error},
+    io::headers::REQUEST_ID,
+    pve::{change, marks::Mark, power::Done},
+    sandbox::{
+        Sandbox, State,
+        power::{Did, Keeps},
+    },
+    text::base32::base32,
+};
+
+/// The body of an answer: whole, or a stream of server-sent events.
+#[derive(Debug)]
+pub enum Body<S> {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// As it comes; an error means that it was cut.
+    Stream(S),
+}
+
+/// The answer to a request whose body is larger than [`MAX_BODY`].
+pub(super) fn too_large(request_id: &str) -> Response<Vec<u8>> {
+    let text = format!("the body is larger than {} KiB", MAX_BODY / 1024);
+    with(problem(&Error::new(Code::TooLarge, text), request_id), REQUEST_ID, request_id)
+}
+
+/// The answer to `HEAD`: that of `GET`, without the body (RFC 9110, 9.3.2).
+pub(super) fn bodiless<S>(response: Response<Body<S>>) -> Response<Body<S>> {
+    let length = match response.body() {
+        Body::Whole(bytes) => bytes.len(),
+        Body::Stream(_) => return response,
+    };
+    let response = response.map(|_| Body::Whole(Vec::new()));
+    with(response, header::CONTENT_LENGTH, &length.to_string())
+}
+
+/// Where something is, for a client to whom the API's paths begin with `mount`.
+pub(super) fn located<B>(response: Response<B>, mount: &str) -> Response<B> {
+    let place = response.headers().get(header::LOCATION).and_then(|it| it.to_str().ok());
+    match place.map(|it| format!("{mount}{it}")) {
+        Some(place) => with(response, header::LOCATION, &place),
+        None => response,
+    }
+}
+
+/// By which an answer, its problem document and the log lines find each other.
+pub(super) fn request_id(seed: &[u8; 32]) -> String {
+    base32(seed.get(16..26).unwrap_or_default())
+}
+
+/// JSON.
+pub(super) fn plain(status: u16, value: &impl Serialize) -> Response<Vec<u8>> {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    respond(status, "application/json", body)
+}
+
+/// Nothing to say.
+pub(super) fn empty() -> Response<Vec<u8>> {
+    let mut response = Response::new(Vec::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The problem document of an error.
+pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
+    let body = serde_json::to_vec(&error.problem(request_id)).unwrap_or_default();
+    let mut response = respond(error.status(), "application/problem+json", body);
+    if let Some(seconds) = error.after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // RFC 9110, 15.5.6.
+    if let Some(methods) = error.shown("allow") {
+        response = with(response, header::ALLOW, methods);
+    }
+    // RFC 9110, 15.5.16.
+    if error.code() == Code::UnsupportedMediaType {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if error.code() == Code::Unauthorized {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+pub(super) fn respond(status: u16, kind: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Adds a header whose value is ours; one that cannot be a header is left out.
+pub(super) fn with<B>(mut response: Response<B>, name: HeaderName, value: &str) -> Response<B> {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// A sandbox that was asked for, as far as it is.
+pub(super) fn created(sandbox: &Sandbox, ready: bool, replayed: bool) -> Response<Vec<u8>> {
+    let status = match (sandbox.state, ready, replayed) {
+        (State::Creating, ..) => 202,
+        (_, _, true) => 200,
+        (_, true, _) => 201,
+        // Over, or stopped by somebody, before it was up.
+        _ => 202,
+    };
+    with(plain(status, sandbox), header::LOCATION, &format!("/api/sandboxes/{}", sandbox.id))
+}
+
+/// A sandbox after a power action.
+#[derive(Serialize)]
+struct Powered {
+    did: Did,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keeps: Option<Keeps>,
+    #[serde(flatten)]
+    sandbox: Sandbox,
+}
+
+/// A sandbox after a power action.
+pub(super) fn powered(done: Done, sandbox: Sandbox) -> Response<Vec<u8>> {
+    let status = if done.finished { 200 } else { 202 };
+    plain(status, &Powered { did: done.did, keeps: done.keeps, sandbox })
+}
+
+/// Server-sent events.
+pub(super) fn streamed<S>(events: S) -> Response<S> {
+    let response = with(Response::new(events), header::CONTENT_TYPE, "text/event-stream");
+    with(response, header::CACHE_CONTROL, "no-store")
+}
+
+/// With the ETag of what the answer shows.
+pub(super) fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
+    match mark {
+        Some(mark) => marked(response, &change::etag(mark)),
+        None => response,
+    }
+}
+
+/// With this ETag.
+pub(super) fn marked(response: Response<Vec<u8>>, etag: &str) -> Response<Vec<u8>> {
+    with(response, header::ETAG, etag)
+}

@@ -1,0 +1,236 @@
+//! What a request says: headers, query and body.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::{
+    HeaderMap, Request,
+    header::{ACCEPT, IF_MATCH},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    body::{json, value},
+    prefer::wait,
+    routes::Route,
+};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::headers::IDEMPOTENCY_KEY,
+    sandbox::{
+        command::{ExecBody, ExecRequest},
+        creation::CreateRequest,
+        id::{SandboxId, SpelledId},
+        lifetime::Ttl,
+        listing::Filter,
+    },
+    settings::Settings,
+};
+
+/// How long a creation waits when nobody says.
+pub(super) const CREATE_WAIT: Duration = Duration::from_secs(20);
+/// How long a change waits for the end of a snapshot when nobody says.
+pub(super) const CHANGE_WAIT: Duration = Duration::from_secs(5);
+/// How long a deletion waits when nobody says.
+pub(super) const DELETE_WAIT: Duration = Duration::from_secs(10);
+
+/// Who asks for what.
+pub(super) struct Asked<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) route: &'a Route,
+    pub(super) query: &'a Query,
+    pub(super) request: &'a Request<Vec<u8>>,
+}
+
+impl<'a> Asked<'a> {
+    /// Its body.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        json(self.request.headers(), self.request.body())
+    }
+
+    /// The same, as it was sent.
+    pub(super) fn value(&self) -> Result<Value, Error> {
+        value(self.request.headers(), self.request.body())
+    }
+
+    pub(super) fn idempotency_key(&self) -> Result<Option<&'a str>, Error> {
+        idempotency_key(self.request.headers())
+    }
+
+    /// How long it may take, as it says itself.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        wait(self.request.headers())
+    }
+
+    pub(super) fn if_match(&self) -> Option<String> {
+        if_match(self.request.headers())
+    }
+
+    /// The guest that the path names: `None` when this deployment never gave that id out.
+    pub(super) fn id(&self, settings: &Settings) -> Option<SandboxId> {
+        self.route.id.parse::<SpelledId>().ok()?.prove(&settings.secrets, &settings.deployment)
+    }
+
+    /// The command that shall be run.
+    pub(super) fn command(&self) -> Result<ExecRequest, Error> {
+        ExecRequest::parse(self.json::<ExecBody>()?)
+    }
+
+    /// The sandbox that shall be made, and the key that it is asked for with.
+    pub(super) fn creation(&self, settings: &Settings) -> Result<(CreateRequest, Option<&'a str>), Error> {
+        let request: CreateRequest = self.json()?;
+        request.check(settings.provider, &settings.limits)?;
+        Ok((request, self.idempotency_key()?))
+    }
+
+    /// The sweep that an admin asks for.
+    pub(super) fn sweep(&self) -> Result<Gc, Error> {
+        let asked = self.json()?;
+        if self.caller.admin {
+            return Ok(asked);
+        }
+        Err(Error::new(Code::Forbidden, "the sweep works for all teams: use an admin's key"))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct Gc {
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct Extend {
+    #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
+    ttl_seconds: Option<Option<u64>>,
+}
+
+impl Extend {
+    /// What is said, if anything is.
+    pub(super) fn ttl(&self, settings: &Settings) -> Result<Option<Ttl>, Error> {
+        self.ttl_seconds.map(|it| Ttl::parse(it, &settings.limits)).transpose()
+    }
+}
+
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
+    accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+            _ => Err(Error::field("Idempotency-Key", "1 to 255 visible ASCII characters")),
+        },
+        // Whichever were taken, a retry through another proxy could take the other.
+        _ => Err(Error::field("Idempotency-Key", "must be sent once")),
+    }
+}
+
+/// All of `If-Match`; what is no text in it matches nothing, and is not as good as absent.
+fn if_match(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<_> =
+        headers.get_all(IF_MATCH).iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let text = request.uri().query().unwrap_or_default();
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// Refuses what is not known here, and what is said twice.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Error> {
+        let known_name =
+            |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !known_name(name) {
+                return Err(Error::field(name, "is not a query parameter of this path"));
+            }
+            if self.0.iter().take(at).any(|(earlier, _)| earlier == name) {
+                return Err(Error::field(name, "must be given once"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn filter(&self) -> Result<Filter, Error> {
+        self.only(&["state", "limit", "cursor"])?;
+        let mut filter = Filter { limit: 100, ..Filter::default() };
+        let mut metadata = BTreeMap::new();
+        for (name, value) in &self.0 {
+            match name.as_str() {
+                "state" => filter.state = Some(value.parse().map_err(|fix| Error::field("state", fix))?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|it| (1..=5000).contains(it));
+                    filter.limit = limit.ok_or_else(|| Error::field("limit", "1 to 5000"))?;
+                }
+                "cursor" => filter.after = Some(value.clone()),
+                _ => {
+                    let key = name.strip_prefix("metadata.").unwrap_or_default();
+                    metadata.insert(key.to_owned(), value.clone());
+                }
+            }
+        }
+        filter.metadata = metadata;
+        Ok(filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(values: &[&'static [u8]], name: &'static str) -> HeaderMap {
+        values
+            .iter()
+            .map(|it| (name.parse().unwrap(), HeaderValue::from_bytes(it).unwrap()))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(HeaderMap::new(), |mut headers, (name, value): (http::HeaderName, _)| {
+                headers.append(name, value);
+                headers
+            })
+    }
+
+    #[test]
+    fn a_condition_that_is_no_text_is_still_a_condition() {
+        assert_eq!(if_match(&headers(&[], "if-match")), None);
+        assert_eq!(if_match(&headers(&[b"\"a\"", b"\"b\""], "if-match")).as_deref(), Some("\"a\",\"b\""));
+        assert!(if_match(&headers(&[b"\xff"], "if-match")).is_some());
+    }
+
+    #[test]
+    fn a_key_is_sent_once() {
+        let key = |values: &[&'static [u8]]| {
+            idempotency_key(&headers(values, "idempotency-key")).map(|it| it.map(str::to_owned)).ok()
+        };
+        assert_eq!(key(&[]), Some(None));
+        assert_eq!(key(&[b"a b"]), Some(Some("a b".into())));
+        assert_eq!((key(&[b""]), key(&[b"\xe4"]), key(&[b"a", b"a"])), (None, None, None));
+    }
+
+    #[test]
+    fn a_parameter_is_given_once() {
+        let filter = |query: &str| {
+            let request = Request::get(format!("/?{query}")).body(()).unwrap();
+            Query::of(&request).filter().map_err(|it| it.detail().to_owned())
+        };
+        assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
+        assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");
+        assert_eq!(filter("metadata.a=1&metadata.a=2").unwrap_err(), "metadata.a: must be given once");
+        for bad in ["limit=0", "limit=99999999999999999999", "limit=%00", "state=", "metadata=a", "%FF=1"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
+}

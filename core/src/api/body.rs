@@ -1,0 +1,55 @@
+//! The JSON body of a request.
+
+use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    error::{Code, Error},
+    text::json::{self, Unread},
+};
+
+/// A JSON body, or the field that is wrong with it.
+pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
+    of(value(headers, body)?)
+}
+
+/// What a JSON body asks for, or the field that is wrong with it.
+pub(super) fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    json::read(value).map_err(wrong)
+}
+
+fn wrong(wrong: json::Wrong) -> Error {
+    let (field, fix) = wrong.into_parts();
+    Error::field(if field.is_empty() { "body".into() } else { field }, fix)
+}
+
+/// A JSON body.
+pub(super) fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+    let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
+    let is_json = kind.is_none_or(|it| {
+        let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        it == "application/json" || it.ends_with("+json")
+    });
+    if !is_json && !body.is_empty() {
+        let text = "send the body as application/json";
+        return Err(Error::new(Code::UnsupportedMediaType, text));
+    }
+    if !is_plain(headers) {
+        let text = "send the body as it is, without Content-Encoding";
+        return Err(Error::new(Code::UnsupportedMediaType, text));
+    }
+    let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    json::parse(body).map_err(|unread| match unread {
+        Unread::Twice(twice) => wrong(twice),
+        Unread::Syntax(error) => Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")),
+    })
+}
+
+/// Whether no coding was applied to the body (RFC 9110, 8.4).
+fn is_plain(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings =
+        codings.flat_map(|it| it.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.all(|it| it.is_empty() || it.eq_ignore_ascii_case(b"identity"))
+}

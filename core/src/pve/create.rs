@@ -1,0 +1,257 @@
+//! Creating a sandbox: claim a VMID by a clone, then finish what it started.
+//!
+//! Level-triggered: the clone carries the intent, one PUT before the start is
+//! the commit, and every step between may run twice and die anywhere.
+
+mod claim;
+mod failed;
+mod finish;
+mod grow;
+mod queue;
+mod rival;
+mod source;
+pub(crate) mod spread;
+mod up;
+
+use crate::pve::marks::lifetime::{self, Time};
+use crate::sandbox::creation::CreateRequest;
+use crate::sandbox::creation::Key;
+use crate::sandbox::quota::admitted;
+use time::OffsetDateTime;
+
+pub use self::finish::Progress;
+pub(crate) use self::{
+    claim::{told, untold},
+    failed::give_up,
+    finish::{carry_on, finish},
+    up::{Up, start_and_probe},
+};
+use super::{
+    api::task::Upid,
+    cluster::Cluster,
+    guest::place::{Place, may, was_destroyed},
+    inventory::{Inventory, Template},
+    marks::{Mark, Reading, Want, read as read_marks},
+    quota,
+};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::Io,
+    sandbox::{
+        OnExpiry, Sizes,
+        id::{SandboxId, SourceId},
+        nonce::Origin,
+        vmid::Vmid,
+    },
+};
+
+/// What a creation came to.
+#[derive(Debug)]
+pub struct Created {
+    /// The sandbox's mark and place.
+    pub progress: Progress,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+/// A guest that is claimed: it exists, or a clone that makes it is on its way.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    node: String,
+    mark: Mark,
+    /// The clone's task, where PVE's answer arrived.
+    task: Option<Upid>,
+    /// Whether anybody has seen the guest.
+    seen: bool,
+    /// What was answered instead, where the clone was not.
+    cause: Option<Error>,
+}
+
+/// Creates a sandbox, or answers the one that the same key made before.
+///
+/// Returns when it is ready or `deadline` has passed; whatever is missing
+/// then is done by the next request that asks for it.
+pub async fn create<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+    key: Option<&str>,
+    deadline: OffsetDateTime,
+) -> Result<Created, Error> {
+    if let Some(SourceId::Own(id)) = &request.snapshot_id {
+        id.prove(&cluster.settings.secrets, &cluster.settings.deployment)
+            .ok_or_else(|| source::absent(id))?;
+    }
+    admitted(cluster, &cluster.settings.deployment, caller).await?;
+    let inventory = Inventory::read(cluster).await?;
+    inventory.believe(cluster).await?;
+    let key = key.map(|it| {
+        Key::new(
+            &cluster.settings.secrets,
+            &cluster.settings.deployment,
+            caller,
+            "idempotency-key",
+            it,
+            &request.canonical(),
+        )
+    });
+    if let Some(key) = &key
+        && let Some(place) = replay(cluster, caller, &inventory, key, deadline).await?
+    {
+        let deadline = place.mark.expires_at().map_or(deadline, |it| it.min(deadline));
+        return in_time(cluster, finish(cluster, Claimed::of(place), deadline).await?, true);
+    }
+    inventory.room_for_tags()?;
+    let sources = source::sources(cluster, &inventory, caller, request)?;
+    let asked = sources.first().map(|source| {
+        let template = inventory.guest(source.vmid);
+        quota::filled(sizes(request, source), template)
+    });
+    let asked = asked.unwrap_or_default();
+    quota::check(&inventory, caller.team.as_str(), asked, &cluster.settings.limits, cluster.now())?;
+    let free = source::free_vmids(cluster, &inventory, key.as_ref().map(|it| it.hash))?;
+    let ttl = request.ttl(&cluster.settings.limits)?;
+    // Its time counts from the request; who still waits then is told so.
+    let expires = ttl.after(cluster.born().unix_timestamp());
+    let is_late = || expires.is_some_and(|it| it <= cluster.now().unix_timestamp());
+    let deadline = expires.and_then(at).map_or(deadline, |it| it.min(deadline));
+    let intent = |vmid, node: &str, source: &Template| Mark {
+        expires,
+        span: ttl.seconds(),
+        ..intent(cluster, caller, request, key.as_ref(), vmid, node, source)
+    };
+    let claimed = match claim::claim(cluster, &inventory, &sources, &free, intent, deadline).await {
+        Err(error) if is_late() && error.is_retryable() => return Err(over(None)),
+        claimed => claimed?,
+    };
+    // A claim that another request with the same key made first carries that one's nonce.
+    let replayed = claimed.mark.nonce.origin() != Origin::of(cluster);
+    if let Some(key) = key.as_ref().filter(|_| replayed) {
+        key.check(claimed.mark.body.as_deref())?;
+    }
+    in_time(cluster, finish(cluster, claimed, deadline).await?, replayed)
+}
+
+fn at(seconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
+
+/// What came of it, unless its time was over before it came up.
+fn in_time<I: Io>(cluster: &Cluster<'_, I>, progress: Progress, replayed: bool) -> Result<Created, Error> {
+    let mark = &progress.mark;
+    let kept = cluster.settings.limits.stopped_max_seconds;
+    if !progress.ready && lifetime::time(mark, cluster.now(), kept) == Time::Over {
+        return Err(over(Some(&mark.id())));
+    }
+    Ok(Created { progress, replayed })
+}
+
+fn over(id: Option<&SandboxId>) -> Error {
+    let error = Error::new(
+        Code::Over,
+        "its ttlSeconds, which count from the request, were over before it came up; what was made is removed",
+    );
+    match id {
+        Some(id) => error.member("sandboxId", id.to_string()),
+        None => error,
+    }
+}
+
+/// The sandbox that this key made before, if any.
+async fn replay<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    inventory: &Inventory,
+    key: &Key,
+    deadline: OffsetDateTime,
+) -> Result<Option<Place>, Error> {
+    let listed = inventory.guests.iter().find(|guest| {
+        guest
+            .ours
+            .as_ref()
+            .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
+    });
+    // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
+    let unmarked = source::drawn(cluster, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
+    let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none()).collect();
+    for guest in listed.into_iter().chain(unmarked) {
+        let Some((node, config)) = claim::told(cluster, guest, deadline).await? else { continue };
+        let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let committed = matches!(reading, Reading::Committed(_));
+        let Some(mark) = reading.mark().filter(|mark| {
+            mark.key == Some(key.hash)
+                && mark.team == caller.team.as_str()
+                && may(caller, mark, &cluster.settings.deployment)
+        }) else {
+            continue;
+        };
+        // A late clone may have brought back what its owner has deleted.
+        if !committed && was_destroyed(cluster, &node, mark).await? {
+            continue;
+        }
+        key.check(mark.body.as_deref())?;
+        if mark.is_expired(cluster.now()) || mark.want == Want::Gone {
+            return Err(Error::new(
+                Code::Expired,
+                "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
+            ));
+        }
+        let mark = mark.clone();
+        return Ok(Some(Place { node, config, mark, committed }));
+    }
+    Ok(None)
+}
+
+/// The mark of the guest that a clone to `vmid` shall make.
+fn intent<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+    key: Option<&Key>,
+    vmid: Vmid,
+    node: &str,
+    source: &Template,
+) -> Mark {
+    let newest = cluster.settings.secrets.newest();
+    let (deployment, team) = (&cluster.settings.deployment, &caller.team);
+    let mut mark = Mark {
+        node: node.to_owned(),
+        on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
+        key: key.map(|it| it.hash),
+        body: key.and_then(Key::body),
+        secret: Some(newest.name().to_owned()),
+        name: request.name.clone(),
+        template: Some(source.vmid),
+        snapshot: match (&source.snapshot, &source.own) {
+            (Some(preset), _) => Some(SourceId::Preset(preset.clone())),
+            (None, Some(own)) => Some(SourceId::Own(own.id().into())),
+            (None, None) => None,
+        },
+        sizes: sizes(request, source),
+        metadata: request.metadata.clone(),
+        ..Mark::claimed(deployment, team.as_str(), vmid, source.kind, cluster.nonce(source.kind, vmid))
+    };
+    // Empty: there is none, and another's may be on the disk.
+    let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
+    let whose = [&*mark.deployment, &vmid, &nonce, &mark.team];
+    mark.env = request.env.seal(newest, &whose).or_else(|| source.own.as_ref().map(|_| String::new()));
+    mark
+}
+
+/// What was asked for, else what the preset's name says.
+fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
+    let preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
+    Sizes {
+        cpu: request.cpu.or(preset.map(|it| it.cores)),
+        memory: request.memory.or(preset.map(|it| it.memory_mib)),
+        disk: request.disk.or(preset.map(|it| it.disk_gib)),
+    }
+}
+
+impl Claimed {
+    /// A guest that another request claimed.
+    pub(crate) fn of(place: Place) -> Self {
+        Self { node: place.node, mark: place.mark, task: None, seen: true, cause: None }
+    }
+}

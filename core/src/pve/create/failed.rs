@@ -1,0 +1,111 @@
+//! What becomes of a creation that cannot be finished.
+
+use crate::{
+    error::{Code, Error},
+    io::Io,
+    pve::{
+        api::PveError,
+        cluster::Cluster,
+        guest::commit,
+        marks::{self, Mark, Phase, Reading, Want},
+        remove::destroy,
+    },
+    sandbox::{FINISH_SECONDS, id::Kind},
+};
+
+pub(super) fn clone_failed(cause: &PveError, mark: &Mark) -> Error {
+    let what = format!("PVE has removed what it had made of VMID {}, nothing is left", mark.vmid);
+    cause.problem(Code::CloneFailed, &what).member("undo", "nothing was left to undo")
+}
+
+pub(super) fn outdone(vmid: u32) -> Error {
+    let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
+    Error::new(Code::Conflict, text).retry_after(1)
+}
+
+pub(super) fn without_memory(mark: &Mark) -> Error {
+    let text = format!(
+        "it was rolled back and does not run: PVE could not start it with its memory, or it has ended; start \
+         boots it from the snapshot's disk; see the task log of VMID {}",
+        mark.vmid
+    );
+    Error::new(Code::StartFailed, text)
+}
+
+/// Nobody has seen it come up in its time.
+pub(super) fn silent(mark: &Mark, running: bool) -> Error {
+    let (code, what) = match (running, mark.kind) {
+        (false, _) => (Code::StartFailed, "it does not run"),
+        (true, Kind::Lxc) => (Code::ExecUnreachable, "its exec daemon has not answered as it should"),
+        (true, Kind::Qemu) => (Code::GuestAgentMissing, "its guest agent has not answered"),
+    };
+    let last = mark.problem.as_ref().map(|it| format!("; before that: {it}")).unwrap_or_default();
+    Error::new(code, format!("it did not come up within {FINISH_SECONDS} s: {what}{last}"))
+}
+
+/// Keeps a sandbox as `error`; its mark then.
+pub(super) async fn fail<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Mark {
+    keep(cluster, node, mark, &cause).await.unwrap_or_else(|_| mark.clone())
+}
+
+/// Whoever has stopped it, started it again, condemned it or seen it come up meanwhile knows better.
+async fn keep<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    known: &Mark,
+    cause: &Error,
+) -> Result<Mark, Error> {
+    commit::change(cluster, node, known.clone(), &|mark| {
+        if mark.want == Want::On && mark.phase == known.phase && mark.changed == known.changed {
+            mark.phase = Phase::Error;
+            mark.want = Want::Off;
+            mark.doing = None;
+            mark.problem = Some(cause.to_string());
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// What cannot be finished is told, kept as `error`, and not tried again.
+pub(crate) async fn give_up<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let kept = keep(cluster, node, mark, &cause).await;
+    // An exec daemon that lets everyone in must not run on; another's guest may.
+    let is_ours = kept.as_ref().err().is_none_or(|it| it.code() != Code::NotFound);
+    if is_ours && matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
+        let _ = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).stop()).await;
+    }
+    let id = mark.id().to_string();
+    let fate = match kept {
+        Ok(_) => "it is kept as `error` until it expires or is deleted",
+        Err(_) => "it could not be marked as failed, and is looked at again by the next request for it",
+    };
+    Error::new(cause.code(), format!("{}; sandbox {id}: {fate}", cause.detail()))
+        .member("sandboxId", id)
+        .member("undo", fate)
+}
+
+/// Undo on proof: PVE refused a step for good, and a read at this moment
+/// shows our nonce and no commit.
+pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
+    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
+    let outcome = match cluster.send(guest.config()).await {
+        Err(error) if error.is_missing() => "it was gone already".to_owned(),
+        Err(error) => format!("it could not be read ({error}); the sweep removes it"),
+        Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
+            Reading::Intent(found) if found.nonce == mark.nonce => {
+                match destroy(cluster, node, &config, mark).await {
+                    Ok(_) => "the half-made guest is being removed".to_owned(),
+                    Err(error) => {
+                        format!("removing the half-made guest failed ({error}); the sweep removes it")
+                    }
+                }
+            }
+            Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
+            _ => "VMID is not ours any more; it was left alone".to_owned(),
+        },
+    };
+    let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
+    let told = told.member("undo", outcome);
+    cause.after().into_iter().fold(told, Error::retry_after)
+}

@@ -1,0 +1,286 @@
+//! Coming up: the start, and the probe that says that it has.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{failed::without_memory, finish::SETTLED_SECONDS};
+use crate::{
+    error::{Code, Error},
+    io::{
+        Io,
+        pace::{self, Pace, Wait},
+    },
+    pve::{
+        api::{PveError, config::Config, task::Upid},
+        cluster::Cluster,
+        exec::execd::Probe,
+        guest::{
+            commit::{self, Unwritten},
+            condition::{Condition, condition},
+            reach::Prober,
+            wait::ended,
+        },
+        marks::{self, Mark, Phase, Want, What},
+    },
+    sandbox::{
+        environment::{Env, FILE},
+        id::{Kind, not_found},
+    },
+};
+
+/// So often in a row execd may refuse our token before that is final, or once after a minute.
+const PATIENCE: u32 = 5;
+/// So many probes of a container are short ones: it is up by then as a rule.
+const SHORT_PROBES: u32 = 15;
+/// Outgoing requests that are kept for what comes after the probes.
+const RESERVE: u32 = 6;
+
+/// Whether a sandbox came up.
+pub(crate) enum Up {
+    /// It did, and its mark says so; its config, where that was read since the commit.
+    Ready(Box<Mark>, Option<Box<Config>>),
+    /// Not yet; why, where anybody said.
+    NotYet(Option<Error>),
+}
+
+/// Starts a guest where it is stopped, probes it until it answers as it should,
+/// and writes that it came up. Where it has not yet, or that could not be written,
+/// the next request looks again. An error here is one that asking again does not mend.
+pub(crate) async fn start_and_probe<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    condition: &Condition,
+    deadline: OffsetDateTime,
+) -> Result<Up, Error> {
+    let first = Env::first(mark, &cluster.settings.secrets)?;
+    let task = match start(cluster, node, mark, condition).await? {
+        Started::Runs(task) => task,
+        Started::NotYet(cause) => return Ok(Up::NotYet(Some(cause))),
+    };
+    // While it boots: whoever writes that it came up needs the digest of now.
+    let fresh = match task.is_none() && shows(config, mark) {
+        true => Some(config.clone()),
+        false => cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await.ok(),
+    };
+    let mut prober = Prober::new(cluster, node, config, mark, &first);
+    let mut wait = Wait::new(cluster, pace(&prober, mark.kind), deadline).keeping(RESERVE);
+    if task.is_some() {
+        wait.pause().await;
+    }
+    let (mut tries, mut refusals) = (0_u32, 0_u32);
+    loop {
+        let began = cluster.now();
+        let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
+            Probe::Ready => return written(cluster, node, fresh, mark).await,
+            said => unfit(said),
+        };
+        // It may be reading its token still, or something in front of it answers.
+        let patient = refusals < PATIENCE && mark.settled_for(cluster.now()) < SETTLED_SECONDS;
+        match may_pass {
+            Passes::Always => {}
+            Passes::Soon if patient => refusals += 1,
+            Passes::Soon | Passes::Never => return Err(cause),
+        }
+        tries += 1;
+        if is_due(mark.kind, tries)
+            && let Some(Err(cause)) = ended(cluster, task.as_ref()).await
+        {
+            return started_meanwhile(cluster, node, mark, &cause).await;
+        }
+        if tries == SHORT_PROBES && mark.kind == Kind::Lxc {
+            wait.turn(pace::SLOW_CONTAINER);
+        }
+        if !wait.pause_since(began).await {
+            return Ok(Up::NotYet(Some(cause)));
+        }
+    }
+}
+
+/// How often it is probed.
+fn pace<I: Io>(prober: &Prober<'_, '_, I>, kind: Kind) -> Pace {
+    match kind {
+        Kind::Qemu => pace::MACHINE,
+        Kind::Lxc if prober.asks_pve() => pace::SLOW_CONTAINER,
+        Kind::Lxc => pace::CONTAINER,
+    }
+}
+
+/// Whether the start's task is looked at after so many probes. One of a container seldom fails, and
+/// a look costs a request; an agent of a VM is asked by way of PVE anyhow.
+fn is_due(kind: Kind, tries: u32) -> bool {
+    match kind {
+        Kind::Lxc => tries % 8 == 7,
+        Kind::Qemu => tries % 2 == 1,
+    }
+}
+
+/// How long a guest may take to answer one request of a probe. A connection that was begun before
+/// the guest had its address is answered a second late, so first ones are short; every fourth is
+/// for a guest that is far away, and those of a caller who does not wait too.
+fn patience(tries: u32, is_last: bool) -> Duration {
+    Duration::from_millis(match tries {
+        _ if is_last => 900,
+        SHORT_PROBES.. => 4000,
+        _ if tries % 4 == 3 => 900,
+        _ => 350,
+    })
+}
+
+/// Whether waiting mends what a probe has found.
+enum Passes {
+    Always,
+    /// At first.
+    Soon,
+    Never,
+}
+
+/// What is wrong with a sandbox that is not ready.
+fn unfit(probe: Probe) -> (Error, Passes) {
+    let (code, text, passes) = match probe {
+        Probe::Ready => (Code::ExecUnreachable, String::new(), Passes::Always),
+        Probe::NotYet(said) => (Code::ExecUnreachable, said, Passes::Always),
+        Probe::Open => {
+            let text = "execd runs commands for everyone: it has no token. The template's execd must take \
+                        CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none";
+            (Code::ExecUnprotected, text.into(), Passes::Never)
+        }
+        Probe::WrongToken => {
+            let text = "execd refuses the token that this sandbox was given: the template's execd must take \
+                        CMUX_EXECD_AUTH_TOKEN from its environment at each start (before PVE 9.1: by the \
+                        template's hookscript)";
+            (Code::ExecTokenNotApplied, text.into(), Passes::Soon)
+        }
+        Probe::Unable => {
+            let text = format!("its environment could not be written to {FILE} in the guest");
+            (Code::ExecFailed, text, Passes::Soon)
+        }
+    };
+    (Error::new(code, text), passes)
+}
+
+/// Whether it is on its way, and the start's task where this request has sent one.
+enum Started {
+    Runs(Option<Upid>),
+    NotYet(Error),
+}
+
+async fn start<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    condition: &Condition,
+) -> Result<Started, Error> {
+    if condition.is_running() || condition.is_starting() {
+        return Ok(Started::Runs(None));
+    }
+    // PVE has started it with its memory, or could not: a start of ours would be one without.
+    if mark.doing.as_ref().is_some_and(|it| it.what == What::Start && it.memory) {
+        return match condition {
+            Condition::Stopped => Err(without_memory(mark)),
+            _ => Ok(Started::Runs(None)),
+        };
+    }
+    match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).start()).await {
+        Ok(upid) => Ok(Started::Runs(Some(upid))),
+        Err(error) if error.is_already_running() => Ok(Started::Runs(None)),
+        Err(error) if error.is_final() || error.is_turned_away() => Err(error.into()),
+        Err(error) => Ok(Started::NotYet(error.into())),
+    }
+}
+
+/// Whether nothing has been written since this config was read.
+fn shows(config: &Config, mark: &Mark) -> bool {
+    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+    reading.mark() == Some(mark)
+}
+
+/// What was written of a sandbox that came up.
+async fn written<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    fresh: Option<Config>,
+    mark: &Mark,
+) -> Result<Up, Error> {
+    let config = fresh.clone().map(Box::new);
+    // A reboot does not take back that it came up.
+    if mark.phase == Phase::Ready {
+        return Ok(Up::Ready(Box::new(mark.clone()), config));
+    }
+    match ready(cluster, node, fresh, mark).await {
+        Ok(Some(mark)) => Ok(Up::Ready(Box::new(mark), config)),
+        Ok(None) => Ok(Up::NotYet(None)),
+        // Nothing can be written while a backup, say, has it, and it answers all the same.
+        Err(error) if error.code() == Code::GuestLocked => Ok(Up::Ready(Box::new(mark.clone()), config)),
+        Err(error) if error.code() == Code::PveBadAnswer => Err(error),
+        Err(error) => Ok(Up::NotYet(Some(error))),
+    }
+}
+
+/// Writes that a sandbox came up, once what it is probed by has answered.
+/// `config` is what was read since the last write, where somebody has.
+/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile; also where it was
+/// started again, of which the answer proves nothing.
+async fn ready<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mut config: Option<Config>,
+    known: &Mark,
+) -> Result<Option<Mark>, Error> {
+    let guest = cluster.pve.guest(node, known.kind, known.vmid);
+    let mut last = Unwritten::default();
+    for _ in 0..5 {
+        let config = match config.take() {
+            Some(config) => config,
+            None => cluster.send(guest.config()).await?,
+        };
+        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
+        let Some(mark) = reading.mark().filter(|it| it.nonce == known.nonce) else {
+            return Err(not_found(known.vmid));
+        };
+        let rolls_back = mark.is_doing(What::Rollback);
+        if mark.want != Want::On || rolls_back || !matches!(mark.phase, Phase::Committed | Phase::Ready) {
+            return Ok(None);
+        }
+        if mark.phase == Phase::Committed && mark.changed != known.changed {
+            return Ok(None);
+        }
+        if mark.phase == Phase::Ready && !mark.is_doing(What::Start) {
+            return Ok(Some(mark.clone()));
+        }
+        match commit::write(cluster, node, &config, mark, &came_up).await? {
+            Ok(written) => return Ok(Some(written)),
+            Err(unwritten) => last = unwritten,
+        }
+    }
+    Err(last.told(format_args!("guest {}", known.vmid)))
+}
+
+fn came_up(mark: &mut Mark) -> Result<(), Error> {
+    mark.phase = Phase::Ready;
+    mark.was_ready = true;
+    mark.problem = None;
+    if mark.is_doing(What::Start) {
+        mark.doing = None;
+    }
+    Ok(())
+}
+
+/// A start that failed because another one was faster is none.
+async fn started_meanwhile<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    cause: &PveError,
+) -> Result<Up, Error> {
+    let told = || cause.problem(Code::StartFailed, "PVE could not start the guest");
+    if cause.is_beside_another() {
+        return Ok(Up::NotYet(Some(told())));
+    }
+    match condition(cluster, node, mark.kind, mark.vmid).await {
+        Ok(Condition::Stopped) => Err(told()),
+        _ => Ok(Up::NotYet(Some(told()))),
+    }
+}

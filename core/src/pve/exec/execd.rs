@@ -1,0 +1,129 @@
+//! Client of the daemon in the guest that runs commands: `POST /exec` answers
+//! JSON lines `stdout`, `stderr`, `error`, and last `exit`.
+
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, Method, Request, header};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    access::secret::Secret,
+    io::{Failure, Io, NetError, Sent, Way},
+    sandbox::command::{ExecError, ExecRequest, Lines, Opened, Output, collect},
+};
+
+/// Answers that are not output are read up to this.
+const SMALL: usize = 64 << 10;
+
+/// Sends a command, once.
+pub async fn open<I: Io>(
+    io: &I,
+    request: Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
+    written(io, request, deadline, "json", Lines::default()).await
+}
+
+/// The same, of output that comes as another kind of content.
+pub(crate) async fn written<I: Io>(
+    io: &I,
+    request: Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+    content: &str,
+    mut lines: Lines,
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
+    let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
+        Sent::Never => ExecError::NotSent(error),
+        Sent::Maybe => ExecError::Unanswered(error),
+    })?;
+    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    match answer.status {
+        200 if kind.contains(content) => {
+            let lines = answer.body.map(move |chunk| chunk.map(|bytes| lines.push(&bytes)));
+            Ok(Opened { lines })
+        }
+        401 => Err(ExecError::Unauthorized),
+        // The edge or the tunnel had no connection to send it on.
+        status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
+            sent: Sent::Never,
+            failure: Failure::Connect,
+            detail: format!("status {status}: the way to the sandbox is down"),
+        })),
+        status => Err(ExecError::Refused { status }),
+    }
+}
+
+/// How an exec daemon stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Refuses a wrong token and takes ours.
+    Ready,
+    /// Not there yet, or something else answers for it: what came instead.
+    NotYet(String),
+    /// Takes a wrong token.
+    Open,
+    /// Refuses ours.
+    WrongToken,
+    /// Takes ours, and what the sandbox needs first fails in it.
+    Unable,
+}
+
+/// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
+/// prove nothing: it needs no token, and a daemon without one lets everyone in.
+/// `first` is run with our token alone. Each request ends at `deadline`, and `spend` takes each of the two requests from what the platform allows.
+pub async fn probe<I: Io>(
+    io: &I,
+    base: &str,
+    way: Way,
+    (token, first): (&Secret, &ExecRequest),
+    wrong: &Secret,
+    deadline: impl Fn() -> OffsetDateTime,
+    spend: impl Fn() -> bool,
+) -> Probe {
+    let nothing = ExecRequest::nothing();
+    let ask =
+        async |token, run: &ExecRequest| match open(io, request(run, base, token, way), deadline()).await {
+            Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
+            Err(error) => Err(error),
+        };
+    let unasked = || Probe::NotYet("the platform allows no more requests to ask it".into());
+    if !spend() {
+        return unasked();
+    }
+    match ask(wrong, &nothing).await {
+        Ok(_) => return Probe::Open,
+        Err(ExecError::Unauthorized) => {}
+        Err(error) => return Probe::NotYet(error.to_string()),
+    }
+    if !spend() {
+        return unasked();
+    }
+    match ask(token, first).await {
+        Ok(true) => Probe::Ready,
+        Ok(false) => Probe::Unable,
+        Err(ExecError::Unauthorized) => Probe::WrongToken,
+        Err(error) => Probe::NotYet(error.to_string()),
+    }
+}
+
+fn post(base: &str, token: &Secret, way: Way, body: Vec<u8>) -> Request<Vec<u8>> {
+    let mut request = Request::new(Vec::new());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = format!("{base}/exec").parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *request.body_mut() = body;
+    request.extensions_mut().insert(way);
+    request
+}
+
+/// The request that runs a command.
+pub fn request(command: &ExecRequest, base: &str, token: &Secret, way: Way) -> Request<Vec<u8>> {
+    let body = json!({"command": command.script(None), "timeout_ms": command.timeout().as_millis() as u64});
+    post(base, token, way, serde_json::to_vec(&body).unwrap_or_default())
+}

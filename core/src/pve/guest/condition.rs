@@ -1,0 +1,65 @@
+//! What a guest does at this moment.
+
+use crate::{
+    io::Io,
+    pve::{
+        api::{PveError, task::Task},
+        cluster::Cluster,
+    },
+    sandbox::{id::Kind, vmid::Vmid},
+};
+
+/// What a guest does at this moment.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// It runs.
+    Running,
+    /// It is stopped.
+    Stopped,
+    /// PVE works on it, so its status is not asked for.
+    Working(Task),
+}
+
+impl Condition {
+    /// Whether it runs, as far as that was asked.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running)
+    }
+
+    /// Whether PVE starts it now.
+    pub fn is_starting(&self) -> bool {
+        matches!(self, Self::Working(task) if task.is_start())
+    }
+}
+
+/// Asks PVE which tasks work on a guest, and for its status only where none does.
+///
+/// The status of a container that is being started can hang for as long as the start: PVE asks
+/// `lxc-info`, which waits, and meanwhile one of pvedaemon's three workers serves nobody else. The
+/// tasks are told by pveproxy itself, at once.
+pub async fn condition<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    kind: Kind,
+    vmid: Vmid,
+) -> Result<Condition, PveError> {
+    let tasks = cluster.send(cluster.pve.active_on(node, vmid)).await;
+    beside(cluster, tasks, node, kind, vmid).await
+}
+
+/// As [`condition`], with the answer about tasks at hand. One that cannot be had hides nothing: the
+/// status is asked for then.
+pub async fn beside<I: Io>(
+    cluster: &Cluster<'_, I>,
+    tasks: Result<Vec<Task>, PveError>,
+    node: &str,
+    kind: Kind,
+    vmid: Vmid,
+) -> Result<Condition, PveError> {
+    let working = |task: &Task| task.is_running() && task.is_work_on(vmid);
+    if let Some(task) = tasks.unwrap_or_default().into_iter().find(working) {
+        return Ok(Condition::Working(task));
+    }
+    let status = cluster.send(cluster.pve.guest(node, kind, vmid).status()).await?;
+    Ok(if status.status == "running" { Condition::Running } else { Condition::Stopped })
+}

@@ -1,0 +1,245 @@
+//! Where a sandbox is reached: URLs of its services, and its exec daemon.
+//!
+//! People are shown the public domain, else the FQDN, else the guest's address. A token and a command
+//! go only where it is proved that the guest is.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    access::secret::Secret,
+    error::Error,
+    io::{Io, Way},
+    pve::{
+        api::{PveError, config::Config},
+        cluster::Cluster,
+        exec::{
+            agent,
+            execd::{self, Probe},
+        },
+        marks::Mark,
+    },
+    sandbox::{
+        Addresses, Service,
+        address::{self, SERVICES, Viewers},
+        command::ExecRequest,
+        id::Kind,
+        vmid::Vmid,
+    },
+    settings::Settings,
+};
+
+/// How long an answer by a public name may take: the edge and the tunnel are on the way.
+const PUBLIC_PATIENCE: Duration = Duration::from_secs(4);
+/// Port of the exec daemon.
+pub const EXEC_PORT: u16 = 39375;
+
+/// The guest's hostname, which is also its name in the network's DNS.
+pub fn hostname(vmid: Vmid) -> String {
+    format!("vm-{vmid}")
+}
+
+/// What is known of a guest's services without asking PVE: name and URL of each. `ip` is what its config says.
+pub fn links(settings: &Settings, vmid: Vmid, ip: Option<Ipv4Addr>) -> Vec<(String, String)> {
+    addresses(settings, vmid, None, ip)
+        .services
+        .into_iter()
+        .filter_map(|service| service.url.map(|url| (service.name, url)))
+        .collect()
+}
+
+/// Where a guest is reached, for people: the public domain, else its name in the network, else its
+/// address. `search` and `ip` are what its config and PVE say of it; settings tell no address of a
+/// guest that exists.
+pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Addresses {
+    let search = settings.search_domain.as_deref().or(search);
+    let url = |port| match (&settings.public_domain, search, ip) {
+        (Some(domain), _, _) => Some(address::public_url(domain, port, vmid)),
+        (None, Some(search), _) => Some(address::fqdn_url(&hostname(vmid), search, port)),
+        (None, None, ip) => ip.map(|ip| address::ip_url(ip, port)),
+    };
+    let services = SERVICES.iter().map(|(name, port)| Service {
+        name: (*name).to_owned(),
+        port: *port,
+        url: url(*port),
+    });
+    Addresses { services: services.collect(), viewers: Viewers::new(url) }
+}
+
+/// Addresses of a guest whose config is at hand; asks PVE for a live one only where nothing else is shown.
+pub async fn live_addresses<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+    running: bool,
+) -> Addresses {
+    let set = cluster.settings;
+    let search = config.searchdomain.as_deref();
+    let is_named = set.public_domain.is_some() || set.search_domain.is_some() || search.is_some();
+    let ip = match config.address() {
+        None if running && !is_named => proven_ip(cluster, node, config, mark).await.ok().flatten(),
+        fixed => fixed,
+    };
+    addresses(set, mark.vmid, search, ip)
+}
+
+/// The address that is proved to be a guest's: the static one of its config, else the one that PVE
+/// shows at this moment for the hardware address of its network card.
+async fn proven_ip<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Option<Ipv4Addr>, PveError> {
+    if let Some(ip) = config.address() {
+        return Ok(Some(ip));
+    }
+    let Some(card) = config.hardware_address() else { return Ok(None) };
+    let told = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).interfaces()).await?;
+    Ok(address_of(&told, card))
+}
+
+/// The first global address of the interfaces with this hardware address: of a container as its kernel
+/// tells them, of a VM as its agent does. A bridge in the guest, such as docker0, has another.
+fn address_of(told: &Value, card: &str) -> Option<Ipv4Addr> {
+    let interfaces = told.get("result").unwrap_or(told).as_array()?;
+    let is_card = |it: &&Value| {
+        let hardware = it.get("hardware-address").or_else(|| it.get("hwaddr")).and_then(Value::as_str);
+        hardware.is_some_and(|it| it.eq_ignore_ascii_case(card))
+    };
+    let addresses = interfaces.iter().filter(is_card).flat_map(|it| {
+        // `inet` is the last one of several.
+        let several = it.get("ip-addresses").and_then(Value::as_array).into_iter().flatten();
+        several.filter_map(|it| it.get("ip-address")).chain(it.get("inet"))
+    });
+    addresses.filter_map(|it| it.as_str()?.split('/').next()?.parse::<Ipv4Addr>().ok()).find(is_global)
+}
+
+fn is_global(ip: &Ipv4Addr) -> bool {
+    !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
+}
+
+/// The exec token of a sandbox, under the secret that its mark names.
+pub fn token(settings: &Settings, mark: &Mark) -> String {
+    tokens(settings, mark).into_iter().next().unwrap_or_default()
+}
+
+/// The tokens that a sandbox may have: rotation of `EDGE_SECRET` locks nobody out.
+pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
+    settings
+        .secrets
+        .named_first(mark.secret.as_deref())
+        .map(|key| key.exec_token(&mark.deployment, mark.vmid, &mark.nonce.to_string()))
+        .collect()
+}
+
+/// Where the exec daemon of this guest, and of no other, is: below the public domain, for which the
+/// admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may
+/// be anybody's: it gets no token and no command.
+pub async fn exec_base<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    config: &Config,
+    mark: &Mark,
+) -> Result<Option<(String, Way)>, PveError> {
+    if let Some(domain) = &cluster.settings.public_domain {
+        return Ok(Some((address::public_url(domain, EXEC_PORT, mark.vmid), Way::Public)));
+    }
+    let ip = proven_ip(cluster, node, config, mark).await?;
+    Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
+}
+
+/// Asks a guest whether it is up as a sandbox is, as often as is wanted.
+pub struct Prober<'e, 'a, I> {
+    cluster: &'e Cluster<'a, I>,
+    node: &'e str,
+    config: &'e Config,
+    mark: &'e Mark,
+    first: &'e ExecRequest,
+    /// Where its exec daemon is, once that was proved in this request.
+    base: Option<(String, Way)>,
+}
+
+impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
+    /// Of this guest; `first` is what is run in it before it counts as up.
+    pub fn new(
+        cluster: &'e Cluster<'a, I>,
+        node: &'e str,
+        config: &'e Config,
+        mark: &'e Mark,
+        first: &'e ExecRequest,
+    ) -> Self {
+        Self { cluster, node, config, mark, first, base: None }
+    }
+
+    /// Whether only PVE tells its address, so that each probe may cost a request more.
+    pub fn asks_pve(&self) -> bool {
+        self.mark.kind == Kind::Qemu
+            || self.cluster.settings.public_domain.is_none() && self.config.address().is_none()
+    }
+
+    /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command; of a
+    /// VM, whether its agent answers. Each request waits for `patience`; by a public name, where an
+    /// edge stands between, longer. An error is one that waiting does not mend.
+    pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
+        let Self { cluster, node, config, mark, first, base } = self;
+        if mark.kind == Kind::Qemu {
+            return agent::probe(cluster, node, config, mark, first).await;
+        }
+        if base.is_none() {
+            *base = match exec_base(cluster, node, config, mark).await {
+                Ok(found) => found,
+                Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
+                Err(_) => None,
+            };
+        }
+        // It has none yet, or PVE does not tell at this moment.
+        let Some((base, way)) = base else {
+            return Ok(Probe::NotYet("no address of it is known yet".into()));
+        };
+        let token = Secret::new(token(cluster.settings, mark));
+        let wrong = Secret::new("0".repeat(64));
+        let patience = if *way == Way::Public { patience.max(PUBLIC_PATIENCE) } else { patience };
+        let deadline = || (cluster.now() + patience).min(cluster.end());
+        let probed =
+            execd::probe(&cluster.io, base, *way, (&token, first), &wrong, deadline, || cluster.spend(1));
+        Ok(probed.await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_guests_own_card_has_its_address() {
+        let container = json!([
+            {"name": "lo", "hwaddr": "00:00:00:00:00:00", "inet": "127.0.0.1/8"},
+            {"name": "docker0", "hwaddr": "02:42:aa:00:00:01", "inet": "172.17.0.1/16"},
+            {"name": "eth0", "hwaddr": "bc:24:11:00:00:01", "inet": "10.0.0.8/24", "ip-addresses": [
+                {"ip-address": "fe80::1", "ip-address-type": "inet6", "prefix": 64},
+                {"ip-address": "169.254.3.4", "ip-address-type": "inet", "prefix": 16},
+                {"ip-address": "10.0.0.7", "ip-address-type": "inet", "prefix": 24},
+                {"ip-address": "10.0.0.8", "ip-address-type": "inet", "prefix": 24},
+            ]},
+        ]);
+        let at = |told: &Value, card: &str| address_of(told, card).map(|it| it.to_string());
+        assert_eq!(at(&container, "BC:24:11:00:00:01").as_deref(), Some("10.0.0.7"));
+        assert_eq!(at(&container, "BC:24:11:00:00:09"), None);
+        let old = json!([{"name": "eth0", "hwaddr": "BC:24:11:00:00:01", "inet": "10.0.0.8/24"}]);
+        assert_eq!(at(&old, "BC:24:11:00:00:01").as_deref(), Some("10.0.0.8"));
+        let vm = json!({"result": [
+            {"name": "br-1", "hardware-address": "02:42:00:00:00:01", "ip-addresses": [{"ip-address": "172.18.0.1"}]},
+            {"name": "ens18", "hardware-address": "bc:24:11:00:00:02", "ip-addresses": [{"ip-address": "10.0.0.6"}]},
+            {"name": "none", "ip-addresses": [{"ip-address": "10.0.0.5"}]},
+        ]});
+        assert_eq!(at(&vm, "BC:24:11:00:00:02").as_deref(), Some("10.0.0.6"));
+        assert_eq!(at(&Value::Null, "BC:24:11:00:00:02"), None);
+        let young = json!([{"name": "eth0", "hwaddr": "bc:24:11:00:00:01"}]);
+        assert_eq!(at(&young, "BC:24:11:00:00:01"), None);
+    }
+}

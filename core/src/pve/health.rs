@@ -1,0 +1,231 @@
+//! `GET /api/health/sandbox`: what is wrong, and how to fix it, in four requests and one for each template.
+
+mod bridges;
+mod detected;
+mod rights;
+mod secrets;
+mod shortages;
+
+use serde_json::{Value, json};
+
+use self::shortages::Findings;
+use super::{
+    api::{
+        PveError,
+        cluster::{Permissions, Resource},
+        config::Config,
+    },
+    cluster::Cluster,
+    inventory::{Guest, Inventory, Template},
+};
+use crate::{
+    error::{Code, Error},
+    io::Io,
+    sandbox::{id::Kind, preset::ProviderName},
+    settings::Settings,
+};
+
+/// A digest that no config has.
+const NO_DIGEST: &str = "0000000000000000000000000000000000000000";
+/// Templates whose configs are read.
+const CLOSER: usize = 8;
+
+/// What the three answers say.
+struct Seen<'a> {
+    settings: &'a Settings,
+    inventory: &'a Inventory,
+    templates: Vec<Template>,
+    /// Of the deployment's sandboxes, unless they ask for another.
+    kind: Kind,
+    version: (u32, u32),
+    /// Of templates that were looked at.
+    configs: Vec<(Template, Config)>,
+}
+
+/// The report, and whether sandboxes can be made.
+pub async fn health<I: Io>(cluster: &Cluster<'_, I>) -> (bool, Value) {
+    let start = cluster.now();
+    let version = match cluster.send(cluster.pve.version()).await {
+        Ok(version) => version,
+        Err(error) => return unreachable(cluster, error),
+    };
+    let latency = (cluster.now() - start).whole_milliseconds() as i64;
+    let skew = cluster.pve_ahead();
+    let mut findings = Findings::default();
+    findings.clock(skew.unwrap_or(0));
+    let mut report = json!({
+        "provider": cluster.settings.provider.name(),
+        "reachable": true,
+        "version": version.version,
+        "latencyMs": latency,
+        "clockSkewSeconds": skew,
+        "execToken": if version.number() < (9, 1) { "notes" } else { "env" },
+    });
+    match Inventory::read(cluster).await {
+        Ok(inventory) => look(cluster, &inventory, version.number(), &mut findings, &mut report).await,
+        Err(error) => findings.reasons.push(error),
+    }
+    let healthy = findings.reasons.is_empty();
+    put(&mut report, "status", if healthy { "healthy" } else { "unhealthy" }.into());
+    put(&mut report, "reasons", findings.reasons.iter().map(reason).collect());
+    put(&mut report, "warnings", findings.warnings.iter().map(reason).collect());
+    (healthy, report)
+}
+
+fn put(report: &mut Value, name: &str, value: Value) {
+    if let Some(report) = report.as_object_mut() {
+        report.insert(name.to_owned(), value);
+    }
+}
+
+async fn look<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    version: (u32, u32),
+    findings: &mut Findings,
+    report: &mut Value,
+) {
+    let kind = if cluster.settings.provider == ProviderName::PveVm { Kind::Qemu } else { Kind::Lxc };
+    let (settings, templates) = (cluster.settings, inventory.templates(cluster.settings));
+    let mut seen = Seen { settings, inventory, templates, kind, version, configs: Vec::new() };
+    let rights = cluster.send(cluster.pve.permissions()).await;
+    let rights: Option<Permissions> = rights.map_err(|error| findings.reasons.push(error.into())).ok();
+    look_closer(cluster, &mut seen, findings).await;
+    let missing: rights::Missing = rights.iter().flat_map(|it| rights::missing(&seen, it)).collect();
+    // Which storages there are is not known then.
+    let unseen = missing.iter().any(|(path, _)| path.starts_with("/storage/"));
+    for (path, privileges) in missing {
+        let text = format!(
+            "the token lacks {} on {path}: give a role that has it to the token and to its user (pveum acl \
+             modify {path})",
+            privileges.join(", ")
+        );
+        findings.wrong(Code::PveForbidden, text);
+    }
+    findings.version(&seen);
+    findings.nodes(&seen);
+    findings.templates(&seen);
+    if !unseen {
+        findings.storages(&seen);
+    }
+    bridges::missing(cluster, &seen, rights.as_ref(), findings).await;
+    bridges::fixed(&seen, findings);
+    let wrote = write_nothing(cluster, inventory, findings).await;
+    put(report, "checked", if wrote { json!(["reads", "writes"]) } else { json!(["reads"]) });
+    findings.reasons.extend(inventory.room_for_tags().err());
+    let detected = detected::detected(cluster, &seen, findings).await;
+    put(report, "detected", detected);
+    put(report, "olderSecrets", secrets::older(&seen, findings));
+    seen.show(report);
+}
+
+/// Sends one write that PVE must refuse: it names the digest of no config. What stands before PVE
+/// may let reads through and no writes. Whether it was sent: that takes a sandbox of ours.
+async fn write_nothing<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    findings: &mut Findings,
+) -> bool {
+    let online = |it: &&Guest| it.row.lock.is_none() && inventory.is_online(&it.row.node);
+    let Some(guest) = inventory.guests.iter().filter(|it| it.ours.is_some()).find(online) else {
+        return false;
+    };
+    let form = [("onboot", "0"), ("digest", NO_DIGEST)];
+    match cluster.send(cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid).set_config(&form)).await {
+        // A missing privilege is named with the others.
+        Err(error) if error.is_refusal() => {}
+        Err(error) => findings.reasons.push(error.into()),
+        Ok(_) => {}
+    }
+    true
+}
+
+/// The configs of templates tell their storage, bridge, gateway and hookscript.
+async fn look_closer<I: Io>(cluster: &Cluster<'_, I>, seen: &mut Seen<'_>, findings: &mut Findings) {
+    for template in seen.templates.iter().take(CLOSER) {
+        if !seen.inventory.is_online(&template.node) {
+            continue;
+        }
+        match cluster.send(cluster.pve.guest(&template.node, template.kind, template.vmid).config()).await {
+            Ok(config) => seen.configs.push((template.clone(), config)),
+            Err(error) => findings.reasons.push(error.into()),
+        }
+    }
+}
+
+fn unreachable<I: Io>(cluster: &Cluster<'_, I>, error: PveError) -> (bool, Value) {
+    let error = Error::from(error);
+    let report = json!({
+        "status": "unhealthy",
+        "provider": cluster.settings.provider.name(),
+        "reachable": false,
+        "platform": cluster.platform.name,
+        "reasons": [reason(&error)],
+    });
+    (false, report)
+}
+
+pub(crate) fn reason(error: &Error) -> Value {
+    json!({"code": error.code().row().0, "detail": error.detail()})
+}
+
+impl Seen<'_> {
+    /// Whether sandboxes of this kind are made.
+    fn offers(&self, kind: Kind) -> bool {
+        self.kind == kind || self.templates.iter().any(|it| it.kind == kind)
+    }
+
+    /// Nodes that are online and have a template.
+    fn serving_nodes(&self) -> Vec<&str> {
+        let nodes = self.templates.iter().map(|it| it.node.as_str());
+        let mut nodes: Vec<&str> = nodes.filter(|it| self.inventory.is_online(it)).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// Bridges have privileges of their own since 8.0.
+    fn has_sdn(&self) -> bool {
+        self.version >= (8, 0)
+    }
+
+    /// The storages of a node that may have guests of this kind.
+    fn storages<'a>(&'a self, node: &'a str, kind: Kind) -> impl Iterator<Item = &'a Resource> {
+        self.inventory.storages(node).filter(move |it| it.takes_disks(kind))
+    }
+
+    /// Nodes, storages and templates, as the listing has them.
+    fn show(&self, report: &mut Value) {
+        let range = self.settings.vmid_range;
+        let strange = self
+            .inventory
+            .guests
+            .iter()
+            .filter(|it| range.contains(it.vmid) && it.ours.is_none() && it.row.lock.is_none());
+        put(report, "unmarkedGuestsInRange", strange.count().into());
+        put(report, "nodes", self.inventory.nodes().map(node).collect());
+        let storages = self.inventory.others.iter().filter(|it| it.kind == "storage");
+        put(report, "storages", storages.map(|it| storage(it, self.kind)).collect());
+        let templates = self
+            .templates
+            .iter()
+            .map(|it| json!({"vmid": it.vmid, "node": it.node, "snapshotId": it.snapshot, "lock": it.lock}));
+        put(report, "templates", templates.collect());
+    }
+}
+
+fn node(row: &Resource) -> Value {
+    let free = row.maxmem.zip(row.mem).map(|(all, used)| all.saturating_sub(used));
+    json!({"node": row.node, "status": row.status, "freeMemoryBytes": free})
+}
+
+fn storage(row: &Resource, kind: Kind) -> Value {
+    json!({
+        "node": row.node,
+        "storage": row.storage,
+        "type": row.plugintype,
+        "linkedClones": row.plugintype.as_ref().map(|_| row.makes_linked_clones(kind)),
+        "shared": row.shared,
+        "freeBytes": row.free(),
+    })
+}

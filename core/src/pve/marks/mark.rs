@@ -1,0 +1,242 @@
+//! What is kept about one guest.
+
+use crate::sandbox::Sizes;
+use crate::sandbox::id::{SandboxId, hint};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::head::{Doing, Phase, Role, Want, What};
+use crate::sandbox::{
+    OnExpiry,
+    creation::KeyHash,
+    id::{Kind, SourceId},
+    nonce::Nonce,
+    power::Keeps,
+    preset::PresetId,
+    vmid::Vmid,
+};
+
+/// Everything we keep about one guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// Format of the machine line; 1.
+    #[serde(rename = "pve-edge")]
+    pub format: u32,
+    /// Whose guest, among the deployments of a cluster.
+    pub deployment: String,
+    /// The guest that this mark is about; on any other it was inherited.
+    pub vmid: Vmid,
+    /// What that guest is to PVE.
+    #[serde(default, skip_serializing_if = "Kind::is_lxc")]
+    pub kind: Kind,
+    /// The part of the id that no other guest ever had; tells the birth.
+    pub nonce: Nonce,
+    /// Whose guest, among the teams of a deployment.
+    pub team: String,
+    /// Where it was made; a hint for where to look first.
+    pub node: String,
+    /// Unix seconds; `None` = never.
+    pub expires: Option<i64>,
+    /// The time to live that was given last, in seconds; `None` = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<u32>,
+    /// Seconds of running time that were given to it while it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<i64>,
+    /// What becomes of it then.
+    pub on_expiry: OnExpiry,
+    /// What it shall be.
+    pub want: Want,
+    /// How far it has come up.
+    pub phase: Phase,
+    /// Whether it has come up before: then it is never given up for a daemon that is slow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_ready: bool,
+    /// When `want` or `phase` last changed, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<i64>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "is_sandbox")]
+    pub role: Role,
+    /// Hash of the Idempotency-Key that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyHash>,
+    /// HMAC of the body that came with the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Name of the `EDGE_SECRET` that its exec token is derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Its environment variables, sealed; empty where there are none and the
+    /// disk comes from another sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// What its owner calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Template that it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Vmid>,
+    /// The snapshot id that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SourceId>,
+    /// Sizes that the commit applies; what is absent stays the template's.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
+    /// What is being done to it, across requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Doing>,
+    /// Why it did not come up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Of a template: the id of the sandbox that it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceId>,
+    /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<TakenFrom>,
+    /// Of a template that is made from nothing: what it shall be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Gateway that sandboxes made of it have where none is set: a snapshot's network card keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// When the VM's protection was last put on, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded: Option<i64>,
+    /// What its pause kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keeps>,
+    /// The owner's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Fields of newer versions, kept as they are.
+    #[serde(flatten, skip_deserializing)]
+    pub other: Map<String, Value>,
+}
+
+/// The sandbox that a template is a snapshot of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenFrom {
+    /// Its VMID.
+    pub vmid: Vmid,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// PVE's name of the snapshot.
+    pub snapname: String,
+}
+
+/// What a template that is made from nothing shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The preset that it becomes a version of.
+    pub preset: PresetId,
+    /// As `pct set --features` takes them; nothing: they may be any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub features: String,
+    /// Its volume; nothing: it may be any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hookscript: String,
+    /// Whether an exec daemon is in it, as its admin says.
+    pub execd: bool,
+}
+
+fn is_sandbox(role: &Role) -> bool {
+    *role == Role::Sandbox
+}
+
+impl Mark {
+    /// A claim on a guest: whose it is and which, and nothing of all that may be kept beside that.
+    pub fn claimed(deployment: &str, team: &str, vmid: Vmid, kind: Kind, nonce: Nonce) -> Self {
+        Self {
+            format: 1,
+            deployment: deployment.to_owned(),
+            vmid,
+            kind,
+            nonce,
+            team: team.to_owned(),
+            node: String::new(),
+            expires: None,
+            span: None,
+            left: None,
+            on_expiry: OnExpiry::Delete,
+            want: Want::On,
+            phase: Phase::Claimed,
+            was_ready: false,
+            changed: None,
+            role: Role::Sandbox,
+            key: None,
+            body: None,
+            secret: None,
+            env: None,
+            name: None,
+            template: None,
+            snapshot: None,
+            sizes: Sizes::default(),
+            doing: None,
+            problem: None,
+            source: None,
+            taken_from: None,
+            base: None,
+            gateway: None,
+            guarded: None,
+            keeps: None,
+            metadata: BTreeMap::new(),
+            other: Map::new(),
+        }
+    }
+
+    /// The id of the sandbox, or of the snapshot, that it is about.
+    pub fn id(&self) -> SandboxId {
+        SandboxId {
+            provider: self.kind.provider(),
+            vmid: self.vmid,
+            nonce: self.nonce,
+            node: hint(&self.node),
+        }
+    }
+
+    /// When the guest was claimed.
+    pub fn birth(&self) -> OffsetDateTime {
+        self.nonce.birth()
+    }
+
+    /// Whether it is a VM whose memory shall be on disk: PVE takes no change of it then.
+    pub fn is_suspension(&self) -> bool {
+        self.kind == Kind::Qemu && self.want == Want::Paused && self.keeps == Some(Keeps::Memory)
+    }
+
+    /// What tags and notes must agree about.
+    pub(super) fn owner(&self) -> (Nonce, &str, &str, Kind) {
+        (self.nonce, &self.deployment, &self.team, self.kind)
+    }
+
+    /// When it expires.
+    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+        self.expires.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok())
+    }
+
+    /// Whether its time is up.
+    pub fn is_expired(&self, now: OffsetDateTime) -> bool {
+        self.expires.is_some_and(|it| it <= now.unix_timestamp())
+    }
+
+    /// Whether this is being done to it.
+    pub fn is_doing(&self, what: What) -> bool {
+        self.doing.as_ref().is_some_and(|it| it.what == what)
+    }
+
+    /// Seconds since what it shall be, or how far it has come, last changed.
+    pub fn settled_for(&self, now: OffsetDateTime) -> i64 {
+        now.unix_timestamp().saturating_sub(self.changed.unwrap_or_else(|| self.birth().unix_timestamp()))
+    }
+
+    /// Seconds since it was claimed.
+    pub fn age(&self, now: OffsetDateTime) -> i64 {
+        (now - self.birth()).whole_seconds()
+    }
+}

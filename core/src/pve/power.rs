@@ -1,0 +1,259 @@
+//! Starting, stopping, rebooting, pausing and resuming a sandbox.
+//!
+//! What it shall be is written before anything is done: whoever dies on the
+//! way leaves a sandbox that nobody brings into another state by itself.
+
+mod pause;
+
+use crate::pve::marks::lifetime;
+use crate::sandbox::power::Did;
+use crate::sandbox::power::Keeps;
+use crate::sandbox::power::StartBody;
+use crate::sandbox::power::StopBody;
+use time::OffsetDateTime;
+
+pub use self::pause::pause;
+use self::pause::wake;
+use super::{
+    api::{PveError, task::Upid},
+    cluster::Cluster,
+    create::{Up, give_up, start_and_probe},
+    guest::{
+        commit,
+        condition::{Condition, condition},
+        place::Place,
+        usable::{awake, refuse_condemned, usable},
+        wait::wait,
+    },
+    marks::{Mark, Phase, Want},
+};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::Io,
+    sandbox::{
+        id::{Kind, SandboxId},
+        lifetime::Ttl,
+    },
+};
+
+/// What a power action came to.
+#[derive(Debug)]
+pub struct Done {
+    /// What was done.
+    pub did: Did,
+    /// Whether PVE is done with it.
+    pub finished: bool,
+    /// What a pause kept.
+    pub keeps: Option<Keeps>,
+    /// The sandbox as it was left, where nothing has to be read again to show it.
+    pub after: Option<Place>,
+}
+
+/// Starts what is stopped, or resumes what is paused, and gives it its time again. Of what is up
+/// already only what is said is written.
+pub async fn start<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StartBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
+    let Place { node, config, mark, .. } = usable(cluster, caller, id, deadline).await?;
+    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
+    let was_suspended = config.is_suspended();
+    if was_suspended && !wake(cluster, &node, &mark, deadline).await? {
+        return Ok(Done { did: Did::Resumed, finished: false, keeps: None, after: None });
+    }
+    let (now, limits) = (cluster.now(), &cluster.settings.limits);
+    let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
+    // What was not to run is started, and PVE says so if it runs all the same; else it is asked first.
+    let seen = match mark.want {
+        Want::On => condition(cluster, &node, mark.kind, mark.vmid).await?,
+        _ if was_suspended || keeps == Some(Keeps::Memory) => {
+            condition(cluster, &node, mark.kind, mark.vmid).await?
+        }
+        _ => Condition::Stopped,
+    };
+    let running = seen.is_running();
+    let at_hand = Some(config.clone()).filter(|_| !was_suspended);
+    let wanted = commit::change_from(cluster, &node, at_hand, mark.clone(), &|mark| {
+        refuse_condemned(mark)?;
+        // What is up stays so.
+        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On;
+        if !is_up || said.is_some() || mark.is_expired(now) {
+            lifetime::start(mark, said, now.unix_timestamp(), limits);
+        }
+        if is_up {
+            return Ok(());
+        }
+        mark.want = Want::On;
+        mark.phase = Phase::Committed;
+        // It is given the whole time to come up, whatever was written before.
+        mark.changed = Some(now.unix_timestamp());
+        mark.problem = None;
+        mark.keeps = None;
+        Ok(())
+    })
+    .await?;
+    if !running && keeps == Some(Keeps::Memory) {
+        return resume(cluster, &node, &mark, deadline).await;
+    }
+    // One whose memory did not come back is started without, when it is asked for.
+    let wanted = Mark { doing: None, ..wanted };
+    let place = Place { node, config, mark: wanted, committed: true };
+    let (finished, place) = up(cluster, place, &seen, deadline).await?;
+    let did = match running {
+        _ if was_suspended => Did::Resumed,
+        true => Did::Nothing,
+        false => Did::Started,
+    };
+    Ok(Done { did, finished, keeps: None, after: Some(place).filter(|_| !was_suspended) })
+}
+
+/// Starts it where it is not running and waits for its exec daemon: whether that answers, and its mark
+/// then. One that lets everyone in must not run on.
+async fn up<I: Io>(
+    cluster: &Cluster<'_, I>,
+    mut place: Place,
+    seen: &Condition,
+    deadline: OffsetDateTime,
+) -> Result<(bool, Place), Error> {
+    let Place { node, config, mark, .. } = &place;
+    match start_and_probe(cluster, node, config, mark, seen, deadline).await {
+        Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(cluster, node, mark, error).await),
+        Err(error) => Err(error),
+        Ok(Up::NotYet(_)) => Ok((false, place)),
+        Ok(Up::Ready(mark, _)) => {
+            place.mark = *mark;
+            Ok((true, place))
+        }
+    }
+}
+
+/// Stops it: asks the guest, and after the timeout does it hard.
+pub async fn stop<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StopBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let timeout = body.timeout()?;
+    let place = awake(cluster, caller, id, deadline).await?;
+    let place = want(cluster, place, &|mark| mark.want = Want::Off).await?;
+    let graceful = (!body.force).then_some(timeout);
+    let stopped = halt(cluster, &place.node, &place.mark, graceful, deadline).await?;
+    Ok(Done {
+        did: if stopped.is_some() { Did::Stopped } else { Did::Nothing },
+        finished: stopped.unwrap_or(true),
+        keeps: None,
+        after: Some(place),
+    })
+}
+
+/// Reboots it; what is stopped is not started by it.
+pub async fn reboot<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    body: &StopBody,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let timeout = body.timeout()?;
+    let place = awake(cluster, caller, id, deadline).await?;
+    let (node, mark) = (&place.node, &place.mark);
+    refuse_condemned(mark)?;
+    let task = match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).reboot(timeout)).await {
+        Ok(task) => task,
+        Err(error) if error.is_not_running() => {
+            return Err(Error::new(Code::NotRunning, format!("{id} is stopped: start it instead")));
+        }
+        Err(error) => return Err(refused(error, mark)),
+    };
+    let ended = outcome(cluster, &task, deadline).await?;
+    let (finished, place) = match ended {
+        true => up(cluster, place, &Condition::Running, deadline).await?,
+        false => (false, place),
+    };
+    Ok(Done { did: Did::Rebooted, finished, keeps: None, after: Some(place) })
+}
+
+/// Writes what it shall be.
+async fn want<I: Io>(
+    cluster: &Cluster<'_, I>,
+    mut place: Place,
+    apply: &(dyn Fn(&mut Mark) + Sync),
+) -> Result<Place, Error> {
+    let at_hand = Some(place.config.clone());
+    place.mark = commit::change_from(cluster, &place.node, at_hand, place.mark, &|mark| {
+        refuse_condemned(mark)?;
+        apply(mark);
+        Ok(())
+    })
+    .await?;
+    Ok(place)
+}
+
+async fn is_running<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
+    Ok(condition(cluster, node, mark.kind, mark.vmid).await?.is_running())
+}
+
+/// Stops a guest; `None` when it was stopped, else whether PVE is done.
+pub(crate) async fn halt<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    graceful: Option<u32>,
+    deadline: OffsetDateTime,
+) -> Result<Option<bool>, Error> {
+    // PVE shuts a VM down that is stopped, and calls that done.
+    if mark.kind == Kind::Qemu && !is_running(cluster, node, mark).await? {
+        return Ok(None);
+    }
+    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
+    let sent = match graceful {
+        Some(timeout) => cluster.send(guest.shutdown(timeout)).await,
+        None => cluster.send(guest.stop()).await,
+    };
+    match sent {
+        Ok(task) => outcome(cluster, &task, deadline).await.map(Some),
+        Err(error) if error.is_not_running() => Ok(None),
+        Err(error) => Err(refused(error, mark)),
+    }
+}
+
+async fn resume<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    deadline: OffsetDateTime,
+) -> Result<Done, Error> {
+    let task = cluster
+        .send(cluster.pve.guest(node, mark.kind, mark.vmid).resume())
+        .await
+        .map_err(|it| refused(it, mark))?;
+    let finished = outcome(cluster, &task, deadline).await?;
+    Ok(Done { did: Did::Resumed, finished, keeps: None, after: None })
+}
+
+async fn outcome<I: Io>(
+    cluster: &Cluster<'_, I>,
+    task: &Upid,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    match wait(cluster, task, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        // `GuestLocked` where another action is at work on it.
+        Some(Err(why)) => Err(why.into()),
+    }
+}
+
+fn refused(error: PveError, mark: &Mark) -> Error {
+    match error.lock() {
+        Some(lock) => commit::locked(lock, mark),
+        None => error.into(),
+    }
+}

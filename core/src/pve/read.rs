@@ -1,0 +1,336 @@
+//! Reading sandboxes: one exactly, or all of them from one listing.
+
+mod list;
+
+use crate::pve::inventory::Inventory;
+use crate::pve::marks::lifetime::{self, Time};
+use crate::sandbox::Service;
+use crate::sandbox::id::Kind;
+use crate::sandbox::offer::report;
+use std::{collections::BTreeMap, fmt::Display};
+
+use futures_util::future::join;
+use time::OffsetDateTime;
+
+pub use self::list::list;
+use self::list::{FRESH_SECONDS, item};
+use super::{
+    api::{PveError, cluster::Resource, config::Config, task::Task},
+    cluster::Cluster,
+    create::{self, Progress},
+    guest::{
+        condition::{self, Condition},
+        place::{Found, Place, find, was_destroyed},
+        reach,
+    },
+    inventory::Guest,
+    marks::{
+        Mark, Phase, Want,
+        state::{is_coming_up, is_unproved, state},
+    },
+    rollback,
+};
+pub use crate::sandbox::listing::{Filter, Page};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::Io,
+    sandbox::{
+        Addresses, FINISH_SECONDS, OnExpiry, Sandbox, Sizes, State,
+        id::{SandboxId, not_found},
+    },
+    text::rfc3339::stamp,
+};
+
+/// One sandbox, exactly, and the mark for its ETag. A sandbox that is still
+/// coming up is carried on until `deadline`; what was stopped stays stopped.
+pub async fn get<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<(Sandbox, Option<Mark>), Error> {
+    let (found, tasks) = join(find(cluster, caller, id), tasks(cluster, id)).await;
+    let place = match found {
+        Ok(Found::Here(place)) => *place,
+        Ok(Found::Moved(place, row)) => {
+            gone(cluster, &place.mark, id)?;
+            let seen = listed(cluster, &place, &row).await?;
+            return exact(cluster, rollback::settle(cluster, *place).await?, seen, deadline).await;
+        }
+        Ok(Found::NotYet) => return Ok((nothing_yet(cluster, caller, id), None)),
+        Ok(Found::Offline(guest)) => return Ok((offline(cluster, &guest, id)?, None)),
+        Err(error) if error.code() == Code::StillCreating => {
+            return Ok((nothing_yet(cluster, caller, id), None));
+        }
+        Err(error) => return Err(error),
+    };
+    gone(cluster, &place.mark, id)?;
+    let (kind, vmid) = (place.mark.kind, place.mark.vmid);
+    let seen = match tasks {
+        _ if !place.committed => Condition::Stopped,
+        Some(tasks) => condition::beside(cluster, tasks, &place.node, kind, vmid).await?,
+        None => condition::condition(cluster, &place.node, kind, vmid).await?,
+    };
+    exact(cluster, rollback::settle(cluster, place).await?, seen, deadline).await
+}
+
+/// A sandbox whose mark was just changed.
+pub async fn changed<I: Io>(
+    cluster: &Cluster<'_, I>,
+    place: Place,
+) -> Result<(Sandbox, Option<Mark>), Error> {
+    let seen = condition::condition(cluster, &place.node, place.mark.kind, place.mark.vmid).await?;
+    exact(cluster, place, seen, cluster.now()).await
+}
+
+/// What one does that was found by a listing: as that says, which may be late by some seconds, unless
+/// it was started or stopped a moment ago.
+async fn listed<I: Io>(cluster: &Cluster<'_, I>, place: &Place, row: &Resource) -> Result<Condition, Error> {
+    let mark = &place.mark;
+    Ok(match row.status.as_str() {
+        _ if !place.committed => Condition::Stopped,
+        "running" if mark.settled_for(cluster.now()) >= FRESH_SECONDS => Condition::Running,
+        "stopped" if mark.settled_for(cluster.now()) >= FRESH_SECONDS => Condition::Stopped,
+        _ => condition::condition(cluster, &place.node, mark.kind, mark.vmid).await?,
+    })
+}
+
+/// What works on a sandbox, asked while its config is read, where the id tells on which node.
+async fn tasks<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Option<Result<Vec<Task>, PveError>> {
+    if id.node.is_empty() {
+        return None;
+    }
+    Some(cluster.send(cluster.pve.active_on(&id.node, id.vmid)).await)
+}
+
+/// The state of a guest whose config is at hand.
+async fn exact<I: Io>(
+    cluster: &Cluster<'_, I>,
+    place: Place,
+    seen: Condition,
+    deadline: OffsetDateTime,
+) -> Result<(Sandbox, Option<Mark>), Error> {
+    let Place { node, config, mark, committed } = &place;
+    let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
+    let given_up = !committed && mark.age(cluster.now()) >= FINISH_SECONDS;
+    if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
+        let at = reach::addresses(cluster.settings, mark.vmid, None, None);
+        let sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
+        return Ok((sandbox, Some(mark.clone())));
+    }
+    let now = cluster.now();
+    // A guest that PVE works on may answer nobody, and whoever does not wait is told so at once.
+    if let Condition::Working(task) = &seen
+        && is_coming_up(mark, now)
+        && now >= deadline
+    {
+        let at = known(cluster, config, mark);
+        let mut sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
+        sandbox.problem.get_or_insert_with(|| format!("PVE works on it ({})", task.kind));
+        return Ok((sandbox, Some(mark.clone())));
+    }
+    // While PVE works on one that runs, it can be asked whether it is up.
+    let unproved = is_coming_up(mark, now) || (*committed && is_unproved(mark, now));
+    if (seen.is_running() || config.lock.is_none()) && unproved {
+        // A late clone may have brought back what its owner has deleted: the sweep removes that.
+        if !committed && was_destroyed(cluster, node, mark).await? {
+            return Err(not_found(mark.id()));
+        }
+        let progress = create::carry_on(cluster, place, seen, false, deadline).await?;
+        let mark = progress.mark.clone();
+        return Ok((progressed(cluster, progress).await, Some(mark)));
+    }
+    // While PVE works on it, it is what it shall be.
+    let is_working = matches!(seen, Condition::Working(_));
+    let running = seen.is_running() || (is_working && mark.want == Want::On);
+    let at = match is_working {
+        true => known(cluster, config, mark),
+        false => reach::live_addresses(cluster, node, config, mark, running).await,
+    };
+    let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
+    let mut sandbox = shown(cluster, mark, node, state, at, sizes(mark, config));
+    if !committed {
+        sandbox.state = State::Error;
+        sandbox.problem = Some(match &config.lock {
+            None => "its creation was given up before it was finished; the sweep removes it".into(),
+            Some(lock) => format!(
+                "its creation has crashed and left it locked ({lock}); on node {node} run: {} unlock {}",
+                mark.kind.tool(),
+                mark.vmid
+            ),
+        });
+    }
+    Ok((sandbox, Some(mark.clone())))
+}
+
+/// A sandbox as its creation left it.
+pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> Sandbox {
+    let Progress { mark, node, config, running, ready, problem } = progress;
+    let now = cluster.now();
+    let at = match &config {
+        Some(config) if ready => reach::live_addresses(cluster, &node, config, &mark, true).await,
+        Some(config) => known(cluster, config, &mark),
+        None => reach::addresses(cluster.settings, mark.vmid, None, None),
+    };
+    let state = match (ready, mark.phase) {
+        (_, Phase::Error) => State::Error,
+        (true, _) => State::Running,
+        (false, _) if is_coming_up(&mark, now) => State::Creating,
+        (false, _) => state(&mark, running, now),
+    };
+    let sizes = config.as_ref().map_or(mark.sizes, |config| sizes(&mark, config));
+    Sandbox { problem, ..shown(cluster, &mark, &node, state, at, sizes) }
+}
+
+/// Where it is reached, as far as its config tells: what it has been given at its commit.
+fn known<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addresses {
+    let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
+    reach::addresses(cluster.settings, mark.vmid, config.searchdomain.as_deref(), ip)
+}
+
+/// A sandbox as a power action left it: `finished` when it is what it shall be.
+pub async fn after<I: Io>(cluster: &Cluster<'_, I>, place: &Place, finished: bool) -> Sandbox {
+    let Place { node, config, mark, .. } = place;
+    let running = finished && mark.want == Want::On;
+    let at = match running {
+        true => reach::live_addresses(cluster, node, config, mark, true).await,
+        false => known(cluster, config, mark),
+    };
+    shown(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config))
+}
+
+/// A sandbox that is asked about.
+fn shown<I: Io>(
+    cluster: &Cluster<'_, I>,
+    mark: &Mark,
+    node: &str,
+    state: State,
+    at: Addresses,
+    sizes: Sizes,
+) -> Sandbox {
+    let mut sandbox = sandbox(mark, node, state, at, cluster.now());
+    (sandbox.cpu, sandbox.memory, sandbox.disk) = (sizes.cpu, sizes.memory, sizes.disk);
+    if matches!(state, State::Stopped | State::Paused) {
+        let until = lifetime::ends(mark, cluster.settings.limits.stopped_max_seconds);
+        sandbox.kept_until = until.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok()).map(stamp);
+    }
+    sandbox
+}
+
+/// What its commit has written, or shall.
+fn sizes(mark: &Mark, config: &Config) -> Sizes {
+    let has = config.sizes();
+    match mark.phase {
+        Phase::Claimed => Sizes {
+            cpu: mark.sizes.cpu.or(has.cpu),
+            memory: mark.sizes.memory.or(has.memory),
+            disk: mark.sizes.disk.max(has.disk),
+        },
+        // The config may be from before the commit; a disk grows after it.
+        Phase::Committed if !mark.was_ready => {
+            Sizes { cpu: mark.sizes.cpu.or(has.cpu), memory: mark.sizes.memory.or(has.memory), ..has }
+        }
+        _ => has,
+    }
+}
+
+/// Refuses a sandbox that is over, or condemned.
+pub fn gone<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark, id: impl Display) -> Result<(), Error> {
+    still_there(mark, cluster.now(), cluster.settings.limits.stopped_max_seconds, id)
+}
+
+/// As [`gone`]; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
+pub fn still_there(mark: &Mark, now: OffsetDateTime, kept: u32, id: impl Display) -> Result<(), Error> {
+    let over = mark.want == Want::Gone || lifetime::time(mark, now, kept) == Time::Over;
+    if over { Err(not_found(id)) } else { Ok(()) }
+}
+
+/// Claimed, and PVE shows nothing yet.
+fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
+    let now = cluster.now();
+    let at = reach::addresses(cluster.settings, id.vmid, None, None);
+    Sandbox {
+        id: id.to_string(),
+        provider: id.provider.name(),
+        vmid: Some(id.vmid),
+        node: Some(id.node.clone()),
+        name: None,
+        state: State::Creating,
+        problem: None,
+        state_may_be_stale: false,
+        team: caller.team.to_string(),
+        metadata: BTreeMap::new(),
+        metadata_incomplete: true,
+        created_at: stamp(id.nonce.birth().min(now)),
+        expires_at: None,
+        expired_at: None,
+        kept_until: None,
+        on_expiry: OnExpiry::Delete,
+        cpu: None,
+        memory: None,
+        disk: None,
+        snapshot_id: None,
+        template_vmid: None,
+        services: served(id.kind(), at.services),
+        viewers: at.viewers,
+    }
+}
+
+fn offline<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
+    let Some(listed) = &guest.ours else { return Err(not_found(id)) };
+    gone(cluster, &listed.mark, id)?;
+    Ok(item(cluster, guest, listed, true))
+}
+
+/// No exec daemon listens in a VM.
+pub fn served(kind: Kind, mut services: Vec<Service>) -> Vec<Service> {
+    services.retain(|it| kind == Kind::Lxc || it.name != "exec");
+    services
+}
+
+/// A sandbox from its mark; state and services as the caller knows them.
+pub(super) fn sandbox(mark: &Mark, node: &str, state: State, at: Addresses, now: OffsetDateTime) -> Sandbox {
+    let over = mark.is_expired(now);
+    let expires = mark.expires_at().map(stamp);
+    Sandbox {
+        id: mark.id().to_string(),
+        provider: mark.kind.provider().name(),
+        vmid: Some(mark.vmid),
+        node: Some(node.to_owned()),
+        name: mark.name.clone(),
+        state,
+        problem: mark.problem.clone(),
+        state_may_be_stale: false,
+        team: mark.team.clone(),
+        metadata: mark.metadata.clone(),
+        metadata_incomplete: false,
+        created_at: stamp(mark.birth()),
+        expired_at: expires.clone().filter(|_| over),
+        expires_at: expires,
+        kept_until: None,
+        on_expiry: mark.on_expiry,
+        cpu: None,
+        memory: None,
+        disk: None,
+        snapshot_id: mark.snapshot.clone(),
+        template_vmid: mark.template,
+        services: served(mark.kind, at.services),
+        viewers: at.viewers,
+    }
+}
+
+/// The answer, from one listing.
+pub async fn config<I: Io>(cluster: &Cluster<'_, I>) -> Result<serde_json::Value, Error> {
+    let inventory = Inventory::read(cluster).await?;
+    inventory.believe(cluster).await?;
+    let templates = inventory.templates(cluster.settings);
+    let ids = templates.into_iter().filter_map(|it| it.snapshot);
+    Ok(report(
+        cluster.settings.provider,
+        cluster.platform.streams,
+        cluster.settings.public_domain.as_ref(),
+        cluster.settings.server_origin.as_deref(),
+        ids.filter(|it| it.provider == cluster.settings.provider).collect(),
+    ))
+}

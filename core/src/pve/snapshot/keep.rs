@@ -1,0 +1,275 @@
+//! Snapshots that stay on their sandbox, to roll it back to.
+//!
+//! PVE keeps them, with name and metadata in their own description; which of
+//! PVE's snapshots are ours, and since when, their names tell.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::take::supported;
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::Io,
+    pve::{
+        api::{guest::Guest, perl},
+        cluster::Cluster,
+        guest::{
+            commit,
+            place::{Place, place},
+            usable::awake,
+            wait::wait,
+        },
+        marks::{Doing, Mark, Want, What},
+        read::gone,
+    },
+    sandbox::{
+        id::{Kind, SandboxId},
+        nonce::Nonce,
+        snapshot::SnapshotRequest,
+        vmid::Vmid,
+    },
+    settings::Settings,
+    text::rfc3339::stamp,
+};
+
+/// Before the nonce in PVE's name of one that is kept, and of one that a template is made of.
+const KEPT: &str = "kept";
+pub(super) const PASSING: &str = "edge";
+/// More make a sandbox slow and its storage full.
+const MOST: usize = 16;
+/// By then whoever took it has made its template or died: nothing late needs it.
+const LEFT_OVER_SECONDS: i64 = 300;
+
+/// Whether a name has the form of those of kept snapshots.
+pub(crate) fn is_name(snapname: &str) -> bool {
+    nonce_of(snapname, KEPT).is_some()
+}
+
+/// Refuses the name of a snapshot that this deployment never took of the sandbox `id`.
+pub(crate) fn ensure_taken(settings: &Settings, id: &SandboxId, snapname: &str) -> Result<(), Error> {
+    match taken(settings, (id.kind(), id.vmid), snapname, KEPT) {
+        Some(_) => Ok(()),
+        None => Err(absent(snapname)),
+    }
+}
+
+pub(crate) fn absent(snapname: &str) -> Error {
+    Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapname}"))
+}
+
+/// When this deployment took a snapshot of this name; `None` for a name that it never gave to
+/// a snapshot of that guest.
+fn taken(
+    settings: &Settings,
+    (kind, vmid): (Kind, Vmid),
+    snapname: &str,
+    prefix: &str,
+) -> Option<OffsetDateTime> {
+    let nonce = nonce_of(snapname, prefix)?;
+    nonce.proved_by(&settings.secrets, &settings.deployment, kind, vmid).map(|_| nonce.birth())
+}
+
+fn nonce_of(snapname: &str, prefix: &str) -> Option<Nonce> {
+    let nonce: Nonce = snapname.strip_prefix(prefix)?.parse().ok()?;
+    // One nonce, one spelling.
+    (format!("{prefix}{nonce}") == snapname).then_some(nonce)
+}
+
+/// PVE's name of one of its snapshots.
+pub(crate) fn name(row: &Value) -> &str {
+    row.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether PVE has kept a VM's memory with it.
+pub(crate) fn has_memory(row: &Value) -> bool {
+    row.get("vmstate").is_some_and(perl::truthy)
+}
+
+/// When a snapshot that PVE lists was taken, if it is one that the sandbox keeps.
+fn born<I: Io>(cluster: &Cluster<'_, I>, found: &Place, row: &Value) -> Option<OffsetDateTime> {
+    taken(cluster.settings, (found.mark.kind, found.mark.vmid), name(row), KEPT)
+}
+
+/// The guest that was found.
+pub(crate) fn guest<'a, I>(cluster: &Cluster<'a, I>, found: &'a Place) -> Guest<'a> {
+    cluster.pve.guest(&found.node, found.mark.kind, found.mark.vmid)
+}
+
+/// PVE's snapshots of a guest, after those of ours were removed that an
+/// interrupted request has left: on ZFS they are in the way of a rollback.
+pub(crate) async fn tidied<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Place,
+    deadline: OffsetDateTime,
+) -> Result<Vec<Value>, Error> {
+    let guest = guest(cluster, found);
+    let Value::Array(mut rows) = cluster.send(guest.snapshots()).await? else { return Ok(Vec::new()) };
+    let now = cluster.now();
+    let which = (found.mark.kind, found.mark.vmid);
+    let is_left = |row: &Value| {
+        taken(cluster.settings, which, name(row), PASSING)
+            .is_some_and(|birth| (now - birth).whole_seconds() > LEFT_OVER_SECONDS)
+    };
+    for row in rows.iter().filter(|it| is_left(it)) {
+        // What cannot be removed is told by what it is in the way of.
+        if let Ok(task) = cluster.send(guest.remove_snapshot(name(row))).await {
+            wait(cluster, &task, deadline).await;
+        }
+    }
+    rows.retain(|it| !is_left(it));
+    Ok(rows)
+}
+
+/// A sandbox that can be given a snapshot, or rid of one.
+async fn usable<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Place, Error> {
+    let found = awake(cluster, caller, id, deadline).await?;
+    gone(cluster, &found.mark, id)?;
+    Ok(found)
+}
+
+/// While another may be taken late, or a rollback executed, its tags must go on saying so.
+fn free(mark: &Mark) -> Result<(), Error> {
+    match &mark.doing {
+        Some(it) if it.what != What::Start => Err(commit::locked("snapshot", mark)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes one, and whether PVE is done with it.
+pub async fn take<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &SnapshotRequest,
+    deadline: OffsetDateTime,
+) -> Result<(Value, bool), Error> {
+    request.check()?;
+    request.check_memory(id.kind())?;
+    let found = usable(cluster, caller, id, deadline).await?;
+    free(&found.mark)?;
+    if request.memory && cluster.send(guest(cluster, &found).status()).await?.status != "running" {
+        return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
+    }
+    supported(cluster, &found).await?;
+    if found.config.parent.is_some() {
+        let rows = tidied(cluster, &found, deadline).await?;
+        if rows.iter().filter(|it| born(cluster, &found, it).is_some()).count() >= MOST {
+            let text = format!("this sandbox keeps {MOST} snapshots: delete one first");
+            return Err(Error::new(Code::QuotaExceeded, text));
+        }
+    }
+    let snapname = format!("{KEPT}{}", cluster.nonce(found.mark.kind, found.mark.vmid));
+    let since = cluster.now().unix_timestamp();
+    let mark = commit::change(cluster, &found.node, found.mark.clone(), &|mark| {
+        if mark.want == Want::Gone {
+            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
+        }
+        free(mark)?;
+        mark.doing = Some(Doing { what: What::Snapshot, snapname: snapname.clone(), memory: false, since });
+        Ok(())
+    })
+    .await?;
+    let about = json!({"name": request.name, "metadata": request.metadata}).to_string();
+    let task = cluster.send(guest(cluster, &found).take_snapshot(&snapname, &about, request.memory)).await;
+    let ended = match task {
+        Ok(task) => wait(cluster, &task, deadline).await,
+        // It may be taken yet, with tags that say what they are.
+        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) => {
+            ended(cluster, &found.node, &mark).await;
+            return Err(error.into());
+        }
+    };
+    if ended.is_some() {
+        self::ended(cluster, &found.node, &mark).await;
+    }
+    if let Some(Err(why)) = ended {
+        return Err(why.problem(Code::TaskFailed, "PVE could not take the snapshot"));
+    }
+    let mut row = json!({"name": snapname, "description": about, "vmstate": request.memory});
+    // One that stops at this moment is taken without any.
+    if request.memory
+        && let Ok(Value::Array(rows)) = cluster.send(guest(cluster, &found).snapshots()).await
+        && let Some(taken) = rows.into_iter().find(|it| name(it) == snapname)
+    {
+        row = taken;
+    }
+    Ok((shown(&row, if ended.is_some() { "ready" } else { "pending" }), ended.is_some()))
+}
+
+/// What was begun is over; where this cannot be written, it is over when it is old.
+pub(crate) async fn ended<I: Io>(cluster: &Cluster<'_, I>, node: &str, begun: &Mark) {
+    let _ = commit::change(cluster, node, begun.clone(), &|mark| {
+        if mark.doing == begun.doing {
+            mark.doing = None;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// All that a sandbox keeps, the oldest first.
+pub async fn list<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<Vec<Value>, Error> {
+    let found = place(cluster, caller, id).await?;
+    gone(cluster, &found.mark, id)?;
+    let rows = cluster.send(guest(cluster, &found).snapshots()).await?;
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut kept: Vec<&Value> = rows.iter().filter(|it| born(cluster, &found, it).is_some()).collect();
+    kept.sort_unstable_by_key(|it| born(cluster, &found, it));
+    let status = |row: &Value| match row.get("snapstate").and_then(Value::as_str) {
+        None => "ready",
+        Some("delete") => "deleting",
+        Some(_) => "pending",
+    };
+    Ok(kept.into_iter().map(|it| shown(it, status(it))).collect())
+}
+
+fn shown(row: &Value, status: &str) -> Value {
+    let about = row.get("description").and_then(Value::as_str).unwrap_or_default();
+    let about: Value = serde_json::from_slice(about.as_bytes()).unwrap_or_default();
+    let of = |field: &str| about.get(field).cloned().unwrap_or_default();
+    let metadata = if of("metadata").is_object() { of("metadata") } else { json!({}) };
+    json!({
+        "snapshotId": name(row),
+        "status": status,
+        "name": of("name"),
+        "metadata": metadata,
+        "memory": has_memory(row),
+        "createdAt": nonce_of(name(row), KEPT).map(|it| stamp(it.birth())),
+    })
+}
+
+/// Deletes one; whether PVE is done.
+pub async fn remove<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    snapname: &str,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    ensure_taken(cluster.settings, id, snapname)?;
+    let found = usable(cluster, caller, id, deadline).await?;
+    let guest = guest(cluster, &found);
+    let rows = cluster.send(guest.snapshots()).await?;
+    if !rows.as_array().is_some_and(|it| it.iter().any(|it| name(it) == snapname)) {
+        return Err(absent(snapname));
+    }
+    let task = cluster.send(guest.remove_snapshot(snapname)).await?;
+    match wait(cluster, &task, deadline).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        // Another request was faster.
+        Some(Err(why)) if why.is_snapshot_missing() => Ok(true),
+        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
+    }
+}

@@ -1,0 +1,47 @@
+//! Locks that only root can clear.
+
+use super::FINISH_SECONDS;
+use crate::{
+    io::Io,
+    pve::{cluster::Cluster, marks::Mark},
+    sandbox::{id::Kind, vmid::Vmid},
+};
+
+/// What our own requests lock a guest with. Those of others, a backup's say,
+/// may be held by work that the token does not see.
+const OURS: [&str; 8] =
+    ["create", "clone", "disk", "destroyed", "snapshot", "snapshot-delete", "rollback", "suspending"];
+
+/// A lock that lasts is told, with what only root can do about it.
+pub(super) async fn locked<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    lock: &str,
+) -> Option<String> {
+    if mark.age(cluster.now()) >= FINISH_SECONDS {
+        // A task that makes a guest is about what it is made of.
+        let source = mark.taken_from.as_ref().map(|it| it.vmid).or(mark.template);
+        let about = source.filter(|_| matches!(lock, "create" | "clone")).unwrap_or(mark.vmid);
+        if let Some(reason) = crashed(cluster, node, (mark.kind, mark.vmid), about, lock).await {
+            return Some(reason);
+        }
+    }
+    (!matches!(lock, "create" | "clone" | "destroyed"))
+        .then(|| format!("locked ({lock}): left for a later sweep"))
+}
+
+/// That nobody works under this lock, where PVE says so: no task about the guest runs.
+pub(super) async fn crashed<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    (kind, vmid): (Kind, Vmid),
+    about: Vmid,
+    lock: &str,
+) -> Option<String> {
+    if !OURS.contains(&lock) || !cluster.send(cluster.pve.active_on(node, about)).await.ok()?.is_empty() {
+        return None;
+    }
+    let tool = kind.tool();
+    Some(format!("lock-stale: locked ({lock}) by work that has crashed; run {tool} unlock {vmid}"))
+}

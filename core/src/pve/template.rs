@@ -1,0 +1,342 @@
+//! Templates from nothing: an archive, a container of it, and that made a
+//! version of a preset.
+//!
+//! The download needs no memory: whoever asks again finds the file, or the
+//! task. From the claim on the container carries the intent, and whoever asks
+//! next, or the sweep, does the next missing thing. What only root can do is
+//! told as commands, and looked for at each step.
+
+mod claim;
+mod download;
+mod request;
+pub(crate) mod root;
+mod target;
+
+use crate::sandbox::template::{Status, Template};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use self::{
+    claim::{Claimed, claim},
+    download::{Archive, fetch},
+    target::target,
+};
+use super::{
+    api::{PveError, config::Config},
+    cluster::Cluster,
+    create::{told, untold},
+    guest::{
+        commit::{self, Unwritten},
+        place::{LATE_SECONDS, may},
+        wait::failure,
+    },
+    inventory::Inventory,
+    marks::{self, Base, Mark, Phase, Reading, Role, Want},
+    snapshot::{Advanced, advance, find, free, no_vmid, remove as remove_snapshot},
+};
+pub use crate::sandbox::template::{Confirmation, Execd, TemplateRequest};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::Io,
+    sandbox::{
+        creation::Key,
+        id::{Kind, SandboxId, SourceId},
+        nonce::Origin,
+        vmid::Vmid,
+    },
+    text::rfc3339::stamp,
+};
+
+/// VMIDs that are tried for one request.
+const CANDIDATES: usize = 4;
+
+impl Template {
+    fn building(id: &SandboxId) -> Self {
+        Self {
+            id: Some(id.to_string()),
+            vmid: Some(id.vmid),
+            node: id.node.clone(),
+            preset_id: None,
+            snapshot_id: None,
+            status: Status::Building,
+            created_at: Some(stamp(id.nonce.birth())),
+            archive: None,
+            commands: Vec::new(),
+        }
+    }
+
+    fn of(mark: &Mark, status: Status) -> Self {
+        let version = mark.snapshot.as_ref().and_then(SourceId::preset);
+        Self {
+            preset_id: mark.base.as_ref().map(|it| it.preset.clone()),
+            snapshot_id: version.filter(|_| status == Status::Ready).cloned(),
+            status,
+            ..Self::building(&mark.id())
+        }
+    }
+
+    fn downloading(request: &TemplateRequest, node: String, archive: String) -> Self {
+        Self {
+            id: None,
+            vmid: None,
+            node,
+            preset_id: request.preset.clone(),
+            snapshot_id: None,
+            status: Status::Downloading,
+            created_at: None,
+            archive: Some(archive),
+            commands: Vec::new(),
+        }
+    }
+}
+
+/// Makes a template, or goes on with the one that the same key began; and
+/// whether it was that. Returns when it is ready, root has to do something, or
+/// `deadline` has passed.
+pub async fn build<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    request: &TemplateRequest,
+    key: Option<(&str, &str)>,
+    deadline: OffsetDateTime,
+) -> Result<(Template, bool), Error> {
+    admins_only(caller)?;
+    let base = request.check()?;
+    let inventory = Inventory::read(cluster).await?;
+    inventory.believe(cluster).await?;
+    let key = key.map(|(key, body)| {
+        Key::new(&cluster.settings.secrets, &cluster.settings.deployment, caller, "template-key", key, body)
+    });
+    if let Some(key) = &key
+        && let Some((node, config, mark)) = replay(cluster, caller, &inventory, key, deadline).await?
+    {
+        return Ok((carried(cluster, &node, config, mark, deadline).await?, true));
+    }
+    inventory.room_for_tags()?;
+    let target = target(cluster, &inventory, request).await?;
+    let archive = match fetch(cluster, request, &target, deadline).await? {
+        Archive::There(volid) => volid,
+        Archive::Underway(volid) => {
+            return Ok((Template::downloading(request, target.node, volid), false));
+        }
+    };
+    let vmids = vmids(cluster, &inventory, key.as_ref())?;
+    let intent = |vmid| intent(cluster, caller, &target.node, key.as_ref(), vmid, &base);
+    let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
+    let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
+    // A claim of another request with the same key carries that one's nonce.
+    let replayed = match &claimed {
+        Claimed::Known(_, mark) => mark.nonce.origin() != Origin::of(cluster),
+        Claimed::Unknown(_) => false,
+    };
+    match claimed {
+        Claimed::Unknown(id) => Ok((Template::building(&id), false)),
+        Claimed::Known(config, mark) => {
+            if let Some(key) = key.as_ref().filter(|_| replayed) {
+                key.check(mark.body.as_deref())?;
+            }
+            let node = target.node;
+            Ok((carried(cluster, &node, *config, *mark, deadline).await?, replayed))
+        }
+    }
+}
+
+/// A template that was made from nothing; one that is still being made is carried on.
+pub async fn get<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    match own(cluster, caller, id).await {
+        Ok((node, config, mark)) => carried(cluster, &node, config, mark, deadline).await,
+        Err(error) if error.code() == Code::StillCreating => Ok(Template::building(id)),
+        Err(error) if error.code() == Code::NotFound => absent(cluster, id, error).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// An admin says that the exec daemon is in it now.
+pub async fn confirm<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    asked: &Confirmation,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    if asked.execd != Some(Execd::Included) {
+        return Err(Error::field("execd", "included: that the exec daemon is in the template"));
+    }
+    let mut last = Unwritten::default();
+    for _ in 0..5 {
+        let (node, config, mark) = own(cluster, caller, id).await?;
+        if mark.phase != Phase::Claimed || mark.base.as_ref().is_none_or(|it| it.execd) {
+            return carried(cluster, &node, config, mark, deadline).await;
+        }
+        let written = commit::write(cluster, &node, &config, &mark, &|mark| {
+            if let Some(base) = &mut mark.base {
+                base.execd = true;
+            }
+            Ok(())
+        });
+        last = written.await?.err().unwrap_or_default();
+    }
+    Err(last.told(id))
+}
+
+/// Deletes one, made or half made, that no sandbox is linked to.
+pub async fn remove<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    deadline: OffsetDateTime,
+) -> Result<bool, Error> {
+    own(cluster, caller, id).await?;
+    remove_snapshot(cluster, caller, id, None, deadline).await
+}
+
+pub(crate) fn admins_only(caller: &Caller) -> Result<(), Error> {
+    if caller.admin {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "presets are everybody's: use an admin's key"))
+}
+
+/// Finds one that was made from nothing.
+async fn own<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<(String, Config, Mark), Error> {
+    admins_only(caller)?;
+    let absent = || Error::new(Code::NotFound, format!("there is no template {id}"));
+    let found = find(cluster, caller, id).await.map_err(|error| match error.code() {
+        Code::NotFound => absent(),
+        _ => error,
+    })?;
+    if found.2.base.is_some() { Ok(found) } else { Err(absent()) }
+}
+
+async fn carried<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    config: Config,
+    mark: Mark,
+    deadline: OffsetDateTime,
+) -> Result<Template, Error> {
+    let Advanced { mark, ready, commands, .. } = advance(cluster, node, config, mark, deadline).await?;
+    let status = match (ready, commands.is_empty()) {
+        (true, _) => Status::Ready,
+        (false, true) => Status::Building,
+        (false, false) => Status::NeedsRoot,
+    };
+    Ok(Template { commands, node: node.to_owned(), ..Template::of(&mark, status) })
+}
+
+/// Nowhere: not made yet, made in vain, or deleted. The task tells.
+async fn absent<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId, error: Error) -> Result<Template, Error> {
+    if !cluster.settings.template_range.contains(id.vmid) || id.node.is_empty() {
+        return Err(error);
+    }
+    if Inventory::read(cluster).await?.guest(id.vmid).is_some() {
+        return Err(error);
+    }
+    let since = id.nonce.birth().unix_timestamp();
+    let tasks = cluster.send(cluster.pve.tasks_of(&id.node, CREATES, id.vmid, since)).await?;
+    let age = cluster.now().unix_timestamp() - since;
+    match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
+        Some(task) if task.is_running() => Ok(Template::building(id)),
+        Some(task) if !task.has_succeeded() => Err(failed(&failure(cluster, task).await)),
+        // It may be executed late.
+        None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => Ok(Template::building(id)),
+        _ => Err(error),
+    }
+}
+
+/// As tasks name what makes a container.
+const CREATES: &str = "vzcreate";
+
+fn failed(cause: &PveError) -> Error {
+    cause.problem(Code::TaskFailed, "PVE could not make the container")
+}
+
+/// What this key began before, if anything.
+async fn replay<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    inventory: &Inventory,
+    key: &Key,
+    deadline: OffsetDateTime,
+) -> Result<Option<(String, Config, Mark)>, Error> {
+    for guest in drawn(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
+        let Some((node, config)) = told(cluster, guest, deadline).await? else {
+            // One that is there and not to be seen may be what this key made.
+            match Inventory::read(cluster).await?.guest(guest.vmid) {
+                Some(_) => return Err(untold(guest.vmid)),
+                None => continue,
+            }
+        };
+        let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let (Reading::Intent(mark) | Reading::Committed(mark)) = reading else { continue };
+        let same = mark.key == Some(key.hash) && mark.team == caller.team.as_str() && mark.base.is_some();
+        if !same || !may(caller, &mark, &cluster.settings.deployment) {
+            continue;
+        }
+        key.check(mark.body.as_deref())?;
+        if mark.want == Want::Gone {
+            let text = "what this Idempotency-Key made is being deleted; use a new key to make another";
+            return Err(Error::new(Code::Condemned, text));
+        }
+        return Ok(Some((node, config, mark)));
+    }
+    Ok(None)
+}
+
+/// The VMIDs that a key draws.
+fn drawn<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
+    let range = cluster.settings.template_range;
+    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
+    let one = |at: usize| {
+        let mut hasher = Sha256::new();
+        hasher.update(key.hash.0);
+        hasher.update(at.to_be_bytes());
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
+        (first + u32::from_be_bytes([a, b, c, d]) % (last - first + 1)).try_into().ok()
+    };
+    (0..CANDIDATES).filter_map(one).collect()
+}
+
+/// VMIDs to claim, in the order in which to try them.
+fn vmids<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    key: Option<&Key>,
+) -> Result<Vec<Vmid>, Error> {
+    let [.., a, b, c, d] = cluster.seed;
+    let all: Vec<Vmid> = match key {
+        Some(key) => drawn(cluster, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect(),
+        None => free(cluster, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
+    };
+    if all.is_empty() { Err(no_vmid()) } else { Ok(all) }
+}
+
+/// The mark of the container that PVE shall make at `vmid`.
+fn intent<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    node: &str,
+    key: Option<&Key>,
+    vmid: Vmid,
+    base: &Base,
+) -> Mark {
+    let (deployment, team) = (&cluster.settings.deployment, &caller.team);
+    Mark {
+        node: node.to_owned(),
+        role: Role::Template,
+        key: key.map(|it| it.hash),
+        body: key.and_then(Key::body),
+        base: Some(base.clone()),
+        ..Mark::claimed(deployment, team.as_str(), vmid, Kind::Lxc, cluster.nonce(Kind::Lxc, vmid))
+    }
+}

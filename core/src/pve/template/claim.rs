@@ -1,0 +1,182 @@
+//! The claim: a container that PVE makes at most once for a VMID.
+//!
+//! PVE reserves the VMID before it answers and tells whose the container is
+//! only when its archive is unpacked (pve-container `API2/LXC.pm` `create_vm`).
+
+use time::OffsetDateTime;
+
+use super::{failed, root, target::Target};
+use crate::{
+    error::{Code, Error},
+    io::{
+        Io,
+        pace::{self, Wait},
+    },
+    pve::{
+        api::{PveError, config::Config, task::Upid},
+        cluster::Cluster,
+        create::untold,
+        guest::wait::ended,
+        marks::{self, Mark, Notes, Reading},
+    },
+    sandbox::{
+        id::{Kind, SandboxId},
+        template::TemplateRequest,
+    },
+};
+
+/// Outgoing requests that are kept for what comes after the claim.
+const RESERVE: u32 = 6;
+
+/// What a claim came to.
+pub(super) enum Claimed {
+    /// It is there, and tells whose it is.
+    Known(Box<Config>, Box<Mark>),
+    /// PVE makes it, or may still do so.
+    Unknown(SandboxId),
+}
+
+/// Claims the VMID of one of `intents`, or leaves nothing behind.
+pub(super) async fn claim<I: Io>(
+    cluster: &Cluster<'_, I>,
+    request: &TemplateRequest,
+    target: &Target,
+    archive: &str,
+    intents: &[Mark],
+    deadline: OffsetDateTime,
+) -> Result<Claimed, Error> {
+    for mark in intents {
+        let form = form(request, target, archive, mark)?;
+        if let Some(claimed) = attempt(cluster, &target.node, mark, &form, deadline).await? {
+            return Ok(claimed);
+        }
+    }
+    Err(Error::new(Code::NoFreeVmid, "others took every VMID that was drawn; ask again").retry_after(1))
+}
+
+fn form(
+    request: &TemplateRequest,
+    target: &Target,
+    archive: &str,
+    mark: &Mark,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let notes = Notes { existing: "", mark, links: &[], exec_token: None };
+    let too_long = || Error::field("hookscript", "is too long for the container's description");
+    let sizes = request.sizes();
+    let mut form = vec![
+        ("vmid", mark.vmid.to_string()),
+        ("ostemplate", archive.to_owned()),
+        ("unprivileged", "1".to_owned()),
+        ("rootfs", format!("{}:{}", target.storage, sizes.disk.unwrap_or_default())),
+        ("hostname", format!("template-{}", mark.vmid)),
+        ("description", notes.write().ok_or_else(too_long)?),
+        ("net0", format!("name=eth0,bridge={},ip=dhcp,type=veth", target.bridge)),
+    ];
+    form.extend(sizes.cpu.map(|it| ("cores", it.to_string())));
+    form.extend(sizes.memory.map(|it| ("memory", it.to_string())));
+    // All that a token may set of them; the rest is root's.
+    let nests = mark.base.as_ref().is_some_and(|it| it.features.split(',').any(|it| it == root::NESTING));
+    form.extend(nests.then(|| ("features", root::NESTING.to_owned())));
+    Ok(form)
+}
+
+/// One container; `None` when a stranger has that VMID. It is asked for again
+/// only where PVE cannot have made it, or where that is harmless: same VMID, same nonce.
+async fn attempt<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    mark: &Mark,
+    form: &[(&'static str, String)],
+    deadline: OffsetDateTime,
+) -> Result<Option<Claimed>, Error> {
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut sent = Sent { node, mark, task: None, unanswered: false };
+    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(RESERVE);
+    loop {
+        let error = match cluster.send(cluster.pve.create_container(node, &form)).await {
+            Ok(task) => {
+                sent.task = Some(task);
+                return whose(cluster, &sent, deadline).await;
+            }
+            Err(error) if error.is_taken() => return whose(cluster, &sent, deadline).await,
+            Err(error) => error,
+        };
+        sent.unanswered |= error.is_unanswered();
+        if !(error.is_never_sent() || error.is_lock_timeout() || sent.unanswered) {
+            return Err(error.into());
+        }
+        if !wait.pause().await {
+            return if sent.unanswered { Ok(Some(sent.unknown())) } else { Err(error.into()) };
+        }
+    }
+}
+
+/// A container that was asked for.
+struct Sent<'a> {
+    node: &'a str,
+    mark: &'a Mark,
+    /// Where PVE's answer arrived: the VMID is ours.
+    task: Option<Upid>,
+    /// Whether a request may be executed late.
+    unanswered: bool,
+}
+
+impl Sent<'_> {
+    fn unknown(&self) -> Claimed {
+        Claimed::Unknown(self.mark.id())
+    }
+}
+
+/// The VMID is taken: by us, by a stranger, or nothing tells yet.
+async fn whose<I: Io>(
+    cluster: &Cluster<'_, I>,
+    sent: &Sent<'_>,
+    deadline: OffsetDateTime,
+) -> Result<Option<Claimed>, Error> {
+    let Sent { node, mark, task, unanswered } = sent;
+    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(RESERVE);
+    // Unpacking takes a while.
+    if task.is_some() {
+        wait.pause().await;
+    }
+    loop {
+        match cluster.send(cluster.pve.guest(node, Kind::Lxc, mark.vmid).config()).await {
+            Ok(config) if !config.is_unknown_yet() => {
+                let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+                return Ok(match reading {
+                    Reading::Intent(found) | Reading::Committed(found) if is_same(mark, &found) => {
+                        Some(Claimed::Known(Box::new(config), Box::new(found)))
+                    }
+                    _ => None,
+                });
+            }
+            Ok(_) => {}
+            Err(error) if error.is_missing() => match ended(cluster, task.as_ref()).await {
+                Some(Err(cause)) => return Err(failed(&cause)),
+                // Another kind of guest, or on another node.
+                _ if task.is_none() && !unanswered => return Ok(None),
+                _ => {}
+            },
+            Err(error) if forbids(&error) && task.is_none() => return Ok(None),
+            Err(error) if error.is_unanswered() || error.is_never_sent() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !wait.pause().await {
+            return if task.is_some() || *unanswered {
+                Ok(Some(sent.unknown()))
+            } else {
+                Err(untold(mark.vmid))
+            };
+        }
+    }
+}
+
+/// Ours, or made by a request with the same key.
+fn is_same(mark: &Mark, found: &Mark) -> bool {
+    let same_owner = found.deployment == mark.deployment && found.team == mark.team;
+    same_owner && (found.nonce == mark.nonce || (mark.key.is_some() && found.key == mark.key))
+}
+
+fn forbids(error: &PveError) -> bool {
+    matches!(error, PveError::Refused(refusal) if refusal.status == 403)
+}

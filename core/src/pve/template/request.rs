@@ -1,0 +1,136 @@
+//! What a template is asked for.
+
+use super::root;
+use crate::{
+    error::Error,
+    pve::marks::Base,
+    sandbox::{
+        Sizes,
+        fields::size_errors,
+        preset::PresetId,
+        template::{Execd, TemplateRequest},
+    },
+};
+
+/// PVE's algorithms, and how many digits their sums have.
+const SUMS: [(&str, usize); 6] =
+    [("md5", 32), ("sha1", 40), ("sha224", 56), ("sha256", 64), ("sha384", 96), ("sha512", 128)];
+/// What every version of PVE unpacks.
+const ENDS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar.zst"];
+
+impl TemplateRequest {
+    /// Refuses what cannot be, before anything is asked of PVE.
+    pub(super) fn check(&self) -> Result<Base, Error> {
+        let sizes = self.sizes();
+        let mut errors = size_errors(sizes.cpu, sizes.memory, sizes.disk);
+        let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
+        let sources = [self.appliance.is_some(), self.url.is_some(), self.image.is_some()];
+        if sources.iter().filter(|it| **it).count() != 1 {
+            refuse("appliance", "exactly one of appliance, url and image");
+        }
+        let names = [
+            ("appliance", &self.appliance, "a name of pveam available, such as debian-13-standard"),
+            ("node", &self.node, "a node's name"),
+            ("storage", &self.storage, "a storage's name"),
+            ("templateStorage", &self.template_storage, "a storage's name"),
+            ("bridge", &self.bridge, "a bridge's name"),
+        ];
+        for (field, value, fix) in names {
+            if value.as_deref().is_some_and(|it| !is_name(it)) {
+                refuse(field, fix);
+            }
+        }
+        if self.url.as_deref().is_some_and(|it| archive(it).is_none()) {
+            refuse(
+                "url",
+                "http or https, without a user, to a file that ends with .tar.gz, .tar.xz or .tar.zst",
+            );
+        }
+        if !self.is_checksum() {
+            refuse(
+                "checksum",
+                "hex digits of an archive of url, with checksumAlgorithm md5 or sha1 to sha512",
+            );
+        }
+        if self.image.as_deref().is_some_and(|it| !is_reference(it)) {
+            refuse("image", "an image with its tag, such as docker.io/library/debian:13; no digest, no user");
+        }
+        let features = root::features(self.features.as_deref().unwrap_or_default());
+        if features.is_none() {
+            refuse("features", "as pct set takes them, such as nesting=1,keyctl=1,mount=nfs;cifs");
+        }
+        if self.hookscript.as_deref().is_some_and(|it| !is_snippet(it)) {
+            refuse("hookscript", "a snippet's volume, such as local:snippets/hook.sh");
+        }
+        if self.preset.is_none() {
+            refuse("preset", "CPU_MEMORY_DISK, such as 4vcpu_6gb_32gb: what it becomes a version of");
+        } else if sizes.disk.is_none() {
+            refuse("disk", "in GiB: the preset's name tells no size");
+        }
+        let (Some(preset), Some(features), true) = (self.preset.clone(), features, errors.is_empty()) else {
+            return Err(Error::fields(errors));
+        };
+        let hookscript = self.hookscript.clone().unwrap_or_default();
+        Ok(Base { preset, features, hookscript, execd: self.execd == Some(Execd::Included) })
+    }
+
+    /// What was asked for, else what the preset's name says.
+    pub(super) fn sizes(&self) -> Sizes {
+        let preset = self.preset.as_ref().and_then(PresetId::sizes);
+        Sizes {
+            cpu: self.cpu.or(preset.map(|it| it.cores)),
+            memory: self.memory.or(preset.map(|it| it.memory_mib)),
+            disk: self.disk.or(preset.map(|it| it.disk_gib)),
+        }
+    }
+
+    fn is_checksum(&self) -> bool {
+        match (&self.checksum, &self.checksum_algorithm) {
+            (None, None) => true,
+            (Some(sum), Some(algorithm)) => {
+                let digits = SUMS.iter().find(|(name, _)| name == algorithm).map(|(_, digits)| *digits);
+                self.url.is_some()
+                    && digits == Some(sum.len())
+                    && sum.bytes().all(|it| it.is_ascii_hexdigit())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The file that a URL names, if PVE can get and unpack it.
+pub(super) fn archive(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let plain = url.len() <= 2048 && url.bytes().all(|it| it.is_ascii_graphic() && it != b'\\');
+    let (authority, path) = rest.split_once('/')?;
+    let uri: http::Uri = url.parse().ok()?;
+    let named = uri.host().is_some_and(|it| !it.is_empty()) && !authority.contains(['@', '?', '#']);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let ends = ENDS.iter().any(|end| file.strip_suffix(end).is_some_and(|it| !it.is_empty()));
+    (plain && named && ends).then_some(file)
+}
+
+fn is_name(text: &str) -> bool {
+    let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.+".contains(&it));
+    fine && (1..=128).contains(&text.len()) && !text.starts_with(['.', '-'])
+}
+
+fn is_reference(text: &str) -> bool {
+    let Some((name, tag)) = text.rsplit_once(':') else { return false };
+    let is_word = |it: &str, more: &[u8]| {
+        it.starts_with(|it: char| it.is_ascii_alphanumeric())
+            && it.bytes().all(|it| it.is_ascii_alphanumeric() || more.contains(&it))
+    };
+    let tagged = tag.len() <= 128 && !tag.contains('/') && is_word(tag, b"._-");
+    // A registry has a port; what follows it is lower-case.
+    let (registry, rest) = name.split_once('/').unwrap_or(("x", name));
+    let rest_is_plain = rest.split('/').all(|it| is_word(it, b"._-") && *it == it.to_ascii_lowercase());
+    text.len() <= 255 && tagged && is_word(registry, b".:-") && rest_is_plain
+}
+
+fn is_snippet(text: &str) -> bool {
+    let named =
+        text.split_once(":snippets/").is_some_and(|(storage, file)| is_name(storage) && is_name(file));
+    named && text.len() <= 200
+}

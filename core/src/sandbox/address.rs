@@ -1,0 +1,311 @@
+//! Addresses: one printer and one parser of service hosts, one table of
+//! ports, and the pool that makes a container's IP a function of its VMID.
+
+mod pool;
+
+use std::{net::Ipv4Addr, str::FromStr};
+
+use serde::Serialize;
+
+pub use self::pool::{IpPool, Reserved};
+use super::vmid::Vmid;
+
+/// The services of a sandbox, by name.
+pub const SERVICES: [(&str, u16); 6] = [
+    ("vscode", 39378),
+    ("worker", 39377),
+    ("xterm", 39383),
+    ("exec", 39375),
+    ("vnc", 39380),
+    ("preview", 5173),
+];
+
+/// Under which sandboxes are reached: `example.com`, or with scheme and port,
+/// `http://localhost:8787`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    scheme: String,
+    /// Name and port, as a URL has it.
+    authority: String,
+}
+
+impl FromStr for Domain {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const BAD: &str = "a domain, such as example.com or http://localhost:8787, without a path";
+        let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+        let authority = rest.strip_suffix('/').unwrap_or(rest).to_ascii_lowercase();
+        let (name, port) =
+            authority.split_once(':').map_or((&*authority, None), |(name, port)| (name, Some(port)));
+        let port_is_fine = port.is_none_or(|it| port_number(it).is_some());
+        if matches!(scheme, "http" | "https") && is_dns_name(name) && port_is_fine {
+            Ok(Self { scheme: scheme.to_owned(), authority })
+        } else {
+            Err(BAD)
+        }
+    }
+}
+
+impl Domain {
+    /// Name and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+/// `https://port-{port}-vm-{vmid}.{domain}`: one label deep, since the usual
+/// wildcard certificates cover only that.
+pub fn public_url(domain: &Domain, port: u16, vmid: Vmid) -> String {
+    format!("{}://port-{port}-vm-{vmid}.{}", domain.scheme, domain.authority)
+}
+
+/// The same of any port and any guest: `{port}` and `{vmid}` stand for them.
+pub fn any_port_url(domain: &Domain) -> String {
+    format!("{}://port-{{port}}-vm-{{vmid}}.{}", domain.scheme, domain.authority)
+}
+
+/// `http://{hostname}.{search}:{port}`.
+pub fn fqdn_url(hostname: &str, search: &str, port: u16) -> String {
+    // resolv.conf allows several; the first is the network's own.
+    let search = search.split_whitespace().next().unwrap_or_default().trim_matches('.');
+    if search.is_empty() {
+        format!("http://{hostname}:{port}")
+    } else {
+        format!("http://{hostname}.{search}:{port}")
+    }
+}
+
+/// `http://{ip}:{port}`.
+pub fn ip_url(ip: Ipv4Addr, port: u16) -> String {
+    format!("http://{ip}:{port}")
+}
+
+/// What people and programs open of a service, made from its URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Viewers {
+    /// noVNC, connected and scaled at once.
+    pub vnc: String,
+    /// Its websocket.
+    pub vnc_websocket: String,
+    /// The terminal's page.
+    pub xterm: String,
+    /// Its websocket.
+    pub xterm_websocket: String,
+    /// The Socket.IO server of this sandbox's task.
+    pub socket_io: String,
+}
+
+/// Port of the Socket.IO server in a sandbox.
+pub const SOCKET_IO_PORT: u16 = 9776;
+
+impl Viewers {
+    /// `base` gives the URL of a port, whichever provider the sandbox is of.
+    pub fn new(base: impl Fn(u16) -> Option<String>) -> Option<Self> {
+        let (vnc, xterm) = (base(39380)?, base(39383)?);
+        Some(Self {
+            vnc: vnc_viewer(&vnc),
+            vnc_websocket: websocket(&vnc, "/websockify"),
+            xterm_websocket: websocket(&xterm, "/ws"),
+            xterm: at(&xterm, "/"),
+            socket_io: websocket(&base(SOCKET_IO_PORT)?, "/socket.io/"),
+        })
+    }
+}
+
+/// The viewer's page at a VNC service's URL; a query that is there, such as a token, is kept.
+pub fn vnc_viewer(url: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let base = base.trim_end_matches('/');
+    let page = if base.ends_with(".html") { base.to_owned() } else { format!("{base}/vnc.html") };
+    let mut query: Vec<&str> = query.split('&').filter(|it| !it.is_empty()).collect();
+    for (name, option) in [("autoconnect=", "autoconnect=1"), ("resize=", "resize=scale")] {
+        if !query.iter().any(|it| it.starts_with(name)) {
+            query.push(option);
+        }
+    }
+    format!("{page}?{}", query.join("&"))
+}
+
+/// `https` becomes `wss`, `http` becomes `ws`; a query that is there is kept.
+pub fn websocket(url: &str, path: &str) -> String {
+    let url = at(url, path);
+    url.strip_prefix("http").map_or_else(|| url.clone(), |rest| format!("ws{rest}"))
+}
+
+/// A path of a service; a query that is there, such as a token, is kept.
+fn at(url: &str, path: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}{path}{mark}{query}", base.trim_end_matches('/'))
+}
+
+/// Whom a service host names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceHost {
+    /// `port-{port}-vm-{vmid}.{domain}`.
+    Pve {
+        /// In the guest.
+        port: u16,
+        /// The guest.
+        vmid: Vmid,
+        /// The rest, port included.
+        domain: String,
+    },
+    /// `port-{port}-morphvm-{id}.http.cloud.morph.so`.
+    Morph {
+        /// In the machine.
+        port: u16,
+        /// After `morphvm_`.
+        id: String,
+    },
+}
+
+impl FromStr for ServiceHost {
+    type Err = &'static str;
+
+    /// Strict: one host, one spelling, but for the case of letters.
+    fn from_str(host: &str) -> Result<Self, Self::Err> {
+        const BAD: &str = "not port-PORT-vm-VMID.DOMAIN";
+        let (label, domain) = host.split_once('.').ok_or(BAD)?;
+        let mut parts = label.splitn(4, '-');
+        let is = |part: Option<&str>, word: &str| part.is_some_and(|it| it.eq_ignore_ascii_case(word));
+        if !is(parts.next(), "port") {
+            return Err(BAD);
+        }
+        let port = parts.next().and_then(port_number).ok_or(BAD)?;
+        let kind = parts.next();
+        let id = parts.next().ok_or(BAD)?;
+        let (name, domain_port) =
+            domain.split_once(':').map_or((domain, None), |(name, port)| (name, Some(port)));
+        if !is_dns_name(name) || domain_port.is_some_and(|it| port_number(it).is_none()) {
+            return Err(BAD);
+        }
+        if is(kind, "vm") {
+            let vmid = id.parse().map_err(|_| BAD)?;
+            return Ok(Self::Pve { port, vmid, domain: domain.to_ascii_lowercase() });
+        }
+        let is_morph_id = !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
+        if is(kind, "morphvm") && is_morph_id && domain.eq_ignore_ascii_case("http.cloud.morph.so") {
+            return Ok(Self::Morph { port, id: id.to_owned() });
+        }
+        Err(BAD)
+    }
+}
+
+/// 1 to 65535, no sign, no leading zeros.
+fn port_number(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|it| it.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| plain)
+}
+
+/// Labels of letters, digits and inner hyphens.
+pub(crate) fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_seeds_addresses() {
+        let vmid = "200".parse().unwrap();
+        let url = |domain: &str, port| public_url(&domain.parse().unwrap(), port, vmid);
+        assert_eq!(url("example.com", 39378), "https://port-39378-vm-200.example.com");
+        assert_eq!(url("http://localhost:8787", 5173), "http://port-5173-vm-200.localhost:8787");
+        let any = any_port_url(&"example.com".parse().unwrap()).replace("{vmid}", "200");
+        assert_eq!(any.replace("{port}", "39378"), url("example.com", 39378));
+        assert_eq!(fqdn_url("vm-200", "lan home.arpa", 80), "http://vm-200.lan:80");
+        let morph = "port-39378-morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so".parse();
+        assert_eq!(morph, Ok(ServiceHost::Morph { port: 39378, id: "mmcz8L6eoJHtLqFz3".into() }));
+    }
+
+    #[test]
+    fn viewers_keep_tokens_and_connect_at_once() {
+        let viewers = Viewers::new(|port| Some(format!("https://port-{port}-vm-200.example.com"))).unwrap();
+        assert_eq!(viewers.vnc, "https://port-39380-vm-200.example.com/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(viewers.vnc_websocket, "wss://port-39380-vm-200.example.com/websockify");
+        assert_eq!(viewers.xterm, "https://port-39383-vm-200.example.com/");
+        assert_eq!(viewers.socket_io, "wss://port-9776-vm-200.example.com/socket.io/");
+        let token = "http://10.0.0.5:39380/?tkn=a&resize=off";
+        assert_eq!(vnc_viewer(token), "http://10.0.0.5:39380/vnc.html?tkn=a&resize=off&autoconnect=1");
+        assert_eq!(vnc_viewer("https://x/vnc.html"), "https://x/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(websocket(token, "/websockify"), "ws://10.0.0.5:39380/websockify?tkn=a&resize=off");
+    }
+
+    /// Whichever provider made them, and whatever a service's URL carries.
+    #[test]
+    fn one_builder_for_every_provider() {
+        let of = |host: &'static str, query: &'static str| {
+            Viewers::new(|port| Some(format!("https://port-{port}-{host}{query}"))).unwrap()
+        };
+        let morph = of("morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so", "/?tkn=s&x=1");
+        let host = "morphvm-mmcz8L6eoJHtLqFz3.http.cloud.morph.so";
+        let expected = Viewers {
+            vnc: format!("https://port-39380-{host}/vnc.html?tkn=s&x=1&autoconnect=1&resize=scale"),
+            vnc_websocket: format!("wss://port-39380-{host}/websockify?tkn=s&x=1"),
+            xterm: format!("https://port-39383-{host}/?tkn=s&x=1"),
+            xterm_websocket: format!("wss://port-39383-{host}/ws?tkn=s&x=1"),
+            socket_io: format!("wss://port-9776-{host}/socket.io/?tkn=s&x=1"),
+        };
+        assert_eq!(morph, expected);
+        let by_ip = Viewers::new(|port| Some(ip_url([10, 0, 0, 5].into(), port))).unwrap();
+        assert_eq!(by_ip.vnc, "http://10.0.0.5:39380/vnc.html?autoconnect=1&resize=scale");
+        assert_eq!(by_ip.xterm_websocket, "ws://10.0.0.5:39383/ws");
+        assert_eq!(Viewers::new(|port| (port != 39380).then(String::new)), None);
+    }
+
+    #[test]
+    fn hostile_hosts_are_nobodys() {
+        for host in [
+            "port-0-vm-200.example.com",
+            "port-65536-vm-200.example.com",
+            "port-080-vm-200.example.com",
+            "port-80-vm-0200.example.com",
+            "port-80-vm-99.example.com",
+            "port-80-vm-200",
+            "port-80-vm-200.",
+            "port-80-vm-200..com",
+            "xport-80-vm-200.example.com",
+            "port-80-vm-200-1.example.com",
+            "port-+80-vm-200.example.com",
+            "port-80-vm-200.exa mple.com",
+            "port-80-vm-200.example.com:0",
+            "port-80-morphvm-x.example.com",
+            "port-80-router.example.com",
+            "port-80-vm-200.example.com/x",
+        ] {
+            assert!(host.parse::<ServiceHost>().is_err(), "{host}");
+        }
+        for domain in ["", "https://", "ftp://x", "example.com/x", "a b", "x:0", "x:99999", "-x.com"] {
+            assert!(domain.parse::<Domain>().is_err(), "{domain}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_parsed(port in 1_u16.., vmid in 100_u32..=999_999_999) {
+            let vmid: Vmid = vmid.try_into().unwrap();
+            let url = public_url(&"example.com".parse().unwrap(), port, vmid);
+            let host = url.strip_prefix("https://").unwrap().parse();
+            prop_assert_eq!(host, Ok(ServiceHost::Pve { port, vmid, domain: "example.com".into() }));
+        }
+
+        #[test]
+        fn no_host_is_parsed_that_would_be_printed_differently(host in "port-[0-9]{1,6}-vm-[0-9]{1,10}\\.a\\.b") {
+            if let Ok(ServiceHost::Pve { port, vmid, .. }) = host.parse() {
+                prop_assert_eq!(public_url(&"http://a.b".parse().unwrap(), port, vmid), format!("http://{host}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Commands: what one is asked to run, and its output as it comes.
+
+#[cfg(test)]
+mod clock;
+pub mod events;
+pub mod limit;
+mod lines;
+pub mod request;
+#[cfg(test)]
+mod shells;
+
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+
+pub(crate) use self::limit::limited;
+pub use self::{
+    events::events,
+    lines::{Line, Lines},
+    request::{ExecBody, ExecRequest},
+};
+use crate::io::NetError;
+
+/// Why there is no output, or not all of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Proved not to have been taken.
+    #[error("{0}")]
+    NotSent(NetError),
+    /// No answer; the command may have been run.
+    #[error("{0}")]
+    Unanswered(NetError),
+    /// The token is wrong; the command was not run.
+    #[error("execd answers 401")]
+    Unauthorized,
+    /// Something answered that is not output.
+    #[error("status {status}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+    /// The output ended before the exit code.
+    #[error("the output was cut")]
+    Cut,
+}
+
+/// A command that was taken, and its output as it comes.
+pub struct Opened<L> {
+    /// What it prints, and last how it ended.
+    pub lines: L,
+}
+
+/// Some lines of a command's output, or that there are no more.
+pub type Output = Result<Vec<Line>, NetError>;
+
+/// The whole output of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// 124 when it timed out, 127 when it could not be started.
+    pub exit_code: i32,
+    /// As execd delivers it: UTF-8, whole lines.
+    pub stdout: String,
+    /// As `stdout`.
+    pub stderr: String,
+    /// Whether `timeoutMs` ended it.
+    pub timed_out: bool,
+    /// What execd says went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether output beyond the platform's limit was left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// Reads all output; of each stream at most `cap` bytes are kept.
+pub async fn collect(
+    mut opened: Opened<impl Stream<Item = Output> + Unpin>,
+    cap: usize,
+) -> Result<Outcome, ExecError> {
+    let mut outcome = Outcome::default();
+    while let Some(lines) = opened.lines.next().await {
+        for line in lines.map_err(|_| ExecError::Cut)? {
+            match line {
+                Line::Stdout(text) => outcome.truncated |= !keep(&mut outcome.stdout, &text, cap),
+                Line::Stderr(text) => outcome.truncated |= !keep(&mut outcome.stderr, &text, cap),
+                Line::Error(message) => {
+                    outcome.timed_out |= message.starts_with("timeout");
+                    outcome.error = Some(message);
+                }
+                Line::TooLong => outcome.truncated = true,
+                Line::Exit(code) => {
+                    outcome.exit_code = code;
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+    Err(ExecError::Cut)
+}
+
+/// Appends what fits, at a character's boundary.
+fn keep(kept: &mut String, text: &str, cap: usize) -> bool {
+    let room = cap.saturating_sub(kept.len());
+    if text.len() <= room {
+        kept.push_str(text);
+        return true;
+    }
+    let mut at = room;
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    kept.push_str(text.get(..at).unwrap_or_default());
+    false
+}

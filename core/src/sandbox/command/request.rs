@@ -1,0 +1,173 @@
+//! What a command is, and how it is told to a shell.
+
+use crate::{
+    error::Error,
+    sandbox::environment::Env,
+    text::shell::{name_error, quote},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+/// `bash -c` takes 128 KiB; this leaves room for what we put around it.
+const LONGEST: usize = 100 << 10;
+const DEFAULT_TIMEOUT_MS: u64 = 300_000;
+const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
+
+/// `POST …/exec`, as it is sent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ExecBody {
+    command: Option<String>,
+    argv: Option<Vec<String>>,
+    cwd: Option<String>,
+    env: BTreeMap<String, String>,
+    timeout_ms: Option<u64>,
+}
+
+/// A command that can be run.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// What the command's own shell runs.
+    command: String,
+    cwd: Option<String>,
+    env: Env,
+    timeout_ms: u64,
+}
+
+impl ExecRequest {
+    /// Refuses what no shell could run.
+    pub fn parse(body: ExecBody) -> Result<Self, Error> {
+        let mut errors = Vec::new();
+        let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
+        match (&body.command, &body.argv) {
+            (Some(_), Some(_)) => refuse("argv", "only one of command and argv"),
+            (None, None) => refuse("command", "command (a shell line) or argv (a list) is needed"),
+            (Some(command), None) if command.trim().is_empty() => refuse("command", "must not be empty"),
+            (None, Some(argv)) if argv.first().is_none_or(String::is_empty) => {
+                refuse("argv", "must name a program first");
+            }
+            _ => {}
+        }
+        if body.cwd.as_ref().is_some_and(|it| !it.starts_with('/')) {
+            refuse("cwd", "must be an absolute path");
+        }
+        for name in body.env.keys() {
+            if let Some(wrong) = name_error(name) {
+                refuse(&format!("env.{name}"), wrong);
+            }
+        }
+        let timeout_ms = body.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
+        if !(1..=LONGEST_TIMEOUT_MS).contains(&timeout_ms) {
+            refuse("timeoutMs", "1 to 3600000");
+        }
+        let words = |argv: Vec<String>| argv.iter().map(|it| quote(it)).collect::<Vec<_>>().join(" ");
+        let command = body.command.or_else(|| body.argv.map(words)).unwrap_or_default();
+        let request = Self { command, cwd: body.cwd, env: Env::from(body.env), timeout_ms };
+        let script = request.script(None);
+        if script.len() > LONGEST {
+            refuse("command", "with argv, cwd and env it must stay below 100 KiB: put it in a file");
+        }
+        if script.contains('\0') {
+            refuse("command", "must not contain NUL");
+        }
+        if errors.is_empty() { Ok(request) } else { Err(Error::fields(errors)) }
+    }
+
+    /// A command that does nothing.
+    pub fn nothing() -> Self {
+        Self::ours(":".into(), Env::default())
+    }
+
+    /// A short command of ours.
+    pub(crate) fn ours(command: String, env: Env) -> Self {
+        Self { command, cwd: None, env, timeout_ms: 5000 }
+    }
+
+    /// With the sandbox's own variables, which those of the command override.
+    #[must_use]
+    pub(crate) fn within(&self, env: &Env) -> Self {
+        Self { env: env.overridden_by(&self.env), ..self.clone() }
+    }
+
+    /// After which the daemon ends it.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// What a shell is given: it sets folder and variables, and becomes the command's own shell
+    /// by `exec`. So a command that cannot be parsed fails in a shell that knows nothing else, and
+    /// from then on no list of processes shows the variables. `limit` is for a way that cannot
+    /// end a command itself.
+    pub(crate) fn script(&self, limit: Option<Duration>) -> String {
+        let mut script = String::new();
+        if let Some(cwd) = &self.cwd {
+            script.push_str(&format!("cd {} || exit 1; ", quote(cwd)));
+        }
+        // The daemon has no HOME to offer.
+        script.push_str("exec env HOME=\"${HOME:-/root}\" ");
+        for (name, value) in self.env.iter() {
+            script.push_str(&format!("{name}={} ", quote(value)));
+        }
+        // Programs are looked for before PATH is the command's.
+        if let Some(limit) = limit {
+            script.push_str(&format!("\"$(command -v timeout || echo timeout)\" -k 5 {} ", seconds(limit)));
+        }
+        script.push_str("\"$(command -v bash || command -v sh)\" -c ");
+        script.push_str(&quote(&self.command));
+        script
+    }
+}
+
+/// As `timeout` takes them.
+fn seconds(duration: Duration) -> String {
+    let (whole, part) = (duration.as_secs(), duration.subsec_millis());
+    if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(json: serde_json::Value) -> Result<ExecRequest, Error> {
+        ExecRequest::parse(serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn what_no_shell_can_run_is_refused_by_field() {
+        for (body, field) in [
+            (json!({}), "command"),
+            (json!({"command": " "}), "command"),
+            (json!({"command": "a", "argv": ["a"]}), "argv"),
+            (json!({"argv": []}), "argv"),
+            (json!({"command": "a", "cwd": "tmp"}), "cwd"),
+            (json!({"command": "a", "env": {"A-B": "1"}}), "env.A-B"),
+            (json!({"command": "a", "env": {"1A": "1"}}), "env.1A"),
+            (json!({"command": "a", "timeoutMs": 0}), "timeoutMs"),
+            (json!({"command": "a\0b"}), "command"),
+            (json!({"argv": ["x".repeat(200_000)]}), "command"),
+        ] {
+            let error = parse(body.clone()).unwrap_err();
+            assert!(error.detail().starts_with(field), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn words_reach_the_program_as_they_are(words in prop::collection::vec("[^\0]{0,20}", 1..5)) {
+            let mut argv = vec!["printf".to_owned(), "%s\\0".to_owned()];
+            argv.extend(words.iter().cloned());
+            let request = parse(json!({"argv": argv, "cwd": "/", "env": {"A": words[0]}})).unwrap();
+            let output = Command::new("bash").arg("-c").arg(request.script(None)).output().unwrap();
+            let wanted: String = words.iter().map(|it| format!("{it}\0")).collect();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+        }
+    }
+}

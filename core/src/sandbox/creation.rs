@@ -1,0 +1,175 @@
+//! Creations: what one is asked for, and the `Idempotency-Key` that makes it happen once.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    OnExpiry,
+    environment::Env,
+    fields::{Metadata, name_errors, size_errors},
+    id::SourceId,
+    lifetime::Ttl,
+    preset::{PresetId, ProviderName},
+    quota::Limits,
+    vmid::Vmid,
+};
+use crate::{
+    access::{
+        keys::{Caller, Label},
+        secret::Keyring,
+    },
+    error::{Code, Error},
+    text::base32::{base32, from_base32},
+};
+
+/// `POST /api/sandboxes`. At most one of `snapshotId`, `preset` and
+/// `templateVmid`; without any, the newest version of the smallest preset.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CreateRequest {
+    /// A preset's version.
+    pub snapshot_id: Option<SourceId>,
+    /// A preset's newest version.
+    pub preset: Option<PresetId>,
+    /// A template that is offered.
+    pub template_vmid: Option<Vmid>,
+    /// What the owner calls it.
+    pub name: Option<String>,
+    /// Default 3600; `null` = never.
+    #[serde(deserialize_with = "crate::sandbox::fields::seconds", skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<Option<u64>>,
+    /// What becomes of it then.
+    pub on_expiry: Option<OnExpiry>,
+    /// The owner's.
+    pub metadata: BTreeMap<String, String>,
+    /// Its environment variables.
+    #[serde(skip_serializing_if = "Env::is_empty")]
+    pub env: Env,
+    /// Cores, instead of the preset's.
+    pub cpu: Option<u32>,
+    /// MiB, instead of the preset's.
+    pub memory: Option<u32>,
+    /// GiB; a disk only grows.
+    pub disk: Option<u32>,
+}
+
+impl CreateRequest {
+    /// Refuses what cannot be, before anything is asked of PVE.
+    pub fn check(&self, provider: ProviderName, limits: &Limits) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
+        let sources = [self.snapshot_id.is_some(), self.preset.is_some(), self.template_vmid.is_some()];
+        if sources.iter().filter(|it| **it).count() > 1 {
+            refuse("snapshotId", "only one of snapshotId, preset and templateVmid");
+        }
+        let morph = provider == ProviderName::Morph;
+        if self.snapshot_id.as_ref().is_some_and(|it| it.is_morph() != morph) {
+            let run = if morph { "morph_… and snapshot_… are" } else { "pvelxc_… and pvevm_… are" };
+            refuse("snapshotId", &format!("is of a provider that this deployment does not run; {run}"));
+        }
+        if morph && self.template_vmid.is_some() {
+            refuse("templateVmid", "is of PVE: take snapshotId or preset");
+        }
+        errors.extend(size_errors(self.cpu, self.memory, self.disk));
+        errors.extend(self.name.iter().flat_map(|it| name_errors(it)));
+        errors.extend(self.env.errors(&self.metadata));
+        if !errors.is_empty() {
+            return Err(Error::fields(errors));
+        }
+        Metadata::check(&self.metadata)?;
+        self.ttl(limits).map(|_| ())
+    }
+
+    /// How long it shall live.
+    pub fn ttl(&self, limits: &Limits) -> Result<Ttl, Error> {
+        match self.ttl_seconds {
+            None => Ok(Ttl::default(limits)),
+            Some(seconds) => Ttl::parse(seconds, limits),
+        }
+    }
+
+    /// One text for one request, however its JSON was spelled.
+    pub fn canonical(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.
+pub(crate) struct Key {
+    pub(crate) hash: KeyHash,
+    /// HMAC of the request under each of `EDGE_SECRET`, newest first.
+    pub(crate) bodies: Vec<String>,
+}
+
+impl Key {
+    /// Of one kind of request; `canonical` is the request, however it was spelled.
+    pub(crate) fn new(
+        secrets: &Keyring,
+        deployment: &Label,
+        caller: &Caller,
+        kind: &str,
+        key: &str,
+        canonical: &str,
+    ) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [kind, &**deployment, caller.team.as_str(), key] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
+        let bodies = secrets.bodies(canonical);
+        Self { hash: KeyHash([a, b, c, d, e]), bodies }
+    }
+
+    /// The HMAC that a mark keeps.
+    pub(crate) fn body(&self) -> Option<String> {
+        self.bodies.first().cloned()
+    }
+
+    /// Refuses a key that came with another body than this one's.
+    pub(crate) fn check(&self, body: Option<&str>) -> Result<(), Error> {
+        match body {
+            Some(body) if !self.bodies.iter().any(|it| it == body) => Err(Error::new(
+                Code::IdempotencyConflict,
+                "this Idempotency-Key made something from another request; use a new key for a new request",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// 40 bits of the hash of an Idempotency-Key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyHash(pub [u8; 5]);
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32(&self.0))
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = from_base32(text).ok_or("a key hash is base32")?;
+        bytes.try_into().map(Self).map_err(|_| "a key hash is 8 characters")
+    }
+}
+
+impl TryFrom<String> for KeyHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KeyHash> for String {
+    fn from(hash: KeyHash) -> Self {
+        hash.to_string()
+    }
+}

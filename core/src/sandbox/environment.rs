@@ -1,0 +1,157 @@
+//! A sandbox's environment variables: secrets of its owner.
+//!
+//! PVE's own `env` option and the Notes are read by others than the owner, so
+//! they are kept sealed in the machine line, under a key that only
+//! `EDGE_SECRET` gives and that no other guest has. In clear they go to the
+//! exec daemon alone: with each command, and once into a file of the guest.
+
+use super::command::ExecRequest;
+use crate::{
+    access::secret::{Key, Keyring},
+    error::{Code, Error},
+    pve::marks::Mark,
+    text::{
+        base32::{base32, from_base32},
+        json,
+        shell::{name_error, quote},
+    },
+};
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where it is in the guest.
+pub const FILE: &str = "/etc/pve-edge/env";
+/// First words of that file; the guest's nonce follows.
+const HEADER: &str = "# pve-edge";
+/// The variable that brings its text to the command that writes it.
+const TEXT: &str = "PVE_EDGE_ENV";
+const LONGEST_NAME: usize = 128;
+/// All of it as JSON.
+const BYTES: usize = 3072;
+/// What it takes sealed, together with the metadata: the rest of a description
+/// of 8192 characters is for the marks.
+const TOGETHER: usize = 6400;
+
+/// Names and values; the values are never shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Env(BTreeMap<String, String>);
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl From<BTreeMap<String, String>> for Env {
+    fn from(variables: BTreeMap<String, String>) -> Self {
+        Self(variables)
+    }
+}
+
+impl Env {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is wrong with it, by field.
+    pub fn errors(&self, metadata: &BTreeMap<String, String>) -> Vec<(String, String)> {
+        let mut errors = Vec::new();
+        for (name, value) in &self.0 {
+            let wrong = match name_error(name) {
+                Some(wrong) => Some(wrong),
+                None if name.len() > LONGEST_NAME => Some("names have at most 128 characters"),
+                None if value.contains('\0') => Some("must not contain NUL"),
+                None => None,
+            };
+            errors.extend(wrong.map(|it| (format!("env.{name}"), it.to_owned())));
+        }
+        let bytes = self.json().len();
+        let metadata = serde_json::to_string(metadata).map_or(0, |it| it.len());
+        if bytes > BYTES {
+            errors.push(("env".into(), format!("{bytes} bytes as JSON, and there is room for {BYTES}")));
+        } else if !self.is_empty() && bytes * 8 / 5 + metadata > TOGETHER {
+            let text = "together with the metadata it is too much for a guest's description".to_owned();
+            errors.push(("env".into(), text));
+        }
+        errors
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Sealed for the one guest that `whose` names; nothing when it is empty.
+    pub fn seal(&self, key: &Key, whose: &[&str]) -> Option<String> {
+        let sealed = (!self.is_empty()).then(|| key.seal("env", whose, self.json()));
+        sealed.flatten().map(|it| base32(&it))
+    }
+
+    /// What `mark` carries.
+    pub fn of(mark: &Mark, secrets: &Keyring) -> Result<Self, Error> {
+        let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
+        let whose = [&*mark.deployment, &vmid, &nonce, &mark.team];
+        Self::open(mark.env.as_deref(), &whose, mark.secret.as_deref(), secrets)
+    }
+
+    /// What the guest of `mark` runs before it is handed out.
+    pub fn first(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
+        match &mark.env {
+            None => Ok(ExecRequest::nothing()),
+            Some(_) => Ok(Self::of(mark, secrets)?.unpack(&mark.nonce.to_string())),
+        }
+    }
+
+    /// What was sealed for `whose`, under the secret that is `named` so or any other.
+    pub fn open(
+        sealed: Option<&str>,
+        whose: &[&str],
+        named: Option<&str>,
+        secrets: &Keyring,
+    ) -> Result<Self, Error> {
+        let Some(sealed) = sealed.filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
+        let sealed = from_base32(sealed).unwrap_or_default();
+        let opened = secrets.named_first(named).find_map(|key| key.open("env", whose, &sealed));
+        // By way of a value: serde_json's own errors would format fractions.
+        let value = opened.and_then(|it| serde_json::from_slice::<Value>(&it).ok());
+        value.and_then(|it| json::read(it).ok()).map(Self).ok_or_else(|| {
+            let text = "no EDGE_SECRET opens this sandbox's environment: was the one that made it removed, or were its \
+                        Notes changed by hand?";
+            Error::new(Code::EnvUnreadable, text)
+        })
+    }
+
+    /// Names and values, for the one place that hands them to a shell.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+
+    /// These and those of `other`, which win.
+    pub(crate) fn overridden_by(&self, other: &Self) -> Self {
+        let both = self.0.iter().chain(&other.0);
+        Self(both.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Writes the file, once for each guest: what its owner makes of it
+    /// afterwards stays. A guest that is made of a snapshot has that sandbox's
+    /// file on its disk, which goes.
+    pub fn unpack(&self, nonce: &str) -> ExecRequest {
+        let header = format!("{HEADER} {nonce}");
+        let lines = self.0.iter().map(|(name, value)| format!("\n{name}={}", quote(value)));
+        let text = header.clone() + &lines.collect::<String>();
+        let (header, env) = (quote(&header), Self([(TEXT.to_owned(), text)].into()));
+        let (anew, env) = match self.is_empty() {
+            true => (format!("'{HEADER} '*) rm -f {FILE};;"), Self::default()),
+            false => (
+                format!(
+                    "*) umask 077; mkdir -p /etc/pve-edge && printf '%s\\n' \"${TEXT}\" >{FILE}.new && mv -f {FILE}.new {FILE};;"
+                ),
+                env,
+            ),
+        };
+        ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"), env)
+    }
+}

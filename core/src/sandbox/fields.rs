@@ -1,0 +1,75 @@
+//! Reading requests: JSON bodies, and the fields that more than one of them has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::error::Error;
+
+const METADATA_ENTRIES: usize = 64;
+const METADATA_KEY: usize = 128;
+const METADATA_BYTES: usize = 4096;
+const NAME: usize = 64;
+
+/// Tells a field that is `null` from one that is absent.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// As [`present`], of seconds that `null` makes endless.
+pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    present(deserializer)
+        .map_err(|_| D::Error::custom("must be a whole number of seconds, at least 1, or null"))
+}
+
+/// Bounds of metadata.
+pub struct Metadata;
+
+impl Metadata {
+    /// Refuses what is too much for a guest's description.
+    pub fn check(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        if metadata.len() > METADATA_ENTRIES {
+            errors.push(("metadata".to_owned(), format!("at most {METADATA_ENTRIES} entries")));
+        }
+        errors.extend(key_error(metadata.keys()));
+        let bytes = serde_json::to_string(metadata).map_or(0, |it| it.len());
+        if bytes > METADATA_BYTES {
+            let text =
+                format!("{bytes} bytes as JSON, and a guest's description has room for {METADATA_BYTES}");
+            errors.push(("metadata".to_owned(), text));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
+    }
+}
+
+/// What is wrong with keys of metadata.
+pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
+    let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
+    bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
+}
+
+/// What is wrong with cores, MiB of memory and GiB of disk.
+pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> Vec<(String, String)> {
+    let bounds = [
+        ("cpu", cpu, 1..=512, "1 to 512 cores"),
+        ("memory", memory, 64..=4_194_304, "64 to 4194304 MiB"),
+        ("disk", disk, 1..=16_384, "1 to 16384 GiB"),
+    ];
+    let wrong =
+        bounds.into_iter().filter(|(_, asked, range, _)| asked.is_some_and(|it| !range.contains(&it)));
+    wrong.map(|(field, _, _, fix)| (field.to_owned(), fix.to_owned())).collect()
+}
+
+/// What is wrong with a name.
+pub fn name_errors(name: &str) -> Vec<(String, String)> {
+    let length = name.chars().count();
+    let fine = (1..=NAME).contains(&length) && !name.chars().any(char::is_control);
+    if fine {
+        Vec::new()
+    } else {
+        vec![("name".to_owned(), format!("1 to {NAME} characters, none of them a control character"))]
+    }
+}

@@ -1,0 +1,240 @@
+//! Ids: of sandboxes, of what they are made from, and which kind of guest of PVE they name.
+
+use super::{
+    nonce::Nonce,
+    preset::{ProviderName, SnapshotId},
+    vmid::Vmid,
+};
+use crate::{
+    access::{keys::Label, secret::Keyring},
+    error::{Code, Error},
+};
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The id of a guest that this deployment made: `pvelxc-{vmid}-{nonce}-{node}`.
+///
+/// The nonce is there so that a reused VMID never answers to an old id, and proves that this
+/// deployment gave the id out; the node of birth, so that most reads know where to look. A value
+/// of this type comes from a guest's mark, or from [`SpelledId::prove`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SandboxId {
+    /// Which kind of guest.
+    pub provider: ProviderName,
+    /// Which guest.
+    pub vmid: Vmid,
+    /// And no other of that VMID.
+    pub nonce: Nonce,
+    /// Where it was born; a hint, which the nonce does not prove.
+    pub node: String,
+}
+
+impl SandboxId {
+    /// What its guest is to PVE.
+    pub fn kind(&self) -> Kind {
+        if self.provider == ProviderName::PveVm { Kind::Qemu } else { Kind::Lxc }
+    }
+}
+
+/// An id in the form of a [`SandboxId`], as somebody spelled it: it may be made up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpelledId(SandboxId);
+
+impl SpelledId {
+    /// The id, if this deployment gave it out under one of the secrets that `EDGE_SECRET` lists.
+    /// A VMID outside today's ranges is still ours: it was given out before they were changed.
+    pub fn prove(&self, secrets: &Keyring, deployment: &Label) -> Option<SandboxId> {
+        let Self(id) = self;
+        let key = id.nonce.proved_by(secrets, deployment, id.kind(), id.vmid);
+        key.map(|_| id.clone())
+    }
+}
+
+impl From<SandboxId> for SpelledId {
+    fn from(id: SandboxId) -> Self {
+        Self(id)
+    }
+}
+
+/// As tags keep it: lower-case, and nothing when it is too long for them.
+pub(crate) fn hint(node: &str) -> String {
+    if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.provider.prefix(), self.vmid, self.nonce)?;
+        if self.node.is_empty() { Ok(()) } else { write!(f, "-{}", self.node) }
+    }
+}
+
+impl fmt::Display for SpelledId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SpelledId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const BAD: &str = "not a sandbox id";
+        let mut parts = text.splitn(4, '-');
+        let mut next = || parts.next().ok_or(BAD);
+        let provider =
+            ProviderName::from_prefix(next()?).filter(|it| *it != ProviderName::Morph).ok_or(BAD)?;
+        let vmid = next()?.parse().map_err(|_| BAD)?;
+        let nonce = next()?.parse().map_err(|_| BAD)?;
+        let node = parts.next().unwrap_or_default();
+        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
+        let id = SandboxId { provider, vmid, nonce, node: node.to_owned() };
+        // One id, one spelling.
+        if is_name && id.to_string() == text { Ok(Self(id)) } else { Err(BAD) }
+    }
+}
+
+/// What a sandbox can be made from: a preset's version, or a snapshot of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SourceId {
+    /// `pvelxc_4vcpu_6gb_32gb_v1`
+    Preset(SnapshotId),
+    /// `pvelxc-{vmid}-{nonce}-{node}`, as ids of sandboxes.
+    Own(SpelledId),
+    /// `snapshot_…`
+    Morph(MorphId),
+}
+
+impl SourceId {
+    /// The preset's version, if it is one.
+    pub fn preset(&self) -> Option<&SnapshotId> {
+        match self {
+            Self::Preset(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of Morph's.
+    pub fn is_morph(&self) -> bool {
+        match self {
+            Self::Preset(id) => id.provider == ProviderName::Morph,
+            Self::Own(_) => false,
+            Self::Morph(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preset(id) => id.fmt(f),
+            Self::Own(id) => id.fmt(f),
+            Self::Morph(id) => id.fmt(f),
+        }
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text.parse(), MorphId::snapshot(text)) {
+            (Ok(own), _) => Ok(Self::Own(own)),
+            (_, Some(id)) => Ok(Self::Morph(id)),
+            _ => text.parse().map(Self::Preset),
+        }
+    }
+}
+
+impl TryFrom<String> for SourceId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SourceId> for String {
+    fn from(id: SourceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// What a guest is to PVE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A container.
+    #[default]
+    Lxc,
+    /// A virtual machine.
+    Qemu,
+}
+
+impl Kind {
+    /// As PVE's paths and listings name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lxc => "lxc",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    /// By [`Kind::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Lxc, Self::Qemu].into_iter().find(|it| it.name() == name)
+    }
+
+    /// Whose sandboxes are such guests.
+    pub const fn provider(self) -> ProviderName {
+        match self {
+            Self::Lxc => ProviderName::PveLxc,
+            Self::Qemu => ProviderName::PveVm,
+        }
+    }
+
+    /// For the serializer: containers are what older marks are about.
+    pub fn is_lxc(&self) -> bool {
+        *self == Self::Lxc
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Morph's own name of something: `morphvm_…` of an instance, `snapshot_…` of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MorphId(String);
+
+impl MorphId {
+    /// Of an instance.
+    pub fn instance(text: &str) -> Option<Self> {
+        Self::parse(text, "morphvm_")
+    }
+
+    /// Of a snapshot.
+    pub fn snapshot(text: &str) -> Option<Self> {
+        Self::parse(text, "snapshot_")
+    }
+
+    fn parse(text: &str, prefix: &str) -> Option<Self> {
+        let rest = text.strip_prefix(prefix)?;
+        let plain = rest.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_' || it == b'-');
+        (plain && (1..=64).contains(&rest.len())).then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for MorphId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// No such sandbox, or not the caller's: nobody can tell which.
+pub fn not_found(id: impl std::fmt::Display) -> Error {
+    Error::new(Code::NotFound, format!("there is no sandbox {id}"))
+}

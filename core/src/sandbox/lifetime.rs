@@ -1,0 +1,90 @@
+//! The time to live of a sandbox: one rule, which reads, lists, quotas, power
+//! calls and the sweep all follow.
+//!
+//! A sandbox has a span, the last `ttlSeconds` that was given, and an expiry.
+//!
+//! - While it runs, its expiry ends it: it is deleted, stopped or paused.
+//! - While it is stopped or paused it is kept until the later of its expiry and
+//!   the moment of stopping + `EDGE_STOPPED_MAX_SECONDS`. That is no running time.
+//! - Start and resume give the span again, and never less than was left when it
+//!   was stopped, up to `EDGE_MAX_TTL_SECONDS` from now.
+
+use super::quota::Limits;
+use crate::error::Error;
+
+const DEFAULT_TTL: u32 = 3600;
+
+/// About 30 years: further away is a mistake, or `null`.
+const LONGEST_TTL: u64 = 1_000_000_000;
+
+/// How long a sandbox lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(Option<u32>);
+
+impl Ttl {
+    /// What was not said: an hour, or less where the deployment allows only that.
+    pub fn default(limits: &Limits) -> Self {
+        Self(Some(limits.max_ttl_seconds.map_or(DEFAULT_TTL, |most| most.min(DEFAULT_TTL))))
+    }
+
+    /// Seconds, or `None` = never; as the deployment allows.
+    pub fn parse(seconds: Option<u64>, limits: &Limits) -> Result<Self, Error> {
+        let most = limits.max_ttl_seconds;
+        match (seconds, most) {
+            (Some(0), _) => Err(Error::field("ttlSeconds", "must be at least 1; DELETE ends a sandbox")),
+            (Some(it), Some(most)) if it > u64::from(most) => {
+                Err(Error::field("ttlSeconds", format!("this deployment allows at most {most}")))
+            }
+            (None, Some(most)) => Err(Error::field(
+                "ttlSeconds",
+                format!("this deployment lets no sandbox live for ever; at most {most}"),
+            )),
+            (Some(it), None) if it > LONGEST_TTL => {
+                Err(Error::field("ttlSeconds", format!("must be at most {LONGEST_TTL}, or null for ever")))
+            }
+            (Some(it), _) => Ok(Self(u32::try_from(it).ok())),
+            (None, None) => Ok(Self(None)),
+        }
+    }
+
+    /// Seconds that were given before; `None` = never.
+    pub fn of(seconds: Option<u32>) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds; `None` = never.
+    pub fn seconds(&self) -> Option<u32> {
+        self.0
+    }
+
+    /// The expiry when it begins now.
+    pub fn after(&self, now: i64) -> Option<i64> {
+        self.0.map(|seconds| now + i64::from(seconds))
+    }
+}
+
+/// The expiry at a start: the later of the span and what was `left` (`None`: all the time there
+/// is), up to the deployment's maximum.
+pub fn resumed(span: Ttl, left: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
+    let given = span.seconds().map(i64::from).zip(left).map(|(span, left)| span.max(left));
+    capped(given, limits).map(|it| now.saturating_add(it))
+}
+
+/// The expiry when the span is given again.
+pub fn extended(span: Ttl, expires: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
+    let again = capped(span.seconds().map(i64::from), limits).map(|it| now + it);
+    again.zip(expires).map(|(again, expires)| again.max(expires))
+}
+
+/// Seconds of life that may be given at once.
+pub fn at_most(seconds: i64, limits: &Limits) -> i64 {
+    limits.max_ttl_seconds.map_or(seconds, |most| seconds.min(i64::from(most)))
+}
+
+pub(crate) fn capped(seconds: Option<i64>, limits: &Limits) -> Option<i64> {
+    let most = limits.max_ttl_seconds.map(i64::from);
+    match (seconds, most) {
+        (Some(seconds), Some(most)) => Some(seconds.min(most)),
+        (seconds, most) => seconds.or(most),
+    }
+}

@@ -1,0 +1,94 @@
+//! Changes of what is kept about a sandbox or a snapshot: its name, metadata and time.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    OnExpiry,
+    fields::{Metadata, key_error, name_errors},
+};
+use crate::{
+    error::{Code, Error},
+    text::base32::base32,
+};
+
+/// A JSON merge patch (RFC 7396) of a sandbox.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Patch {
+    /// `null` removes it.
+    #[serde(deserialize_with = "crate::sandbox::fields::present")]
+    pub name: Option<Option<String>>,
+    /// Counts from now; `null` = never.
+    #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
+    pub ttl_seconds: Option<Option<u64>>,
+    /// What becomes of it then.
+    pub on_expiry: Option<OnExpiry>,
+    /// `null` removes all; a key with `null` removes that one.
+    #[serde(deserialize_with = "crate::sandbox::fields::present")]
+    pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+impl Patch {
+    /// Refuses what cannot be.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut errors = self.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
+        errors.extend(key_error(self.keys()));
+        if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
+    }
+
+    /// As [`Patch::check`], for what has no time of its own.
+    pub fn check_timeless(&self) -> Result<(), Error> {
+        let timed = [("ttlSeconds", self.ttl_seconds.is_some()), ("onExpiry", self.on_expiry.is_some())];
+        match timed.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(Error::field(field, "snapshots do not expire")),
+            None => self.check(),
+        }
+    }
+
+    /// Keys of metadata that it sets or removes.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.metadata.iter().flatten().flat_map(BTreeMap::keys)
+    }
+
+    /// What it makes of a name and metadata.
+    pub fn apply(
+        &self,
+        name: &mut Option<String>,
+        metadata: &mut BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        if let Some(new) = &self.name {
+            name.clone_from(new);
+        }
+        match &self.metadata {
+            None => {}
+            Some(None) => metadata.clear(),
+            Some(Some(changes)) => {
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => metadata.insert(key.clone(), value.clone()),
+                        None => metadata.remove(key),
+                    };
+                }
+            }
+        }
+        Metadata::check(metadata)
+    }
+}
+
+/// Refuses where `if_match` does not name this ETag.
+pub fn unchanged(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
+    if if_match.is_none_or(|it| it.trim() == "*" || it.split(',').any(|it| it.trim() == etag)) {
+        return Ok(());
+    }
+    let text = "If-Match names another version: read it again";
+    Err(Error::new(Code::PreconditionFailed, text).member("etag", etag))
+}
+
+/// The ETag of what this text says all of.
+pub fn hashed(text: &str) -> String {
+    let hash = Sha256::digest(text.as_bytes());
+    format!("\"{}\"", base32(hash.get(..10).unwrap_or_default()))
+}
