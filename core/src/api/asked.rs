@@ -139,12 +139,14 @@ fn if_match(headers: &HeaderMap) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
 }
 
+/// The query's parameters; `metadata=KEY=VALUE` is kept as its other spelling, `metadata.KEY=VALUE`.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let text = request.uri().query().unwrap_or_default();
-        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        let pairs = form_urlencoded::parse(text.as_bytes()).into_owned();
+        Self(pairs.map(|(name, value)| metadata_entry(&name, &value).unwrap_or((name, value))).collect())
     }
 
     /// Refuses what is not known here, and what is said twice.
@@ -153,7 +155,9 @@ impl Query {
             |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
         for (at, (name, _)) in self.0.iter().enumerate() {
             if !known_name(name) {
-                return Err(Error::field(name, "is not a query parameter of this path"));
+                let entry = name == METADATA && !known.is_empty();
+                let fix = if entry { "must be KEY=VALUE" } else { "is not a query parameter of this path" };
+                return Err(Error::field(name, fix));
             }
             if self.0.iter().take(at).any(|(earlier, _)| earlier == name) {
                 return Err(Error::field(name, "must be given once"));
@@ -183,6 +187,15 @@ impl Query {
         filter.metadata = metadata;
         Ok(filter)
     }
+}
+
+/// The parameter that asks for entries of metadata: `metadata=KEY=VALUE`, as often as there are entries.
+const METADATA: &str = "metadata";
+
+/// `metadata.KEY` and VALUE of a parameter `metadata=KEY=VALUE`.
+fn metadata_entry(name: &str, value: &str) -> Option<(String, String)> {
+    let (key, value) = value.split_once('=').filter(|_| name == METADATA)?;
+    Some((format!("{METADATA}.{key}"), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -221,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn metadata_is_asked_for_in_two_spellings() {
+        let asked = |query: &str| {
+            let request = Request::get(format!("/?{query}")).body(()).unwrap();
+            Query::of(&request).filter().unwrap().metadata
+        };
+        let expected = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "=2".to_owned())]);
+        assert_eq!(asked("metadata.a=1&metadata.b==2"), expected);
+        assert_eq!(asked("metadata=a=1&metadata=b==2"), expected);
+        assert_eq!(asked("metadata=a%3D1&metadata.b=%3D2"), expected);
+    }
+
+    #[test]
     fn a_parameter_is_given_once() {
         let filter = |query: &str| {
             let request = Request::get(format!("/?{query}")).body(()).unwrap();
@@ -229,6 +254,8 @@ mod tests {
         assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
         assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");
         assert_eq!(filter("metadata.a=1&metadata.a=2").unwrap_err(), "metadata.a: must be given once");
+        assert_eq!(filter("metadata=a=1&metadata.a=1").unwrap_err(), "metadata.a: must be given once");
+        assert_eq!(filter("metadata=a").unwrap_err(), "metadata: must be KEY=VALUE");
         for bad in ["limit=0", "limit=99999999999999999999", "limit=%00", "state=", "metadata=a", "%FF=1"] {
             assert!(filter(bad).is_err(), "{bad}");
         }

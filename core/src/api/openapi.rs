@@ -101,10 +101,10 @@ mod tests {
         }
         let responses = document["components"]["responses"].as_object().unwrap();
         let theirs: BTreeMap<u16, BTreeSet<&str>> = responses
-            .keys()
-            .map(|name| {
+            .iter()
+            .map(|(name, response)| {
                 let status: u16 = name.strip_prefix('E').unwrap().parse().unwrap();
-                let members = &schemas[format!("Problem{status}")]["allOf"][1]["properties"];
+                let members = &response["content"]["application/problem+json"]["schema"]["properties"];
                 assert_eq!(members["status"]["const"], status);
                 (status, texts(&members["code"]["enum"]))
             })

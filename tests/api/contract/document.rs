@@ -73,7 +73,7 @@ impl Contract {
         let kind = answer.header("content-type");
         match content.get(kind) {
             None => Err(format!("{kind} is not documented")),
-            Some(media) if kind == "text/event-stream" => self.check_events(&media["x-events"], &answer.body),
+            Some(media) if kind == "text/event-stream" => self.check_events(&media["schema"], &answer.body),
             Some(media) => self.closed(&media["schema"], &answer.json()),
         }
     }
@@ -124,13 +124,19 @@ impl Contract {
         Ok(())
     }
 
-    fn check_events(&self, documented: &Value, body: &str) -> Check {
+    fn check_events(&self, stream: &Value, body: &str) -> Check {
+        let events = self.resolved(&stream["contentSchema"])["oneOf"].as_array().expect("kinds of events");
         for event in body.split_terminator("\n\n").filter(|it| !it.starts_with(':')) {
             let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
             let (kind, data) = parts.ok_or_else(|| format!("{event:?} is no event"))?;
-            let schema = documented.get(kind).ok_or_else(|| format!("the event {kind} is not documented"))?;
+            let is_it = |it: &&Value| {
+                let kinds = it["properties"]["event"]["enum"].as_array().into_iter().flatten();
+                kinds.into_iter().any(|it| it == kind)
+            };
+            let documented = events.iter().find(is_it);
+            let documented = documented.ok_or_else(|| format!("the event {kind} is not documented"))?;
             let data = serde_json::from_str(data).map_err(|error| format!("{data}: {error}"))?;
-            self.closed(schema, &data)?;
+            self.closed(&documented["properties"]["data"], &data)?;
         }
         Ok(())
     }

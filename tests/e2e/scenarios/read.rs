@@ -36,6 +36,7 @@ pub(super) async fn metadata_selects(world: World) {
     assert_eq!(listed(&world, "metadata.list=a").await, ids([&one, &two]));
     assert_eq!(listed(&world, "metadata.list=a&metadata.n=2").await, ids([&two]));
     assert_eq!(listed(&world, "metadata.list=a&metadata.%C3%BC%20b=c%26d").await, ids([&two]));
+    assert_eq!(listed(&world, "metadata=list=a&metadata=n%3D2").await, ids([&two]));
     assert_eq!(listed(&world, "metadata.list=a&metadata.n=3").await, ids([]));
     assert_eq!(listed(&world, "metadata.list=a&state=paused").await, ids([]));
     let page = world.blue.get("/api/sandboxes?metadata.list=a&metadata.n=1").await.json(200);
