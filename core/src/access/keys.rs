@@ -6,7 +6,10 @@ use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
 use super::secret::same;
-use crate::io::headers::API_KEY;
+use crate::{
+    error::{Code, Error},
+    io::headers::API_KEY,
+};
 
 /// A team or a deployment: short enough for a tag, with no character that tags treat specially.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +57,22 @@ pub struct Caller {
     pub team: Label,
     /// Whether they see those of all teams.
     pub admin: bool,
+}
+
+impl Caller {
+    /// Whether the caller may see what `team` owns in the deployment `deployment`, asked of the
+    /// deployment `here`: the one place where that is decided.
+    pub fn may_see(&self, here: &str, (deployment, team): (&str, &str)) -> bool {
+        deployment == here && (self.admin || self.team.as_str() == team)
+    }
+
+    /// Refuses callers who are no admins; `why` says why only admins may.
+    pub fn ensure_admin(&self, why: &str) -> Result<(), Error> {
+        match self.admin {
+            true => Ok(()),
+            false => Err(Error::new(Code::Forbidden, format!("{why}: use an admin's key"))),
+        }
+    }
 }
 
 /// `EDGE_API_KEYS`.

@@ -7,7 +7,7 @@ use super::MAX_BODY;
 use crate::{
     error::{Code, Error},
     io::headers::REQUEST_ID,
-    pve::{change, marks::Mark, power::Done},
+    pve::{marks::Mark, power::Done},
     sandbox::{
         Sandbox, State,
         power::{Did, Keeps},
@@ -142,7 +142,7 @@ pub(super) fn streamed<S>(events: S) -> Response<S> {
 /// With the ETag of what the answer shows.
 pub(super) fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
     match mark {
-        Some(mark) => marked(response, &change::etag(mark)),
+        Some(mark) => marked(response, &mark.etag()),
         None => response,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    pve::exec::execd,
+    pve::guest::execd,
     sandbox::{
         command::{ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit},
         id::{MorphId, not_found},

@@ -79,12 +79,10 @@ impl Record {
         json!(self.0)
     }
 
-    /// Whether the caller may see what carries this: the one place where that is decided.
+    /// Whether the caller may see what carries this record.
     pub fn may(&self, caller: &Caller, deployment: &str) -> bool {
-        let team = self.get("team");
-        self.get("deployment") == Some(deployment)
-            && team.is_some()
-            && (caller.admin || team == Some(caller.team.as_str()))
+        let owner = self.get("deployment").zip(self.get("team"));
+        owner.is_some_and(|owner| caller.may_see(deployment, owner))
     }
 
     /// The preset's version that a snapshot is offered as.

@@ -31,6 +31,9 @@ use crate::{
     text::json,
 };
 
+/// So late PVE may execute a request that was not answered.
+pub const LATE_SECONDS: i64 = 90;
+
 /// PVE's data as what the call answers.
 pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
     json::read(data).map_err(|error| PveError::Shape(error.to_string()))

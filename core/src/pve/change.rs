@@ -2,7 +2,6 @@
 
 use crate::pve::marks::lifetime;
 use crate::sandbox::patch::Patch;
-use crate::sandbox::patch::hashed;
 use crate::sandbox::patch::unchanged;
 
 use time::OffsetDateTime;
@@ -11,11 +10,10 @@ use super::{
     cluster::Cluster,
     guest::{
         commit::{self, Unwritten},
+        needs::{ensure_alive, ensure_alive_at, refuse_condemned, still_creating, unlocked},
         place::Place,
-        usable::{refuse_condemned, still_creating, unlocked},
     },
     marks::{Mark, state::never_came_up},
-    read::{gone, still_there},
 };
 use crate::{
     access::keys::Caller,
@@ -23,11 +21,6 @@ use crate::{
     io::Io,
     sandbox::{id::SandboxId, lifetime::Ttl},
 };
-
-/// A hash of the mark: PVE's own digest changes with locks and starts too.
-pub fn etag(mark: &Mark) -> String {
-    hashed(&serde_json::to_string(mark).unwrap_or_default())
-}
 
 /// Applies a patch, if the mark is still the one that `if_match` names.
 pub async fn patch<I: Io>(
@@ -41,7 +34,7 @@ pub async fn patch<I: Io>(
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     patch.check()?;
     update(cluster, caller, id, deadline, &|mark, now| {
-        named(patch, mark, if_match)?;
+        mark.patch(patch, if_match)?;
         if let Some(ttl) = ttl {
             lifetime::give(mark, ttl, now);
         }
@@ -66,7 +59,7 @@ pub async fn extend<I: Io>(
 ) -> Result<Place, Error> {
     let limits = &cluster.settings.limits;
     update(cluster, caller, id, deadline, &|mark, now| {
-        unchanged(if_match, &etag(mark))?;
+        unchanged(if_match, &mark.etag())?;
         lifetime::extend(mark, said, now, limits);
         Ok(())
     })
@@ -87,7 +80,7 @@ async fn update<I: Io>(
         let found = unlocked(cluster, caller, id, deadline).await?;
         // What never came up in its time is over, and nothing to renew.
         if never_came_up(&found.mark) {
-            gone(cluster, &found.mark, id)?;
+            ensure_alive(cluster, &found.mark, id)?;
         }
         if !found.committed {
             return Err(still_creating(id));
@@ -101,7 +94,7 @@ async fn update<I: Io>(
             refuse_condemned(mark)?;
             apply(mark, now.unix_timestamp())?;
             // What is over and stays over is gone for its owner too.
-            still_there(mark, now, kept, id)
+            ensure_alive_at(mark, now, kept, id)
         };
         match commit::write(cluster, &found.node, &found.config, &found.mark, &apply).await? {
             Ok(mark) => return Ok(Place { mark, ..found }),
@@ -109,10 +102,4 @@ async fn update<I: Io>(
         }
     }
     Err(last.told(id))
-}
-
-/// Name and metadata, if the mark is still the one that `if_match` names.
-pub(super) fn named(patch: &Patch, mark: &mut Mark, if_match: Option<&str>) -> Result<(), Error> {
-    unchanged(if_match, &etag(mark))?;
-    patch.apply(&mut mark.name, &mut mark.metadata)
 }

@@ -21,7 +21,6 @@ use time::OffsetDateTime;
 
 pub use self::finish::Progress;
 pub(crate) use self::{
-    claim::{told, untold},
     failed::give_up,
     finish::{carry_on, finish},
     up::{Up, start_and_probe},
@@ -29,9 +28,12 @@ pub(crate) use self::{
 use super::{
     api::task::Upid,
     cluster::Cluster,
-    guest::place::{Place, may, was_destroyed},
+    guest::{
+        claimed::read_claimed,
+        place::{Place, was_destroyed},
+    },
     inventory::{Inventory, Template},
-    marks::{Mark, Reading, Want, read as read_marks},
+    marks::{Mark, Reading, Want},
     quota,
 };
 use crate::{
@@ -176,13 +178,13 @@ async fn replay<I: Io>(
     let unmarked = source::drawn(cluster, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none()).collect();
     for guest in listed.into_iter().chain(unmarked) {
-        let Some((node, config)) = claim::told(cluster, guest, deadline).await? else { continue };
-        let reading = read_marks(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else { continue };
+        let reading = Reading::of(guest.vmid, &config);
         let committed = matches!(reading, Reading::Committed(_));
         let Some(mark) = reading.mark().filter(|mark| {
             mark.key == Some(key.hash)
                 && mark.team == caller.team.as_str()
-                && may(caller, mark, &cluster.settings.deployment)
+                && mark.is_seen_by(caller, &cluster.settings.deployment)
         }) else {
             continue;
         };

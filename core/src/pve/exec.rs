@@ -1,8 +1,5 @@
 //! Running a command in a sandbox, at most once.
 
-pub mod agent;
-pub mod execd;
-
 use crate::sandbox::command;
 use std::time::Duration;
 
@@ -12,8 +9,10 @@ use super::{
     cluster::Cluster,
     create::carry_on,
     guest::{
-        commit,
+        agent, commit,
         condition::condition,
+        execd,
+        needs::ensure_alive,
         place::{Place, not_running, place},
         reach,
     },
@@ -21,7 +20,6 @@ use super::{
         Mark, Phase, What,
         state::{is_coming_up, is_unproved},
     },
-    read::gone,
 };
 use crate::{
     access::{keys::Caller, secret::Secret},
@@ -46,7 +44,7 @@ pub async fn open<I: Io>(
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
     let found = place(cluster, caller, id).await?;
-    gone(cluster, &found.mark, id)?;
+    ensure_alive(cluster, &found.mark, id)?;
     if found.mark.is_expired(cluster.now()) {
         let text = format!("{id} has expired and is being stopped: extend it, or start it again");
         return Err(Error::new(Code::NotRunning, text));

@@ -1,9 +1,14 @@
-//! One guest.
+//! One guest: where it is, whose it is, what may be done to it, and each thing that is done to it.
 
+pub mod agent;
+pub mod claimed;
 pub mod commit;
 pub mod condition;
+pub mod destroy;
+pub mod execd;
+pub mod needs;
 pub mod network;
 pub mod place;
 pub mod reach;
-pub mod usable;
+pub mod repair;
 pub mod wait;

@@ -27,7 +27,10 @@ pub use self::{
     mark::{Base, Mark, TakenFrom},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
-use crate::sandbox::{id::SourceId, preset::SnapshotId, vmid::Vmid};
+use crate::{
+    pve::api::config::Config,
+    sandbox::{id::SourceId, preset::SnapshotId, vmid::Vmid},
+};
 
 /// What tags alone say, for listings.
 #[derive(Clone, Debug)]
@@ -59,6 +62,11 @@ pub enum Reading {
 }
 
 impl Reading {
+    /// What the config of the guest `vmid` says about it.
+    pub fn of(vmid: Vmid, config: &Config) -> Self {
+        read(vmid, config.tags.as_deref(), config.description.as_deref())
+    }
+
     /// The mark, committed or not.
     pub fn mark(&self) -> Option<&Mark> {
         match self {

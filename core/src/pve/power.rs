@@ -21,8 +21,8 @@ use super::{
     guest::{
         commit,
         condition::{Condition, condition},
+        needs::{awake, refuse_condemned, usable},
         place::Place,
-        usable::{awake, refuse_condemned, usable},
         wait::wait,
     },
     marks::{Mark, Phase, Want},

@@ -3,11 +3,11 @@
 mod list;
 
 use crate::pve::inventory::Inventory;
-use crate::pve::marks::lifetime::{self, Time};
+use crate::pve::marks::lifetime;
 use crate::sandbox::Service;
 use crate::sandbox::id::Kind;
 use crate::sandbox::offer::report;
-use std::{collections::BTreeMap, fmt::Display};
+use std::collections::BTreeMap;
 
 use futures_util::future::join;
 use time::OffsetDateTime;
@@ -20,15 +20,15 @@ use super::{
     create::{self, Progress},
     guest::{
         condition::{self, Condition},
+        needs::ensure_alive,
         place::{Found, Place, find, was_destroyed},
-        reach,
+        reach, repair,
     },
     inventory::Guest,
     marks::{
         Mark, Phase, Want,
         state::{is_coming_up, is_unproved, state},
     },
-    rollback,
 };
 pub use crate::sandbox::listing::{Filter, Page};
 use crate::{
@@ -54,9 +54,9 @@ pub async fn get<I: Io>(
     let place = match found {
         Ok(Found::Here(place)) => *place,
         Ok(Found::Moved(place, row)) => {
-            gone(cluster, &place.mark, id)?;
+            ensure_alive(cluster, &place.mark, id)?;
             let seen = listed(cluster, &place, &row).await?;
-            return exact(cluster, rollback::settle(cluster, *place).await?, seen, deadline).await;
+            return exact(cluster, repair::settle(cluster, *place).await?, seen, deadline).await;
         }
         Ok(Found::NotYet) => return Ok((nothing_yet(cluster, caller, id), None)),
         Ok(Found::Offline(guest)) => return Ok((offline(cluster, &guest, id)?, None)),
@@ -65,14 +65,14 @@ pub async fn get<I: Io>(
         }
         Err(error) => return Err(error),
     };
-    gone(cluster, &place.mark, id)?;
+    ensure_alive(cluster, &place.mark, id)?;
     let (kind, vmid) = (place.mark.kind, place.mark.vmid);
     let seen = match tasks {
         _ if !place.committed => Condition::Stopped,
         Some(tasks) => condition::beside(cluster, tasks, &place.node, kind, vmid).await?,
         None => condition::condition(cluster, &place.node, kind, vmid).await?,
     };
-    exact(cluster, rollback::settle(cluster, place).await?, seen, deadline).await
+    exact(cluster, repair::settle(cluster, place).await?, seen, deadline).await
 }
 
 /// A sandbox whose mark was just changed.
@@ -235,17 +235,6 @@ fn sizes(mark: &Mark, config: &Config) -> Sizes {
     }
 }
 
-/// Refuses a sandbox that is over, or condemned.
-pub fn gone<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark, id: impl Display) -> Result<(), Error> {
-    still_there(mark, cluster.now(), cluster.settings.limits.stopped_max_seconds, id)
-}
-
-/// As [`gone`]; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
-pub fn still_there(mark: &Mark, now: OffsetDateTime, kept: u32, id: impl Display) -> Result<(), Error> {
-    let over = mark.want == Want::Gone || lifetime::time(mark, now, kept) == Time::Over;
-    if over { Err(not_found(id)) } else { Ok(()) }
-}
-
 /// Claimed, and PVE shows nothing yet.
 fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
     let now = cluster.now();
@@ -279,7 +268,7 @@ fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId)
 
 fn offline<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
     let Some(listed) = &guest.ours else { return Err(not_found(id)) };
-    gone(cluster, &listed.mark, id)?;
+    ensure_alive(cluster, &listed.mark, id)?;
     Ok(item(cluster, guest, listed, true))
 }
 

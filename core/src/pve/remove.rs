@@ -3,13 +3,17 @@
 use time::OffsetDateTime;
 
 use super::{
-    api::{PveError, config::Config, task::Upid},
-    change::etag,
+    api::task::Upid,
     cluster::Cluster,
-    guest::{commit, place::Place, usable::unlocked, wait::wait},
+    guest::{
+        commit,
+        destroy::destroy,
+        needs::{ensure_alive, unlocked},
+        place::Place,
+        wait::wait,
+    },
     inventory::Inventory,
     marks::{Mark, Want},
-    read::gone,
 };
 use crate::{
     access::keys::Caller,
@@ -49,8 +53,8 @@ pub async fn remove<I: Io>(
         let mut found = unlocked(cluster, caller, id, deadline).await?;
         // What a deletion has condemned is seen to its end.
         if found.mark.want != Want::Gone {
-            gone(cluster, &found.mark, id)?;
-            unchanged(if_match, &etag(&found.mark))?;
+            ensure_alive(cluster, &found.mark, id)?;
+            unchanged(if_match, &found.mark.etag())?;
         }
         if found.mark.kind == Kind::Qemu {
             match ready(cluster, &mut found, deadline).await? {
@@ -151,20 +155,6 @@ async fn ready<I: Io>(
         Err(error) => return Err(error),
     }
     Ok(Step::Go)
-}
-
-/// Takes the protection off, if the guest is still what `config` says, and destroys it.
-pub(crate) async fn destroy<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<Upid, PveError> {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
-    if config.protection == Some(true) {
-        cluster.send(guest.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
-    }
-    cluster.send(guest.destroy()).await
 }
 
 fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {

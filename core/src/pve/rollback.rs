@@ -19,19 +19,19 @@ use crate::sandbox::power::RollbackBody;
 use time::OffsetDateTime;
 
 use super::{
-    api::{PveError, config::Config},
+    api::PveError,
     cluster::Cluster,
     create::carry_on,
     guest::{
-        commit::{self, Unwritten},
+        commit,
         condition::condition,
-        place::{LATE_SECONDS, Place, place},
-        usable::{still_creating, unlocked},
+        needs::{ensure_alive, still_creating, unlocked},
+        place::{Place, place},
+        repair,
         wait::wait,
     },
-    marks::{self, Doing, Mark, Phase, Reading, Want, What},
+    marks::{self, Doing, Mark, Reading, Want, What},
     power::Done,
-    read::gone,
     snapshot::keep,
 };
 use crate::{
@@ -42,113 +42,10 @@ use crate::{
         pace::{self, Wait},
     },
     sandbox::{
-        FINISH_SECONDS,
         id::{SandboxId, not_found},
         power::Did,
     },
 };
-
-/// What the next step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// There is none.
-    Nothing,
-    /// PVE may still execute what was sent.
-    Wait,
-    /// It is over, or never was: only the marks are written.
-    Clear,
-    /// The config is the snapshot's: all that is ours is written.
-    Reassert,
-}
-
-/// Decided from one read: what the line says is done, what the tag says, when it is.
-fn next(mark: &Mark, tagged: Option<What>, now: OffsetDateTime) -> Next {
-    let Some(Doing { what, since, .. }) = &mark.doing else {
-        // An administrator's rollback: old tags, and nothing of ours was begun.
-        return if tagged.is_some() { Next::Clear } else { Next::Nothing };
-    };
-    let age = now.unix_timestamp() - since;
-    match (what, tagged) {
-        (What::Rollback | What::Start, Some(What::Snapshot)) => Next::Reassert,
-        // A request that was not answered may be executed late, and not any more after this.
-        (What::Rollback | What::Snapshot, _) if age < LATE_SECONDS => Next::Wait,
-        (What::Start, _) if mark.want == Want::On && age < FINISH_SECONDS => Next::Nothing,
-        (What::Template, _) => Next::Nothing,
-        _ => Next::Clear,
-    }
-}
-
-/// Whether there is something to do that [`settle`] does.
-pub fn is_due(place: &Place, now: OffsetDateTime) -> bool {
-    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
-    place.committed && matches!(next(&place.mark, tagged, now), Next::Clear | Next::Reassert)
-}
-
-/// Does what an interrupted snapshot or rollback has left to do, in one PUT by
-/// digest: whoever is faster wins. It never rolls back, and starts nothing.
-pub async fn settle<I: Io>(cluster: &Cluster<'_, I>, mut place: Place) -> Result<Place, Error> {
-    if place.config.lock.is_some() || !is_due(&place, cluster.now()) {
-        return Ok(place);
-    }
-    let Place { node, config, mark, .. } = &place;
-    let tagged = marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default());
-    let written = if next(mark, tagged, cluster.now()) == Next::Reassert {
-        reassert(cluster, node, config, mark).await
-    } else {
-        commit::write(cluster, node, config, mark, &cleared).await
-    };
-    let written = match written {
-        // PVE is at work on it, with no lock in its config: the next one writes.
-        Err(error) if error.code() == Code::GuestLocked => None,
-        written => written?.ok(),
-    };
-    if let Some(mark) = written {
-        place.mark = mark;
-    }
-    Ok(place)
-}
-
-/// All that is ours, over what came back with the snapshot.
-async fn reassert<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<Result<Mark, Unwritten>, Error> {
-    let memory = mark.doing.as_ref().is_some_and(|it| it.memory);
-    // What had failed was not stopped by its owner, and what has its memory back runs.
-    let want = if memory || mark.phase == Phase::Error { Want::On } else { mark.want };
-    let begun = mark.doing.clone().filter(|_| want == Want::On);
-    let doing = begun.map(|it| Doing { what: What::Start, ..it });
-    let keeps = mark.keeps.filter(|_| want == Want::Paused);
-    let ours = Mark { want, doing, keeps, phase: Phase::Committed, problem: None, ..mark.clone() };
-    if memory {
-        let all = |mark: &mut Mark| {
-            *mark = ours.clone();
-            Ok(())
-        };
-        return commit::write(cluster, node, config, mark, &all).await;
-    }
-    match commit::first(cluster, node, config, &ours).await {
-        Ok(mark) => Ok(Ok(mark)),
-        Err(commit::Failure::Again(error)) => Ok(Err(Unwritten::after(error))),
-        Err(commit::Failure::Final(error)) => Err(error),
-    }
-}
-
-fn cleared(mark: &mut Mark) -> Result<(), Error> {
-    mark.doing = None;
-    Ok(())
-}
-
-/// As [`settle`], for what cannot go on beside a rollback.
-pub async fn settled<I: Io>(cluster: &Cluster<'_, I>, place: Place) -> Result<Place, Error> {
-    let place = settle(cluster, place).await?;
-    match place.mark.is_doing(What::Rollback) {
-        true => Err(commit::locked("rollback", &place.mark)),
-        false => Ok(place),
-    }
-}
 
 /// Rolls back; what was wanted on comes up again, what was stopped stays so.
 pub async fn rollback<I: Io>(
@@ -164,7 +61,7 @@ pub async fn rollback<I: Io>(
     }
     keep::ensure_taken(cluster.settings, id, snapname)?;
     let found = unlocked(cluster, caller, id, deadline).await?;
-    gone(cluster, &found.mark, id)?;
+    ensure_alive(cluster, &found.mark, id)?;
     if !found.committed {
         return Err(still_creating(id));
     }
@@ -177,7 +74,7 @@ pub async fn rollback<I: Io>(
         }
     }
     let found = place(cluster, caller, id).await?;
-    let found = settled(cluster, found).await?;
+    let found = repair::finished(cluster, found).await?;
     if let Some(lock) = &found.config.lock {
         return Err(commit::locked(lock, &found.mark));
     }
@@ -267,7 +164,7 @@ async fn send<I: Io>(
     }
     let now = marks::read(mark.vmid, tags, config.description.as_deref());
     if let Some(now) = now.mark().filter(|it| it.doing == mark.doing) {
-        let _ = commit::write(cluster, node, &config, now, &cleared).await;
+        let _ = commit::write(cluster, node, &config, now, &repair::clear).await;
     }
     Err(error)
 }
@@ -291,7 +188,7 @@ async fn follow<I: Io>(
     let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(8);
     loop {
         let config = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await?;
-        let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+        let reading = Reading::of(mark.vmid, &config);
         let now = match reading {
             Reading::Committed(now) if now.nonce == mark.nonce && now.want != Want::Gone => now,
             _ => return Err(not_found(mark.id())),
@@ -299,8 +196,8 @@ async fn follow<I: Io>(
         if config.lock.is_none() {
             let place = Place { node: node.to_owned(), config, mark: now, committed: true };
             let rolling = place.mark.is_doing(What::Rollback);
-            let executed = is_due(&place, cluster.now()) && next_is_reassert(&place, cluster.now());
-            let place = settle(cluster, place).await?;
+            let executed = repair::is_due(&place, cluster.now()) && repair::came_back(&place, cluster.now());
+            let place = repair::settle(cluster, place).await?;
             match &place.mark.doing {
                 Some(it) if it.what == What::Start => {
                     let now = condition(cluster, node, mark.kind, mark.vmid).await?;
@@ -317,9 +214,4 @@ async fn follow<I: Io>(
             return done(false);
         }
     }
-}
-
-fn next_is_reassert(place: &Place, now: OffsetDateTime) -> bool {
-    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
-    next(&place.mark, tagged, now) == Next::Reassert
 }

@@ -4,25 +4,16 @@
 //! sandboxes the clone carries the intent, and whoever asks next, or the
 //! sweep, does the next missing thing.
 
-mod advance;
 pub mod keep;
 mod take;
-pub(crate) mod version;
 
 use super::{
-    api::{PveError, config::Config},
-    change::etag,
     cluster::Cluster,
-    guest::{
-        commit::{self, Unwritten},
-        place::may,
-    },
+    guest::commit::{self, Unwritten},
     inventory::{Guest, Inventory},
-    marks::{self, Mark, Phase, Reading, Role, Want, What},
-    remove::destroy,
-    template::admins_only,
+    marks::{Mark, Phase, Want, What},
+    template::{Advanced, advance, find},
 };
-use crate::pve::change::named;
 use crate::sandbox::snapshot::{Snapshot, Status};
 use crate::{
     access::keys::Caller,
@@ -30,19 +21,16 @@ use crate::{
     io::Io,
     sandbox::{
         id::{SandboxId, SourceId},
-        patch::{Patch, unchanged},
+        patch::Patch,
     },
     text::rfc3339::stamp,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-pub(crate) use self::take::{free, no_vmid};
-pub use self::{
-    advance::{Advanced, advance},
-    take::take,
-};
+pub use self::take::take;
+pub use super::template::delete as remove;
 
 /// A snapshot whose first disk is being copied: nothing else is told yet.
 fn unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
@@ -85,7 +73,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller) -> Result<Ve
     inventory.believe(cluster).await?;
     let mine = |guest: &Guest| {
         let mark = &guest.snapshot.as_ref()?.mark;
-        let seen = may(caller, mark, &cluster.settings.deployment) && mark.want != Want::Gone;
+        let seen = mark.is_seen_by(caller, &cluster.settings.deployment) && mark.want != Want::Gone;
         // The listing's own flag is late, and may be another guest's of that VMID.
         let ready = !mark.is_doing(What::Template) && !guest.is_unoffered();
         let status = if ready { Status::Ready } else { Status::Pending };
@@ -94,7 +82,9 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller) -> Result<Ve
     let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
     let mut presets = inventory.templates(cluster.settings);
     // Another team's template is a preset as well.
-    presets.retain(|it| it.own.as_ref().is_none_or(|mark| !may(caller, mark, &cluster.settings.deployment)));
+    presets.retain(|it| {
+        it.own.as_ref().is_none_or(|mark| !mark.is_seen_by(caller, &cluster.settings.deployment))
+    });
     all.extend(presets.into_iter().filter_map(|it| {
         let id = it.snapshot?;
         Some(Snapshot {
@@ -149,7 +139,7 @@ pub async fn patch<I: Io>(
                 .retry_after(3));
         }
         let ready = config.template == Some(true);
-        let apply = |mark: &mut Mark| named(patch, mark, if_match);
+        let apply = |mark: &mut Mark| mark.patch(patch, if_match);
         match commit::write(cluster, &node, &config, &mark, &apply).await? {
             Ok(mark) => {
                 return Ok((of(&mark, if ready { Status::Ready } else { Status::Pending }), mark));
@@ -158,103 +148,4 @@ pub async fn patch<I: Io>(
         }
     }
     Err(last.told(id))
-}
-
-/// Deletes a snapshot; one that sandboxes are linked to is refused whole by PVE.
-pub async fn remove<I: Io>(
-    cluster: &Cluster<'_, I>,
-    caller: &Caller,
-    id: &SandboxId,
-    if_match: Option<&str>,
-    deadline: OffsetDateTime,
-) -> Result<bool, Error> {
-    let (node, config, mark) = find(cluster, caller, id).await?;
-    unchanged(if_match, &etag(&mark))?;
-    if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
-        admins_only(caller)?;
-    }
-    if let Some(lock) = &config.lock {
-        return Err(crate::pve::guest::commit::locked(lock, &mark));
-    }
-    let task = match destroy(cluster, &node, &config, &mark).await {
-        Ok(task) => task,
-        Err(error) if error.is_digest_mismatch() || error.is_protected() => {
-            return Err(
-                Error::new(Code::Conflict, format!("{id} is being changed; ask again")).retry_after(1)
-            );
-        }
-        Err(error) if error.is_in_use() => {
-            protect(cluster, &node, &mark).await;
-            return Err(in_use(&error));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // However short the caller waits: one that is in use is protected again.
-    match crate::pve::guest::wait::wait(cluster, &task, deadline.max(cluster.deadline(REFUSED))).await {
-        None => Ok(false),
-        Some(Ok(())) => Ok(true),
-        Some(Err(why)) if why.is_in_use() => {
-            protect(cluster, &node, &mark).await;
-            Err(in_use(&why))
-        }
-        Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
-    }
-}
-
-/// Its protection was taken off to delete it, and it stays: a change of nothing puts it back.
-async fn protect<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) {
-    let _ = commit::change(cluster, node, mark.clone(), &|_| Ok(())).await;
-}
-
-/// For so long a VM's first disk may be copied.
-const COPY_SECONDS: i64 = 3600;
-
-/// By then PVE has said that a template is in use.
-const REFUSED: Duration = Duration::from_secs(5);
-
-fn in_use(why: &PveError) -> Error {
-    let text = format!("{why}: delete the sandboxes that were made from it first; nothing was deleted");
-    Error::new(Code::SnapshotInUse, text)
-}
-
-/// Finds a snapshot and proves that it is the caller's.
-pub(crate) async fn find<I: Io>(
-    cluster: &Cluster<'_, I>,
-    caller: &Caller,
-    id: &SandboxId,
-) -> Result<(String, Config, Mark), Error> {
-    let absent = || Error::new(Code::NotFound, format!("there is no snapshot {id}"));
-    let mut node = id.node.clone();
-    let mut config = None;
-    if !node.is_empty() {
-        config = cluster.send(cluster.pve.guest(&node, id.kind(), id.vmid).config()).await.ok();
-    }
-    if config.is_none() {
-        let inventory = Inventory::read(cluster).await?;
-        // A guest of another kind of that number is a stranger.
-        let guest = inventory.guest(id.vmid).filter(|it| it.kind == id.kind());
-        let Some(guest) = guest else {
-            inventory.believe(cluster).await?;
-            return Err(absent());
-        };
-        guest.row.node.clone_into(&mut node);
-        config = Some(cluster.send(cluster.pve.guest(&node, id.kind(), id.vmid).config()).await?);
-    }
-    let config = config.ok_or_else(absent)?;
-    let age = (cluster.now() - id.nonce.birth()).whole_seconds();
-    if config.is_unknown_yet() && (0..COPY_SECONDS).contains(&age) {
-        let text = format!("PVE copies the disk of {id} and tells nothing else yet; ask again");
-        return Err(Error::new(Code::StillCreating, text).retry_after(5));
-    }
-    match marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref()) {
-        Reading::Intent(mark) | Reading::Committed(mark)
-            if mark.nonce == id.nonce
-                && mark.role == Role::Template
-                && mark.want != Want::Gone
-                && may(caller, &mark, &cluster.settings.deployment) =>
-        {
-            Ok((node, config, mark))
-        }
-        _ => Err(absent()),
-    }
 }

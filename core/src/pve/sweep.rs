@@ -29,7 +29,9 @@ use super::{
     guest::{
         commit,
         condition::{Condition, condition},
+        destroy::destroy,
         place::{Place, was_destroyed},
+        repair,
     },
     inventory::{Guest, Inventory},
     marks::{
@@ -37,8 +39,6 @@ use super::{
         state::{is_coming_up, is_unproved, never_came_up},
     },
     power::halt,
-    remove::destroy,
-    rollback,
 };
 use crate::{
     error::{Code, Error},
@@ -161,7 +161,7 @@ async fn tend<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, dry_run: bool) -> 
         Err(error) if error.is_missing() || error.is_final() => return None,
         Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
     };
-    let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = Reading::of(guest.vmid, &config);
     let committed = matches!(reading, Reading::Committed(_));
     let mark = match reading {
         Reading::Intent(mark) | Reading::Committed(mark) => mark,
@@ -200,7 +200,7 @@ async fn tend<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, dry_run: bool) -> 
         Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
     };
     let place = Place { node: node.to_owned(), config, mark, committed };
-    if due == Verdict::Leave && (rollback::is_due(&place, cluster.now()) || is_mistagged(&place)) {
+    if due == Verdict::Leave && (repair::is_due(&place, cluster.now()) || is_mistagged(&place)) {
         due = Verdict::Finish;
     }
     let Place { config, mark, .. } = place;
@@ -316,10 +316,10 @@ async fn go_on<I: Io>(cluster: &Cluster<'_, I>, place: Place, seen: Condition) -
         let text = "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
         return Err(Error::new(Code::Condemned, text));
     }
-    if is_mistagged(&place) && !rollback::is_due(&place, cluster.now()) {
+    if is_mistagged(&place) && !repair::is_due(&place, cluster.now()) {
         return swap(cluster, &place.node, &place.config, &place.mark, &|_| {}).await;
     }
-    let place = rollback::settle(cluster, place).await?;
+    let place = repair::settle(cluster, place).await?;
     carry_on(cluster, place, seen, false, cluster.now()).await.map(|_| ())
 }
 

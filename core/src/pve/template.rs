@@ -6,33 +6,41 @@
 //! next, or the sweep, does the next missing thing. What only root can do is
 //! told as commands, and looked for at each step.
 
+pub(crate) mod advance;
 mod claim;
+mod delete;
 mod download;
+mod locate;
 mod request;
-pub(crate) mod root;
+mod root;
 mod target;
+pub(crate) mod version;
+pub(crate) mod vmid;
 
 use crate::sandbox::template::{Status, Template};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+pub(crate) use self::{advance::discard, locate::find};
+pub use self::{
+    advance::{Advanced, advance},
+    delete::delete,
+};
 use self::{
     claim::{Claimed, claim},
     download::{Archive, fetch},
     target::target,
+    vmid::{candidates, drawn},
 };
 use super::{
-    api::{PveError, config::Config},
+    api::{LATE_SECONDS, PveError, config::Config},
     cluster::Cluster,
-    create::{told, untold},
     guest::{
+        claimed::{read_claimed, taken_by_unknown},
         commit::{self, Unwritten},
-        place::{LATE_SECONDS, may},
         wait::failure,
     },
     inventory::Inventory,
-    marks::{self, Base, Mark, Phase, Reading, Role, Want},
-    snapshot::{Advanced, advance, find, free, no_vmid, remove as remove_snapshot},
+    marks::{Base, Mark, Phase, Reading, Role, Want},
 };
 pub use crate::sandbox::template::{Confirmation, Execd, TemplateRequest};
 use crate::{
@@ -47,9 +55,6 @@ use crate::{
     },
     text::rfc3339::stamp,
 };
-
-/// VMIDs that are tried for one request.
-const CANDIDATES: usize = 4;
 
 impl Template {
     fn building(id: &SandboxId) -> Self {
@@ -101,7 +106,7 @@ pub async fn build<I: Io>(
     key: Option<(&str, &str)>,
     deadline: OffsetDateTime,
 ) -> Result<(Template, bool), Error> {
-    admins_only(caller)?;
+    caller.ensure_admin("presets are everybody's")?;
     let base = request.check()?;
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
@@ -121,7 +126,7 @@ pub async fn build<I: Io>(
             return Ok((Template::downloading(request, target.node, volid), false));
         }
     };
-    let vmids = vmids(cluster, &inventory, key.as_ref())?;
+    let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| intent(cluster, caller, &target.node, key.as_ref(), vmid, &base);
     let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
     let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
@@ -193,14 +198,7 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
     own(cluster, caller, id).await?;
-    remove_snapshot(cluster, caller, id, None, deadline).await
-}
-
-pub(crate) fn admins_only(caller: &Caller) -> Result<(), Error> {
-    if caller.admin {
-        return Ok(());
-    }
-    Err(Error::new(Code::Forbidden, "presets are everybody's: use an admin's key"))
+    delete(cluster, caller, id, None, deadline).await
 }
 
 /// Finds one that was made from nothing.
@@ -209,7 +207,7 @@ async fn own<I: Io>(
     caller: &Caller,
     id: &SandboxId,
 ) -> Result<(String, Config, Mark), Error> {
-    admins_only(caller)?;
+    caller.ensure_admin("presets are everybody's")?;
     let absent = || Error::new(Code::NotFound, format!("there is no template {id}"));
     let found = find(cluster, caller, id).await.map_err(|error| match error.code() {
         Code::NotFound => absent(),
@@ -270,17 +268,17 @@ async fn replay<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Option<(String, Config, Mark)>, Error> {
     for guest in drawn(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
-        let Some((node, config)) = told(cluster, guest, deadline).await? else {
+        let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else {
             // One that is there and not to be seen may be what this key made.
             match Inventory::read(cluster).await?.guest(guest.vmid) {
-                Some(_) => return Err(untold(guest.vmid)),
+                Some(_) => return Err(taken_by_unknown(guest.vmid)),
                 None => continue,
             }
         };
-        let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let reading = Reading::of(guest.vmid, &config);
         let (Reading::Intent(mark) | Reading::Committed(mark)) = reading else { continue };
         let same = mark.key == Some(key.hash) && mark.team == caller.team.as_str() && mark.base.is_some();
-        if !same || !may(caller, &mark, &cluster.settings.deployment) {
+        if !same || !mark.is_seen_by(caller, &cluster.settings.deployment) {
             continue;
         }
         key.check(mark.body.as_deref())?;
@@ -291,34 +289,6 @@ async fn replay<I: Io>(
         return Ok(Some((node, config, mark)));
     }
     Ok(None)
-}
-
-/// The VMIDs that a key draws.
-fn drawn<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
-    let range = cluster.settings.template_range;
-    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
-    let one = |at: usize| {
-        let mut hasher = Sha256::new();
-        hasher.update(key.hash.0);
-        hasher.update(at.to_be_bytes());
-        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
-        (first + u32::from_be_bytes([a, b, c, d]) % (last - first + 1)).try_into().ok()
-    };
-    (0..CANDIDATES).filter_map(one).collect()
-}
-
-/// VMIDs to claim, in the order in which to try them.
-fn vmids<I: Io>(
-    cluster: &Cluster<'_, I>,
-    inventory: &Inventory,
-    key: Option<&Key>,
-) -> Result<Vec<Vmid>, Error> {
-    let [.., a, b, c, d] = cluster.seed;
-    let all: Vec<Vmid> = match key {
-        Some(key) => drawn(cluster, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect(),
-        None => free(cluster, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
-    };
-    if all.is_empty() { Err(no_vmid()) } else { Ok(all) }
 }
 
 /// The mark of the container that PVE shall make at `vmid`.

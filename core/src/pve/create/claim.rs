@@ -17,15 +17,18 @@ use crate::{
     pve::{
         api::{PveError, config::Config, guest::NewGuest, task::Upid},
         cluster::Cluster,
-        guest::{network, place::was_destroyed, reach, wait::ended},
-        inventory::{Guest, Inventory, Template},
+        guest::{
+            claimed::{RESERVE, taken_by_unknown},
+            network,
+            place::was_destroyed,
+            reach,
+            wait::ended,
+        },
+        inventory::{Inventory, Template},
         marks::{self, Mark, Notes, Reading},
     },
     sandbox::{id::Kind, vmid::Vmid},
 };
-
-/// Outgoing requests that are kept for what comes after the claim.
-const RESERVE: u32 = 12;
 
 /// Claims one of `vmids` by cloning one of `sources`, or leaves nothing behind.
 pub(super) async fn claim<I: Io>(
@@ -255,46 +258,10 @@ async fn whose<I: Io>(
             return if !strange && (*unanswered || task.is_some()) {
                 Ok(claimed((*mark).clone(), &mark.node, task.clone(), false))
             } else {
-                Err(untold(mark.vmid))
+                Err(taken_by_unknown(mark.vmid))
             };
         }
     }
-}
-
-/// Node and config of a guest that a key may have made, once they tell whose
-/// it is; `None` when it is gone, or not ours to see.
-pub(crate) async fn told<I: Io>(
-    cluster: &Cluster<'_, I>,
-    guest: &Guest,
-    deadline: OffsetDateTime,
-) -> Result<Option<(String, Config)>, Error> {
-    let mut node = guest.row.node.clone();
-    let mut wait = Wait::new(cluster, pace::AGAIN, deadline).keeping(RESERVE);
-    loop {
-        match cluster.send(cluster.pve.guest(&node, guest.kind, guest.vmid).config()).await {
-            Ok(config) if !config.is_unknown_yet() => return Ok(Some((node, config))),
-            Ok(_) => {}
-            // It may have moved since the listing; only one that lacks it proves that it is gone.
-            Err(error) if error.is_missing() => match Inventory::read(cluster).await?.guest(guest.vmid) {
-                None => return Ok(None),
-                Some(now) if now.row.node != node => {
-                    node.clone_from(&now.row.node);
-                    continue;
-                }
-                Some(_) => {}
-            },
-            Err(error) if error.is_final() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        if !wait.pause().await {
-            return Err(untold(guest.vmid));
-        }
-    }
-}
-
-pub(crate) fn untold(vmid: Vmid) -> Error {
-    let text = format!("VMID {vmid} is being taken, and PVE does not say by whom yet");
-    Error::new(Code::NoFreeVmid, text).retry_after(2)
 }
 
 /// The mark of a guest that this request made, or one with the same key.

@@ -6,9 +6,8 @@ use crate::{
     pve::{
         api::PveError,
         cluster::Cluster,
-        guest::commit,
-        marks::{self, Mark, Phase, Reading, Want},
-        remove::destroy,
+        guest::{commit, destroy::destroy},
+        marks::{Mark, Phase, Reading, Want},
     },
     sandbox::{FINISH_SECONDS, id::Kind},
 };
@@ -92,7 +91,7 @@ pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mar
     let outcome = match cluster.send(guest.config()).await {
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
-        Ok(config) => match marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref()) {
+        Ok(config) => match Reading::of(mark.vmid, &config) {
             Reading::Intent(found) if found.nonce == mark.nonce => {
                 match destroy(cluster, node, &config, mark).await {
                     Ok(_) => "the half-made guest is being removed".to_owned(),

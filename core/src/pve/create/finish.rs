@@ -30,7 +30,7 @@ use crate::{
         },
         inventory::Inventory,
         marks::{
-            self, Mark, Phase, Reading, Want,
+            Mark, Phase, Reading, Want,
             state::{is_coming_up, is_unproved, never_came_up},
         },
     },
@@ -136,7 +136,7 @@ async fn look<I: Io>(
         }
         Err(error) => return Err(error.into()),
     };
-    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = Reading::of(mark.vmid, &config);
     let committed = matches!(reading, Reading::Committed(_));
     match reading {
         Reading::Intent(found) | Reading::Committed(found) if found.nonce == mark.nonce => {
@@ -231,7 +231,7 @@ impl Coming {
         let Ok(read) = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await else {
             return Ok(false);
         };
-        let reading = marks::read(mark.vmid, read.tags.as_deref(), read.description.as_deref());
+        let reading = Reading::of(mark.vmid, &read);
         *committed = matches!(reading, Reading::Committed(_));
         let Some(found) = reading.mark().filter(|it| it.nonce == mark.nonce) else {
             return Err(not_found(mark.id()));

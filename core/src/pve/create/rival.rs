@@ -13,7 +13,7 @@ use crate::{
         cluster::Cluster,
         guest::place::was_destroyed,
         inventory::{Guest, Inventory},
-        marks::{self, Mark, Reading, Want},
+        marks::{Mark, Reading, Want},
     },
 };
 
@@ -41,7 +41,7 @@ pub(super) async fn rival<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Resul
                 Err(error) if error.is_missing() || error.is_final() => continue,
                 Err(error) => return Err(error.into()),
             };
-        let reading = marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref());
+        let reading = Reading::of(guest.vmid, &config);
         // The first moment of a clone tells nobody whose it is.
         if config.is_unknown_yet() {
             return Ok(Some(guest.vmid.into()));

@@ -11,7 +11,6 @@ use crate::{
     pve::{
         api::config::Config,
         cluster::Cluster,
-        guest::place::may,
         inventory::{Inventory, Template},
         marks,
     },
@@ -41,7 +40,7 @@ pub(super) fn sources<I: Io>(
     // Presets are everybody's, other snapshots their team's.
     all.retain(|it| {
         let own = it.own.as_ref();
-        it.snapshot.is_some() || own.is_none_or(|mark| may(caller, mark, &settings.deployment))
+        it.snapshot.is_some() || own.is_none_or(|mark| mark.is_seen_by(caller, &settings.deployment))
     });
     let (online, offline): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| inventory.is_online(&it.node));
     let mut all = match wanted(settings, &online, request) {

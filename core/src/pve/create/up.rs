@@ -14,14 +14,14 @@ use crate::{
     pve::{
         api::{PveError, config::Config, task::Upid},
         cluster::Cluster,
-        exec::execd::Probe,
         guest::{
             commit::{self, Unwritten},
             condition::{Condition, condition},
+            execd::Probe,
             reach::Prober,
             wait::ended,
         },
-        marks::{self, Mark, Phase, Want, What},
+        marks::{Mark, Phase, Reading, Want, What},
     },
     sandbox::{
         environment::{Env, FILE},
@@ -193,7 +193,7 @@ async fn start<I: Io>(
 
 /// Whether nothing has been written since this config was read.
 fn shows(config: &Config, mark: &Mark) -> bool {
-    let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = Reading::of(mark.vmid, &config);
     reading.mark() == Some(mark)
 }
 
@@ -236,7 +236,7 @@ async fn ready<I: Io>(
             Some(config) => config,
             None => cluster.send(guest.config()).await?,
         };
-        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
+        let reading = Reading::of(known.vmid, &config);
         let Some(mark) = reading.mark().filter(|it| it.nonce == known.nonce) else {
             return Err(not_found(known.vmid));
         };

@@ -10,7 +10,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::{PveError, config::Config},
+        api::{LATE_SECONDS, PveError, config::Config},
         cluster::Cluster,
         marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What},
     },
@@ -150,7 +150,7 @@ pub async fn change_from<I: Io>(
             Some(config) => config,
             None => cluster.send(guest.config()).await?,
         };
-        let reading = marks::read(known.vmid, config.tags.as_deref(), config.description.as_deref());
+        let reading = Reading::of(known.vmid, &config);
         let mark = match reading {
             Reading::Committed(mark) | Reading::Intent(mark) if mark.nonce == known.nonce => mark,
             _ => return Err(crate::sandbox::id::not_found(known.vmid)),
@@ -191,7 +191,7 @@ pub async fn write<I: Io>(
         // Whether it was executed, the next read shows; writing the same again is harmless.
         Err(error) if error.is_unanswered() || error.is_never_sent() => {
             let now = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await?;
-            let reading = marks::read(mark.vmid, now.tags.as_deref(), now.description.as_deref());
+            let reading = Reading::of(mark.vmid, &now);
             let written = reading.mark().filter(|it| **it == changed).cloned();
             Ok(written.ok_or(Unwritten::after(error)))
         }
@@ -223,9 +223,7 @@ fn is_protected<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> bool {
     if mark.want == Want::Gone || mark.role == Role::Template {
         return mark.want != Want::Gone;
     }
-    let settled = mark
-        .guarded
-        .is_some_and(|at| cluster.now().unix_timestamp() - at >= crate::pve::guest::place::LATE_SECONDS);
+    let settled = mark.guarded.is_some_and(|at| cluster.now().unix_timestamp() - at >= LATE_SECONDS);
     !(mark.is_suspension() && settled)
 }
 

@@ -6,10 +6,10 @@ use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::{PveError, cluster::Resource, config::Config},
+        api::{LATE_SECONDS, PveError, cluster::Resource, config::Config},
         cluster::Cluster,
         inventory::{Guest, Inventory},
-        marks::{self, Mark, Reading, Role, Want},
+        marks::{Mark, Reading, Role, Want},
     },
     sandbox::{
         id::{Kind, SandboxId},
@@ -17,10 +17,6 @@ use crate::{
         vmid::Vmid,
     },
 };
-
-/// So late PVE may execute a request that was not answered: a new id whose
-/// guest is not there yet may still get it.
-pub(crate) const LATE_SECONDS: i64 = 90;
 
 /// One guest, where it is, read a moment ago.
 #[derive(Clone, Debug)]
@@ -48,11 +44,6 @@ pub enum Found {
     Offline(Box<Guest>),
 }
 
-/// Whether the caller may see what carries this mark: the one place where that is decided.
-pub fn may(caller: &Caller, mark: &Mark, deployment: &str) -> bool {
-    mark.deployment == deployment && (caller.admin || caller.team.as_str() == mark.team)
-}
-
 /// Finds a sandbox and proves that it is the caller's; anything else is 404.
 pub async fn find<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Found, Error> {
     if !id.node.is_empty() {
@@ -74,7 +65,8 @@ pub async fn find<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &Sandbox
         if !inventory.is_online(node) {
             return match &guest.ours {
                 Some(it)
-                    if it.mark.nonce == id.nonce && may(caller, &it.mark, &cluster.settings.deployment) =>
+                    if it.mark.nonce == id.nonce
+                        && it.mark.is_seen_by(caller, &cluster.settings.deployment) =>
                 {
                     Ok(Found::Offline(Box::new(guest.clone())))
                 }
@@ -136,14 +128,14 @@ fn prove<I: Io>(
     node: &str,
     config: Config,
 ) -> Result<Place, Error> {
-    let reading = marks::read(id.vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = Reading::of(id.vmid, &config);
     let committed = matches!(reading, Reading::Committed(_));
     match reading {
         Reading::Intent(mark) | Reading::Committed(mark)
             if mark.nonce == id.nonce
                 && mark.kind == id.kind()
                 && mark.role == Role::Sandbox
-                && may(caller, &mark, &cluster.settings.deployment) =>
+                && mark.is_seen_by(caller, &cluster.settings.deployment) =>
         {
             Ok(Place { node: node.to_owned(), config, mark, committed })
         }

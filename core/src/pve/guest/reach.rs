@@ -7,6 +7,10 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::Value;
 
+use super::{
+    agent,
+    execd::{self, Probe},
+};
 use crate::{
     access::secret::Secret,
     error::Error,
@@ -14,10 +18,6 @@ use crate::{
     pve::{
         api::{PveError, config::Config},
         cluster::Cluster,
-        exec::{
-            agent,
-            execd::{self, Probe},
-        },
         marks::Mark,
     },
     sandbox::{

@@ -14,10 +14,12 @@ use crate::sandbox::{
     creation::KeyHash,
     id::{Kind, SourceId},
     nonce::Nonce,
+    patch::{Patch, hashed, unchanged},
     power::Keeps,
     preset::PresetId,
     vmid::Vmid,
 };
+use crate::{access::keys::Caller, error::Error};
 
 /// Everything we keep about one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,6 +210,23 @@ impl Mark {
     /// Whether it is a VM whose memory shall be on disk: PVE takes no change of it then.
     pub fn is_suspension(&self) -> bool {
         self.kind == Kind::Qemu && self.want == Want::Paused && self.keeps == Some(Keeps::Memory)
+    }
+
+    /// The ETag of what this mark is about (rule S1.9): a hash of the mark, since PVE's own digest
+    /// changes with locks and starts too.
+    pub fn etag(&self) -> String {
+        hashed(&serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// Changes name and metadata as a patch says, if this is still the mark that `if_match` names.
+    pub fn patch(&mut self, patch: &Patch, if_match: Option<&str>) -> Result<(), Error> {
+        unchanged(if_match, &self.etag())?;
+        patch.apply(&mut self.name, &mut self.metadata)
+    }
+
+    /// Whether the caller may see what carries this mark, in the deployment `here`.
+    pub fn is_seen_by(&self, caller: &Caller, here: &str) -> bool {
+        caller.may_see(here, (&self.deployment, &self.team))
     }
 
     /// What tags and notes must agree about.

@@ -10,7 +10,7 @@ use crate::{
     pve::{
         api::PveError,
         cluster::Cluster,
-        guest::{commit, place::Place, usable::usable, wait::wait},
+        guest::{commit, needs::usable, place::Place, wait::wait},
         marks::{Mark, Want},
     },
     sandbox::{

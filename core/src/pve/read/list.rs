@@ -15,10 +15,10 @@ use crate::{
     io::Io,
     pve::{
         cluster::Cluster,
-        guest::{place::may, reach},
+        guest::reach,
         inventory::{Guest, Inventory},
         marks::{
-            self, Listed, Mark, Phase, Reading, Want,
+            Listed, Mark, Phase, Reading, Want,
             state::{never_came_up, state},
         },
     },
@@ -53,7 +53,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, filter: &Fil
     let deployment = &cluster.settings.deployment;
     let mine = |guest: &&Guest| {
         let is_next = after.is_none_or(|after| guest.vmid > after);
-        is_next && guest.ours.as_ref().is_some_and(|it| may(caller, &it.mark, deployment))
+        is_next && guest.ours.as_ref().is_some_and(|it| it.mark.is_seen_by(caller, deployment))
     };
     let (mut items, mut next_cursor, mut last) = (Vec::new(), None, None);
     let (mut reads, mut unindexed) = (FEW, 0);
@@ -126,7 +126,7 @@ fn judge<I: Io>(
 async fn exactly<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, known: &Mark) -> Option<Mark> {
     let call = cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid).config();
     let config = cluster.send(call).await.ok()?;
-    match marks::read(guest.vmid, config.tags.as_deref(), config.description.as_deref()) {
+    match Reading::of(guest.vmid, &config) {
         Reading::Committed(mark) if mark.nonce == known.nonce => Some(mark),
         _ => None,
     }

@@ -16,12 +16,11 @@ use crate::{
         cluster::Cluster,
         guest::{
             commit,
+            needs::{awake, ensure_alive},
             place::{Place, place},
-            usable::awake,
             wait::wait,
         },
         marks::{Doing, Mark, Want, What},
-        read::gone,
     },
     sandbox::{
         id::{Kind, SandboxId},
@@ -129,7 +128,7 @@ async fn usable<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Place, Error> {
     let found = awake(cluster, caller, id, deadline).await?;
-    gone(cluster, &found.mark, id)?;
+    ensure_alive(cluster, &found.mark, id)?;
     Ok(found)
 }
 
@@ -221,7 +220,7 @@ pub async fn list<I: Io>(
     id: &SandboxId,
 ) -> Result<Vec<Value>, Error> {
     let found = place(cluster, caller, id).await?;
-    gone(cluster, &found.mark, id)?;
+    ensure_alive(cluster, &found.mark, id)?;
     let rows = cluster.send(guest(cluster, &found).snapshots()).await?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut kept: Vec<&Value> = rows.iter().filter(|it| born(cluster, &found, it).is_some()).collect();

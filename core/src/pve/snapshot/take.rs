@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{
-    advance::{Advanced, advance, discard},
-    keep::{self, PASSING},
-    version,
-};
+use super::keep::{self, PASSING};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
@@ -21,19 +17,21 @@ use crate::{
         cluster::Cluster,
         guest::{
             commit,
+            needs::{awake, ensure_alive},
             place::Place,
-            usable::awake,
             wait::{ended, wait},
         },
         inventory::Inventory,
         marks::{Mark, Notes, Role, TakenFrom, Want},
-        read::gone,
+        template::{
+            Advanced, advance, discard, version,
+            vmid::{free, no_vmid},
+        },
     },
     sandbox::{
         id::{Kind, SandboxId, SourceId},
         lifetime,
         snapshot::{Snapshot, SnapshotRequest, Status},
-        vmid::Vmid,
     },
 };
 
@@ -58,7 +56,7 @@ pub async fn take<I: Io>(
     request.check_memory(id.kind())?;
     request.may_promote(caller)?;
     let source = awake(cluster, caller, id, deadline).await?;
-    gone(cluster, &source.mark, id)?;
+    ensure_alive(cluster, &source.mark, id)?;
     supported(cluster, &source).await?;
     if source.config.parent.is_some() {
         keep::tidied(cluster, &source, deadline).await?;
@@ -121,24 +119,6 @@ fn intent<I: Io>(
         metadata: request.metadata.clone(),
         ..Mark::claimed(deployment, team.as_str(), vmid, kind, cluster.nonce(kind, vmid))
     })
-}
-
-/// VMIDs for templates, from anywhere on.
-pub(crate) fn free<I: Io>(
-    cluster: &Cluster<'_, I>,
-    inventory: &Inventory,
-    start: u32,
-) -> impl Iterator<Item = Vmid> {
-    let range = cluster.settings.template_range;
-    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
-    let size = last - first + 1;
-    (0..size)
-        .filter_map(move |at| Vmid::try_from(first + (start % size + at) % size).ok())
-        .filter(|it| inventory.guest(*it).is_none())
-}
-
-pub(crate) fn no_vmid() -> Error {
-    Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken").retry_after(60)
 }
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.

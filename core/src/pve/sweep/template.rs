@@ -7,9 +7,9 @@ use crate::{
     pve::{
         api::config::Config,
         cluster::Cluster,
+        guest::destroy::destroy,
         marks::{self, Mark, Phase, Want, What},
-        remove::destroy,
-        snapshot::advance,
+        template::advance,
     },
     sandbox::{FINISH_SECONDS, id::SourceId, sweep::Action},
 };

@@ -15,9 +15,8 @@ use crate::{
     pve::{
         api::{PveError, config::Config, task::Upid},
         cluster::Cluster,
-        create::untold,
-        guest::wait::ended,
-        marks::{self, Mark, Notes, Reading},
+        guest::{claimed::taken_by_unknown, wait::ended},
+        marks::{Mark, Notes, Reading},
     },
     sandbox::{
         id::{Kind, SandboxId},
@@ -142,7 +141,7 @@ async fn whose<I: Io>(
     loop {
         match cluster.send(cluster.pve.guest(node, Kind::Lxc, mark.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => {
-                let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+                let reading = Reading::of(mark.vmid, &config);
                 return Ok(match reading {
                     Reading::Intent(found) | Reading::Committed(found) if is_same(mark, &found) => {
                         Some(Claimed::Known(Box::new(config), Box::new(found)))
@@ -165,7 +164,7 @@ async fn whose<I: Io>(
             return if task.is_some() || *unanswered {
                 Ok(Some(sent.unknown()))
             } else {
-                Err(untold(mark.vmid))
+                Err(taken_by_unknown(mark.vmid))
             };
         }
     }

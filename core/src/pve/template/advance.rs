@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::version;
+use super::{root, version};
 use crate::{
     error::{Code, Error},
     io::{
@@ -10,15 +10,11 @@ use crate::{
         pace::{self, Wait},
     },
     pve::{
-        api::config::Config,
+        api::{LATE_SECONDS, config::Config},
         cluster::Cluster,
-        guest::{
-            commit,
-            place::{LATE_SECONDS, was_destroyed},
-        },
+        guest::{commit, place::was_destroyed},
         inventory::Inventory,
         marks::{self, Mark, Reading, Want, What},
-        template,
     },
     sandbox::id::SourceId,
 };
@@ -50,7 +46,7 @@ pub async fn advance<I: Io>(
     let (mut is_alone, mut refused) = (false, false);
     loop {
         if config.lock.is_none() {
-            let reading = marks::read(mark.vmid, config.tags.as_deref(), config.description.as_deref());
+            let reading = Reading::of(mark.vmid, &config);
             match reading {
                 Reading::Committed(now) if now.nonce == mark.nonce && config.is_finished_template() => {
                     discard(cluster, node, &mark).await;
@@ -114,7 +110,7 @@ async fn settle<I: Io>(
         if was_destroyed(cluster, node, &mark).await? {
             return Err(Error::new(Code::Condemned, "this template was deleted"));
         }
-        let commands = template::root::missing(cluster, node, config, &mark, base).await?;
+        let commands = root::missing(cluster, node, config, &mark, base).await?;
         if !commands.is_empty() {
             return Ok(commands);
         }
@@ -175,11 +171,11 @@ async fn offer<I: Io>(
 
 /// Removes PVE's snapshot of the sandbox, which nothing needs any more; where
 /// it stays, it does no harm but on ZFS, where it is in the way of a rollback.
-pub(super) async fn discard<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) {
+pub(crate) async fn discard<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) {
     let Some(from) = &mark.taken_from else { return };
     let guest = cluster.pve.guest(node, mark.kind, from.vmid);
     let Ok(config) = cluster.send(guest.config()).await else { return };
-    let reading = marks::read(from.vmid, config.tags.as_deref(), config.description.as_deref());
+    let reading = Reading::of(from.vmid, &config);
     if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
         let _ = cluster.send(guest.remove_snapshot(&from.snapname)).await;
     }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use std::fmt::Display;
+
 use super::{
     commit,
     place::{Place, place},
+    repair,
 };
 use crate::{
     access::keys::Caller,
@@ -17,11 +20,12 @@ use crate::{
     },
     pve::{
         cluster::Cluster,
-        marks::{Mark, Want},
-        read::gone,
-        rollback::settled,
+        marks::{
+            Mark, Want,
+            lifetime::{self, Time},
+        },
     },
-    sandbox::id::SandboxId,
+    sandbox::id::{SandboxId, not_found},
 };
 
 /// PVE removes the snapshot that a template was copied from after the answer to whoever took it.
@@ -39,14 +43,14 @@ pub(crate) async fn usable<I: Io>(
     let found = unlocked(cluster, caller, id, deadline).await?;
     // What has expired and is kept may be started again.
     if found.mark.want != Want::Gone {
-        gone(cluster, &found.mark, id)?;
+        ensure_alive(cluster, &found.mark, id)?;
     }
     if !found.committed {
         return Err(still_creating(id));
     }
     match &found.config.lock {
         Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
-        _ => settled(cluster, found).await,
+        _ => repair::finished(cluster, found).await,
     }
 }
 
@@ -80,6 +84,26 @@ pub(crate) async fn unlocked<I: Io>(
             return Ok(found);
         }
     }
+}
+
+/// Refuses a sandbox that is over, or condemned.
+pub(crate) fn ensure_alive<I: Io>(
+    cluster: &Cluster<'_, I>,
+    mark: &Mark,
+    id: impl Display,
+) -> Result<(), Error> {
+    ensure_alive_at(mark, cluster.now(), cluster.settings.limits.stopped_max_seconds, id)
+}
+
+/// As [`ensure_alive`]; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
+pub(crate) fn ensure_alive_at(
+    mark: &Mark,
+    now: OffsetDateTime,
+    kept: u32,
+    id: impl Display,
+) -> Result<(), Error> {
+    let over = mark.want == Want::Gone || lifetime::time(mark, now, kept) == Time::Over;
+    if over { Err(not_found(id)) } else { Ok(()) }
 }
 
 /// What is condemned is renewed by nobody.

@@ -12,14 +12,16 @@ use http::Request;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::execd::Probe;
+use super::{
+    execd::Probe,
+    place::{Place, not_running},
+};
 use crate::{
     error::{Code, Error},
     io::{Failure, Io, NetError, Sent, fetch},
     pve::{
         api::{self, PveError, config::Config, perl},
         cluster::Cluster,
-        guest::place::{Place, not_running},
         marks::{Mark, state::is_coming_up},
     },
     sandbox::command::{ExecRequest, Line, Opened},

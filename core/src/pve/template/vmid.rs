@@ -1,0 +1,59 @@
+//! VMIDs for templates: those that are free, and those that an `Idempotency-Key` draws.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{Code, Error},
+    io::Io,
+    pve::{cluster::Cluster, inventory::Inventory},
+    sandbox::{creation::Key, vmid::Vmid},
+};
+
+/// VMIDs that are tried for one request.
+const CANDIDATES: usize = 4;
+
+/// The VMIDs that a key draws.
+pub(super) fn drawn<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
+    let range = cluster.settings.template_range;
+    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
+    let one = |at: usize| {
+        let mut hasher = Sha256::new();
+        hasher.update(key.hash.0);
+        hasher.update(at.to_be_bytes());
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
+        (first + u32::from_be_bytes([a, b, c, d]) % (last - first + 1)).try_into().ok()
+    };
+    (0..CANDIDATES).filter_map(one).collect()
+}
+
+/// VMIDs to claim, in the order in which to try them.
+pub(super) fn candidates<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    key: Option<&Key>,
+) -> Result<Vec<Vmid>, Error> {
+    let [.., a, b, c, d] = cluster.seed;
+    let all: Vec<Vmid> = match key {
+        Some(key) => drawn(cluster, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect(),
+        None => free(cluster, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
+    };
+    if all.is_empty() { Err(no_vmid()) } else { Ok(all) }
+}
+
+/// The free VMIDs for templates, from the `start`-th one on.
+pub(crate) fn free<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    start: u32,
+) -> impl Iterator<Item = Vmid> {
+    let range = cluster.settings.template_range;
+    let (first, last) = (u32::from(range.first()), u32::from(range.last()));
+    let size = last - first + 1;
+    (0..size)
+        .filter_map(move |at| Vmid::try_from(first + (start % size + at) % size).ok())
+        .filter(|it| inventory.guest(*it).is_none())
+}
+
+pub(crate) fn no_vmid() -> Error {
+    Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken").retry_after(60)
+}
