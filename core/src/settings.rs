@@ -1,8 +1,8 @@
 //! Settings: one reader for both platforms, which tells every problem at once.
 
-mod names;
 mod origins;
 mod reader;
+mod table;
 mod values;
 
 use self::{
@@ -26,10 +26,10 @@ use crate::{
 };
 use std::net::Ipv4Addr;
 
-pub use self::{names::NAMES, origins::Origins};
-
-/// Where Morph Cloud is.
-const MORPH: &str = "https://cloud.morph.so/api";
+pub use self::{
+    origins::Origins,
+    table::{SETTINGS, Setting, Takes, Unset},
+};
 
 /// What a deployment is set to. Its `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -89,18 +89,17 @@ impl Settings {
         let api_url = reader.parsed("PVE_API_URL", |it| origin(it, Scheme::Private));
         let api_token = reader.parsed("PVE_API_TOKEN", api_token);
         let morph_api_key = reader.parsed("MORPH_API_KEY", header_value);
-        let morph_base_url = reader.or("MORPH_BASE_URL", MORPH, |it| base_url(it, Scheme::Private));
+        let morph_base_url = reader.parsed("MORPH_BASE_URL", |it| base_url(it, Scheme::Private));
         let provider =
             provider(&mut reader, api_url.is_some() && api_token.is_some(), morph_api_key.is_some());
-        let verify_tls = reader.flag("PVE_VERIFY_TLS", true);
+        let verify_tls = reader.flag("PVE_VERIFY_TLS");
         let public_domain =
             reader.parsed("PVE_PUBLIC_DOMAIN", |it| it.parse::<Domain>().map_err(String::from));
         let search_domain = reader.parsed("PVE_SEARCH_DOMAIN", dns_name);
         if provider != Some(ProviderName::Morph) {
             ways(&mut reader, platform, verify_tls, public_domain.is_some());
         }
-        let vmid_range =
-            reader.or("PVE_VMID_RANGE", "200000-999999", |it| it.parse::<VmidRange>().map_err(String::from));
+        let vmid_range = reader.parsed("PVE_VMID_RANGE", |it| it.parse::<VmidRange>().map_err(String::from));
         let template_range = template_range(&mut reader, vmid_range);
         let gateway = reader
             .parsed("PVE_GATEWAY", |it| it.parse::<Ipv4Addr>().map_err(|_| "an IPv4 address".to_owned()));
@@ -118,7 +117,7 @@ impl Settings {
         let storage = reader.parsed("PVE_STORAGE", plain_name);
         let bridge = reader.parsed("PVE_BRIDGE", plain_name);
         let limits = limits(&mut reader);
-        let lxc_criu = reader.flag("PVE_LXC_CRIU", false);
+        let lxc_criu = reader.flag("PVE_LXC_CRIU");
         let server_origin = reader.parsed("NEXT_PUBLIC_SERVER_ORIGIN", |it| origin(it, Scheme::Any));
         let base_path = reader.parsed("EDGE_BASE_PATH", base_path).unwrap_or_default();
         // Read by itself, for the answers that tell the rest.
@@ -182,17 +181,15 @@ impl Settings {
 
 fn limits(reader: &mut Reader<'_>) -> Limits {
     Limits {
-        tag_budget: reader.number("EDGE_TAG_BUDGET", 180, 2048).map_or(280, |it| it as usize),
-        max_sandboxes: reader.number("EDGE_MAX_SANDBOXES", 1, 1_000_000),
-        creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE", 1, 1_000_000),
-        max_vcpus: reader.number("EDGE_MAX_VCPUS", 1, 1_000_000),
-        max_memory_mib: reader.number("EDGE_MAX_MEMORY_MIB", 1, u32::MAX),
-        max_disk_gib: reader.number("EDGE_MAX_DISK_GIB", 1, u32::MAX),
-        max_ttl_seconds: reader.number("EDGE_MAX_TTL_SECONDS", 1, 1_000_000_000),
-        stopped_max_seconds: reader
-            .number("EDGE_STOPPED_MAX_SECONDS", 1, 1_000_000_000)
-            .unwrap_or(7 * 24 * 3600),
-        sweep_requests: reader.number("EDGE_SWEEP_REQUESTS", 5, 10_000).unwrap_or(40),
+        tag_budget: reader.number("EDGE_TAG_BUDGET").unwrap_or_default() as usize,
+        max_sandboxes: reader.number("EDGE_MAX_SANDBOXES"),
+        creates_per_minute: reader.number("EDGE_CREATES_PER_MINUTE"),
+        max_vcpus: reader.number("EDGE_MAX_VCPUS"),
+        max_memory_mib: reader.number("EDGE_MAX_MEMORY_MIB"),
+        max_disk_gib: reader.number("EDGE_MAX_DISK_GIB"),
+        max_ttl_seconds: reader.number("EDGE_MAX_TTL_SECONDS"),
+        stopped_max_seconds: reader.number("EDGE_STOPPED_MAX_SECONDS").unwrap_or_default(),
+        sweep_requests: reader.number("EDGE_SWEEP_REQUESTS").unwrap_or_default(),
     }
 }
 

@@ -145,7 +145,7 @@ mod tests {
             names.filter(|it| it.contains('_') && it.bytes().all(|it| it == b'_' || it.is_ascii_uppercase()));
         let mut count = 0;
         for name in settings {
-            assert!(pve_edge_core::settings::NAMES.iter().any(|(known, _)| *known == name), "{name}");
+            assert!(pve_edge_core::settings::SETTINGS.iter().any(|it| it.name == name), "{name}");
             count += 1;
         }
         assert!(count >= 7, "{count}");

@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use pve_edge_core::error::Code;
+use pve_edge_core::{
+    error::Code,
+    settings::{SETTINGS, Takes, Unset},
+};
 
 use crate::tidy::{root, sources};
 
@@ -174,6 +177,48 @@ fn troubleshooting_has_every_code() {
         known.map(|(name, status, _, again, _)| (name.to_owned(), status, again)).collect();
     assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), known);
     assert_eq!(told.len(), known.len(), "a code is told twice");
+}
+
+/// The table of settings as the page has it.
+fn table() -> String {
+    let mut table = String::from("| | what it sets | takes | where it is not set |\n|---|---|---|---|\n");
+    for it in SETTINGS {
+        let takes = match it.takes {
+            // Forms with a URL in them would become links.
+            Takes::Text(form) => form.split(' ').map(quoted).collect::<Vec<_>>().join(" "),
+            takes => takes.to_string(),
+        };
+        let unset = match it.unset {
+            Unset::Needed => "**needed**".to_owned(),
+            Unset::Default(value) => format!("`{value}`"),
+            Unset::Means(means) => means.to_owned(),
+        };
+        table.push_str(&format!("| `{}` | {} | {takes} | {unset} |\n", it.name, it.sets));
+    }
+    table
+}
+
+fn quoted(word: &str) -> String {
+    match word.strip_suffix(',').unwrap_or(word) {
+        url if url.contains("://") => word.replace(url, &format!("`{url}`")),
+        "*" => "`*`".to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
+/// With `UPDATE_EXPECT=1` it is written.
+#[test]
+fn settings_are_told_as_they_are_read() {
+    let name = "core/docs/settings.md";
+    let text = page(name);
+    let (before, rest) = text.split_once("<!-- settings -->\n").expect("its begin");
+    let (told, after) = rest.split_once("<!-- /settings -->").expect("its end");
+    let table = table();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        let text = format!("{before}<!-- settings -->\n{table}<!-- /settings -->{after}");
+        return fs::write(root().join(name), text).expect("the page is written");
+    }
+    assert_eq!(told, table, "UPDATE_EXPECT=1 writes the table of {name}");
 }
 
 /// Rules that a text cites: `rule S2.4`, `rules S2.4 and S4.1`.

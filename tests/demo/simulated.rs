@@ -1,5 +1,5 @@
 //! The simulated PVE of the demo: one node, templates of both kinds, an API token with
-//! the roles of the README, on a free port of loopback.
+//! the roles of the page about PVE, on a free port of loopback.
 
 use std::{
     io,

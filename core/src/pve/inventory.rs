@@ -176,7 +176,7 @@ impl Inventory {
         Err(Error::new(
             Code::PveNoAudit,
             "the token has VM.Audit on no guest, so it would take every cluster for empty: give it the role \
-             of the README on /vms or on a pool",
+             of core/docs/prepare-pve.md on /vms or on a pool",
         ))
     }
 

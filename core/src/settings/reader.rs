@@ -1,6 +1,6 @@
 //! Reads text pairs and collects what is wrong with them.
 
-use super::NAMES;
+use super::table::{SETTINGS, Takes, setting};
 
 pub(super) struct Reader<'a> {
     pairs: Vec<(&'a str, &'a str)>,
@@ -11,8 +11,7 @@ impl<'a> Reader<'a> {
     /// What is set to nothing is not set.
     pub(super) fn new(pairs: &'a [(String, String)]) -> Self {
         let set = pairs.iter().map(|(name, value)| (name.as_str(), value.trim()));
-        let set =
-            set.filter(|(name, value)| !value.is_empty() && NAMES.iter().any(|(known, _)| known == name));
+        let set = set.filter(|(name, value)| !value.is_empty() && setting(name).is_some());
         let (mut right, mut problems) = (Vec::new(), Vec::new());
         for (name, value) in set {
             match malformed(value) {
@@ -39,12 +38,14 @@ impl<'a> Reader<'a> {
         self.problems.push(format!("{name} {why}"));
     }
 
+    /// The value that is set, or that the table gives where none is.
     pub(super) fn parsed<T>(
         &mut self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        match parse(self.get(name)?) {
+        let value = self.get(name).or_else(|| setting(name)?.default())?;
+        match parse(value) {
             Ok(value) => Some(value),
             Err(why) => {
                 self.wrong(name, &format!("is wrong: {why}"));
@@ -59,31 +60,26 @@ impl<'a> Reader<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if !self.has(name) {
-            let what = NAMES.iter().find(|(known, _)| *known == name).map_or("", |(_, what)| *what);
+            let what = setting(name).map(ToString::to_string).unwrap_or_default();
             self.wrong(name, &format!("is needed: {what}"));
         }
         self.parsed(name, parse)
     }
 
-    pub(super) fn or<T>(
-        &mut self,
-        name: &str,
-        default: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        if self.has(name) { self.parsed(name, parse) } else { parse(default).ok() }
-    }
-
-    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+    pub(super) fn flag(&mut self, name: &str) -> bool {
         let read = self.parsed(name, |it| match it.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => Ok(true),
             "0" | "false" | "no" | "off" => Ok(false),
             _ => Err("true or false".into()),
         });
-        read.unwrap_or(default)
+        read.unwrap_or_default()
     }
 
-    pub(super) fn number(&mut self, name: &str, least: u32, most: u32) -> Option<u32> {
+    pub(super) fn number(&mut self, name: &str) -> Option<u32> {
+        let (least, most) = match setting(name).map(|it| it.takes) {
+            Some(Takes::Number(least, most)) => (least, most),
+            _ => (0, u32::MAX),
+        };
         self.parsed(name, |it| {
             let number = it.parse().ok().filter(|it| (least..=most).contains(it));
             number.ok_or_else(|| format!("a number from {least} to {most}"))
@@ -110,10 +106,10 @@ fn malformed(value: &str) -> Option<&'static str> {
 pub(super) fn unknown(reader: &mut Reader<'_>, pairs: &[(String, String)]) {
     for (name, _) in pairs {
         let ours = name.starts_with("EDGE_") || name.starts_with("PVE_");
-        if !ours || NAMES.iter().any(|(known, _)| known == name) {
+        if !ours || setting(name).is_some() {
             continue;
         }
-        let nearest = NAMES.iter().map(|(known, _)| *known).min_by_key(|known| distance(known, name));
+        let nearest = SETTINGS.iter().map(|it| it.name).min_by_key(|known| distance(known, name));
         let nearest = nearest.filter(|known| distance(known, name) <= 4);
         let hint = nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
         reader.wrong(name, &format!("is not a setting{hint}"));
@@ -143,7 +139,11 @@ fn distance(one: &str, other: &str) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use crate::{io::Platform, sandbox::preset::ProviderName, settings::Settings};
+    use crate::{
+        io::Platform,
+        sandbox::preset::ProviderName,
+        settings::{SETTINGS, Settings, Unset},
+    };
 
     const WORKERS: Platform = Platform {
         name: "workers",
@@ -185,6 +185,26 @@ mod tests {
         assert!(settings.pve().is_some() && settings.verify_tls);
         let shown = format!("{settings:?} {:?}", settings.pve());
         assert!(!shown.contains("a=b") && !shown.contains("sssss"), "{shown}");
+    }
+
+    /// A default of the table means the same when somebody sets it.
+    #[test]
+    fn defaults_can_be_set() {
+        let unset = format!("{:?}", read(&[], &LOCAL).unwrap());
+        let defaults: Vec<_> = SETTINGS.iter().filter_map(|it| Some((it.name, it.default()?))).collect();
+        assert_eq!(format!("{:?}", read(&defaults, &LOCAL).unwrap()), unset);
+        assert!(
+            unset.contains("tag_budget: 280") && unset.contains("stopped_max_seconds: 604800"),
+            "{unset}"
+        );
+    }
+
+    #[test]
+    fn what_is_needed_is_asked_for() {
+        for needed in SETTINGS.iter().filter(|it| matches!(it.unset, Unset::Needed)) {
+            let problems = read(&[(needed.name, "")], &LOCAL).unwrap_err();
+            assert_eq!(problems, [format!("{} is needed: {needed}", needed.name)]);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 It is a second opinion on PVE, written by others (PyPI, AGPL-3.0-or-later): run as a process of its
 own, through its public Python API, until it is ended or its parent is.
 
-Access is that of the README: an API token that is not root's, with the minimal role and no more. The
+Access is that of core/docs/prepare-pve.md: an API token that is not root's, with the minimal role and no more. The
 cluster has two versions of one preset, a second preset, and guests of others.
 """
 

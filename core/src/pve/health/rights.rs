@@ -8,7 +8,7 @@ use crate::{
     sandbox::id::Kind,
 };
 
-/// What the token needs on guests; see the README for the role.
+/// Privileges that the token needs on guests, as `core/docs/prepare-pve.md` gives them.
 const GUESTS: [&str; 10] = [
     "VM.Allocate",
     "VM.Audit",

@@ -136,6 +136,6 @@ fn missing_privilege(message: &str) -> String {
             "the token lacks {privilege} on {path}: give the role to the token and to its user (a token with \
              privilege separation has only what both have)"
         ),
-        None => format!("{message}: see the README for the role that the token needs"),
+        None => format!("{message}: core/docs/prepare-pve.md has the role that the token needs"),
     }
 }

@@ -1,0 +1,250 @@
+//! The table of all settings: the one place for their names, forms, bounds and defaults.
+
+use std::fmt;
+
+use Takes::{Flag, Number, Text};
+use Unset::{Default, Means, Needed};
+
+/// One variable by which a deployment is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Name of the variable.
+    pub name: &'static str,
+    /// Thing or behaviour that it sets.
+    pub sets: &'static str,
+    /// Values that it takes.
+    pub takes: Takes,
+    /// Value or behaviour where it is not set.
+    pub unset: Unset,
+}
+
+/// Values that a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes {
+    /// Text of this form.
+    Text(&'static str),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number, from the first to the last.
+    Number(u32, u32),
+}
+
+/// What holds where a setting is not set.
+#[derive(Clone, Copy, Debug)]
+pub enum Unset {
+    /// Nothing works without it.
+    Needed,
+    /// This value.
+    Default(&'static str),
+    /// This behaviour, in words.
+    Means(&'static str),
+}
+
+const fn row(name: &'static str, sets: &'static str, takes: Takes, unset: Unset) -> Setting {
+    Setting { name, sets, takes, unset }
+}
+
+/// Number of sandboxes, cores or creations that a limit may name.
+const MANY: Takes = Number(1, 1_000_000);
+/// About 30 years.
+const SECONDS: Takes = Number(1, 1_000_000_000);
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    row(
+        "PVE_API_URL",
+        "where PVE answers",
+        Text("https://pve.example.com, or https://10.0.0.2:8006"),
+        Means("needed, unless the provider is morph"),
+    ),
+    row(
+        "PVE_API_TOKEN",
+        "the API token that PVE is asked with",
+        Text("USER@REALM!TOKENID=SECRET"),
+        Means("needed, unless the provider is morph"),
+    ),
+    row(
+        "PVE_PUBLIC_DOMAIN",
+        "domain of the service URLs",
+        Text("a domain; scheme and port may be part of it"),
+        Means("URLs have names or addresses of the network; needed on Workers without a binding"),
+    ),
+    row(
+        "PVE_NODE",
+        "make sandboxes on this node only",
+        Text("a node's name"),
+        Means("the node with the most free memory"),
+    ),
+    row(
+        "PVE_STORAGE",
+        "storage for what is copied; linked clones stay on their template's",
+        Text("a storage's name"),
+        Means("the sandbox's own, or the one with the most room when that is full"),
+    ),
+    row("PVE_BRIDGE", "network bridge of sandboxes", Text("a bridge's name"), Means("the template's")),
+    row(
+        "PVE_IP_POOL_CIDR",
+        "give sandboxes addresses of this network",
+        Text("an IPv4 network, such as 10.100.0.0/24"),
+        Means("DHCP"),
+    ),
+    row("PVE_GATEWAY", "gateway of that network", Text("an IPv4 address in it"), Means("the template's")),
+    row(
+        "PVE_IP_RESERVED",
+        "addresses of it that are others'; the VMIDs that they belong to are not drawn",
+        Text("addresses, FIRST-LAST ranges or networks, by spaces or commas"),
+        Means("none"),
+    ),
+    row(
+        "PVE_SEARCH_DOMAIN",
+        "domain in which the network's DNS knows the guests",
+        Text("a domain"),
+        Means("the guest's own"),
+    ),
+    row(
+        "PVE_VERIFY_TLS",
+        "whether the certificate of the PVE API is checked; false not on Workers without a binding",
+        Flag,
+        Default("true"),
+    ),
+    row(
+        "PVE_VMID_RANGE",
+        "VMIDs of sandboxes; nothing else may be in it",
+        Text("FIRST-LAST"),
+        Default("200000-999999"),
+    ),
+    row(
+        "PVE_TEMPLATE_RANGE",
+        "VMIDs of templates and snapshots that pve-edge makes",
+        Text("FIRST-LAST"),
+        Means("the 100,000 below PVE_VMID_RANGE"),
+    ),
+    row(
+        "PVE_LXC_CRIU",
+        "whether PVE's experimental suspend of containers may be used",
+        Flag,
+        Default("false"),
+    ),
+    row(
+        "SANDBOX_PROVIDER",
+        "what sandboxes are made by",
+        Text("pve-lxc, pve-vm or morph"),
+        Means("by the credentials that are set, Morph's first"),
+    ),
+    row(
+        "MORPH_API_KEY",
+        "key of Morph Cloud",
+        Text("a key as Morph gives it"),
+        Means("needed, if the provider is morph"),
+    ),
+    row("MORPH_BASE_URL", "where Morph Cloud's API is", Text("a URL"), Default("https://cloud.morph.so/api")),
+    row(
+        "CF_API_TOKEN",
+        "Cloudflare API token (Zone:DNS:Edit and Tunnel:Edit)",
+        Text("a token"),
+        Means("nothing uses it yet"),
+    ),
+    row("CF_ZONE_ID", "Cloudflare zone", Text("an id"), Means("nothing uses it yet")),
+    row("CF_ACCOUNT_ID", "Cloudflare account", Text("an id"), Means("nothing uses it yet")),
+    row("CF_DOMAIN", "domain of the tunnel", Text("a domain"), Means("nothing uses it yet")),
+    row(
+        "CF_ACCESS_CLIENT_ID",
+        "sent to a PVE API that stands behind Cloudflare Access",
+        Text("a service token's id"),
+        Means("not sent"),
+    ),
+    row("CF_ACCESS_CLIENT_SECRET", "sent with it", Text("a service token's secret"), Means("not sent")),
+    row(
+        "NEXT_PUBLIC_SERVER_ORIGIN",
+        "origin of the global Socket.IO server",
+        Text("scheme, host and port"),
+        Means("null in the config"),
+    ),
+    row(
+        "EDGE_API_KEYS",
+        "keys of those who may ask, as hashes",
+        Text("TEAM:SHA256-HEX-OF-KEY, with :admin after it for admins; several by spaces or commas"),
+        Needed,
+    ),
+    row(
+        "EDGE_SECRET",
+        "secret from which tokens and ids are derived",
+        Text("32 bytes or more; several, newest first, while it is rotated"),
+        Needed,
+    ),
+    row(
+        "EDGE_DEPLOYMENT",
+        "name of this deployment among those of a cluster",
+        Text("1 to 16 of a-z, 0-9 and -"),
+        Needed,
+    ),
+    row("EDGE_TAG_BUDGET", "bytes of tags for each sandbox", Number(180, 2048), Default("280")),
+    row("EDGE_MAX_SANDBOXES", "sandboxes of a team", MANY, Means("no limit")),
+    row("EDGE_CREATES_PER_MINUTE", "creations of a team in a minute", MANY, Means("no limit")),
+    row(
+        "EDGE_MAX_TTL_SECONDS",
+        "longest ttlSeconds, and longest time from a start on; forbids null",
+        SECONDS,
+        Means("no limit"),
+    ),
+    row(
+        "EDGE_STOPPED_MAX_SECONDS",
+        "how long what is stopped or paused is kept; by default 7 days",
+        SECONDS,
+        Default("604800"),
+    ),
+    row("EDGE_MAX_VCPUS", "cores of a team's sandboxes together", MANY, Means("no limit")),
+    row(
+        "EDGE_MAX_MEMORY_MIB",
+        "memory of a team's sandboxes together",
+        Number(1, u32::MAX),
+        Means("no limit"),
+    ),
+    row("EDGE_MAX_DISK_GIB", "disk of a team's sandboxes together", Number(1, u32::MAX), Means("no limit")),
+    row(
+        "EDGE_BASE_PATH",
+        "path below which the API is, where a domain is shared",
+        Text("a path, such as /sandboxes"),
+        Means("none"),
+    ),
+    row(
+        "EDGE_CORS_ORIGINS",
+        "origins whose pages may use the API",
+        Text("origins, by spaces or commas; * for all"),
+        Means("none"),
+    ),
+    row("EDGE_SWEEP_REQUESTS", "requests that one sweep may send", Number(5, 10_000), Default("40")),
+    row("EDGE_LAMBDA_STREAM", "whether answers of this Lambda stream", Flag, Default("false")),
+];
+
+/// The setting of this name.
+pub(super) fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|it| it.name == name)
+}
+
+impl Setting {
+    /// The value where it is not set, if that is one.
+    pub(super) fn default(&self) -> Option<&'static str> {
+        match self.unset {
+            Default(value) => Some(value),
+            Needed | Means(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Text(form) => f.write_str(form),
+            Flag => f.write_str("true or false"),
+            Number(least, most) => write!(f, "{least} to {most}"),
+        }
+    }
+}
+
+/// As a missing setting is asked for.
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.sets, self.takes)
+    }
+}
