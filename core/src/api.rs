@@ -1,16 +1,13 @@
 //! HTTP in, HTTP out: what both adapters call.
 
 mod answer;
-mod asked;
 mod body;
 mod cors;
-mod morph;
+mod native;
 mod openapi;
 mod prefer;
-mod pve;
+mod request;
 mod routes;
-mod snapshots;
-mod templates;
 
 use futures_util::Stream;
 use http::{HeaderMap, Method, Request, Response};
@@ -24,9 +21,7 @@ use self::{
 use crate::{
     error::{Code, Error},
     io::{Io, NetError, Platform, headers::REQUEST_ID, invocation::Invocation},
-    morph::{Cloud, Morph, sweep as morph_sweep},
-    pve::{api::Pve, cluster::Cluster, sweep::sweep},
-    sandbox::preset::ProviderName,
+    provider::{Client, Provider},
     settings::{Origins, Settings},
 };
 
@@ -53,22 +48,14 @@ pub struct Service {
 #[derive(Clone, Debug)]
 struct Ready {
     settings: Settings,
-    backend: Backend,
+    client: Client,
 }
 
-/// What sandboxes are made by: a deployment has one.
-#[derive(Clone, Debug)]
-enum Backend {
-    Pve(Pve),
-    Morph(Morph),
-}
-
-impl Backend {
-    fn of(settings: &Settings) -> Option<Self> {
-        match settings.provider {
-            ProviderName::Morph => settings.morph().map(Self::Morph),
-            ProviderName::PveLxc | ProviderName::PveVm => settings.pve().map(Self::Pve),
-        }
+impl Ready {
+    /// The provider, for one request.
+    fn provider<I: Io>(&self, io: I, platform: Platform, seed: [u8; 32]) -> Provider<'_, I> {
+        let invocation = Invocation::new(io, self.settings.provider.name(), platform, seed);
+        Provider::new(invocation, &self.settings, &self.client)
     }
 }
 
@@ -78,10 +65,10 @@ impl Service {
     /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
     pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
         let ready = Settings::read(settings, &platform).and_then(|settings| {
-            let backend = Backend::of(&settings).ok_or_else(|| {
+            let client = Client::new(&settings).ok_or_else(|| {
                 vec!["PVE_API_URL and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned()]
             })?;
-            Ok(Ready { settings, backend })
+            Ok(Ready { settings, client })
         });
         Self { ready, origins: Origins::read(settings) }
     }
@@ -133,8 +120,7 @@ pub async fn handle<I: Io>(
             return Ok(answer.map(Body::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
-        let invocation = Invocation::new(io, ready.settings.provider.name(), platform, seed);
-        routes::answer(invocation, &ready.settings, &ready.backend, route, request).await
+        native::answer(ready.provider(io, platform, seed), route, request).await
     }
     .instrument(span.clone())
     .await;
@@ -153,14 +139,7 @@ pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed
         Err(problems) => return misconfigured(problems).to_string(),
         Ok(ready) => ready,
     };
-    let invocation = Invocation::new(io, ready.settings.provider.name(), platform, seed);
-    let swept = match &ready.backend {
-        Backend::Pve(pve) => sweep(&Cluster::new(invocation, &ready.settings, pve), false).await,
-        Backend::Morph(morph) => {
-            morph_sweep::sweep(&Cloud::new(invocation, &ready.settings, morph), false).await
-        }
-    };
-    match swept {
+    match ready.provider(io, platform, seed).sweep(false).await {
         Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
         Err(error) => {
             tracing::warn!(%error, "the sweep failed");

@@ -12,6 +12,7 @@ pub mod docs;
 pub mod error;
 pub mod io;
 pub mod morph;
+pub mod provider;
 pub mod pve;
 pub mod sandbox;
 pub mod settings;

@@ -12,6 +12,7 @@ pub mod exec;
 mod finish;
 pub mod health;
 pub mod instance;
+mod operations;
 pub mod power;
 pub mod read;
 pub mod record;
@@ -21,8 +22,6 @@ pub mod snapshot;
 mod source;
 pub mod sweep;
 
-use crate::sandbox::id::MorphId;
-use crate::settings::Settings;
 use std::{fmt, ops::Deref};
 
 use http::{HeaderValue, Method, Request, header};
@@ -37,6 +36,8 @@ use crate::{
         call::{Call, uri},
         invocation::Invocation,
     },
+    sandbox::id::MorphId,
+    settings::Settings,
 };
 
 /// Where Morph is and how to speak to it: one method for each endpoint that is used.

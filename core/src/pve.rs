@@ -9,6 +9,7 @@ pub mod guest;
 pub mod health;
 pub mod inventory;
 pub mod marks;
+mod operations;
 pub mod power;
 pub mod quota;
 pub mod read;

@@ -5,6 +5,7 @@ pub mod command;
 pub mod creation;
 pub mod environment;
 pub mod fields;
+pub mod health;
 pub mod id;
 pub mod lifetime;
 pub mod listing;
@@ -136,6 +137,42 @@ pub struct Sandbox {
 
 /// How long a creation or a start may take before nobody carries it on.
 pub const FINISH_SECONDS: i64 = 600;
+
+/// A sandbox, and the ETag of what is shown of it, where it has one yet.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// The ETag, with its quotes.
+    pub etag: Option<String>,
+}
+
+/// A sandbox that was asked for, as far as it has come.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The sandbox.
+    pub shown: Shown,
+    /// Whether it can be used.
+    pub ready: bool,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+/// How far a deletion has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Done,
+    /// PVE still works on it.
+    Working,
+}
+
+impl Removed {
+    /// Done when `is_gone`.
+    pub fn when(is_gone: bool) -> Self {
+        if is_gone { Self::Done } else { Self::Working }
+    }
+}
 
 /// What becomes of a sandbox whose time is up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

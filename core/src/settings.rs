@@ -5,6 +5,12 @@ mod reader;
 mod table;
 mod values;
 
+use std::net::Ipv4Addr;
+
+pub use self::{
+    origins::Origins,
+    table::{SETTINGS, Setting, Takes, Unset},
+};
 use self::{
     reader::{Reader, unknown},
     values::{Scheme, api_token, base_path, base_url, dns_name, header_value, node_name, origin, plain_name},
@@ -15,20 +21,12 @@ use crate::{
         secret::{Keyring, Secret},
     },
     io::Platform,
-    morph::Morph,
-    pve::api::Pve,
     sandbox::{
         address::{Domain, IpPool, Reserved},
         preset::ProviderName,
         quota::Limits,
         vmid::VmidRange,
     },
-};
-use std::net::Ipv4Addr;
-
-pub use self::{
-    origins::Origins,
-    table::{SETTINGS, Setting, Takes, Unset},
 };
 
 /// What a deployment is set to. Its `Debug` shows no secret.
@@ -165,17 +163,6 @@ impl Settings {
             deployment,
             limits,
         })
-    }
-
-    /// How to speak to PVE.
-    pub fn pve(&self) -> Option<Pve> {
-        let access = self.access.as_ref().map(|(id, secret)| (id, secret));
-        Pve::new(self.api_url.as_deref()?, self.api_token.as_ref()?, access)
-    }
-
-    /// How to speak to Morph Cloud.
-    pub fn morph(&self) -> Option<Morph> {
-        Morph::new(&self.morph_base_url, self.morph_api_key.as_ref()?)
     }
 }
 

@@ -15,6 +15,7 @@ mod http;
 mod ids;
 mod interleaving;
 mod late;
+mod layers;
 mod lifetime;
 mod listing;
 mod matrix;

@@ -7,8 +7,6 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::sandbox::vmid::Vmid;
-
 /// Bytes that ChaCha20 must never see twice under one key (RFC 8439).
 const UNIQUE: usize = 12;
 
@@ -48,7 +46,7 @@ impl Key {
     }
 
     /// The token by which the exec daemon of one sandbox knows us: 64 lower-case hex digits.
-    pub fn exec_token(&self, deployment: &str, vmid: Vmid, nonce: &str) -> String {
+    pub fn exec_token(&self, deployment: &str, vmid: u32, nonce: &str) -> String {
         hex::encode(self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
     }
 
@@ -155,7 +153,7 @@ mod tests {
         let (old, new) = ("o".repeat(32), "n".repeat(32));
         let before = Keyring::parse(&old).unwrap();
         let after = Keyring::parse(&format!("{new}, {old}")).unwrap();
-        let vmid = "200000".parse().unwrap();
+        let vmid = 200_000;
         let token = before.newest().exec_token("d", vmid, "n");
         let found: Vec<_> =
             after.named_first(Some(before.newest().name())).map(|it| it.exec_token("d", vmid, "n")).collect();

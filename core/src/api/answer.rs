@@ -7,11 +7,6 @@ use super::MAX_BODY;
 use crate::{
     error::{Code, Error},
     io::headers::REQUEST_ID,
-    pve::{marks::Mark, power::Done},
-    sandbox::{
-        Sandbox, State,
-        power::{Did, Keeps},
-    },
     text::base32::base32,
 };
 
@@ -105,49 +100,16 @@ pub(super) fn with<B>(mut response: Response<B>, name: HeaderName, value: &str) 
     response
 }
 
-/// A sandbox that was asked for, as far as it is.
-pub(super) fn created(sandbox: &Sandbox, ready: bool, replayed: bool) -> Response<Vec<u8>> {
-    let status = match (sandbox.state, ready, replayed) {
-        (State::Creating, ..) => 202,
-        (_, _, true) => 200,
-        (_, true, _) => 201,
-        // Over, or stopped by somebody, before it was up.
-        _ => 202,
-    };
-    with(plain(status, sandbox), header::LOCATION, &format!("/api/sandboxes/{}", sandbox.id))
-}
-
-/// A sandbox after a power action.
-#[derive(Serialize)]
-struct Powered {
-    did: Did,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keeps: Option<Keeps>,
-    #[serde(flatten)]
-    sandbox: Sandbox,
-}
-
-/// A sandbox after a power action.
-pub(super) fn powered(done: Done, sandbox: Sandbox) -> Response<Vec<u8>> {
-    let status = if done.finished { 200 } else { 202 };
-    plain(status, &Powered { did: done.did, keeps: done.keeps, sandbox })
-}
-
 /// Server-sent events.
 pub(super) fn streamed<S>(events: S) -> Response<S> {
     let response = with(Response::new(events), header::CONTENT_TYPE, "text/event-stream");
     with(response, header::CACHE_CONTROL, "no-store")
 }
 
-/// With the ETag of what the answer shows.
-pub(super) fn tagged(response: Response<Vec<u8>>, mark: Option<&Mark>) -> Response<Vec<u8>> {
-    match mark {
-        Some(mark) => marked(response, &mark.etag()),
+/// Adds the ETag of what the answer shows, where it has one.
+pub(super) fn tagged(response: Response<Vec<u8>>, etag: Option<&str>) -> Response<Vec<u8>> {
+    match etag {
+        Some(etag) => with(response, header::ETAG, etag),
         None => response,
     }
-}
-
-/// With this ETag.
-pub(super) fn marked(response: Response<Vec<u8>>, etag: &str) -> Response<Vec<u8>> {
-    with(response, header::ETAG, etag)
 }

@@ -1,24 +1,8 @@
 //! The table of routes, and what each does.
 
-use crate::settings::Settings;
-use futures_util::{Stream, future::Either};
-use http::{Method, Request, Response};
-use serde_json::json;
+use http::Method;
 
-use super::{
-    Backend, Body,
-    answer::{plain, streamed, with},
-    asked::{Asked, Query, wants_events},
-    morph,
-    openapi::openapi,
-    prefer, pve,
-};
-use crate::{
-    error::{Code, Error, cut},
-    io::{Io, NetError, headers::PREFERENCE_APPLIED, invocation::Invocation},
-    morph::Cloud,
-    pve::cluster::Cluster,
-};
+use crate::error::cut;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +112,7 @@ pub(super) struct Route {
 
 impl Action {
     /// Whether it takes as long as `Prefer` says.
-    fn waits(self) -> bool {
+    pub(super) fn waits(self) -> bool {
         match self {
             Self::Create
             | Self::Get
@@ -214,73 +198,4 @@ fn matches(template: &str, path: &str) -> Option<(String, String)> {
         }
     }
     actual.next().is_none().then_some((id, snapshot))
-}
-
-/// Authenticates, then does what the route says, by PVE or by Morph: here alone that is decided.
-pub(super) async fn answer<I: Io>(
-    invocation: Invocation<I>,
-    settings: &Settings,
-    backend: &Backend,
-    route: Result<Route, Vec<&'static str>>,
-    request: Request<Vec<u8>>,
-) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
-    match &route {
-        Ok(route) if route.action == Action::Health => return Ok(alive().map(Body::Whole)),
-        Ok(route) if route.action == Action::OpenApi => return Ok(openapi().map(Body::Whole)),
-        _ => {}
-    }
-    let caller = settings.api_keys.authenticate(request.headers()).ok_or_else(|| {
-        Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
-    })?;
-    let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
-    let query = Query::of(&request);
-    if route.action != Action::List {
-        query.only(&[])?;
-    }
-    let streams = route.action == Action::Exec && wants_events(request.headers());
-    let asked = Asked { caller: &caller, route: &route, query: &query, request: &request };
-    if streams && !invocation.platform.streams {
-        return Err(Error::new(
-            Code::NotAcceptable,
-            "this Lambda answers in one piece: set EDGE_LAMBDA_STREAM=1 and the function URL's invoke mode \
-             RESPONSE_STREAM, or ask for application/json",
-        ));
-    }
-    let applied = prefer::applied(request.headers(), &invocation.platform).filter(|_| route.action.waits());
-    let whole = |answer: Response<Vec<u8>>| match &applied {
-        Some(applied) => with(answer, PREFERENCE_APPLIED, applied).map(Body::Whole),
-        None => answer.map(Body::Whole),
-    };
-    match backend {
-        Backend::Pve(pve) => {
-            let cluster = Cluster::new(invocation, settings, pve);
-            if streams {
-                return Ok(
-                    streamed(pve::events(&cluster, &asked).await?).map(|it| Body::Stream(Either::Left(it)))
-                );
-            }
-            pve::whole(&cluster, &asked).await.map(whole)
-        }
-        Backend::Morph(morph) => {
-            let cloud = Cloud::new(invocation, settings, morph);
-            if streams {
-                let events = morph::events(&cloud, &asked).await?;
-                return Ok(streamed(events).map(|it| Body::Stream(Either::Right(it))));
-            }
-            morph::whole(&cloud, &asked).await.map(whole)
-        }
-    }
-}
-
-pub(super) fn alive() -> Response<Vec<u8>> {
-    plain(200, &json!({"status": "ok"}))
-}
-
-fn unmatched(path: &str, methods: &[&str]) -> Error {
-    if methods.is_empty() {
-        Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
-    } else {
-        let methods = methods.join(", ");
-        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).member("allow", methods)
-    }
 }

@@ -94,7 +94,7 @@ impl<I: Io> Invocation<I> {
     }
 
     /// Waits, but not past `deadline`.
-    pub async fn pause(&self, duration: Duration, deadline: OffsetDateTime) {
+    pub async fn sleep(&self, duration: Duration, deadline: OffsetDateTime) {
         let left = (deadline - self.now()).max(time::Duration::ZERO).unsigned_abs();
         self.io.sleep(duration.min(left)).await;
     }

@@ -3,12 +3,11 @@
 //! A task that is asked too early costs a request more, and one that is asked too late keeps its
 //! caller waiting. The first wait is what the work takes as a rule, those after it are short.
 
-use crate::io::invocation::Invocation;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::Io;
+use super::{Io, invocation::Invocation};
 
 /// How often something is asked that takes its time: a first wait, then others that grow.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +127,7 @@ impl<'e, I: Io> Wait<'e, I> {
         let pause = self.step().saturating_sub(passed);
         self.next = self.then;
         self.then = (self.then * self.pace.factor).min(self.pace.longest.into());
-        self.invocation.pause(pause, self.deadline).await;
+        self.invocation.sleep(pause, self.deadline).await;
         self.invocation.left() > self.reserve
     }
 }

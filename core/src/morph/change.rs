@@ -1,14 +1,13 @@
 //! Changing what is kept about a sandbox. Name and metadata are replaced whole,
 //! and by whoever writes last; the expiry is Morph's own, and written last.
 
-use super::record::refuse_reserved;
 use super::{
     Cloud,
     create::on_expiry,
     exec::coming_up,
     instance::{Instance, Status, action, again, find},
     read::etag,
-    record::Record,
+    record::{Record, refuse_reserved},
 };
 use crate::{
     access::keys::Caller,

@@ -8,7 +8,6 @@
 //! after its own was made: whatever is made later is younger. Whoever made
 //! another removes it.
 
-use super::record::refuse_reserved;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,7 +17,7 @@ use super::{
     Cloud,
     finish::finish,
     instance::{Instance, action, listed},
-    record::Record,
+    record::{Record, refuse_reserved},
     refusal::bad_answer,
     source::{Source, source},
 };
@@ -220,6 +219,6 @@ async fn claim<I: Io>(
             );
             return Err(Error::new(lost.code(), text).retry_after(2));
         }
-        cloud.pause(Duration::from_secs(2), deadline).await;
+        cloud.sleep(Duration::from_secs(2), deadline).await;
     }
 }

@@ -1,6 +1,5 @@
 //! Running a command in an instance, at most once: Morph streams its output.
 
-use crate::sandbox::command;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -16,9 +15,8 @@ use crate::{
     access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    pve::guest::execd,
     sandbox::{
-        command::{ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit},
+        command::{self, ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit},
         id::{MorphId, not_found},
     },
 };
@@ -91,7 +89,7 @@ async fn run<I: Io>(
     let (begun, io) = (cloud.now(), cloud.io.clone());
     let call = cloud.morph.exec(id, &request.script(Some(request.timeout())));
     let Opened { lines } =
-        execd::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(event)).await?;
+        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(event)).await?;
     let allowed = request.timeout();
     let lines = lines.map(move |output| {
         let late = io.now() - begun >= allowed;

@@ -60,7 +60,7 @@ pub(super) async fn finish<I: Io>(
         if cloud.now() >= deadline || cloud.left() <= A_LOOK {
             return Ok((instance, false));
         }
-        cloud.pause(pause, deadline).await;
+        cloud.sleep(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         instance = again(cloud, &instance).await?;
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     io::Io,
-    pve::health::reason,
+    sandbox::health::reason,
 };
 
 /// The report, and whether sandboxes can be made.
@@ -34,7 +34,7 @@ pub async fn health<I: Io>(cloud: &Cloud<'_, I>) -> (bool, Value) {
     };
     let none = || {
         let text = "no preset is offered: take a snapshot of a sandbox with promote, or set edge.deployment and \
-                    cluster.preset in the metadata of a snapshot of Morph";
+                    edge.preset in the metadata of a snapshot of Morph";
         reason(&Error::new(Code::TemplateNotFound, text))
     };
     let ready = offered.iter().any(|(_, it)| it.is_ready());

@@ -15,12 +15,11 @@ use crate::{
     access::keys::Caller,
     error::{Code, Error},
     io::{Io, call::Call},
-    pve::power::Done,
     sandbox::{
         command::ExecRequest,
         id::{MorphId, not_found},
         lifetime::{self, Ttl},
-        power::{Did, Keeps, PauseBody, StartBody},
+        power::{Did, Keeps, PauseBody, Powered, StartBody},
     },
 };
 
@@ -31,7 +30,7 @@ pub async fn resume<I: Io>(
     id: &MorphId,
     body: &StartBody,
     deadline: OffsetDateTime,
-) -> Result<(Done, Instance), Error> {
+) -> Result<Powered, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
     let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
     let paused = match instance.status {
@@ -47,7 +46,7 @@ pub async fn resume<I: Io>(
         set_ttl(cloud, id, seconds, instance.record.on_expiry()).await?;
     }
     if !paused {
-        return Ok((done(Did::Nothing, true, None), again(cloud, &instance).await?));
+        return Ok(cloud.powered(Did::Nothing, true, None, &again(cloud, &instance).await?));
     }
     let taken = give(cloud, cloud.morph.power(id, "resume"), &instance).await;
     if taken.is_err() && given {
@@ -56,7 +55,7 @@ pub async fn resume<I: Io>(
         let _ = set_ttl(cloud, id, before, instance.on_expiry()).await;
     }
     let (instance, finished) = reached(cloud, taken?, instance, Status::Ready, deadline).await?;
-    Ok((done(Did::Resumed, finished, None), instance))
+    Ok(cloud.powered(Did::Resumed, finished, None, &instance))
 }
 
 /// The seconds that a resume gives, and what it keeps of them: the later of the span and what was
@@ -92,7 +91,7 @@ pub async fn pause<I: Io>(
     id: &MorphId,
     body: &PauseBody,
     deadline: OffsetDateTime,
-) -> Result<(Done, Instance), Error> {
+) -> Result<Powered, Error> {
     if body.keeps == Some(Keeps::Disk) {
         let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
         return Err(Error::new(Code::Unsupported, text));
@@ -101,7 +100,7 @@ pub async fn pause<I: Io>(
     let keeps = Some(Keeps::Memory);
     match instance.status {
         Status::Ready => {}
-        Status::Paused => return Ok((done(Did::Nothing, true, keeps), instance)),
+        Status::Paused => return Ok(cloud.powered(Did::Nothing, true, keeps, &instance)),
         Status::Pending => return Err(coming_up(id)),
         Status::Error => return Err(not_running(&instance)),
     }
@@ -124,7 +123,7 @@ pub async fn pause<I: Io>(
         let _ = set_ttl(cloud, id, rest, instance.on_expiry()).await;
     }
     let (instance, finished) = reached(cloud, given?, instance, Status::Paused, deadline).await?;
-    Ok((done(Did::Paused, finished, keeps), instance))
+    Ok(cloud.powered(Did::Paused, finished, keeps, &instance))
 }
 
 /// Reboots it; what is paused is not resumed by it.
@@ -133,7 +132,7 @@ pub async fn reboot<I: Io>(
     caller: &Caller,
     id: &MorphId,
     deadline: OffsetDateTime,
-) -> Result<(Done, Instance), Error> {
+) -> Result<Powered, Error> {
     let instance = usable(cloud, caller, id).await?;
     match instance.status {
         Status::Ready => {}
@@ -148,25 +147,14 @@ pub async fn reboot<I: Io>(
     }
     let mut pause = Duration::from_millis(500);
     loop {
-        cloud.pause(pause, deadline).await;
+        cloud.sleep(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         let now = again(cloud, &instance).await?;
         let up = now.status == Status::Ready && first(cloud, id, &ExecRequest::nothing()).await == Some(0);
         if up || cloud.now() >= deadline || cloud.left() <= 2 {
-            return Ok((done(Did::Rebooted, up, None), now));
+            return Ok(cloud.powered(Did::Rebooted, up, None, &now));
         }
     }
-}
-
-/// Morph has no state between running and gone.
-pub fn stop() -> Error {
-    let text =
-        "Morph stops nothing without deleting it: pause it, which keeps files and memory, or delete it";
-    Error::new(Code::Unsupported, text)
-}
-
-fn done(did: Did, finished: bool, keeps: Option<Keeps>) -> Done {
-    Done { did, finished, keeps, after: None }
 }
 
 /// A sandbox that can be given an order.
@@ -198,7 +186,7 @@ async fn settled<I: Io>(
             let text = format!("Morph is saving {}; ask again", instance.id);
             return Err(Error::new(Code::Conflict, text).retry_after(2));
         }
-        cloud.pause(pause, deadline).await;
+        cloud.sleep(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         instance = again(cloud, &instance).await?;
     }
@@ -237,7 +225,7 @@ async fn reached<I: Io>(
         if cloud.now() >= deadline || cloud.left() <= 2 {
             return doubt.map_or(Ok((instance, false)), |error| Err(error.into()));
         }
-        cloud.pause(pause, deadline).await;
+        cloud.sleep(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
     }
 }

@@ -1,17 +1,16 @@
 //! What is kept in the metadata of an instance or a snapshot of Morph: the
 //! owner's entries as they are, and ours under a prefix that nobody else may use.
 
-use super::Cloud;
-use crate::error::Error;
-use crate::sandbox::quota::Limits;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::Cloud;
 use crate::{
     access::keys::Caller,
+    error::Error,
     io::Io,
-    sandbox::{OnExpiry, id::SourceId, lifetime::Ttl, nonce::Origin, preset::SnapshotId},
+    sandbox::{OnExpiry, id::SourceId, lifetime::Ttl, nonce::Origin, preset::SnapshotId, quota::Limits},
 };
 
 /// Before the names of our own entries.

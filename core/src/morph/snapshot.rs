@@ -1,8 +1,6 @@
 //! Snapshots of Morph: of a sandbox that runs on, with its memory. They belong
 //! to a team, and those that are versions of a preset are offered to everybody.
 
-use super::record::refuse_reserved;
-use crate::sandbox::snapshot::Status as Stage;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +11,7 @@ use super::{
     change::changeable,
     exec::not_running,
     instance::{Status, number},
-    record::Record,
+    record::{Record, refuse_reserved},
     refusal::bad_answer,
 };
 use crate::{
@@ -24,7 +22,7 @@ use crate::{
         id::MorphId,
         patch::{Patch, hashed, unchanged},
         preset::{PresetId, ProviderName, SnapshotId},
-        snapshot::{Snapshot, SnapshotRequest},
+        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Status as Stage},
     },
     text::rfc3339::stamp,
 };
@@ -151,10 +149,10 @@ pub async fn get<I: Io>(
     caller: &Caller,
     id: &MorphId,
     deadline: OffsetDateTime,
-) -> Result<(Snapshot, String), Error> {
+) -> Result<ShownSnapshot, Error> {
     let found = find(cloud, caller, id).await?;
     let found = waited(cloud, found, deadline).await;
-    Ok((found.own(), etag(&found)))
+    Ok(ShownSnapshot { snapshot: found.own(), etag: Some(etag(&found)) })
 }
 
 /// Changes name and metadata. Of two changes at once the later one wins.
@@ -164,7 +162,7 @@ pub async fn patch<I: Io>(
     id: &MorphId,
     patch: &Patch,
     if_match: Option<&str>,
-) -> Result<(Snapshot, String), Error> {
+) -> Result<ShownSnapshot, Error> {
     patch.check_timeless()?;
     refuse_reserved(patch.keys())?;
     let mut found = find(cloud, caller, id).await?;
@@ -174,7 +172,7 @@ pub async fn patch<I: Io>(
     found.record.set("name", name);
     found.record.set_metadata(metadata);
     cloud.send(cloud.morph.set_snapshot_metadata(id, &found.record)).await?;
-    Ok((found.own(), etag(&found)))
+    Ok(ShownSnapshot { snapshot: found.own(), etag: Some(etag(&found)) })
 }
 
 /// Deletes one of the caller's.
@@ -249,7 +247,7 @@ pub async fn take<I: Io>(
             );
             return Err(Error::new(lost.code(), text));
         }
-        cloud.pause(Duration::from_secs(2), deadline).await;
+        cloud.sleep(Duration::from_secs(2), deadline).await;
     }
 }
 
@@ -277,7 +275,7 @@ fn record<I: Io>(
 async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: OffsetDateTime) -> Saved {
     let mut pause = Duration::from_millis(500);
     while found.status == Stage::Pending && cloud.now() < deadline && cloud.left() > 1 {
-        cloud.pause(pause, deadline).await;
+        cloud.sleep(pause, deadline).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         // It is made, however often a look at it fails.
         let looked = cloud.send(cloud.morph.snapshot(&found.id)).await;

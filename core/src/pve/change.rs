@@ -1,9 +1,5 @@
 //! Changing what we keep about a sandbox: expiry, name, metadata.
 
-use crate::pve::marks::lifetime;
-use crate::sandbox::patch::Patch;
-use crate::sandbox::patch::unchanged;
-
 use time::OffsetDateTime;
 
 use super::{
@@ -13,13 +9,17 @@ use super::{
         needs::{ensure_alive, ensure_alive_at, refuse_condemned, still_creating, unlocked},
         place::Place,
     },
-    marks::{Mark, state::never_came_up},
+    marks::{Mark, lifetime, state::never_came_up},
 };
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    sandbox::{id::SandboxId, lifetime::Ttl},
+    sandbox::{
+        id::SandboxId,
+        lifetime::Ttl,
+        patch::{Patch, unchanged},
+    },
 };
 
 /// Applies a patch, if the mark is still the one that `if_match` names.

@@ -13,27 +13,26 @@ mod source;
 pub(crate) mod spread;
 mod up;
 
-use crate::pve::marks::lifetime::{self, Time};
-use crate::sandbox::creation::CreateRequest;
-use crate::sandbox::creation::Key;
-use crate::sandbox::quota::admitted;
 use time::OffsetDateTime;
 
-pub use self::finish::Progress;
 pub(crate) use self::{
     failed::give_up,
     finish::{carry_on, finish},
     up::{Up, start_and_probe},
 };
 use super::{
-    api::task::Upid,
+    api::{config::Config, task::Upid},
     cluster::Cluster,
     guest::{
         claimed::read_claimed,
         place::{Place, was_destroyed},
     },
     inventory::{Inventory, Template},
-    marks::{Mark, Reading, Want},
+    marks::{
+        Mark, Reading, Want,
+        lifetime::{self, Time},
+        read as read_marks,
+    },
     quota,
 };
 use crate::{
@@ -42,8 +41,10 @@ use crate::{
     io::Io,
     sandbox::{
         OnExpiry, Sizes,
+        creation::{CreateRequest, Key},
         id::{SandboxId, SourceId},
         nonce::Origin,
+        quota::admitted,
         vmid::Vmid,
     },
 };
@@ -55,6 +56,23 @@ pub struct Created {
     pub progress: Progress,
     /// Whether an earlier request with the same key made it.
     pub replayed: bool,
+}
+
+/// How far a sandbox has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// What we keep about it.
+    pub mark: Mark,
+    /// Where it is.
+    pub node: String,
+    /// Its config, where it was read.
+    pub config: Option<Config>,
+    /// Whether PVE says that it runs, where that was asked.
+    pub running: bool,
+    /// Whether it refused a wrong exec token and took ours.
+    pub ready: bool,
+    /// Why it has not come up yet, where anybody said.
+    pub problem: Option<String>,
 }
 
 /// A guest that is claimed: it exists, or a clone that makes it is on its way.

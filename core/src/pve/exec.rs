@@ -1,6 +1,5 @@
 //! Running a command in a sandbox, at most once.
 
-use crate::sandbox::command;
 use std::time::Duration;
 
 use futures_util::{Stream, future::Either};
@@ -26,8 +25,7 @@ use crate::{
     error::{Code, Error},
     io::{Failure, Io, NetError, Sent},
     sandbox::{
-        command::{ExecError, ExecRequest, Opened, Output},
-        environment::Env,
+        command::{self, ExecError, ExecRequest, Opened, Output},
         id::{Kind, SandboxId},
     },
 };
@@ -61,7 +59,7 @@ pub async fn open<I: Io>(
         let why = found.mark.problem.as_deref().unwrap_or("its creation failed");
         return Err(Error::new(Code::NotRunning, format!("{id} is in state error: {why}")));
     }
-    let request = &request.within(&Env::of(&found.mark, &cluster.settings.secrets)?);
+    let request = &request.within(&found.mark.environment(&cluster.settings.secrets)?);
     if found.mark.kind == Kind::Qemu {
         let Opened { lines } = agent::open(cluster, &found, request).await?;
         return Ok(Opened { lines: Either::Right(lines) });

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     io::Io,
-    sandbox::{id::Kind, preset::ProviderName},
+    sandbox::{health::reason, id::Kind, preset::ProviderName},
     settings::Settings,
 };
 
@@ -163,10 +163,6 @@ fn unreachable<I: Io>(cluster: &Cluster<'_, I>, error: PveError) -> (bool, Value
         "reasons": [reason(&error)],
     });
     (false, report)
-}
-
-pub(crate) fn reason(error: &Error) -> Value {
-    json!({"code": error.code().row().0, "detail": error.detail()})
 }
 
 impl Seen<'_> {

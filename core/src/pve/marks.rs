@@ -27,10 +27,8 @@ pub use self::{
     mark::{Base, Mark, TakenFrom},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
-use crate::{
-    pve::api::config::Config,
-    sandbox::{id::SourceId, preset::SnapshotId, vmid::Vmid},
-};
+use super::api::config::Config;
+use crate::sandbox::{id::SourceId, preset::SnapshotId, vmid::Vmid};
 
 /// What tags alone say, for listings.
 #[derive(Clone, Debug)]

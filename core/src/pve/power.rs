@@ -5,11 +5,6 @@
 
 mod pause;
 
-use crate::pve::marks::lifetime;
-use crate::sandbox::power::Did;
-use crate::sandbox::power::Keeps;
-use crate::sandbox::power::StartBody;
-use crate::sandbox::power::StopBody;
 use time::OffsetDateTime;
 
 pub use self::pause::pause;
@@ -25,7 +20,7 @@ use super::{
         place::Place,
         wait::wait,
     },
-    marks::{Mark, Phase, Want},
+    marks::{Mark, Phase, Want, lifetime},
 };
 use crate::{
     access::keys::Caller,
@@ -34,6 +29,7 @@ use crate::{
     sandbox::{
         id::{Kind, SandboxId},
         lifetime::Ttl,
+        power::{Did, Keeps, StartBody, StopBody},
     },
 };
 

@@ -3,17 +3,21 @@
 //! A team can overshoot by the creations that are between their listing and
 //! their commit. Creations per minute see only sandboxes that still exist.
 
-use crate::pve::marks::lifetime::{self, Time};
-use crate::sandbox::quota::{self, Used};
 use time::OffsetDateTime;
 
 use super::{
     inventory::{Guest, Inventory},
-    marks::{Mark, Want},
+    marks::{
+        Mark, Want,
+        lifetime::{self, Time},
+    },
 };
 use crate::{
     error::Error,
-    sandbox::{Sizes, preset, quota::Limits},
+    sandbox::{
+        Sizes, preset,
+        quota::{self, Limits, Used},
+    },
 };
 
 const MIB: u64 = 1 << 20;

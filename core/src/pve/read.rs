@@ -2,11 +2,6 @@
 
 mod list;
 
-use crate::pve::inventory::Inventory;
-use crate::pve::marks::lifetime;
-use crate::sandbox::Service;
-use crate::sandbox::id::Kind;
-use crate::sandbox::offer::report;
 use std::collections::BTreeMap;
 
 use futures_util::future::join;
@@ -24,9 +19,10 @@ use super::{
         place::{Found, Place, find, was_destroyed},
         reach, repair,
     },
-    inventory::Guest,
+    inventory::{Guest, Inventory},
     marks::{
         Mark, Phase, Want,
+        lifetime::{self, Time},
         state::{is_coming_up, is_unproved, state},
     },
 };
@@ -36,8 +32,9 @@ use crate::{
     error::{Code, Error},
     io::Io,
     sandbox::{
-        Addresses, FINISH_SECONDS, OnExpiry, Sandbox, Sizes, State,
-        id::{SandboxId, not_found},
+        Addresses, FINISH_SECONDS, OnExpiry, Sandbox, Service, Shown, Sizes, State,
+        id::{Kind, SandboxId, not_found},
+        offer::report,
     },
     text::rfc3339::stamp,
 };
@@ -49,7 +46,7 @@ pub async fn get<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<(Sandbox, Option<Mark>), Error> {
+) -> Result<Shown, Error> {
     let (found, tasks) = join(find(cluster, caller, id), tasks(cluster, id)).await;
     let place = match found {
         Ok(Found::Here(place)) => *place,
@@ -58,10 +55,10 @@ pub async fn get<I: Io>(
             let seen = listed(cluster, &place, &row).await?;
             return exact(cluster, repair::settle(cluster, *place).await?, seen, deadline).await;
         }
-        Ok(Found::NotYet) => return Ok((nothing_yet(cluster, caller, id), None)),
-        Ok(Found::Offline(guest)) => return Ok((offline(cluster, &guest, id)?, None)),
+        Ok(Found::NotYet) => return Ok(without_etag(nothing_yet(cluster, caller, id))),
+        Ok(Found::Offline(guest)) => return Ok(without_etag(offline(cluster, &guest, id)?)),
         Err(error) if error.code() == Code::StillCreating => {
-            return Ok((nothing_yet(cluster, caller, id), None));
+            return Ok(without_etag(nothing_yet(cluster, caller, id)));
         }
         Err(error) => return Err(error),
     };
@@ -76,10 +73,7 @@ pub async fn get<I: Io>(
 }
 
 /// A sandbox whose mark was just changed.
-pub async fn changed<I: Io>(
-    cluster: &Cluster<'_, I>,
-    place: Place,
-) -> Result<(Sandbox, Option<Mark>), Error> {
+pub async fn changed<I: Io>(cluster: &Cluster<'_, I>, place: Place) -> Result<Shown, Error> {
     let seen = condition::condition(cluster, &place.node, place.mark.kind, place.mark.vmid).await?;
     exact(cluster, place, seen, cluster.now()).await
 }
@@ -110,14 +104,14 @@ async fn exact<I: Io>(
     place: Place,
     seen: Condition,
     deadline: OffsetDateTime,
-) -> Result<(Sandbox, Option<Mark>), Error> {
+) -> Result<Shown, Error> {
     let Place { node, config, mark, committed } = &place;
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
     let given_up = !committed && mark.age(cluster.now()) >= FINISH_SECONDS;
     if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
         let at = reach::addresses(cluster.settings, mark.vmid, None, None);
         let sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
-        return Ok((sandbox, Some(mark.clone())));
+        return Ok(with_etag(sandbox, mark));
     }
     let now = cluster.now();
     // A guest that PVE works on may answer nobody, and whoever does not wait is told so at once.
@@ -128,7 +122,7 @@ async fn exact<I: Io>(
         let at = known(cluster, config, mark);
         let mut sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
         sandbox.problem.get_or_insert_with(|| format!("PVE works on it ({})", task.kind));
-        return Ok((sandbox, Some(mark.clone())));
+        return Ok(with_etag(sandbox, mark));
     }
     // While PVE works on one that runs, it can be asked whether it is up.
     let unproved = is_coming_up(mark, now) || (*committed && is_unproved(mark, now));
@@ -138,8 +132,8 @@ async fn exact<I: Io>(
             return Err(not_found(mark.id()));
         }
         let progress = create::carry_on(cluster, place, seen, false, deadline).await?;
-        let mark = progress.mark.clone();
-        return Ok((progressed(cluster, progress).await, Some(mark)));
+        let _mark = progress.mark.clone();
+        return Ok(progressed(cluster, progress).await);
     }
     // While PVE works on it, it is what it shall be.
     let is_working = matches!(seen, Condition::Working(_));
@@ -161,11 +155,11 @@ async fn exact<I: Io>(
             ),
         });
     }
-    Ok((sandbox, Some(mark.clone())))
+    Ok(with_etag(sandbox, mark))
 }
 
 /// A sandbox as its creation left it.
-pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> Sandbox {
+pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> Shown {
     let Progress { mark, node, config, running, ready, problem } = progress;
     let now = cluster.now();
     let at = match &config {
@@ -180,7 +174,7 @@ pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> 
         (false, _) => state(&mark, running, now),
     };
     let sizes = config.as_ref().map_or(mark.sizes, |config| sizes(&mark, config));
-    Sandbox { problem, ..shown(cluster, &mark, &node, state, at, sizes) }
+    with_etag(Sandbox { problem, ..shown(cluster, &mark, &node, state, at, sizes) }, &mark)
 }
 
 /// Where it is reached, as far as its config tells: what it has been given at its commit.
@@ -190,14 +184,23 @@ fn known<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addre
 }
 
 /// A sandbox as a power action left it: `finished` when it is what it shall be.
-pub async fn after<I: Io>(cluster: &Cluster<'_, I>, place: &Place, finished: bool) -> Sandbox {
+pub async fn after<I: Io>(cluster: &Cluster<'_, I>, place: &Place, finished: bool) -> Shown {
     let Place { node, config, mark, .. } = place;
     let running = finished && mark.want == Want::On;
     let at = match running {
         true => reach::live_addresses(cluster, node, config, mark, true).await,
         false => known(cluster, config, mark),
     };
-    shown(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config))
+    with_etag(shown(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config)), mark)
+}
+
+fn with_etag(sandbox: Sandbox, mark: &Mark) -> Shown {
+    Shown { sandbox, etag: Some(mark.etag()) }
+}
+
+/// A sandbox whose mark nobody has read: it has no ETag yet.
+fn without_etag(sandbox: Sandbox) -> Shown {
+    Shown { sandbox, etag: None }
 }
 
 /// A sandbox that is asked about.

@@ -20,19 +20,11 @@ use crate::{
     error::{Code, Error},
     io::Io,
     sandbox::{
+        Removed,
         id::{Kind, SandboxId},
         patch::unchanged,
     },
 };
-
-/// Whether PVE is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// The guest is gone.
-    Done,
-    /// PVE destroys it; reads may show it for a while.
-    Working,
-}
 
 /// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
 /// the next guest of that VMID: so committed guests are protected, and the PUT

@@ -15,7 +15,6 @@
 //! for a start and be applied before a later pause's memory is read (qemu-server
 //! `QemuServer.pm` `vm_start_nolock`), which is lost then.
 
-use crate::sandbox::power::RollbackBody;
 use time::OffsetDateTime;
 
 use super::{
@@ -43,7 +42,7 @@ use crate::{
     },
     sandbox::{
         id::{SandboxId, not_found},
-        power::Did,
+        power::{Did, RollbackBody},
     },
 };
 

@@ -7,6 +7,12 @@
 pub mod keep;
 mod take;
 
+use std::{collections::BTreeMap, time::Duration};
+
+use time::OffsetDateTime;
+
+pub use self::take::take;
+pub use super::template::delete as remove;
 use super::{
     cluster::Cluster,
     guest::commit::{self, Unwritten},
@@ -14,7 +20,6 @@ use super::{
     marks::{Mark, Phase, Want, What},
     template::{Advanced, advance, find},
 };
-use crate::sandbox::snapshot::{Snapshot, Status};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
@@ -22,15 +27,10 @@ use crate::{
     sandbox::{
         id::{SandboxId, SourceId},
         patch::Patch,
+        snapshot::{ShownSnapshot, Snapshot, Status},
     },
     text::rfc3339::stamp,
 };
-use std::collections::BTreeMap;
-
-use time::OffsetDateTime;
-
-pub use self::take::take;
-pub use super::template::delete as remove;
 
 /// A snapshot whose first disk is being copied: nothing else is told yet.
 fn unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
@@ -110,16 +110,21 @@ pub async fn get<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<(Snapshot, Option<Mark>), Error> {
+) -> Result<ShownSnapshot, Error> {
     let (node, config, mark) = match find(cluster, caller, id).await {
         // PVE copies the first disk: nothing tells its name and metadata yet.
         Err(error) if error.code() == Code::StillCreating => {
-            return Ok((unknown(caller, id), None));
+            return Ok(ShownSnapshot { snapshot: unknown(caller, id), etag: None });
         }
         found => found?,
     };
     let Advanced { mark, ready, .. } = advance(cluster, &node, config, mark, deadline).await?;
-    Ok((of(&mark, if ready { Status::Ready } else { Status::Pending }), Some(mark)))
+    Ok(shown(&mark, ready))
+}
+
+fn shown(mark: &Mark, is_ready: bool) -> ShownSnapshot {
+    let status = if is_ready { Status::Ready } else { Status::Pending };
+    ShownSnapshot { snapshot: of(mark, status), etag: Some(mark.etag()) }
 }
 
 /// Changes name and metadata, if the snapshot is still what `if_match` names.
@@ -129,7 +134,7 @@ pub async fn patch<I: Io>(
     id: &SandboxId,
     patch: &Patch,
     if_match: Option<&str>,
-) -> Result<(Snapshot, Mark), Error> {
+) -> Result<ShownSnapshot, Error> {
     patch.check_timeless()?;
     let mut last = Unwritten::default();
     for _ in 0..5 {
@@ -142,7 +147,7 @@ pub async fn patch<I: Io>(
         let apply = |mark: &mut Mark| mark.patch(patch, if_match);
         match commit::write(cluster, &node, &config, &mark, &apply).await? {
             Ok(mark) => {
-                return Ok((of(&mark, if ready { Status::Ready } else { Status::Pending }), mark));
+                return Ok(shown(&mark, ready));
             }
             Err(unwritten) => last = unwritten,
         }

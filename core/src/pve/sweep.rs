@@ -10,9 +10,6 @@ mod stale;
 mod suspended;
 mod template;
 
-use crate::pve::marks::lifetime::{self, Time};
-use crate::sandbox::sweep::Action;
-use crate::sandbox::sweep::Report;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -36,6 +33,7 @@ use super::{
     inventory::{Guest, Inventory},
     marks::{
         self, Mark, Phase, Reading, Role, Want,
+        lifetime::{self, Time},
         state::{is_coming_up, is_unproved, never_came_up},
     },
     power::halt,
@@ -43,7 +41,12 @@ use super::{
 use crate::{
     error::{Code, Error},
     io::Io,
-    sandbox::{FINISH_SECONDS, OnExpiry, id::Kind, power::Keeps},
+    sandbox::{
+        FINISH_SECONDS, OnExpiry,
+        id::Kind,
+        power::Keeps,
+        sweep::{Action, Report},
+    },
 };
 
 /// So long after it was condemned its owner's late requests have been answered.

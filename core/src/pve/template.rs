@@ -17,7 +17,6 @@ mod target;
 pub(crate) mod version;
 pub(crate) mod vmid;
 
-use crate::sandbox::template::{Status, Template};
 use time::OffsetDateTime;
 
 pub(crate) use self::{advance::discard, locate::find};
@@ -51,6 +50,7 @@ use crate::{
         creation::Key,
         id::{Kind, SandboxId, SourceId},
         nonce::Origin,
+        template::{Built, Status, Template},
         vmid::Vmid,
     },
     text::rfc3339::stamp,
@@ -105,7 +105,7 @@ pub async fn build<I: Io>(
     request: &TemplateRequest,
     key: Option<(&str, &str)>,
     deadline: OffsetDateTime,
-) -> Result<(Template, bool), Error> {
+) -> Result<Built, Error> {
     caller.ensure_admin("presets are everybody's")?;
     let base = request.check()?;
     let inventory = Inventory::read(cluster).await?;
@@ -116,14 +116,16 @@ pub async fn build<I: Io>(
     if let Some(key) = &key
         && let Some((node, config, mark)) = replay(cluster, caller, &inventory, key, deadline).await?
     {
-        return Ok((carried(cluster, &node, config, mark, deadline).await?, true));
+        let template = carried(cluster, &node, config, mark, deadline).await?;
+        return Ok(Built { template, replayed: true });
     }
     inventory.room_for_tags()?;
     let target = target(cluster, &inventory, request).await?;
     let archive = match fetch(cluster, request, &target, deadline).await? {
         Archive::There(volid) => volid,
         Archive::Underway(volid) => {
-            return Ok((Template::downloading(request, target.node, volid), false));
+            let template = Template::downloading(request, target.node, volid);
+            return Ok(Built { template, replayed: false });
         }
     };
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
@@ -136,13 +138,14 @@ pub async fn build<I: Io>(
         Claimed::Unknown(_) => false,
     };
     match claimed {
-        Claimed::Unknown(id) => Ok((Template::building(&id), false)),
+        Claimed::Unknown(id) => Ok(Built { template: Template::building(&id), replayed: false }),
         Claimed::Known(config, mark) => {
             if let Some(key) = key.as_ref().filter(|_| replayed) {
                 key.check(mark.body.as_deref())?;
             }
             let node = target.node;
-            Ok((carried(cluster, &node, *config, *mark, deadline).await?, replayed))
+            let template = carried(cluster, &node, *config, *mark, deadline).await?;
+            Ok(Built { template, replayed })
         }
     }
 }

@@ -10,7 +10,9 @@ pub mod request;
 mod shells;
 
 use futures_util::{Stream, StreamExt};
+use http::{Request, header};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 pub(crate) use self::limit::limited;
 pub use self::{
@@ -18,7 +20,7 @@ pub use self::{
     lines::{Line, Lines},
     request::{ExecBody, ExecRequest},
 };
-use crate::io::NetError;
+use crate::io::{Failure, Io, NetError, Sent};
 
 /// Why there is no output, or not all of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,6 +72,35 @@ pub struct Outcome {
     /// Whether output beyond the platform's limit was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+/// Sends the request that runs a command, once; its output comes as `content`, which `lines` reads.
+pub(crate) async fn written<I: Io>(
+    io: &I,
+    request: Request<Vec<u8>>,
+    deadline: OffsetDateTime,
+    content: &str,
+    mut lines: Lines,
+) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
+    let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
+        Sent::Never => ExecError::NotSent(error),
+        Sent::Maybe => ExecError::Unanswered(error),
+    })?;
+    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    match answer.status {
+        200 if kind.contains(content) => {
+            let lines = answer.body.map(move |chunk| chunk.map(|bytes| lines.push(&bytes)));
+            Ok(Opened { lines })
+        }
+        401 => Err(ExecError::Unauthorized),
+        // The edge or the tunnel had no connection to send it on.
+        status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
+            sent: Sent::Never,
+            failure: Failure::Connect,
+            detail: format!("status {status}: the way to the sandbox is down"),
+        })),
+        status => Err(ExecError::Refused { status }),
+    }
 }
 
 /// Reads all output; of each stream at most `cap` bytes are kept.

@@ -5,21 +5,21 @@
 //! `EDGE_SECRET` gives and that no other guest has. In clear they go to the
 //! exec daemon alone: with each command, and once into a file of the guest.
 
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use super::command::ExecRequest;
 use crate::{
     access::secret::{Key, Keyring},
     error::{Code, Error},
-    pve::marks::Mark,
     text::{
         base32::{base32, from_base32},
         json,
         shell::{name_error, quote},
     },
 };
-use std::{collections::BTreeMap, fmt};
-
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Where it is in the guest.
 pub const FILE: &str = "/etc/pve-edge/env";
@@ -88,21 +88,6 @@ impl Env {
     pub fn seal(&self, key: &Key, whose: &[&str]) -> Option<String> {
         let sealed = (!self.is_empty()).then(|| key.seal("env", whose, self.json()));
         sealed.flatten().map(|it| base32(&it))
-    }
-
-    /// What `mark` carries.
-    pub fn of(mark: &Mark, secrets: &Keyring) -> Result<Self, Error> {
-        let (vmid, nonce) = (mark.vmid.to_string(), mark.nonce.to_string());
-        let whose = [&*mark.deployment, &vmid, &nonce, &mark.team];
-        Self::open(mark.env.as_deref(), &whose, mark.secret.as_deref(), secrets)
-    }
-
-    /// What the guest of `mark` runs before it is handed out.
-    pub fn first(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
-        match &mark.env {
-            None => Ok(ExecRequest::nothing()),
-            Some(_) => Ok(Self::of(mark, secrets)?.unpack(&mark.nonce.to_string())),
-        }
     }
 
     /// What was sealed for `whose`, under the secret that is `named` so or any other.

@@ -1,5 +1,9 @@
 //! Ids: of sandboxes, of what they are made from, and which kind of guest of PVE they name.
 
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
 use super::{
     nonce::Nonce,
     preset::{ProviderName, SnapshotId},
@@ -9,9 +13,6 @@ use crate::{
     access::{keys::Label, secret::Keyring},
     error::{Code, Error},
 };
-use std::{fmt, str::FromStr};
-
-use serde::{Deserialize, Serialize};
 
 /// The id of a guest that this deployment made: `pvelxc-{vmid}-{nonce}-{node}`.
 ///

@@ -1,15 +1,16 @@
 //! The part of an id that no other guest ever had, and that proves who gave the id out.
 
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+
 use super::{id::Kind, vmid::Vmid};
 use crate::{
     access::secret::{Key, Keyring, same},
     io::{Io, invocation::Invocation},
     text::base32::{base32, from_base32},
 };
-use std::{fmt, str::FromStr};
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::OffsetDateTime;
 
 /// Bytes of an authentication code: with 2^48 codes, guessing one takes as many requests.
 const CODE: usize = 6;

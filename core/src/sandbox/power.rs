@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Shown;
 use crate::error::Error;
 
 pub(crate) const DEFAULT_TIMEOUT: u32 = 20;
@@ -63,6 +64,19 @@ pub enum Did {
     RolledBack,
     /// It was so already.
     Nothing,
+}
+
+/// A sandbox after a power action.
+#[derive(Clone, Debug)]
+pub struct Powered {
+    /// What was done.
+    pub did: Did,
+    /// Whether it is what it was to become; otherwise the provider still works on it.
+    pub finished: bool,
+    /// What a pause kept.
+    pub keeps: Option<Keeps>,
+    /// The sandbox.
+    pub shown: Shown,
 }
 
 impl StopBody {

@@ -71,6 +71,31 @@ pub struct SnapshotRequest {
     pub promote: Option<Promote>,
 }
 
+/// A snapshot, and the ETag of what is shown of it, where it has one yet.
+#[derive(Clone, Debug)]
+pub struct ShownSnapshot {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The ETag, with its quotes.
+    pub etag: Option<String>,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// It outlives its sandbox, and others can be made from it.
+    Template(Snapshot),
+    /// It stays on its sandbox, to roll that back to.
+    Kept {
+        /// The id of the sandbox.
+        sandbox: String,
+        /// The snapshot.
+        kept: serde_json::Value,
+        /// Whether it is there; otherwise PVE still works on it.
+        is_done: bool,
+    },
+}
+
 impl SnapshotRequest {
     /// Refuses what cannot be.
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -102,3 +102,12 @@ pub struct Template {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
 }
+
+/// A template that was asked for.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The template.
+    pub template: Template,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+}

@@ -1,7 +1,7 @@
 //! What makes a deployment one on Morph Cloud.
 
 use crate::stage::{WORKERS, settings};
-use pve_edge_core::{io::Platform, sandbox::preset::ProviderName, settings::Settings};
+use pve_edge_core::{io::Platform, provider::Client, sandbox::preset::ProviderName, settings::Settings};
 
 fn read(changes: &[(&str, &str)], platform: &Platform) -> Result<Settings, String> {
     Settings::read(&settings(changes), platform).map_err(|it| it.join("\n"))
@@ -15,8 +15,9 @@ fn its_key_is_enough() {
     let settings = read(&with(&[("MORPH_API_KEY", "hidden")]), &WORKERS).expect("right settings");
     assert_eq!(settings.provider, ProviderName::Morph);
     assert_eq!(settings.morph_base_url, "https://cloud.morph.so/api");
-    assert!(settings.morph().is_some() && settings.pve().is_none());
-    assert!(!format!("{settings:?} {:?}", settings.morph()).contains("hidden"));
+    let client = Client::new(&settings);
+    assert!(matches!(client, Some(Client::Morph(_))));
+    assert!(!format!("{settings:?} {:?}", client).contains("hidden"));
     let chosen = |changes: &[(&str, &str)]| read(changes, &WORKERS).map(|it| it.provider);
     assert_eq!(chosen(&[("SANDBOX_PROVIDER", "morph"), ("MORPH_API_KEY", "k")]), Ok(ProviderName::Morph));
     assert_eq!(chosen(&[("SANDBOX_PROVIDER", "pve-lxc"), ("MORPH_API_KEY", "k")]), Ok(ProviderName::PveLxc));

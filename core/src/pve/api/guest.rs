@@ -1,14 +1,13 @@
 //! Calls about one guest, a container or a virtual machine. Paths and a few
 //! names differ by kind, what is done with them does not.
 
-use crate::sandbox::id::Kind;
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Call, Pve, config::Config, perl, task::Upid};
-use crate::sandbox::vmid::Vmid;
+use crate::sandbox::{id::Kind, vmid::Vmid};
 
 impl Kind {
     /// The program on a node that does what no API token can.

@@ -42,7 +42,7 @@ pub(super) async fn claim<I: Io>(
     let mut vmids = vmids.iter().copied();
     let mut vmid = vmids.next();
     let mut queue = Queue::new(sources, cluster.now());
-    cluster.pause(pace::arrival(chance(cluster, 0)), deadline).await;
+    cluster.sleep(pace::arrival(chance(cluster, 0)), deadline).await;
     loop {
         let source = queue.source()?.clone();
         let config = cluster.send(cluster.pve.guest(&source.node, source.kind, source.vmid).config()).await;
@@ -80,7 +80,7 @@ pub(super) async fn claim<I: Io>(
         if cluster.now() >= deadline || cluster.left() <= RESERVE {
             return Err(queue.gave_up(cluster));
         }
-        cluster.pause(queue.patience(cluster), deadline).await;
+        cluster.sleep(queue.patience(cluster), deadline).await;
     }
 }
 

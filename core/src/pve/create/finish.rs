@@ -6,7 +6,7 @@
 use time::OffsetDateTime;
 
 use super::{
-    Claimed,
+    Claimed, Progress,
     failed::{clone_failed, fail, give_up, outdone, silent, undo},
     grow::{Grown, grown},
     rival::rival,
@@ -41,23 +41,6 @@ use crate::{
 pub(super) const SETTLED_SECONDS: i64 = 60;
 /// Outgoing requests that are kept for what comes after the last step.
 const RESERVE: u32 = 6;
-
-/// How far a sandbox has come.
-#[derive(Debug)]
-pub struct Progress {
-    /// What we keep about it.
-    pub mark: Mark,
-    /// Where it is.
-    pub node: String,
-    /// Its config, where it was read.
-    pub config: Option<Config>,
-    /// Whether PVE says that it runs, where that was asked.
-    pub running: bool,
-    /// Whether it refused a wrong exec token and took ours.
-    pub ready: bool,
-    /// Why it has not come up yet, where anybody said.
-    pub problem: Option<String>,
-}
 
 /// Brings a claimed guest up, until it is ready or `deadline` has passed.
 /// With a deadline that has passed it does what can be done at once.

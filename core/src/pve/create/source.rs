@@ -1,6 +1,5 @@
 //! What to clone, and to which VMID.
 
-use crate::sandbox::preset::default_preset;
 use sha2::{Digest, Sha256};
 
 use super::spread::{Room, sharing};
@@ -17,7 +16,7 @@ use crate::{
     sandbox::{
         creation::{CreateRequest, KeyHash},
         id::{SandboxId, SourceId},
-        preset::{ProviderName, SnapshotId},
+        preset::{ProviderName, SnapshotId, default_preset},
         vmid::Vmid,
     },
     settings::Settings,

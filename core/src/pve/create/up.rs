@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::{failed::without_memory, finish::SETTLED_SECONDS};
 use crate::{
+    access::secret::Keyring,
     error::{Code, Error},
     io::{
         Io,
@@ -24,7 +25,8 @@ use crate::{
         marks::{Mark, Phase, Reading, Want, What},
     },
     sandbox::{
-        environment::{Env, FILE},
+        command::request::ExecRequest,
+        environment::FILE,
         id::{Kind, not_found},
     },
 };
@@ -55,7 +57,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     condition: &Condition,
     deadline: OffsetDateTime,
 ) -> Result<Up, Error> {
-    let first = Env::first(mark, &cluster.settings.secrets)?;
+    let first = first_command(mark, &cluster.settings.secrets)?;
     let task = match start(cluster, node, mark, condition).await? {
         Started::Runs(task) => task,
         Started::NotYet(cause) => return Ok(Up::NotYet(Some(cause))),
@@ -282,5 +284,13 @@ async fn started_meanwhile<I: Io>(
     match condition(cluster, node, mark.kind, mark.vmid).await {
         Ok(Condition::Stopped) => Err(told()),
         _ => Ok(Up::NotYet(Some(told()))),
+    }
+}
+
+/// The command that a guest runs before it is handed out: it unpacks the environment variables.
+fn first_command(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
+    match &mark.env {
+        None => Ok(ExecRequest::nothing()),
+        Some(_) => Ok(mark.environment(secrets)?.unpack(&mark.nonce.to_string())),
     }
 }

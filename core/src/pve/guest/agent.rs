@@ -3,8 +3,6 @@
 //!
 //! Nothing of ours listens in the guest, so there is no token and no port.
 
-use crate::sandbox::command;
-use crate::sandbox::command::limit::exit;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
@@ -24,7 +22,7 @@ use crate::{
         cluster::Cluster,
         marks::{Mark, state::is_coming_up},
     },
-    sandbox::command::{ExecRequest, Line, Opened},
+    sandbox::command::{self, ExecRequest, Line, Opened, limit::exit},
 };
 
 /// How long after its time a command's end may take to be told.

@@ -2,7 +2,6 @@
 //!
 //! Each is one PUT of tags and description together, by digest.
 
-use crate::pve::marks::lifetime;
 use std::net::Ipv4Addr;
 
 use super::{network, reach};
@@ -12,7 +11,7 @@ use crate::{
     pve::{
         api::{LATE_SECONDS, PveError, config::Config},
         cluster::Cluster,
-        marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What},
+        marks::{self, Doing, Mark, Notes, Phase, Reading, Role, Want, What, lifetime},
     },
     sandbox::id::Kind,
 };

@@ -1,15 +1,15 @@
 //! Client of the daemon in the guest that runs commands: `POST /exec` answers
 //! JSON lines `stdout`, `stderr`, `error`, and last `exit`.
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use http::{HeaderValue, Method, Request, header};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
     access::secret::Secret,
-    io::{Failure, Io, NetError, Sent, Way},
-    sandbox::command::{ExecError, ExecRequest, Lines, Opened, Output, collect},
+    io::{Io, Way},
+    sandbox::command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect},
 };
 
 /// Answers that are not output are read up to this.
@@ -21,36 +21,7 @@ pub async fn open<I: Io>(
     request: Request<Vec<u8>>,
     deadline: OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
-    written(io, request, deadline, "json", Lines::default()).await
-}
-
-/// The same, of output that comes as another kind of content.
-pub(crate) async fn written<I: Io>(
-    io: &I,
-    request: Request<Vec<u8>>,
-    deadline: OffsetDateTime,
-    content: &str,
-    mut lines: Lines,
-) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
-    let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
-        Sent::Never => ExecError::NotSent(error),
-        Sent::Maybe => ExecError::Unanswered(error),
-    })?;
-    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    match answer.status {
-        200 if kind.contains(content) => {
-            let lines = answer.body.map(move |chunk| chunk.map(|bytes| lines.push(&bytes)));
-            Ok(Opened { lines })
-        }
-        401 => Err(ExecError::Unauthorized),
-        // The edge or the tunnel had no connection to send it on.
-        status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
-            sent: Sent::Never,
-            failure: Failure::Connect,
-            detail: format!("status {status}: the way to the sandbox is down"),
-        })),
-        status => Err(ExecError::Refused { status }),
-    }
+    command::written(io, request, deadline, "json", Lines::default()).await
 }
 
 /// How an exec daemon stands.

@@ -1,10 +1,8 @@
 //! Sandboxes that can be given an order: the caller's, made, not over, and not locked.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use time::OffsetDateTime;
-
-use std::fmt::Display;
 
 use super::{
     commit,

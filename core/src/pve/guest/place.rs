@@ -1,6 +1,5 @@
 //! Finding one guest and proving whose it is.
 
-use crate::sandbox::id::not_found;
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
@@ -12,7 +11,7 @@ use crate::{
         marks::{Mark, Reading, Role, Want},
     },
     sandbox::{
-        id::{Kind, SandboxId},
+        id::{Kind, SandboxId, not_found},
         nonce::Nonce,
         vmid::Vmid,
     },

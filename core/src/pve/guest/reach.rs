@@ -131,7 +131,7 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
     settings
         .secrets
         .named_first(mark.secret.as_deref())
-        .map(|key| key.exec_token(&mark.deployment, mark.vmid, &mark.nonce.to_string()))
+        .map(|key| key.exec_token(&mark.deployment, mark.vmid.into(), &mark.nonce.to_string()))
         .collect()
 }
 

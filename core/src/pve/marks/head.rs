@@ -3,12 +3,10 @@
 //! Fixed order, numbers in decimal so that an admin can read them. Fields
 //! that a newer version appends are ignored.
 
-use crate::sandbox::OnExpiry;
-
 use serde::{Deserialize, Serialize};
 
 use super::Mark;
-use crate::sandbox::{id::Kind, vmid::Vmid};
+use crate::sandbox::{OnExpiry, id::Kind, vmid::Vmid};
 
 const PREFIX: &str = "pe1";
 /// Longer node names are not worth their bytes in the index: the hint is left out.

@@ -1,7 +1,5 @@
 //! What is kept about one guest.
 
-use crate::sandbox::Sizes;
-use crate::sandbox::id::{SandboxId, hint};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -9,17 +7,21 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::head::{Doing, Phase, Role, Want, What};
-use crate::sandbox::{
-    OnExpiry,
-    creation::KeyHash,
-    id::{Kind, SourceId},
-    nonce::Nonce,
-    patch::{Patch, hashed, unchanged},
-    power::Keeps,
-    preset::PresetId,
-    vmid::Vmid,
+use crate::{
+    access::{keys::Caller, secret::Keyring},
+    error::Error,
+    sandbox::{
+        OnExpiry, Sizes,
+        creation::KeyHash,
+        environment::Env,
+        id::{Kind, SandboxId, SourceId, hint},
+        nonce::Nonce,
+        patch::{Patch, hashed, unchanged},
+        power::Keeps,
+        preset::PresetId,
+        vmid::Vmid,
+    },
 };
-use crate::{access::keys::Caller, error::Error};
 
 /// Everything we keep about one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -200,6 +202,13 @@ impl Mark {
             nonce: self.nonce,
             node: hint(&self.node),
         }
+    }
+
+    /// The environment variables that it carries, opened with the deployment's secrets.
+    pub fn environment(&self, secrets: &Keyring) -> Result<Env, Error> {
+        let (vmid, nonce) = (self.vmid.to_string(), self.nonce.to_string());
+        let whose = [&*self.deployment, &vmid, &nonce, &self.team];
+        Env::open(self.env.as_deref(), &whose, self.secret.as_deref(), secrets)
     }
 
     /// When the guest was claimed.

@@ -4,10 +4,9 @@ use proptest::prelude::*;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::sandbox::{OnExpiry, Sizes, creation::KeyHash};
 use crate::{
     access::secret::Keyring,
-    sandbox::{id::Kind, nonce::Origin},
+    sandbox::{OnExpiry, Sizes, creation::KeyHash, id::Kind, nonce::Origin},
 };
 
 fn vmid(number: u32) -> Vmid {

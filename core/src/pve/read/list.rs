@@ -1,11 +1,6 @@
 //! Listing sandboxes, from one listing of PVE. What its tags cannot tell is read
 //! exactly, as far as a few reads go.
 
-use crate::pve::marks::lifetime::{self, Time};
-use crate::sandbox::listing::Filter;
-use crate::sandbox::listing::Page;
-use crate::sandbox::listing::bad_cursor;
-
 use time::OffsetDateTime;
 
 use super::shown;
@@ -18,11 +13,16 @@ use crate::{
         guest::reach,
         inventory::{Guest, Inventory},
         marks::{
-            Listed, Mark, Phase, Reading, Want,
+            self, Listed, Mark, Phase, Reading, Want,
+            lifetime::{self, Time},
             state::{never_came_up, state},
         },
     },
-    sandbox::{Sandbox, Sizes, State, vmid::Vmid},
+    sandbox::{
+        Sandbox, Sizes, State,
+        listing::{Filter, Page, bad_cursor},
+        vmid::Vmid,
+    },
 };
 
 /// A listing's status may be older than what was done to the guest, or another's that had its VMID.

@@ -1,14 +1,13 @@
 //! VMs whose memory is on disk: PVE takes no change of them.
 
 use super::{CONDEMNED_SECONDS, Verdict, swap};
-use crate::pve::marks::lifetime;
 use crate::{
     error::Error,
     io::Io,
     pve::{
         api::config::Config,
         cluster::Cluster,
-        marks::{Mark, Want},
+        marks::{Mark, Want, lifetime},
     },
     sandbox::sweep::Action,
 };

@@ -112,9 +112,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        pve::exec::failed,
+        error::Code,
         sandbox::command::{Lines, clock::Clock},
     };
+
+    fn failed(error: &ExecError) -> Error {
+        Error::new(Code::ExecCut, error.to_string())
+    }
 
     /// Each line by itself, as a daemon sends them: `count` of them, and an end.
     fn lines(count: usize) -> impl Stream<Item = Output> + Unpin {

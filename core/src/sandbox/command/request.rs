@@ -1,13 +1,14 @@
 //! What a command is, and how it is told to a shell.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
 use crate::{
     error::Error,
     sandbox::environment::Env,
     text::shell::{name_error, quote},
 };
-use std::{collections::BTreeMap, time::Duration};
-
-use serde::Deserialize;
 
 /// `bash -c` takes 128 KiB; this leaves room for what we put around it.
 const LONGEST: usize = 100 << 10;

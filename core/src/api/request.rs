@@ -16,16 +16,14 @@ use super::{
 };
 use crate::{
     access::keys::Caller,
-    error::{Code, Error},
+    error::Error,
     io::headers::IDEMPOTENCY_KEY,
     sandbox::{
         command::{ExecBody, ExecRequest},
-        creation::CreateRequest,
-        id::{SandboxId, SpelledId},
         lifetime::Ttl,
         listing::Filter,
+        quota::Limits,
     },
-    settings::Settings,
 };
 
 /// How long a creation waits when nobody says.
@@ -35,15 +33,15 @@ pub(super) const CHANGE_WAIT: Duration = Duration::from_secs(5);
 /// How long a deletion waits when nobody says.
 pub(super) const DELETE_WAIT: Duration = Duration::from_secs(10);
 
-/// Who asks for what.
-pub(super) struct Asked<'a> {
+/// A request of the native API, with its caller and its route.
+pub(super) struct ApiRequest<'a> {
     pub(super) caller: &'a Caller,
     pub(super) route: &'a Route,
     pub(super) query: &'a Query,
     pub(super) request: &'a Request<Vec<u8>>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ApiRequest<'a> {
     /// Its body.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json(self.request.headers(), self.request.body())
@@ -63,54 +61,43 @@ impl<'a> Asked<'a> {
         wait(self.request.headers())
     }
 
-    pub(super) fn if_match(&self) -> Option<String> {
-        if_match(self.request.headers())
+    /// How long it may take: as it says itself, or `otherwise`.
+    pub(super) fn wait_or(&self, otherwise: Duration) -> Duration {
+        self.wait().unwrap_or(otherwise)
     }
 
-    /// The guest that the path names: `None` when this deployment never gave that id out.
-    pub(super) fn id(&self, settings: &Settings) -> Option<SandboxId> {
-        self.route.id.parse::<SpelledId>().ok()?.prove(&settings.secrets, &settings.deployment)
+    /// The id that the path names, as it was spelled.
+    pub(super) fn id(&self) -> &'a str {
+        &self.route.id
+    }
+
+    pub(super) fn if_match(&self) -> Option<String> {
+        if_match(self.request.headers())
     }
 
     /// The command that shall be run.
     pub(super) fn command(&self) -> Result<ExecRequest, Error> {
         ExecRequest::parse(self.json::<ExecBody>()?)
     }
-
-    /// The sandbox that shall be made, and the key that it is asked for with.
-    pub(super) fn creation(&self, settings: &Settings) -> Result<(CreateRequest, Option<&'a str>), Error> {
-        let request: CreateRequest = self.json()?;
-        request.check(settings.provider, &settings.limits)?;
-        Ok((request, self.idempotency_key()?))
-    }
-
-    /// The sweep that an admin asks for.
-    pub(super) fn sweep(&self) -> Result<Gc, Error> {
-        let asked = self.json()?;
-        if self.caller.admin {
-            return Ok(asked);
-        }
-        Err(Error::new(Code::Forbidden, "the sweep works for all teams: use an admin's key"))
-    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(super) struct Gc {
+pub(super) struct SweepBody {
     pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(super) struct Extend {
+pub(super) struct ExtendBody {
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
     ttl_seconds: Option<Option<u64>>,
 }
 
-impl Extend {
+impl ExtendBody {
     /// What is said, if anything is.
-    pub(super) fn ttl(&self, settings: &Settings) -> Result<Option<Ttl>, Error> {
-        self.ttl_seconds.map(|it| Ttl::parse(it, &settings.limits)).transpose()
+    pub(super) fn ttl(&self, limits: &Limits) -> Result<Option<Ttl>, Error> {
+        self.ttl_seconds.map(|it| Ttl::parse(it, limits)).transpose()
     }
 }
 

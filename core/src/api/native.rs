@@ -1,0 +1,110 @@
+//! The native API: what each route asks of the provider, and how that is answered.
+
+mod deployment;
+mod power;
+mod sandboxes;
+mod snapshots;
+mod templates;
+
+use futures_util::Stream;
+use http::Response;
+
+use self::deployment::alive;
+use super::{
+    Body,
+    answer::{streamed, with},
+    openapi::openapi,
+    prefer,
+    request::{ApiRequest, Query, wants_events},
+    routes::{Action, Route},
+};
+use crate::{
+    error::{Code, Error, cut},
+    io::{Io, NetError, headers::PREFERENCE_APPLIED},
+    provider::Provider,
+};
+
+/// Authenticates a request and answers it.
+pub(super) async fn answer<I: Io>(
+    provider: Provider<'_, I>,
+    route: Result<Route, Vec<&'static str>>,
+    request: http::Request<Vec<u8>>,
+) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
+    if let Some(answer) = open_to_all(&route) {
+        return Ok(answer.map(Body::Whole));
+    }
+    let caller = provider.settings().api_keys.authenticate(request.headers()).ok_or_else(|| {
+        Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
+    })?;
+    let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
+    let query = Query::of(&request);
+    if route.action != Action::List {
+        query.only(&[])?;
+    }
+    let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
+    if route.action == Action::Exec && wants_events(request.headers()) {
+        return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(Body::Stream));
+    }
+    let applied = prefer::applied(request.headers(), &provider.platform).filter(|_| route.action.waits());
+    let answer = whole(&provider, &asked).await?;
+    Ok(match &applied {
+        Some(applied) => with(answer, PREFERENCE_APPLIED, applied),
+        None => answer,
+    }
+    .map(Body::Whole))
+}
+
+/// What is answered without a key.
+fn open_to_all(route: &Result<Route, Vec<&'static str>>) -> Option<Response<Vec<u8>>> {
+    match route.as_ref().ok()?.action {
+        Action::Health => Some(alive()),
+        Action::OpenApi => Some(openapi()),
+        _ => None,
+    }
+}
+
+/// Answers in one piece: one row for each action.
+async fn whole<I: Io>(
+    provider: &Provider<'_, I>,
+    asked: &ApiRequest<'_>,
+) -> Result<Response<Vec<u8>>, Error> {
+    match asked.route.action {
+        Action::Health => Ok(alive()),
+        Action::OpenApi => Ok(openapi()),
+        Action::SandboxHealth => deployment::health(provider).await,
+        Action::Config => deployment::offer(provider).await,
+        Action::Sweep => deployment::sweep(provider, asked).await,
+        Action::Create => sandboxes::create(provider, asked).await,
+        Action::List => sandboxes::list(provider, asked).await,
+        Action::Get => sandboxes::get(provider, asked).await,
+        Action::Patch => sandboxes::patch(provider, asked).await,
+        Action::Delete => sandboxes::remove(provider, asked).await,
+        Action::Extend => sandboxes::extend(provider, asked).await,
+        Action::Exec => sandboxes::exec(provider, asked).await,
+        Action::Start | Action::Resume => power::start(provider, asked).await,
+        Action::Stop => power::stop(provider, asked).await,
+        Action::Reboot => power::reboot(provider, asked).await,
+        Action::Pause => power::pause(provider, asked).await,
+        Action::Rollback => power::rollback(provider, asked).await,
+        Action::TakeSnapshot => snapshots::take(provider, asked).await,
+        Action::ListKept => snapshots::list_kept(provider, asked).await,
+        Action::DeleteKept => snapshots::remove_kept(provider, asked).await,
+        Action::ListSnapshots => snapshots::list(provider, asked).await,
+        Action::GetSnapshot => snapshots::get(provider, asked).await,
+        Action::PatchSnapshot => snapshots::patch(provider, asked).await,
+        Action::DeleteSnapshot => snapshots::remove(provider, asked).await,
+        Action::BuildTemplate => templates::build(provider, asked).await,
+        Action::GetTemplate => templates::get(provider, asked).await,
+        Action::ConfirmTemplate => templates::confirm(provider, asked).await,
+        Action::DeleteTemplate => templates::remove(provider, asked).await,
+    }
+}
+
+fn unmatched(path: &str, methods: &[&str]) -> Error {
+    if methods.is_empty() {
+        Error::new(Code::UnknownPath, format!("there is nothing at {path}"))
+    } else {
+        let methods = methods.join(", ");
+        Error::new(Code::MethodNotAllowed, format!("{path} takes {methods}")).member("allow", methods)
+    }
+}

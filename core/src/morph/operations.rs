@@ -1,0 +1,316 @@
+//! The operations of [`Provider`](crate::provider::Provider), on Morph Cloud.
+
+use futures_util::Stream;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{
+    Cloud, change, config, create, exec,
+    health::health,
+    instance::{self, Instance},
+    power, read, remove, snapshot,
+    sweep::sweep,
+};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::{Io, NetError},
+    sandbox::{
+        Created, Removed, Shown,
+        command::{self, ExecRequest, Outcome},
+        creation::CreateRequest,
+        id::{MorphId, SourceId, not_found},
+        lifetime::Ttl,
+        listing::{Filter, Page},
+        patch::Patch,
+        power::{Did, Keeps, PauseBody, Powered, RollbackBody, StartBody, StopBody},
+        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Taken},
+        sweep::Report,
+        template::{Built, Confirmation, Template, TemplateRequest},
+    },
+};
+
+impl<I: Io> Cloud<'_, I> {
+    pub(crate) async fn health(&self) -> (bool, Value) {
+        health(self).await
+    }
+
+    pub(crate) async fn offer(&self) -> Result<Value, Error> {
+        config::config(self).await
+    }
+
+    pub(crate) async fn create(
+        &self,
+        caller: &Caller,
+        request: &CreateRequest,
+        key: Option<&str>,
+        deadline: OffsetDateTime,
+    ) -> Result<Created, Error> {
+        let made = create::create(self, caller, request, key, deadline).await?;
+        Ok(Created { shown: self.shown(&made.instance), ready: made.ready, replayed: made.replayed })
+    }
+
+    pub(crate) async fn list(&self, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
+        read::list(self, caller, filter).await
+    }
+
+    pub(crate) async fn get(
+        &self,
+        caller: &Caller,
+        id: &str,
+        deadline: OffsetDateTime,
+    ) -> Result<Shown, Error> {
+        Ok(self.shown(&read::get(self, caller, &sandbox(id)?, deadline).await?))
+    }
+
+    pub(crate) async fn patch(
+        &self,
+        caller: &Caller,
+        id: &str,
+        patch: &Patch,
+        if_match: Option<&str>,
+        _deadline: OffsetDateTime,
+    ) -> Result<Shown, Error> {
+        Ok(self.shown(&change::patch(self, caller, &sandbox(id)?, patch, if_match).await?))
+    }
+
+    pub(crate) async fn extend(
+        &self,
+        caller: &Caller,
+        id: &str,
+        ttl: Option<Ttl>,
+        if_match: Option<&str>,
+        _deadline: OffsetDateTime,
+    ) -> Result<Shown, Error> {
+        Ok(self.shown(&change::extend(self, caller, &sandbox(id)?, ttl, if_match).await?))
+    }
+
+    pub(crate) async fn remove(
+        &self,
+        caller: &Caller,
+        id: &str,
+        if_match: Option<&str>,
+        _deadline: OffsetDateTime,
+    ) -> Result<Removed, Error> {
+        remove::remove(self, caller, &sandbox(id)?, if_match).await?;
+        Ok(Removed::Done)
+    }
+
+    pub(crate) async fn exec(
+        &self,
+        caller: &Caller,
+        id: &str,
+        command: &ExecRequest,
+    ) -> Result<Outcome, Error> {
+        let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
+        command::collect(opened, self.platform.answer_bytes).await.map_err(|error| exec::failed(&error))
+    }
+
+    pub(crate) async fn events(
+        &self,
+        caller: &Caller,
+        id: &str,
+        command: &ExecRequest,
+        request_id: String,
+    ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
+        let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
+        Ok(command::events(opened, self.io.clone(), request_id, exec::failed))
+    }
+
+    pub(crate) async fn start(
+        &self,
+        caller: &Caller,
+        id: &str,
+        body: &StartBody,
+        deadline: OffsetDateTime,
+    ) -> Result<Powered, Error> {
+        power::resume(self, caller, &sandbox(id)?, body, deadline).await
+    }
+
+    /// Morph has no state between running and gone.
+    pub(crate) async fn stop(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        body: &StopBody,
+        _deadline: OffsetDateTime,
+    ) -> Result<Powered, Error> {
+        body.timeout()?;
+        sandbox(id)?;
+        let text =
+            "Morph stops nothing without deleting it: pause it, which keeps files and memory, or delete it";
+        Err(Error::new(Code::Unsupported, text))
+    }
+
+    pub(crate) async fn reboot(
+        &self,
+        caller: &Caller,
+        id: &str,
+        body: &StopBody,
+        deadline: OffsetDateTime,
+    ) -> Result<Powered, Error> {
+        body.timeout()?;
+        power::reboot(self, caller, &sandbox(id)?, deadline).await
+    }
+
+    pub(crate) async fn pause(
+        &self,
+        caller: &Caller,
+        id: &str,
+        body: &PauseBody,
+        deadline: OffsetDateTime,
+    ) -> Result<Powered, Error> {
+        power::pause(self, caller, &sandbox(id)?, body, deadline).await
+    }
+
+    pub(crate) async fn rollback(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        _body: &RollbackBody,
+        _deadline: OffsetDateTime,
+    ) -> Result<Powered, Error> {
+        sandbox(id)?;
+        let text = "Morph brings no sandbox back: make another from a snapshot";
+        Err(Error::new(Code::Unsupported, text))
+    }
+
+    pub(crate) async fn take_snapshot(
+        &self,
+        caller: &Caller,
+        id: &str,
+        request: &SnapshotRequest,
+        deadline: OffsetDateTime,
+    ) -> Result<Taken, Error> {
+        snapshot::take(self, caller, &sandbox(id)?, request, deadline).await.map(Taken::Template)
+    }
+
+    /// Morph keeps no snapshots on a sandbox.
+    pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<Value>, Error> {
+        let found = instance::find(self, caller, &sandbox(id)?).await?;
+        read::gone(&found, self.now())?;
+        Ok(Vec::new())
+    }
+
+    pub(crate) async fn remove_kept(
+        &self,
+        caller: &Caller,
+        id: &str,
+        snapshot: &str,
+        _deadline: OffsetDateTime,
+    ) -> Result<Removed, Error> {
+        self.list_kept(caller, id).await?;
+        Err(Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapshot}")))
+    }
+
+    pub(crate) async fn list_snapshots(&self, caller: &Caller) -> Result<Vec<Snapshot>, Error> {
+        snapshot::list(self, caller).await
+    }
+
+    pub(crate) async fn get_snapshot(
+        &self,
+        caller: &Caller,
+        id: &str,
+        deadline: OffsetDateTime,
+    ) -> Result<ShownSnapshot, Error> {
+        snapshot::get(self, caller, &snapshot_id(id)?, deadline).await
+    }
+
+    pub(crate) async fn patch_snapshot(
+        &self,
+        caller: &Caller,
+        id: &str,
+        patch: &Patch,
+        if_match: Option<&str>,
+    ) -> Result<ShownSnapshot, Error> {
+        snapshot::patch(self, caller, &snapshot_id(id)?, patch, if_match).await
+    }
+
+    pub(crate) async fn remove_snapshot(
+        &self,
+        caller: &Caller,
+        id: &str,
+        if_match: Option<&str>,
+        _deadline: OffsetDateTime,
+    ) -> Result<Removed, Error> {
+        snapshot::remove(self, caller, &snapshot_id(id)?, if_match).await?;
+        Ok(Removed::Done)
+    }
+
+    pub(crate) async fn build_template(
+        &self,
+        _caller: &Caller,
+        _request: &TemplateRequest,
+        _key: Option<(&str, &str)>,
+        _deadline: OffsetDateTime,
+    ) -> Result<Built, Error> {
+        let text = "Morph makes machines of snapshots: take one of a sandbox, with promote";
+        Err(Error::new(Code::Unsupported, text))
+    }
+
+    pub(crate) async fn get_template(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        _deadline: OffsetDateTime,
+    ) -> Result<Template, Error> {
+        Err(no_template(id))
+    }
+
+    pub(crate) async fn confirm_template(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        _confirmation: &Confirmation,
+        _deadline: OffsetDateTime,
+    ) -> Result<Template, Error> {
+        Err(no_template(id))
+    }
+
+    pub(crate) async fn remove_template(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        _deadline: OffsetDateTime,
+    ) -> Result<Removed, Error> {
+        Err(no_template(id))
+    }
+
+    pub(crate) async fn sweep(&self, dry_run: bool) -> Result<Report, Error> {
+        sweep(self, dry_run).await
+    }
+
+    /// The sandbox that an instance is.
+    pub(super) fn shown(&self, instance: &Instance) -> Shown {
+        Shown { sandbox: read::sandbox(self, instance), etag: Some(read::etag(instance)) }
+    }
+
+    /// The sandbox after a power action.
+    pub(super) fn powered(
+        &self,
+        did: Did,
+        finished: bool,
+        keeps: Option<Keeps>,
+        instance: &Instance,
+    ) -> Powered {
+        Powered { did, finished, keeps, shown: self.shown(instance) }
+    }
+}
+
+fn sandbox(id: &str) -> Result<MorphId, Error> {
+    MorphId::instance(id).ok_or_else(|| not_found(id))
+}
+
+fn snapshot_id(id: &str) -> Result<MorphId, Error> {
+    match id.parse() {
+        Ok(SourceId::Morph(id)) => Ok(id),
+        Ok(SourceId::Preset(id)) => {
+            Err(Error::new(Code::Forbidden, format!("{id} is a preset: GET /api/snapshots shows it")))
+        }
+        _ => Err(Error::new(Code::NotFound, format!("there is no snapshot {id}"))),
+    }
+}
+
+fn no_template(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no template {id}"))
+}

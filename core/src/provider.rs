@@ -1,0 +1,182 @@
+//! The provider: where a deployment's sandboxes are made, and all that can be asked of it.
+//!
+//! [`pve`](crate::pve) and [`morph`](crate::morph) are siblings: each has every operation of the table
+//! below, with the same arguments and the same answer, and itself refuses what it cannot do. An
+//! operation that one of them lacks does not compile.
+
+use std::ops::Deref;
+
+use futures_util::{Stream, future::Either};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::{
+    access::keys::Caller,
+    error::Error,
+    io::{Io, NetError, invocation::Invocation},
+    morph::{Cloud, Morph},
+    pve::{api::Pve, cluster::Cluster},
+    sandbox::{
+        Created, Removed, Shown,
+        command::{ExecRequest, Outcome},
+        creation::CreateRequest,
+        lifetime::Ttl,
+        listing::{Filter, Page},
+        patch::Patch,
+        power::{PauseBody, Powered, RollbackBody, StartBody, StopBody},
+        preset::ProviderName,
+        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Taken},
+        sweep::Report,
+        template::{Built, Confirmation, Template, TemplateRequest},
+    },
+    settings::Settings,
+};
+
+/// The client of a deployment's provider, which is kept between requests.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// Of a PVE cluster.
+    Pve(Pve),
+    /// Of Morph Cloud.
+    Morph(Morph),
+}
+
+impl Client {
+    /// The client that the settings ask for; `None` when its address or its key is missing.
+    pub fn new(settings: &Settings) -> Option<Self> {
+        match settings.provider {
+            ProviderName::Morph => {
+                Morph::new(&settings.morph_base_url, settings.morph_api_key.as_ref()?).map(Self::Morph)
+            }
+            ProviderName::PveLxc | ProviderName::PveVm => {
+                let access = settings.access.as_ref().map(|(id, secret)| (id, secret));
+                let pve = Pve::new(settings.api_url.as_deref()?, settings.api_token.as_ref()?, access);
+                pve.map(Self::Pve)
+            }
+        }
+    }
+}
+
+/// The provider that one request works with.
+pub enum Provider<'a, I> {
+    /// A PVE cluster.
+    Pve(Cluster<'a, I>),
+    /// Morph Cloud.
+    Morph(Cloud<'a, I>),
+}
+
+impl<'a, I: Io> Provider<'a, I> {
+    /// The provider of a deployment, for one request.
+    pub fn new(invocation: Invocation<I>, settings: &'a Settings, client: &'a Client) -> Self {
+        match client {
+            Client::Pve(pve) => Self::Pve(Cluster::new(invocation, settings, pve)),
+            Client::Morph(morph) => Self::Morph(Cloud::new(invocation, settings, morph)),
+        }
+    }
+
+    /// The deployment's settings.
+    pub fn settings(&self) -> &'a Settings {
+        match self {
+            Self::Pve(cluster) => cluster.settings,
+            Self::Morph(cloud) => cloud.settings,
+        }
+    }
+
+    /// Runs a command and hands its output on as server-sent events; `request_id` is for the error
+    /// that ends them.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        id: &str,
+        command: &ExecRequest,
+        request_id: String,
+    ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
+        Ok(match self {
+            Self::Pve(cluster) => Either::Left(cluster.events(caller, id, command, request_id).await?),
+            Self::Morph(cloud) => Either::Right(cloud.events(caller, id, command, request_id).await?),
+        })
+    }
+}
+
+impl<I> Deref for Provider<'_, I> {
+    type Target = Invocation<I>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Pve(cluster) => cluster,
+            Self::Morph(cloud) => cloud,
+        }
+    }
+}
+
+/// One row for each operation; `id` is as the caller has spelled it, and is proved by the provider.
+macro_rules! operations {
+    ($( $(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty; )*) => {
+        impl<I: Io> Provider<'_, I> {
+            $(
+                $(#[$doc])*
+                pub async fn $name(&self, $($argument: $type),*) -> $answer {
+                    match self {
+                        Self::Pve(cluster) => cluster.$name($($argument),*).await,
+                        Self::Morph(cloud) => cloud.$name($($argument),*).await,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+operations! {
+    /// Reports whether sandboxes can be made, and what is wrong if they cannot.
+    health() -> (bool, Value);
+    /// Tells what a client may ask for.
+    offer() -> Result<Value, Error>;
+    /// Creates a sandbox, or answers with the one that the same key made before.
+    create(caller: &Caller, request: &CreateRequest, key: Option<&str>, deadline: OffsetDateTime) -> Result<Created, Error>;
+    /// Lists the caller's sandboxes.
+    list(caller: &Caller, filter: &Filter) -> Result<Page, Error>;
+    /// Reads one sandbox; one that is coming up is carried on until `deadline`.
+    get(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    /// Changes name, metadata or time, if the sandbox is still what `if_match` names.
+    patch(caller: &Caller, id: &str, patch: &Patch, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    /// Gives a sandbox its span again, or `ttl`, counted from now.
+    extend(caller: &Caller, id: &str, ttl: Option<Ttl>, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    /// Deletes a sandbox.
+    remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    /// Runs a command and collects its output.
+    exec(caller: &Caller, id: &str, command: &ExecRequest) -> Result<Outcome, Error>;
+    /// Starts a stopped sandbox, or resumes a paused one.
+    start(caller: &Caller, id: &str, body: &StartBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    /// Stops a sandbox.
+    stop(caller: &Caller, id: &str, body: &StopBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    /// Reboots a running sandbox.
+    reboot(caller: &Caller, id: &str, body: &StopBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    /// Pauses a sandbox.
+    pause(caller: &Caller, id: &str, body: &PauseBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    /// Rolls a sandbox back to a snapshot that it keeps.
+    rollback(caller: &Caller, id: &str, body: &RollbackBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    /// Takes a snapshot of a sandbox.
+    take_snapshot(caller: &Caller, id: &str, request: &SnapshotRequest, deadline: OffsetDateTime) -> Result<Taken, Error>;
+    /// Lists the snapshots that a sandbox keeps.
+    list_kept(caller: &Caller, id: &str) -> Result<Vec<Value>, Error>;
+    /// Deletes a snapshot that a sandbox keeps.
+    remove_kept(caller: &Caller, id: &str, snapshot: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    /// Lists the caller's snapshots, and all presets.
+    list_snapshots(caller: &Caller) -> Result<Vec<Snapshot>, Error>;
+    /// Reads one snapshot; one that is being made is carried on until `deadline`.
+    get_snapshot(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<ShownSnapshot, Error>;
+    /// Changes a snapshot's name or metadata.
+    patch_snapshot(caller: &Caller, id: &str, patch: &Patch, if_match: Option<&str>) -> Result<ShownSnapshot, Error>;
+    /// Deletes a snapshot.
+    remove_snapshot(caller: &Caller, id: &str, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    /// Makes a template from nothing; `key` is the `Idempotency-Key` and the request's canonical text.
+    build_template(caller: &Caller, request: &TemplateRequest, key: Option<(&str, &str)>, deadline: OffsetDateTime) -> Result<Built, Error>;
+    /// Reads one template; one that is being made is carried on until `deadline`.
+    get_template(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Template, Error>;
+    /// Notes that root has put the exec daemon into a template.
+    confirm_template(caller: &Caller, id: &str, confirmation: &Confirmation, deadline: OffsetDateTime) -> Result<Template, Error>;
+    /// Deletes a template.
+    remove_template(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    /// Brings to its end what nobody asks for again.
+    sweep(dry_run: bool) -> Result<Report, Error>;
+}
