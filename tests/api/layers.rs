@@ -1,6 +1,6 @@
 //! The layers of core: nothing names a thing above itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
@@ -45,6 +45,45 @@ fn each_module_of_core_is_in_a_layer() {
         let top = module.first();
         assert!(top.is_none() || layer(top).is_some(), "{top:?} is in no layer of LAYERS");
     }
+}
+
+/// Files that name each other in a circle are read together, so they stand in one folder.
+#[test]
+fn no_circle_of_imports_is_larger_than_a_folder() {
+    let files = core();
+    let modules: BTreeSet<&[String]> = files.iter().map(|(module, _)| module.as_slice()).collect();
+    // The file that a path leads into, or the folder that it is the top of.
+    let file = |path: &[String]| (1..=path.len()).rev().find_map(|end| modules.get(&path[..end]).copied());
+    let mut names: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+    for (module, paths) in files.iter().filter(|(module, _)| !module.is_empty()) {
+        let to = paths.iter().filter_map(|path| file(path)).filter(|to| *to != module.as_slice());
+        names.entry(module).or_default().extend(to);
+    }
+    let reached: BTreeMap<_, _> = names.keys().map(|start| (*start, reached(&names, start))).collect();
+    for (one, seen) in &reached {
+        for other in seen.iter().filter(|other| reached.get(*other).is_some_and(|back| back.contains(one))) {
+            let (one_in, other_in) = (folder(&modules, one), folder(&modules, other));
+            assert_eq!(one_in, other_in, "{} and {} name each other", one.join("::"), other.join("::"));
+        }
+    }
+}
+
+/// All files that are named by `start`, or by what it names.
+fn reached<'a>(
+    names: &BTreeMap<&'a [String], BTreeSet<&'a [String]>>,
+    start: &'a [String],
+) -> BTreeSet<&'a [String]> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
+    while let Some(at) = next.pop() {
+        next.extend(names.get(at).into_iter().flatten().copied().filter(|it| seen.insert(*it)));
+    }
+    seen
+}
+
+/// The folder that a file stands in; the file at the top of a folder belongs to that.
+fn folder<'a>(modules: &BTreeSet<&[String]>, module: &'a [String]) -> &'a [String] {
+    let is_top = modules.iter().any(|it| it.len() > module.len() && it.starts_with(module));
+    if is_top { module } else { &module[..module.len() - 1] }
 }
 
 fn layer(module: Option<&String>) -> Option<usize> {
@@ -107,7 +146,10 @@ fn tree(
         for _ in 0..2 {
             match tokens.peek() {
                 Some(TokenTree::Punct(it)) if it.as_char() == ':' => drop(tokens.next()),
-                _ => return drop(found.insert(path)),
+                _ => {
+                    found.insert(path);
+                    return;
+                }
             }
         }
         match tokens.next() {
@@ -124,7 +166,10 @@ fn tree(
                 }
                 return;
             }
-            _ => return drop(found.insert(path)),
+            _ => {
+                found.insert(path);
+                return;
+            }
         }
     }
 }

@@ -31,7 +31,6 @@ use super::{
     marks::{
         Mark, Reading, Want,
         lifetime::{self, Time},
-        read as read_marks,
     },
     quota,
 };

@@ -22,7 +22,7 @@ use super::{
     inventory::{Guest, Inventory},
     marks::{
         Mark, Phase, Want,
-        lifetime::{self, Time},
+        lifetime::{self},
         state::{is_coming_up, is_unproved, state},
     },
 };

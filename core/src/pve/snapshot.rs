@@ -7,7 +7,7 @@
 pub mod keep;
 mod take;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 

@@ -19,7 +19,7 @@ use crate::{
         pace::{self, Wait},
     },
     pve::{
-        api::{PveError, config::Config, task::Upid},
+        api::{PveError, task::Upid},
         cluster::Cluster,
         guest::{
             commit,

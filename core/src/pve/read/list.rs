@@ -13,7 +13,7 @@ use crate::{
         guest::reach,
         inventory::{Guest, Inventory},
         marks::{
-            self, Listed, Mark, Phase, Reading, Want,
+            Listed, Mark, Phase, Reading, Want,
             lifetime::{self, Time},
             state::{never_came_up, state},
         },
