@@ -7,9 +7,8 @@ use worker::{
     wasm_bindgen::{JsCast, JsValue},
 };
 
-/// Stands before the text of a var that is a table or a list. No setting's
-/// value may hold a control character, so core names such a var as an error
-/// and nothing that is set is taken as unset.
+/// Stands before the text of a var that is a table or a list. No setting's value may hold a control
+/// character, so core names such a var as an error and nothing that is set is taken as unset (rule P1.4).
 const NOT_TEXT: char = '\0';
 
 /// All vars and secrets. Bindings are objects with a class of their own and no

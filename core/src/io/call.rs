@@ -47,8 +47,8 @@ pub(crate) fn uri(base: &str, path: &[&dyn fmt::Display], query: &[(&str, &str)]
     uri.parse().unwrap_or_default()
 }
 
-/// The one encoder of path segments. No segment is `.` or `..`: none of the
-/// types that reach it can be, and URL parsers would collapse them encoded too.
+/// The one encoder of path segments (rule P2.2). No segment is `.` or `..`: none of the types that reach it
+/// can be, and URL parsers would collapse them encoded too.
 fn encode(segment: &str) -> percent_encoding::PercentEncode<'_> {
     const KEPT: &percent_encoding::AsciiSet =
         &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -19,7 +19,7 @@ const WRITE: Duration = Duration::from_secs(15);
 /// A node that is silently dead keeps its neighbour waiting for 30 s.
 const READ: Duration = Duration::from_secs(8);
 
-/// When the last call and the undo must be over: API Gateway gives up at 29 s.
+/// When the last call and the undo must be over (rule P4.1): API Gateway gives up at 29 s.
 const INVOCATION: Duration = Duration::from_secs(28);
 
 /// No answer has told yet what time it is for PVE.

@@ -75,7 +75,8 @@ impl Pace {
     }
 }
 
-/// A wait that ends: by the clock, or when the requests that the platform allows are nearly used up.
+/// A wait that ends: by the clock, or when the requests that the platform allows are nearly used up
+/// (rule S10.5).
 pub struct Wait<'e, I> {
     invocation: &'e Invocation<I>,
     deadline: OffsetDateTime,

@@ -31,7 +31,7 @@ use crate::{
     text::json,
 };
 
-/// So late PVE may execute a request that was not answered.
+/// So late PVE may execute a request that was not answered (rule S2.5).
 pub const LATE_SECONDS: i64 = 90;
 
 /// PVE's data as what the call answers.

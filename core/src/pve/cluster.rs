@@ -44,7 +44,7 @@ impl<'a, I: Io> Cluster<'a, I> {
         Origin::of(self).nonce(secrets.newest(), deployment, kind, vmid)
     }
 
-    /// Sends one call. A read that was not answered is sent once more; a write never is.
+    /// Sends one call. A read that was not answered is sent once more; a write never is (rule S10.1).
     pub async fn send<T: DeserializeOwned>(&self, call: Call<T>) -> Result<T, PveError> {
         let is_read = call.is_read();
         let whole = self.exchange(call.request, call.template, is_read).await?;

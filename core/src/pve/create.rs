@@ -1,7 +1,7 @@
 //! Creating a sandbox: claim a VMID by a clone, then finish what it started.
 //!
-//! Level-triggered: the clone carries the intent, one PUT before the start is
-//! the commit, and every step between may run twice and die anywhere.
+//! Level-triggered: the clone carries the intent, one PUT before the start is the commit, and every step
+//! between may run twice and die anywhere (rule S2.12).
 
 mod claim;
 mod failed;

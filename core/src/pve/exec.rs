@@ -1,4 +1,4 @@
-//! Running a command in a sandbox, at most once.
+//! Running a command in a sandbox, at most once (rule S10.1).
 
 use std::time::Duration;
 

@@ -12,9 +12,8 @@ use crate::{
     settings::Settings,
 };
 
-/// Tags and locks of a cluster travel in one answer of 1 MiB between PVE's
-/// own processes (pve-cluster `IPCC.xs`); past it everything fails for
-/// everybody, so creation stops well before.
+/// Tags and locks of a cluster travel in one answer of 1 MiB between PVE's own processes (pve-cluster
+/// `IPCC.xs`); past it everything fails for everybody, so creation stops well before (rule S1.6).
 const TAG_CEILING: usize = 700 * 1024;
 
 /// One guest of a listing.
@@ -159,8 +158,8 @@ impl Inventory {
             .collect()
     }
 
-    /// A listing that shows nothing of ours is not believed: PVE leaves out
-    /// silently what the token may not see.
+    /// A listing that shows nothing of ours is not believed (rule S2.1): PVE leaves out silently what the
+    /// token may not see.
     pub async fn believe<I: Io>(&self, cluster: &Cluster<'_, I>) -> Result<(), Error> {
         let any =
             self.guests.iter().any(|it| it.ours.is_some()) || !self.templates(cluster.settings).is_empty();

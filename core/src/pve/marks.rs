@@ -1,17 +1,16 @@
 //! The whole persistent state: what is in a guest's tags and description.
 //!
-//! Nothing else may format or parse either. Three things are kept:
+//! Nothing else may format or parse either (rule S1.11). Three things are kept:
 //!
-//! - the **head tag** owns the guest: deployment, VMID, nonce, team, expiry,
-//!   what shall become of it. It alone is enough to own, expire and delete it.
+//! - the **head tag** owns the guest: deployment, VMID, nonce, team, expiry, what shall become of it. It
+//!   alone is enough to own, expire and delete it (rule S1.1).
 //! - **index tags** carry name, source and metadata for listings, as far as
 //!   they fit the tag budget.
 //! - the description's last line, the **machine line**, holds all of it as
 //!   JSON, and the intent of a creation that is not finished.
 //!
-//! A mark counts only for the VMID that it names: clone, restore and snapshot
-//! copy tags and description (pve-container `API2/LXC.pm` `clone_vm`,
-//! pve-guest-common `AbstractConfig.pm`).
+//! A mark counts only for the VMID that it names (rule S1.2): clone, restore and snapshot copy tags and
+//! description (pve-container `API2/LXC.pm` `clone_vm`, pve-guest-common `AbstractConfig.pm`).
 
 mod head;
 mod index;
@@ -55,7 +54,7 @@ pub enum Reading {
     Intent(Mark),
     /// Committed.
     Committed(Mark),
-    /// Tags and description name different owners; nothing may be done to it.
+    /// Tags and description name different owners; nothing may be done to it (rule S1.3).
     Contradiction,
 }
 
@@ -95,8 +94,8 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
         (Some(head), Some(line)) => {
             let same = head.owner() == line.owner();
             match same {
-                // Want and on-expiry are written together with the line; the expiry in
-                // the tag may lag behind it by a minute.
+                // Want and on-expiry are written together with the line; the expiry in the tag may lag behind
+                // it by a minute (rule S1.4).
                 true => Reading::Committed(line),
                 false => Reading::Contradiction,
             }
@@ -104,10 +103,9 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
     }
 }
 
-/// The tags of a committed guest: others' are kept, ours are rewritten.
-/// `expires` is what the head tag shows, which may lag behind the mark's;
-/// `inherited` keeps what a sandbox has of its template's too. Its commit takes
-/// those off where PVE lets it, so what is there afterwards has to stay.
+/// The tags of a committed guest: others' are kept, ours are rewritten (rule S1.7). `expires` is what the
+/// head tag shows, which may lag behind the mark's; `inherited` keeps what a sandbox has of its template's
+/// too. Its commit takes those off where PVE lets it, so what is there afterwards has to stay.
 pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, inherited: bool) -> String {
     let role = if mark.role == Role::Template { "template" } else { "sandbox" };
     // Tags that came back by a rollback say so until it is finished, whoever else writes meanwhile.
@@ -128,7 +126,7 @@ pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, in
     others.chain(ours).collect::<Vec<_>>().join(";")
 }
 
-/// Whether the head tag says what the mark does; up to a minute less of its time is no matter.
+/// Whether the head tag says what the mark does; up to a minute less of its time is no matter (rule S1.4).
 pub fn agree(mark: &Mark, tags: &str) -> bool {
     let says = |it: &Mark| (it.want, it.on_expiry, it.phase);
     head::read(mark.vmid, tags).is_some_and(|head| {

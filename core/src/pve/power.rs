@@ -1,7 +1,7 @@
 //! Starting, stopping, rebooting, pausing and resuming a sandbox.
 //!
-//! What it shall be is written before anything is done: whoever dies on the
-//! way leaves a sandbox that nobody brings into another state by itself.
+//! What it shall be is written before anything is done (rule S5.1): whoever dies on the way leaves a sandbox
+//! that nobody brings into another state by itself.
 
 mod pause;
 

@@ -1,7 +1,7 @@
 //! What a team may take, counted from the listing: no other store knows.
 //!
-//! A team can overshoot by the creations that are between their listing and
-//! their commit. Creations per minute see only sandboxes that still exist.
+//! A team can overshoot by the creations that are between their listing and their commit (rule S9.1).
+//! Creations per minute see only sandboxes that still exist.
 
 use time::OffsetDateTime;
 

@@ -26,10 +26,9 @@ use crate::{
     },
 };
 
-/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
-/// the next guest of that VMID: so committed guests are protected, and the PUT
-/// that takes the protection off, by digest, is what decides whose guest goes.
-/// The DELETE is the very next request; after any wait all is read again.
+/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on the next guest of that VMID: so
+/// committed guests are protected, and the PUT that takes the protection off, by digest, is what decides
+/// whose guest goes (rule S3.1). The DELETE is the very next request; after any wait all is read again.
 ///
 /// `if_match` is compared with each mark that is read, until one says that the guest is condemned: that
 /// write, and the PUT above, are by the digest of the config whose mark was compared.
@@ -108,10 +107,9 @@ enum Step {
     Again,
 }
 
-/// A VM takes more than one step, and must not be started between them: it is
-/// condemned first, by digest, and whoever dies on the way leaves the rest to
-/// the sweep. One that is suspended takes no change: unprotected it can be
-/// destroyed as it is, else it is woken first.
+/// A VM takes more than one step, and must not be started between them: it is condemned first, by digest, and
+/// whoever dies on the way leaves the rest to the sweep (rule S3.2). One that is suspended takes no change:
+/// unprotected it can be destroyed as it is, else it is woken first.
 async fn ready<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &mut Place,

@@ -1,19 +1,16 @@
 //! Rolling a sandbox back to a snapshot that it keeps.
 //!
-//! PVE's rollback takes no digest, kills what runs, and brings back the whole
-//! config of the snapshot (tags, sizes, network, `env`) but the description. So
-//! what is being done is written into the description before, where it
-//! stays, and the tag tells whether it was executed: the tags of every kept
-//! snapshot say that they are a snapshot's (`w`), those before a rollback that it
-//! is to come (`r`). Until both agree again the description decides, and a
-//! sweep reads it. The rollback itself is sent once; all after it, by whoever
-//! comes next.
+//! PVE's rollback takes no digest, kills what runs, and brings back the whole config of the snapshot (tags,
+//! sizes, network, `env`) but the description. So what is being done is written into the description before,
+//! where it stays, and the tag tells whether it was executed: the tags of every kept snapshot say that they
+//! are a snapshot's (`w`), those before a rollback that it is to come (`r`). Until both agree again the
+//! description decides, and a sweep reads it. The rollback itself is sent once; all after it, by whoever
+//! comes next (rule S8.7).
 //!
-//! To a snapshot with a VM's memory PVE itself starts it, as the last step of
-//! the rollback, under the file lock that a change waits for. What runs then is
-//! the machine of that memory: only marks are written, since sizes would wait
-//! for a start and be applied before a later pause's memory is read (qemu-server
-//! `QemuServer.pm` `vm_start_nolock`), which is lost then.
+//! To a snapshot with a VM's memory PVE itself starts it, as the last step of the rollback, under the file
+//! lock that a change waits for. What runs then is the machine of that memory: only marks are written, since
+//! sizes would wait for a start and be applied before a later pause's memory is read (qemu-server
+//! `QemuServer.pm` `vm_start_nolock`), which is lost then (rule S8.8).
 
 use time::OffsetDateTime;
 

@@ -1,8 +1,7 @@
 //! Snapshots: templates made of a sandbox, which goes on and is outlived by them.
 //!
-//! A snapshot of PVE, a clone of it, and that clone made a template. As with
-//! sandboxes the clone carries the intent, and whoever asks next, or the
-//! sweep, does the next missing thing.
+//! A snapshot of PVE, a clone of it, and that clone made a template (rule S8.1). As with sandboxes the clone
+//! carries the intent, and whoever asks next, or the sweep, does the next missing thing.
 
 pub mod keep;
 mod take;

@@ -1,10 +1,9 @@
 //! The sweep: what nobody asks for again is brought to its end.
 //!
-//! One listing, one read for each unmarked guest of our range, at most two
-//! requests in a run for each guest that needs something. A guest is deleted
-//! only by a later run than the one that condemned it by compare-and-swap, so
-//! nothing that was renewed or committed meanwhile is ever deleted, and two
-//! sweeps at once are harmless.
+//! One listing, one read for each unmarked guest of our range, at most two requests in a run for each guest
+//! that needs something. A guest is deleted only by a later run than the one that condemned it by
+//! compare-and-swap, so nothing that was renewed or committed meanwhile is ever deleted, and two sweeps at
+//! once are harmless (rule S4.1).
 
 mod stale;
 mod suspended;
@@ -71,7 +70,8 @@ pub enum Verdict {
     Delete,
 }
 
-/// What is due, from nothing but the mark: the listing's first, the config's before anything is done.
+/// What is due, from nothing but the mark (rule S4.2): the listing's first, the config's before anything is
+/// done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
     // Condemning writes the moment as the expiry.
     let condemned = mark.expires.filter(|_| mark.want == Want::Gone);
@@ -120,7 +120,7 @@ pub async fn sweep<I: Io>(cluster: &Cluster<'_, I>, dry_run: bool) -> Result<Rep
     Ok(report)
 }
 
-/// Not always from the first one: a sweep that cannot get through shall not starve the last.
+/// Not always from the first one: a sweep that cannot get through shall not starve the last (rule S4.3).
 fn from_anywhere<'a, I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &'a Inventory,
@@ -326,7 +326,8 @@ async fn go_on<I: Io>(cluster: &Cluster<'_, I>, place: Place, seen: Condition) -
     carry_on(cluster, place, seen, false, cluster.now()).await.map(|_| ())
 }
 
-/// Whether somebody else's hand has changed the tags alone: listings do not show the guest as it is.
+/// Whether somebody else's hand has changed the tags alone (rule S4.7): listings do not show the guest as it
+/// is.
 fn is_mistagged(place: &Place) -> bool {
     let tags = place.config.tags.as_deref().unwrap_or_default();
     place.committed && place.mark.doing.is_none() && !marks::agree(&place.mark, tags)

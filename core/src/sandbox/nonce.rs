@@ -1,4 +1,4 @@
-//! The part of an id that no other guest ever had, and that proves who gave the id out.
+//! The part of an id that no other guest ever had, and that proves who gave the id out (rule S1.10).
 
 use std::{fmt, str::FromStr};
 

@@ -33,8 +33,8 @@ pub struct Limits {
 /// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
 const PLATFORM_PERIOD: u32 = 60;
 
-/// Refuses what the platform's own limiter does, before PVE or Morph is asked anything.
-/// It counts attempts, and so sees what a listing cannot: sandboxes that are gone.
+/// Refuses what the platform's own limiter does, before PVE or Morph is asked anything (rule S9.2). It counts
+/// attempts, and so sees what a listing cannot: sandboxes that are gone.
 pub async fn admitted<I: Io>(
     invocation: &Invocation<I>,
     deployment: &Label,

@@ -1,7 +1,7 @@
 //! Why a PVE call has no data: the way, PVE's refusal, or not PVE at all.
 //!
-//! PVE tells almost everything as 500 with free text; the questions that
-//! operations ask of that text are asked here and nowhere else.
+//! PVE tells almost everything as 500 with free text; the questions that operations ask of that text are
+//! asked here and nowhere else (rule S10.4).
 
 mod problem;
 #[cfg(test)]
@@ -154,8 +154,8 @@ impl PveError {
         Error::new(code, format!("{what}: {self}"))
     }
 
-    /// Whether PVE may have executed the call, or may do so later: the answer did not come, or it
-    /// says nothing about that.
+    /// Whether PVE may have executed the call, or may do so later (rule S10.2): the answer did not come, or
+    /// it says nothing about that.
     pub fn is_unanswered(&self) -> bool {
         match self {
             Self::Net(error) => error.sent == Sent::Maybe,
@@ -169,7 +169,7 @@ impl PveError {
         }
     }
 
-    /// What stands between has refused it, and will again: PVE was not asked.
+    /// What stands between has refused it, and will again (rule S10.3): PVE was not asked.
     pub fn is_turned_away(&self) -> bool {
         matches!(self, Self::NotPve(stranger) if stranger.status < 500)
     }

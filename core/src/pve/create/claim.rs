@@ -1,4 +1,4 @@
-//! The claim: a clone, which PVE executes at most once for a VMID.
+//! The claim: a clone, which PVE executes at most once for a VMID (rule S2.3).
 
 use time::OffsetDateTime;
 
@@ -104,8 +104,8 @@ enum Attempt {
     Busy(Option<String>),
 }
 
-/// One clone, repeated only while PVE cannot have executed it, or where
-/// repeating it is harmless: same VMID, same nonce.
+/// One clone, repeated only while PVE cannot have executed it, or where repeating it is harmless (rule S2.4):
+/// same VMID, same nonce.
 async fn attempt<I: Io>(
     cluster: &Cluster<'_, I>,
     source: &Template,
@@ -193,11 +193,10 @@ struct Sent<'a> {
 /// The VMID exists, or a VM's clone that PVE has accepted shall make it exist:
 /// is it ours, a stranger's, or not known yet?
 ///
-/// A VM's clone takes its VMID in the worker, under that VMID's lock on the
-/// node, and only where no config is (qemu-server `API2/Qemu.pm` `clone_vm`);
-/// pmxcfs refuses it where another node has one. So of any number of clones
-/// one makes the guest and the others end in an error and touch nothing.
-/// Another VMID is drawn only once ours has so ended: else both could be made.
+/// A VM's clone takes its VMID in the worker, under that VMID's lock on the node, and only where no config is
+/// (qemu-server `API2/Qemu.pm` `clone_vm`); pmxcfs refuses it where another node has one. So of any number of
+/// clones one makes the guest and the others end in an error and touch nothing (rule S2.4). Another VMID is
+/// drawn only once ours has so ended: else both could be made.
 async fn whose<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,

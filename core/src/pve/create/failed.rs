@@ -84,8 +84,8 @@ pub(crate) async fn give_up<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &
         .member("undo", fate)
 }
 
-/// Undo on proof: PVE refused a step for good, and a read at this moment
-/// shows our nonce and no commit.
+/// Undo on proof: PVE refused a step for good, and a read at this moment shows our nonce and no commit
+/// (rule S2.14).
 pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
     let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
     let outcome = match cluster.send(guest.config()).await {

@@ -1,4 +1,4 @@
-//! Finishing: look at what PVE shows and do the next missing thing.
+//! Finishing: look at what PVE shows and do the next missing thing (rule S2.12).
 //!
 //! It serves a creation, a poll of a sandbox that is still coming up, and the
 //! sweep. Every step may run twice, in two adapters at once.
@@ -139,8 +139,9 @@ async fn look<I: Io>(
 }
 
 /// Does one missing thing after the other, until it is ready or `deadline` has passed: commits, grows,
-/// starts, probes. What PVE refuses for now is asked again. `condition` is what PVE said a moment ago.
-/// Only a creation undoes what PVE refuses for good: a read never deletes, and the sweep condemns first.
+/// starts, probes. What PVE refuses for now is asked again. `condition` is what PVE said a moment ago. Only a
+/// creation undoes what PVE refuses for good (rule S2.14): a read never deletes, and the sweep condemns
+/// first.
 pub(crate) async fn carry_on<I: Io>(
     cluster: &Cluster<'_, I>,
     place: Place,

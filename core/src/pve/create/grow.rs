@@ -22,8 +22,8 @@ pub(super) enum Grown {
     NotYet(Why),
 }
 
-/// The disk grows after the commit, and only when the preset's is smaller. The start needs the same
-/// lock, so it waits until PVE is done.
+/// The disk grows after the commit, and only when the preset's is smaller (rule S2.11). The start needs the
+/// same lock, so it waits until PVE is done.
 pub(super) async fn grown<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,

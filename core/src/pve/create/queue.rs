@@ -1,4 +1,4 @@
-//! Waiting for a template: PVE makes one clone of a container at a time.
+//! Waiting for a template: PVE makes one clone of a container at a time (rule S2.9).
 
 use std::time::Duration;
 

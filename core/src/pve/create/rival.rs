@@ -1,4 +1,4 @@
-//! One key, one sandbox: whoever is about to commit looks for others first.
+//! One key, one sandbox: whoever is about to commit looks for others first (rule S2.8).
 //!
 //! Two requests with one key claim two VMIDs when one that the key draws was
 //! freed or taken between their listings. Each looks after its claim and

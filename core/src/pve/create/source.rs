@@ -155,7 +155,7 @@ fn no_template(what: &str, all: &[Template]) -> Error {
     )
 }
 
-/// The VMIDs that a key draws: the same ones each time, until enough were free.
+/// The VMIDs that a key draws: the same ones each time, until enough were free (rule S2.7).
 pub(super) fn drawn<'a, I: Io>(
     cluster: &'a Cluster<'_, I>,
     inventory: &'a Inventory,

@@ -1,4 +1,4 @@
-//! Coming up: the start, and the probe that says that it has.
+//! Coming up: the start, and the probe that says that it has (rule S2.13).
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Writing marks: the commit of a new guest, and every later change.
 //!
-//! Each is one PUT of tags and description together, by digest.
+//! Each is one PUT of tags and description together, by digest (rule S1.5).
 
 use std::net::Ipv4Addr;
 
@@ -52,8 +52,8 @@ impl Unwritten {
 /// Worker's bundle shall not have the functions here once for each.
 pub type Apply<'a> = &'a (dyn Fn(&mut Mark) -> Result<(), Error> + Sync);
 
-/// The commit: marks, sizes, network, exec token, and what a clone inherits
-/// and must not keep. All of it applies at once on a stopped clone.
+/// The commit: marks, sizes, network, exec token, and what a clone inherits and must not keep (rule S2.10).
+/// All of it applies at once on a stopped clone.
 pub async fn first<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
@@ -96,7 +96,7 @@ pub async fn first<I: Io>(
     }
 }
 
-/// The commit of a template: nothing of the sandbox's identity, token or address stays.
+/// The commit of a template: nothing of the sandbox's identity, token or address stays (rule S8.3).
 pub async fn template<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
@@ -123,8 +123,8 @@ pub async fn template<I: Io>(
     }
 }
 
-/// Changes the mark of a committed guest. Reads, applies, writes by digest,
-/// and starts over when somebody else was faster.
+/// Changes the mark of a committed guest (rule S1.5). Reads, applies, writes by digest, and starts over when
+/// somebody else was faster.
 pub async fn change<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
@@ -201,10 +201,9 @@ pub async fn write<I: Io>(
     }
 }
 
-/// A suspended VM can only be deleted unprotected, and its protection cannot be
-/// changed, so its pause takes it off: only from a VM that has been protected
-/// for so long that a DELETE from before that is not executed any more. One
-/// that was protected later stays so, and is woken before it is deleted.
+/// A suspended VM can only be deleted unprotected, and its protection cannot be changed, so its pause takes
+/// it off (rule S3.4): only from a VM that has been protected for so long that a DELETE from before that is
+/// not executed any more. One that was protected later stays so, and is woken before it is deleted.
 fn guard<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark, changed: &mut Mark) {
     if mark.kind != Kind::Qemu || mark.is_suspension() && changed.is_suspension() {
         return;
@@ -215,9 +214,9 @@ fn guard<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark, changed:
     }
 }
 
-/// Whether PVE shall refuse to destroy the guest. A DELETE has no digest. One
-/// that is executed late, after a renewal or on the VMID's next guest, finds
-/// the guest protected; who deletes takes that off by digest.
+/// Whether PVE shall refuse to destroy the guest. A DELETE has no digest (rule S3.1). One that is executed
+/// late, after a renewal or on the VMID's next guest, finds the guest protected; who deletes takes that off
+/// by digest.
 fn is_protected<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> bool {
     if mark.want == Want::Gone || mark.role == Role::Template {
         return mark.want != Want::Gone;
@@ -226,7 +225,7 @@ fn is_protected<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> bool {
     !(mark.is_suspension() && settled)
 }
 
-/// PVE works on the guest and takes no changes until it is done.
+/// PVE works on the guest and takes no changes until it is done (rule S5.5).
 pub fn locked(lock: &str, mark: &Mark) -> Error {
     if lock == "suspended" {
         let text = "PVE takes no changes of a VM whose memory is on disk: resume it first, or delete it";

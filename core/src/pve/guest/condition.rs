@@ -32,7 +32,7 @@ impl Condition {
     }
 }
 
-/// Asks PVE which tasks work on a guest, and for its status only where none does.
+/// Asks PVE which tasks work on a guest, and for its status only where none does (rule S5.3).
 ///
 /// The status of a container that is being started can hang for as long as the start: PVE asks
 /// `lxc-info`, which waits, and meanwhile one of pvedaemon's three workers serves nobody else. The

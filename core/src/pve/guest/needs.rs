@@ -104,7 +104,7 @@ pub(crate) fn ensure_alive_at(
     if over { Err(not_found(id)) } else { Ok(()) }
 }
 
-/// What is condemned is renewed by nobody.
+/// What is condemned is renewed by nobody (rule S4.1).
 pub(crate) fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
     if mark.want == Want::Gone {
         let text = "this sandbox is condemned and will be deleted; nothing can renew it";

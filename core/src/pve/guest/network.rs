@@ -1,8 +1,7 @@
 //! The network of a guest that is being made: what a clone has from its
 //! source and must not keep.
 //!
-//! Settings decide at creation only. The address of a guest that exists is
-//! what its config says.
+//! Settings decide at creation only. The address of a guest that exists is what its config says (rule S7.3).
 
 use std::net::Ipv4Addr;
 
@@ -101,7 +100,7 @@ fn addressed(options: &str, changes: &[(&str, Option<String>)]) -> String {
     }
 }
 
-/// Network cards beside the first: a static address is its source's, so they get DHCP instead.
+/// Network cards beside the first: a static address is its source's, so they get DHCP instead (rule S7.3).
 fn further(config: &Config) -> Changes {
     let fixed = further_options(config).filter(|(_, value)| is_static(value));
     let changed = fixed.map(|(name, value)| {

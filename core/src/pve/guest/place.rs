@@ -1,4 +1,4 @@
-//! Finding one guest and proving whose it is.
+//! Finding one guest and proving whose it is (rule S6.1).
 
 use crate::{
     access::keys::Caller,
@@ -158,9 +158,8 @@ async fn absent<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Result<Found
     Ok(Found::NotYet)
 }
 
-/// Whether PVE has begun to destroy the guest of this nonce. One that is there
-/// all the same was made by a clone that was executed after its deletion, and
-/// while PVE does not tell nobody may commit it.
+/// Whether PVE has begun to destroy the guest of this nonce (rule S2.6). One that is there all the same was
+/// made by a clone that was executed after its deletion, and while PVE does not tell nobody may commit it.
 pub async fn was_destroyed<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
@@ -189,7 +188,7 @@ fn is_young<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> bool {
     (-LATE_SECONDS..LATE_SECONDS).contains(&age)
 }
 
-/// 403 on one guest means that it is not ours to see.
+/// 403 on one guest means that it is not ours to see (rule S6.6).
 fn not_ours_to_see(error: PveError) -> Error {
     match &error {
         PveError::Refused(refusal) if refusal.status == 403 => Error::new(

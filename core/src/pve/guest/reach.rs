@@ -1,7 +1,7 @@
 //! Where a sandbox is reached: URLs of its services, and its exec daemon.
 //!
-//! People are shown the public domain, else the FQDN, else the guest's address. A token and a command
-//! go only where it is proved that the guest is.
+//! People are shown the public domain, else the FQDN, else the guest's address. A token and a command go only
+//! where it is proved that the guest is (rule S7.4).
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -121,7 +121,7 @@ fn is_global(ip: &Ipv4Addr) -> bool {
     !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
 }
 
-/// The exec token of a sandbox, under the secret that its mark names.
+/// The exec token of a sandbox, under the secret that its mark names (rule S7.6).
 pub fn token(settings: &Settings, mark: &Mark) -> String {
     tokens(settings, mark).into_iter().next().unwrap_or_default()
 }
@@ -180,9 +180,9 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
             || self.cluster.settings.public_domain.is_none() && self.config.address().is_none()
     }
 
-    /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command; of a
-    /// VM, whether its agent answers. Each request waits for `patience`; by a public name, where an
-    /// edge stands between, longer. An error is one that waiting does not mend.
+    /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command (rule S2.13);
+    /// of a VM, whether its agent answers. Each request waits for `patience`; by a public name, where an edge
+    /// stands between, longer. An error is one that waiting does not mend.
     pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
         let Self { cluster, node, config, mark, first, base } = self;
         if mark.kind == Kind::Qemu {

@@ -1,7 +1,7 @@
 //! The head tag: `pe1.{deployment}.{vmid}.{nonce}.{team}.{expiry}.{flags}.{key}.{node}.{changed}`.
 //!
-//! Fixed order, numbers in decimal so that an admin can read them. Fields
-//! that a newer version appends are ignored.
+//! Fixed order, numbers in decimal so that an admin can read them. Fields that a newer version appends are
+//! ignored (rule S1.8).
 
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
     format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}.{changed}")
 }
 
-/// The head of the guest `vmid` among its tags. Two that disagree are none.
+/// The head of the guest `vmid` among its tags. Two that disagree are none (rule S1.3).
 pub(super) fn read(vmid: Vmid, tags: &str) -> Option<Mark> {
     let mut found = None;
     for tag in super::split(tags) {

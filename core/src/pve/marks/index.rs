@@ -22,8 +22,8 @@ struct Index {
     metadata: BTreeMap<String, String>,
 }
 
-/// As much as fits `budget` bytes, separators counted: what it was made of, then
-/// the name, then metadata, the shortest entries first.
+/// As much as fits `budget` bytes, separators counted: what it was made of, then the name, then metadata, the
+/// shortest entries first (rule S1.6).
 pub(super) fn write(mark: &Mark, budget: usize) -> Vec<String> {
     let whole = Index {
         complete: true,
@@ -68,8 +68,8 @@ fn fitting(index: &Index, budget: usize) -> Option<Vec<String>> {
     (tags.iter().map(|it| it.len() + 1).sum::<usize>() <= budget).then_some(tags)
 }
 
-/// Fills in what the index says, and says whether that is all there is. A
-/// chunk missing means that nothing is known, never a part.
+/// Fills in what the index says, and says whether that is all there is. A chunk missing means that nothing is
+/// known, never a part (rule S1.6).
 pub(super) fn read(tags: &str, mark: &mut Mark) -> bool {
     let Some(index) = decode(tags) else { return false };
     mark.template = index.template.and_then(|it| it.try_into().ok());

@@ -30,7 +30,7 @@ pub struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// The description, or `None` when an admin's text leaves no room.
+    /// The description, or `None` when an admin's text leaves no room (rule S1.7).
     pub fn write(&self) -> Option<String> {
         let admin = admins(self.existing);
         let line = serde_json::to_string(self.mark).unwrap_or_default().replace('\u{7f}', "\\u007f");

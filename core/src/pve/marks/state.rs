@@ -40,8 +40,8 @@ pub fn is_unproved(mark: &Mark, now: OffsetDateTime) -> bool {
         && !mark.is_expired(now)
 }
 
-/// Whether somebody still has to bring it up: ten minutes after its creation
-/// or its start, stopped is a state and not work to do.
+/// Whether somebody still has to bring it up: ten minutes after its creation or its start, stopped is a state
+/// and not work to do (rule S2.12).
 pub fn is_coming_up(mark: &Mark, now: OffsetDateTime) -> bool {
     is_unproved(mark, now) && mark.settled_for(now) < FINISH_SECONDS
 }

@@ -1,5 +1,5 @@
-//! Listing sandboxes, from one listing of PVE. What its tags cannot tell is read
-//! exactly, as far as a few reads go.
+//! Listing sandboxes, from one listing of PVE (rule S6.3). What its tags cannot tell is read exactly, as far
+//! as a few reads go.
 
 use time::OffsetDateTime;
 
@@ -25,11 +25,12 @@ use crate::{
     },
 };
 
-/// A listing's status may be older than what was done to the guest, or another's that had its VMID.
+/// A listing's status may be older than what was done to the guest, or another's that had its VMID
+/// (rule S6.3).
 pub(super) const FRESH_SECONDS: i64 = 15;
 /// The expiry in a tag may be so much earlier than the description's.
 const TAG_SLACK_SECONDS: i64 = 60;
-/// So many sandboxes are read exactly for one page.
+/// So many sandboxes are read exactly for one page (rule S6.4).
 const FEW: u32 = 8;
 /// Outgoing requests that are left over.
 const RESERVE: u32 = 4;

@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Storages whose clones of a snapshot are independent of it (pve-storage
-/// `LvmThinPlugin.pm`, `RBDPlugin.pm`); elsewhere everything is copied.
+/// Storages whose clones of a snapshot are independent of it (pve-storage `LvmThinPlugin.pm`, `RBDPlugin.pm`)
+/// (rule S8.1); elsewhere everything is copied.
 const INDEPENDENT: [&str; 2] = ["lvmthin", "rbd"];
 /// A sandbox that is copied lives at least so long, since it is locked meanwhile.
 const OUTLAST_SECONDS: i64 = 3600;

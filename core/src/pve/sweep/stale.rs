@@ -1,4 +1,4 @@
-//! Locks that only root can clear.
+//! Locks that only root can clear (rule S4.5).
 
 use super::FINISH_SECONDS;
 use crate::{

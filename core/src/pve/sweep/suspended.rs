@@ -15,9 +15,8 @@ use crate::{
 /// As PVE's tasks name the suspension of a VM.
 const SUSPENDS: &str = "qmsuspend";
 
-/// Whether a VM that shall be suspended was, and is not any more: whoever
-/// started it had no time left to write that it shall run. A pause that was
-/// never begun leaves no such task, and is nothing to undo.
+/// Whether a VM that shall be suspended was, and is not any more (rule S4.7): whoever started it had no time
+/// left to write that it shall run. A pause that was never begun leaves no such task, and is nothing to undo.
 pub(super) async fn was_resumed<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) -> bool {
     let Some(since) = lifetime::stopped_at(mark) else { return false };
     let tasks =
@@ -45,9 +44,9 @@ pub(super) async fn renew<I: Io>(
     Action { vmid: Some(mark.vmid), id: Some(mark.id().to_string()), action: "finish", reason }
 }
 
-/// A suspended VM takes no change, so it cannot be condemned, and needs not be:
-/// nothing can renew it but its start, and PVE destroys no VM that runs. One
-/// that is protected all the same is woken, and condemned by a later run.
+/// A suspended VM takes no change, so it cannot be condemned, and needs not be (rule S4.6): nothing can renew
+/// it but its start, and PVE destroys no VM that runs. One that is protected all the same is woken, and
+/// condemned by a later run.
 pub(super) async fn overdue<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,

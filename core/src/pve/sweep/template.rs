@@ -18,9 +18,8 @@ const REFUSED: &str = "PVE made no template of it";
 /// How long root may take for what only root can do.
 const ROOT_SECONDS: i64 = 24 * 3600;
 
-/// A template that is being made is carried on for ten minutes after its copy
-/// ended, and one that is made from nothing for a day; then it goes as
-/// sandboxes do: condemned, and deleted by a later run.
+/// A template that is being made is carried on for ten minutes after its copy ended, and one that is made
+/// from nothing for a day (rule S4.8); then it goes as sandboxes do: condemned, and deleted by a later run.
 pub(super) async fn tend_template<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,

@@ -1,7 +1,7 @@
 //! Versions of presets: one template's each.
 //!
-//! The tag by which a version is found comes last, when the template is made.
-//! The index keeps the number until then, so that whoever draws one sees it.
+//! The tag by which a version is found comes last, when the template is made (rule S8.4). The index keeps the
+//! number until then, so that whoever draws one sees it.
 
 use crate::{
     error::Error,
@@ -31,9 +31,8 @@ pub(crate) fn next<I: Io>(
     SnapshotId { provider, preset: preset.clone(), version: last.saturating_add(1) }
 }
 
-/// Another version for a template whose own somebody has drawn at the same
-/// time. Whoever looks after it wrote its own and sees no other has it alone:
-/// the other one writes later, and looks after that.
+/// Another version for a template whose own somebody has drawn at the same time. Whoever looks after it wrote
+/// its own and sees no other has it alone: the other one writes later, and looks after that (rule S8.4).
 pub(super) async fn another<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Result<Option<SourceId>, Error> {
     let Some(own) = mark.snapshot.as_ref().and_then(SourceId::preset) else { return Ok(None) };
     let inventory = Inventory::read(cluster).await?;

@@ -1,4 +1,4 @@
-//! `PVE_IP_POOL_CIDR`: claiming a VMID claims its address.
+//! `PVE_IP_POOL_CIDR`: claiming a VMID claims its address (rule S7.2).
 
 use std::{net::Ipv4Addr, str::FromStr};
 
