@@ -17,9 +17,13 @@ use serde_json::{Value, json};
 /// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.
 const FEW: u32 = 50;
 const MANY: u32 = 1000;
+const LISTED: u32 = 100;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("cpu") {
+        return cpu().await;
+    }
     let mut report = Report::default();
     for pve in [Pve::Simulator, Pve::Fakepve] {
         println!("\n{}, clone, start and destroy 1 s each", pve.name());
@@ -38,6 +42,35 @@ async fn main() -> ExitCode {
     }
     println!("\n{} within budget, {} over", report.within, report.over);
     if report.over == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints core's own CPU in milliseconds, and the requests, of a creation, a read and a listing of 100: what
+/// `tests/bench/compare` runs of two builds in turn.
+async fn cpu() -> ExitCode {
+    match core_cpu().await {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn core_cpu() -> Result<String, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let bed = Bed::new(Pve::Simulator, folder.path(), LISTED).await?;
+    let created = bed.ask("POST", "/api/sandboxes", json!({})).await;
+    let id = created.body["id"].as_str().ok_or_else(|| created.body.to_string())?.to_owned();
+    let got = bed.ask("GET", &format!("/api/sandboxes/{id}"), Value::Null).await;
+    let listed = bed.ask("GET", "/api/sandboxes?limit=100", Value::Null).await;
+    let mut line = String::new();
+    for (name, taken) in [("create", &created), ("get", &got), ("list", &listed)] {
+        line += &format!("{name} {:.4} {} ", bed.cpu(taken, 200).await, taken.requests);
+    }
+    Ok(line)
 }
 
 async fn measure(pve: Pve, report: &mut Report) -> Result<(), String> {
