@@ -1,20 +1,33 @@
-//! PVE.
+//! Sandboxes that are guests of a Proxmox VE (PVE) cluster, with all that is kept about them in their
+//! tags and descriptions.
+//!
+//! The modules stand here from the top down: an operation names what is below it.
 
-pub mod api;
-pub mod change;
-pub mod cluster;
-pub mod create;
-pub mod exec;
-pub mod guest;
-pub mod health;
-pub mod inventory;
-pub mod marks;
 mod operations;
+
+pub mod health;
+pub mod sweep;
+
+pub mod change;
 pub mod power;
-pub mod quota;
-pub mod read;
 pub mod remove;
 pub mod rollback;
 pub mod snapshot;
-pub mod sweep;
 pub mod template;
+
+pub mod exec;
+pub mod read;
+
+pub mod create;
+
+pub mod guest;
+
+pub mod quota;
+
+pub mod inventory;
+
+pub mod cluster;
+
+pub mod marks;
+
+pub mod api;
