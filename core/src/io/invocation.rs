@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::{Failure, Io, NetError, Platform, Whole, date::date, fetch};
 
-/// Answers are read up to this: 10,000 guests of PVE are about 5 MB.
+/// Answers are read up to this (rule P4.3): 10,000 guests of PVE are about 5 MB.
 const ANSWER_CAP: usize = 16 << 20;
 
 /// A write waits up to 10 s for a lock inside PVE.

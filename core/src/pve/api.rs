@@ -1,9 +1,8 @@
 //! One PVE call is a value: the request to send and the type of its answer.
 //!
-//! Reads go to `/api2/json`. Writes go to `/api2/extjs`, which carries the
-//! error text in the body on every version; before pve-http-server 5.2.0
-//! `/api2/json` has it only in the HTTP/1.1 reason phrase, and that never
-//! survives a tunnel (pve-http-server `Formatter/Standard.pm`).
+//! Reads go to `/api2/json`. Writes go to `/api2/extjs`, which carries the error text in the body on every
+//! version (rule P3.1); before pve-http-server 5.2.0 `/api2/json` has it only in the HTTP/1.1 reason phrase,
+//! and that never survives a tunnel (pve-http-server `Formatter/Standard.pm`).
 
 pub mod cluster;
 pub mod config;

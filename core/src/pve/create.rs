@@ -131,7 +131,7 @@ pub async fn create<I: Io>(
     quota::check(&inventory, caller.team.as_str(), asked, &cluster.settings.limits, cluster.now())?;
     let free = source::free_vmids(cluster, &inventory, key.as_ref().map(|it| it.hash))?;
     let ttl = request.ttl(&cluster.settings.limits)?;
-    // Its time counts from the request; who still waits then is told so.
+    // Its time counts from the request; who still waits then is told so (rule S2.15).
     let expires = ttl.after(cluster.born().unix_timestamp());
     let is_late = || expires.is_some_and(|it| it <= cluster.now().unix_timestamp());
     let deadline = expires.and_then(at).map_or(deadline, |it| it.min(deadline));

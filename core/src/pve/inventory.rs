@@ -126,9 +126,8 @@ impl Inventory {
         !self.nodes().any(|it| it.node == node && it.status == "offline")
     }
 
-    /// The templates that are offered: no sandbox, and outside the sandboxes' VMIDs,
-    /// since one carries its template's tags until it is committed, or for ever
-    /// where those are registered.
+    /// The templates that are offered: no sandbox, and outside the sandboxes' VMIDs, since one carries its
+    /// template's tags until it is committed, or for ever where those are registered (rule S7.1).
     pub fn templates(&self, settings: &Settings) -> Vec<Template> {
         self.guests
             .iter()

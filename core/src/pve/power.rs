@@ -57,7 +57,8 @@ pub async fn start<I: Io>(
 ) -> Result<Done, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     let Place { node, config, mark, .. } = usable(cluster, caller, id, deadline).await?;
-    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
+    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then
+    // (rule S5.4).
     let was_suspended = config.is_suspended();
     if was_suspended && !wake(cluster, &node, &mark, deadline).await? {
         return Ok(Done { did: Did::Resumed, finished: false, keeps: None, after: None });

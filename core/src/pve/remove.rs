@@ -73,7 +73,7 @@ pub async fn remove<I: Io>(
             continue;
         }
         if error.is_missing() {
-            // It may have moved; only a listing that lacks it proves that it is gone.
+            // It may have moved; only a listing that lacks it proves that it is gone (rule S3.3).
             let inventory = Inventory::read(cluster).await?;
             match inventory.guest(id.vmid) {
                 None => {

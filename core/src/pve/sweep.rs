@@ -151,7 +151,7 @@ fn is_candidate<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest) -> bool {
             let kept = cluster.settings.limits.stopped_max_seconds;
             verdict(&listed.mark, true, running, cluster.now(), kept) != Verdict::Leave
         }
-        // Ours alone, so a guest there that nobody marked may be one of ours half made.
+        // Ours alone, so a guest there that nobody marked may be one of ours half made (rule S4.4).
         None => cluster.settings.vmid_range.contains(guest.vmid),
     }
 }

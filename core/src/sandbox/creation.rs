@@ -96,7 +96,7 @@ impl CreateRequest {
     }
 }
 
-/// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it.
+/// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it (rule S2.7).
 pub(crate) struct Key {
     pub(crate) hash: KeyHash,
     /// HMAC of the request under each of `EDGE_SECRET`, newest first.

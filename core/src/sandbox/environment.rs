@@ -1,4 +1,4 @@
-//! A sandbox's environment variables: secrets of its owner.
+//! A sandbox's environment variables: secrets of its owner (rule S7.6).
 //!
 //! PVE's own `env` option and the Notes are read by others than the owner, so
 //! they are kept sealed in the machine line, under a key that only

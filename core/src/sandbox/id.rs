@@ -16,9 +16,9 @@ use crate::{
 
 /// The id of a guest that this deployment made: `pvelxc-{vmid}-{nonce}-{node}`.
 ///
-/// The nonce is there so that a reused VMID never answers to an old id, and proves that this
-/// deployment gave the id out; the node of birth, so that most reads know where to look. A value
-/// of this type comes from a guest's mark, or from [`SpelledId::prove`].
+/// The nonce is there so that a reused VMID never answers to an old id, and proves that this deployment gave
+/// the id out (rule S1.10); the node of birth, so that most reads know where to look. A value of this type
+/// comes from a guest's mark, or from [`SpelledId::prove`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxId {
     /// Which kind of guest.
@@ -235,7 +235,7 @@ impl fmt::Display for MorphId {
     }
 }
 
-/// No such sandbox, or not the caller's: nobody can tell which.
+/// No such sandbox, or not the caller's: nobody can tell which (rule S6.6).
 pub fn not_found(id: impl std::fmt::Display) -> Error {
     Error::new(Code::NotFound, format!("there is no sandbox {id}"))
 }

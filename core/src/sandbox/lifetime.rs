@@ -1,5 +1,5 @@
-//! The time to live of a sandbox: one rule, which reads, lists, quotas, power
-//! calls and the sweep all follow.
+//! The time to live of a sandbox: one rule, which reads, lists, quotas, power calls and the sweep all follow
+//! (rule S5.2).
 //!
 //! A sandbox has a span, the last `ttlSeconds` that was given, and an expiry.
 //!

@@ -196,9 +196,8 @@ impl Config {
         })
     }
 
-    /// Whether clones can be made of it. A VM is called a template before its
-    /// disks are base volumes (qemu-server `API2/Qemu.pm` `template`), a
-    /// container after that.
+    /// Whether clones can be made of it. A VM is called a template before its disks are base volumes
+    /// (qemu-server `API2/Qemu.pm` `template`), a container after that (rule S2.2).
     pub fn is_finished_template(&self) -> bool {
         self.template == Some(true)
             && self.boot_disk().is_none_or(|(name, volume)| name == "rootfs" || volume.contains("base-"))

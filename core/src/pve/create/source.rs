@@ -188,7 +188,7 @@ fn serves(settings: &Settings, vmid: Vmid) -> bool {
     settings.ip_pool.as_ref().is_none_or(|it| it.serves(vmid))
 }
 
-/// VMIDs to claim, in the order in which to try them.
+/// VMIDs to claim, in the order in which to try them (rule S7.5).
 pub(super) fn free_vmids<I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &Inventory,

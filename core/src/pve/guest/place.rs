@@ -52,8 +52,8 @@ pub async fn find<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &Sandbox
             Err(error) => return Err(not_ours_to_see(error)),
         }
     }
-    // A guest that its node does not know may have moved, and may move again
-    // meanwhile: only a listing that lacks it, read afterwards, proves that it is gone.
+    // A guest that its node does not know may have moved, and may move again meanwhile: only a listing that
+    // lacks it, read afterwards, proves that it is gone (rule S6.2).
     for _ in 0..3 {
         let inventory = Inventory::read(cluster).await?;
         let Some(guest) = inventory.guest(id.vmid) else {
@@ -98,7 +98,7 @@ pub async fn place<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &Sandbo
     }
 }
 
-/// The sandbox's node is offline.
+/// The sandbox's node is offline (rule S6.5).
 pub fn offline(node: &str) -> Error {
     Error::new(Code::NodeOffline, format!("node {node} is offline; the sandbox comes back with it"))
         .retry_after(30)

@@ -95,8 +95,8 @@ pub(crate) fn guest<'a, I>(cluster: &Cluster<'a, I>, found: &'a Place) -> Guest<
     cluster.pve.guest(&found.node, found.mark.kind, found.mark.vmid)
 }
 
-/// PVE's snapshots of a guest, after those of ours were removed that an
-/// interrupted request has left: on ZFS they are in the way of a rollback.
+/// PVE's snapshots of a guest, after those of ours were removed that an interrupted request has left: on ZFS
+/// they are in the way of a rollback (rule S8.2).
 pub(crate) async fn tidied<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Place,
@@ -132,7 +132,7 @@ async fn usable<I: Io>(
     Ok(found)
 }
 
-/// While another may be taken late, or a rollback executed, its tags must go on saying so.
+/// While another may be taken late, or a rollback executed, its tags must go on saying so (rule S8.6).
 fn free(mark: &Mark) -> Result<(), Error> {
     match &mark.doing {
         Some(it) if it.what != What::Start => Err(commit::locked("snapshot", mark)),

@@ -52,7 +52,7 @@ pub async fn advance<I: Io>(
                     discard(cluster, node, &mark).await;
                     return offer(cluster, node, &config, now).await;
                 }
-                // Its disks are being made base volumes; where that was given up, once more.
+                // Its disks are being made base volumes; where that was given up, once more (rule S8.5).
                 Reading::Committed(now) if now.nonce == mark.nonce && config.template == Some(true) => {
                     let since = now.doing.as_ref().map_or(0, |it| it.since);
                     if cluster.now().unix_timestamp() - since >= LATE_SECONDS {

@@ -26,7 +26,7 @@ pub(super) fn drawn<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
     (0..CANDIDATES).filter_map(one).collect()
 }
 
-/// VMIDs to claim, in the order in which to try them.
+/// VMIDs to claim, in the order in which to try them (rule S7.5).
 pub(super) fn candidates<I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &Inventory,

@@ -15,14 +15,14 @@ use crate::{
     io::{Io, NetError},
 };
 
-/// Without a word for so long, a client that has left is not noticed.
+/// Without a word for so long, a client that has left is not noticed (rule P9.1).
 const SILENCE: Duration = Duration::from_secs(15);
 /// So many pieces of output that have come already are sent on as one: a daemon may send each line by itself.
 const TOGETHER: usize = 64;
 
-/// `stdout`, `stderr`, and last `exit` or `error`. A stream that ends without
-/// an exit code is told as an error, never as success. Dropping it ends the
-/// connection to the daemon, which ends the command.
+/// `stdout`, `stderr`, and last `exit` or `error`. A stream that ends without an exit code is told as an
+/// error, never as success. Dropping it ends the connection to the daemon, which ends the command
+/// (rule P9.2).
 pub fn events<I: Io, L: Stream<Item = Output> + Unpin>(
     opened: Opened<L>,
     io: I,
