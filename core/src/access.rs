@@ -1,4 +1,4 @@
-//! Keys of the API, who presents them, and the deployment's secrets.
+//! Access to the API: its keys, the callers who present them, and the deployment's secrets.
 
 pub mod keys;
 pub mod secret;

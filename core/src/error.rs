@@ -1,20 +1,20 @@
-//! One error, split by whose fault it is, mapped to HTTP in one table.
+//! The error of every operation, and the table that maps each kind of error to HTTP.
 
 use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value, json};
 
-/// How many characters of what a caller has sent are repeated in an answer.
+/// Number of characters that an answer repeats of a text that its caller has sent.
 const ECHO: usize = 200;
 
-/// Whose fault an error is.
+/// Party that an error is the fault of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The caller's: the same request will fail again.
+    /// The caller: the same request will fail again.
     Caller,
-    /// PVE's or Morph's, the network's, or a guest's.
+    /// PVE or Morph, the network, or a guest.
     Pve,
-    /// The deployment's.
+    /// The deployment: its settings, its rights, or a defect of pve-edge.
     Us,
 }
 
@@ -25,10 +25,10 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* #[doc = $title] $variant,)* }
 
         impl Code {
-            /// All of them.
+            /// All kinds of problems, in the order of the table.
             pub const ALL: &[Code] = &[$(Code::$variant,)*];
 
-            /// Name, HTTP status, whose fault, whether asking again can help, title.
+            /// Row of the table: name, HTTP status, party at fault, whether asking again can help, title.
             pub const fn row(self) -> (&'static str, u16, Fault, bool, &'static str) {
                 match self { $(Code::$variant => ($name, $status, Fault::$fault, $retryable, $title),)* }
             }
@@ -108,7 +108,7 @@ codes! {
     StorageFull "storage-full" 507 Pve false "The storage is full";
 }
 
-/// What went wrong: a [`Code`], a sentence, and what a client may need.
+/// Error with its [`Code`], a sentence for people, and members for programs.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
@@ -133,12 +133,12 @@ impl Error {
         }))
     }
 
-    /// A field of the request is wrong.
+    /// An error that names the wrong field of a request, and its fix.
     pub fn field(field: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::fields(vec![(field.into(), fix.into())])
     }
 
-    /// Fields of the request are wrong, each with its fix.
+    /// An error that names several wrong fields of a request, each with its fix.
     pub fn fields(fields: Vec<(String, String)>) -> Self {
         let fields: Vec<_> = fields.into_iter().map(|(field, fix)| (cut(&field).into_owned(), fix)).collect();
         let detail =
@@ -148,41 +148,41 @@ impl Error {
         error
     }
 
-    /// When to ask again, in seconds.
+    /// Sets the seconds after which the client may ask again (`Retry-After`).
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after = Some(seconds);
         self
     }
 
-    /// An extension member of the problem document.
+    /// Adds an extension member to the problem document.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// An extension member that is text.
-    pub fn shown(&self, name: &str) -> Option<&str> {
+    /// Value of an extension member, if it is text.
+    pub fn text_member(&self, name: &str) -> Option<&str> {
         self.0.members.get(name)?.as_str()
     }
 
-    /// Which kind.
+    /// Kind of problem.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// What happened and what to do.
+    /// Sentence that says what happened and what to do.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// Seconds after which to ask again.
-    pub fn after(&self) -> Option<u32> {
+    /// Seconds after which the client may ask again.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after
     }
 
-    /// HTTP status.
+    /// HTTP status of the answer.
     pub fn status(&self) -> u16 {
         self.code().row().1
     }
@@ -192,7 +192,7 @@ impl Error {
         self.code().row().3
     }
 
-    /// The RFC 9457 problem document.
+    /// Problem document that answers the request `request_id` (RFC 9457).
     pub fn problem(&self, request_id: &str) -> Value {
         let (name, status, _, retryable, title) = self.code().row();
         let mut document = self.0.members.clone();
@@ -216,7 +216,7 @@ impl Error {
     }
 }
 
-/// What a caller has sent, as far as an answer repeats it.
+/// Shortens a text that a caller has sent, for an answer that repeats it.
 pub fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(ECHO) {
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),

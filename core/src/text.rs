@@ -1,4 +1,4 @@
-//! Text formats that others define: JSON, base32, the shell's words.
+//! Text formats that others define: JSON, base32, moments (RFC 3339), words of a shell.
 
 pub mod base32;
 pub mod json;

@@ -1,22 +1,22 @@
-//! Who asks: API keys, their teams, and admins.
+//! API keys, and the callers that they identify: a team, or an admin.
 
 use std::{fmt, str::FromStr};
 
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-use super::secret::same;
+use super::secret::constant_time_eq;
 use crate::{
     error::{Code, Error},
     io::headers::API_KEY,
 };
 
-/// A team or a deployment: short enough for a tag, with no character that tags treat specially.
+/// Name of a team or a deployment, such as `team-a`: short enough for a tag of PVE, and without special characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(String);
 
 impl Label {
-    /// As text.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,9 +40,9 @@ impl FromStr for Label {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fine = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
-        let ends = !text.starts_with('-') && !text.ends_with('-');
-        if (1..=16).contains(&text.len()) && text.bytes().all(fine) && ends {
+        let is_allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+        let ends_are_plain = !text.starts_with('-') && !text.ends_with('-');
+        if (1..=16).contains(&text.len()) && text.bytes().all(is_allowed) && ends_are_plain {
             Ok(Self(text.to_owned()))
         } else {
             Err("1 to 16 of a-z, 0-9 and -, not at its ends")
@@ -50,23 +50,23 @@ impl FromStr for Label {
     }
 }
 
-/// Who asks.
+/// Caller of the API, identified by a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose sandboxes they see and make.
+    /// Team whose sandboxes the caller sees and makes.
     pub team: Label,
-    /// Whether they see those of all teams.
+    /// Whether the caller sees the sandboxes of all teams, and may do what only admins may.
     pub admin: bool,
 }
 
 impl Caller {
-    /// Whether the caller may see what `team` owns in the deployment `deployment`, asked of the
-    /// deployment `here`: the one place where that is decided.
+    /// Decides whether the caller may see an object of `team` in `deployment`; `here` is the deployment that is asked.
+    /// No other place decides that.
     pub fn may_see(&self, here: &str, (deployment, team): (&str, &str)) -> bool {
         deployment == here && (self.admin || self.team.as_str() == team)
     }
 
-    /// Refuses callers who are no admins; `why` says why only admins may.
+    /// Refuses a caller who is no admin; `why` says why only admins may.
     pub fn ensure_admin(&self, why: &str) -> Result<(), Error> {
         match self.admin {
             true => Ok(()),
@@ -75,7 +75,7 @@ impl Caller {
     }
 }
 
-/// `EDGE_API_KEYS`.
+/// The API keys of a deployment, from `EDGE_API_KEYS`: the hash of each, and its caller.
 #[derive(Clone)]
 pub struct ApiKeys(Vec<([u8; 32], Caller)>);
 
@@ -86,7 +86,7 @@ impl fmt::Debug for ApiKeys {
 }
 
 impl ApiKeys {
-    /// `team:sha256-hex-of-key` or `team:sha256-hex-of-key:admin`, separated by spaces or commas.
+    /// Parses entries `team:sha256-hex-of-key` or `team:sha256-hex-of-key:admin`, separated by spaces or commas.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Vec::new();
         for (at, entry) in text.split([' ', ',', '\n', '\t']).filter(|it| !it.is_empty()).enumerate() {
@@ -120,14 +120,14 @@ impl ApiKeys {
         if keys.is_empty() { Err("has no entry".into()) } else { Ok(Self(keys)) }
     }
 
-    /// Who presents one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    /// Finds the caller whose key a request presents, by `Authorization: Bearer KEY` or `X-API-Key: KEY`.
     pub fn authenticate(&self, headers: &HeaderMap) -> Option<Caller> {
-        let presented = presented(headers)?;
-        let hash: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
-        // All are compared, so that the time tells nothing.
+        let key = presented_key(headers)?;
+        let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+        // All keys are compared, so that the time that this takes tells nothing of the one that fits.
         let mut found = None;
         for (known, caller) in &self.0 {
-            if same(known, &hash) {
+            if constant_time_eq(known, &hash) {
                 found = Some(caller);
             }
         }
@@ -135,7 +135,7 @@ impl ApiKeys {
     }
 }
 
-fn presented(headers: &HeaderMap) -> Option<&str> {
+fn presented_key(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim());

@@ -1,4 +1,4 @@
-//! Secrets, and what is derived from them.
+//! Secrets of the deployment, and the tokens, codes and ciphertexts that are derived from them.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Bytes that ChaCha20 must never see twice under one key (RFC 8439).
+/// Length of ChaCha20's nonce, which must never occur twice under one key (RFC 8439).
 const UNIQUE: usize = 12;
 
-/// Text that is never shown.
+/// Secret text, which its `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -20,7 +20,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// For the one place that sends it.
+    /// The text, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -32,7 +32,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One `EDGE_SECRET`.
+/// One secret of `EDGE_SECRET`, and its name.
 #[derive(Clone, Debug)]
 pub struct Key {
     name: String,
@@ -40,29 +40,28 @@ pub struct Key {
 }
 
 impl Key {
-    /// Four hex digits of its hash: what marks call it.
+    /// Name of the secret in marks: four hexadecimal digits of its hash.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The token by which the exec daemon of one sandbox knows us: 64 lower-case hex digits.
+    /// Token that the exec daemon of one sandbox expects of us: 64 hexadecimal digits in lower case.
     pub fn exec_token(&self, deployment: &str, vmid: u32, nonce: &str) -> String {
         hex::encode(self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
     }
 
-    /// HMAC-SHA-256 over a label and parts, each with its length before it.
+    /// HMAC-SHA-256 of a label and parts, each with its length before it.
     pub fn hmac(&self, label: &str, parts: &[&str]) -> [u8; 32] {
         hmac(self.secret.expose().as_bytes(), &[&[label], parts].concat())
     }
 
-    /// HMAC-SHA-256 of an id's parts, under a key that is for ids alone.
+    /// HMAC-SHA-256 of the parts of an id, under a key that is for ids alone.
     pub(crate) fn id_hmac(&self, parts: &[&str]) -> [u8; 32] {
         hmac(&self.hmac("ids", &[]), parts)
     }
 
-    /// Encrypts, so that a change is noticed, under a key that is for these
-    /// parts alone. What makes each encryption unique is derived from the text
-    /// itself: the same text gives the same again, and no two texts share one.
+    /// Encrypts a text so that a change is noticed, under a key that is for these parts alone. The nonce is derived from
+    /// the text: the same text is encrypted to the same bytes, and no two texts share a nonce.
     pub fn seal(&self, label: &str, parts: &[&str], text: String) -> Option<Vec<u8>> {
         let key = self.hmac(label, parts);
         let unique: [u8; 32] = self.hmac("unique", &[label, &hex::encode(key), &text]);
@@ -71,7 +70,8 @@ impl Key {
         Some([unique, &sealed].concat())
     }
 
-    /// What [`Key::seal`] was given; `None` when it was another key, other parts, or changed since.
+    /// Decrypts a text that [`Key::seal`] has encrypted; `None` when that was by another key, for other parts, or the
+    /// bytes were changed since.
     pub fn open(&self, label: &str, parts: &[&str], sealed: &[u8]) -> Option<Vec<u8>> {
         let (unique, sealed) = sealed.split_at_checked(UNIQUE)?;
         ChaCha20Poly1305::new(&self.hmac(label, parts).into()).decrypt(unique.into(), sealed).ok()
@@ -88,7 +88,7 @@ fn hmac(key: &[u8], parts: &[&str]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// `EDGE_SECRET`: newest first, so that rotation locks nobody out.
+/// All secrets of `EDGE_SECRET`, the newest first: while it is rotated, the older ones still prove and open.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     newest: Key,
@@ -96,7 +96,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Separated by spaces or commas, each of 32 bytes or more.
+    /// Parses secrets that are separated by spaces or commas, each of 32 bytes or more.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const SHORT: &str = "each secret has 32 bytes or more, such as `openssl rand -hex 32` prints";
         let mut keys = Vec::new();
@@ -113,24 +113,24 @@ impl Keyring {
         Ok(Self { newest, older: keys.collect() })
     }
 
-    /// What new sandboxes are given tokens with.
+    /// Secret under which new sandboxes are made.
     pub fn newest(&self) -> &Key {
         &self.newest
     }
 
-    /// All keys, newest first.
+    /// All secrets, the newest first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         [&self.newest].into_iter().chain(&self.older)
     }
 
-    /// All keys, the one that a mark names before the others.
+    /// All secrets, with the one that a mark names before the others.
     pub fn named_first<'a>(&'a self, name: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
         let is_named = move |key: &&Key| Some(key.name.as_str()) == name;
         self.all().filter(is_named).chain(self.all().filter(move |key| !is_named(key)))
     }
 
-    /// HMAC of a request under each key, newest first.
-    pub fn bodies(&self, canonical: &str) -> Vec<String> {
+    /// Hashes of a request's canonical text under each secret, the newest first.
+    pub fn request_hashes(&self, canonical: &str) -> Vec<String> {
         let short = |key: &Key| {
             let hash = key.hmac("idempotent-body", &[canonical]);
             hex::encode(hash.get(..16).unwrap_or_default())
@@ -139,8 +139,8 @@ impl Keyring {
     }
 }
 
-/// Compares without telling by its duration where they differ.
-pub fn same(one: &[u8], other: &[u8]) -> bool {
+/// Compares bytes in constant time: the duration does not tell where they differ.
+pub fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(found.first(), Some(&token));
         assert_eq!(found.len(), 2);
         assert_ne!(after.newest().exec_token("d", vmid, "n"), token);
-        assert!(after.bodies("x").contains(&before.bodies("x")[0]));
+        assert!(after.request_hashes("x").contains(&before.request_hashes("x")[0]));
     }
 
     #[test]

@@ -66,11 +66,11 @@ pub(super) fn empty() -> Response<Vec<u8>> {
 pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     let body = serde_json::to_vec(&error.problem(request_id)).unwrap_or_default();
     let mut response = respond(error.status(), "application/problem+json", body);
-    if let Some(seconds) = error.after() {
+    if let Some(seconds) = error.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     // RFC 9110, 15.5.6.
-    if let Some(methods) = error.shown("allow") {
+    if let Some(methods) = error.text_member("allow") {
         response = with(response, header::ALLOW, methods);
     }
     // RFC 9110, 15.5.16.

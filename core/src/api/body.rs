@@ -1,4 +1,4 @@
-//! The JSON body of a request.
+//! JSON bodies of requests.
 
 use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
-    text::json::{self, Unread},
+    text::json::{self, ParseError},
 };
 
-/// A JSON body, or the field that is wrong with it.
+/// Reads a JSON body as a `T`; an error names the wrong field.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
-    of(value(headers, body)?)
+    read(parse(headers, body)?)
 }
 
-/// What a JSON body asks for, or the field that is wrong with it.
-pub(super) fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    json::read(value).map_err(wrong)
+/// Reads a parsed body as a `T`; an error names the wrong field.
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    json::read(value).map_err(field_error)
 }
 
-fn wrong(wrong: json::Wrong) -> Error {
-    let (field, fix) = wrong.into_parts();
+fn field_error(error: json::ValueError) -> Error {
+    let (field, fix) = error.into_parts();
     Error::field(if field.is_empty() { "body".into() } else { field }, fix)
 }
 
-/// A JSON body.
-pub(super) fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+/// Parses a JSON body; an empty one counts as `{}`.
+pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
     let kind = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap_or_default());
     let is_json = kind.is_none_or(|it| {
         let it = it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -40,9 +40,9 @@ pub(super) fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
-    json::parse(body).map_err(|unread| match unread {
-        Unread::Twice(twice) => wrong(twice),
-        Unread::Syntax(error) => Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")),
+    json::parse(body).map_err(|error| match error {
+        ParseError::DuplicateMember(error) => field_error(error),
+        ParseError::Syntax(error) => Error::new(Code::InvalidJson, format!("the body is not JSON: {error}")),
     })
 }
 

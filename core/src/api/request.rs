@@ -9,11 +9,7 @@ use http::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{
-    body::{json, value},
-    prefer::wait,
-    routes::Route,
-};
+use super::{body, prefer::wait, routes::Route};
 use crate::{
     access::keys::Caller,
     error::Error,
@@ -42,14 +38,14 @@ pub(super) struct ApiRequest<'a> {
 }
 
 impl<'a> ApiRequest<'a> {
-    /// Its body.
+    /// The body, read as a `T`.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        json(self.request.headers(), self.request.body())
+        body::json(self.request.headers(), self.request.body())
     }
 
-    /// The same, as it was sent.
-    pub(super) fn value(&self) -> Result<Value, Error> {
-        value(self.request.headers(), self.request.body())
+    /// The body as a JSON value.
+    pub(super) fn json_value(&self) -> Result<Value, Error> {
+        body::parse(self.request.headers(), self.request.body())
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<&'a str>, Error> {

@@ -1,15 +1,15 @@
-//! One call to an API is a value: the request to send, and the type of its answer.
+//! Calls to an API as values: the request to send, and the type of its answer.
 
 use std::{fmt, marker::PhantomData};
 
 use http::{Method, Request};
 
-/// One call: the request, and what its answer decodes to.
+/// Call to an API, whose answer decodes to a `T`.
 #[must_use = "a call does nothing until an adapter sends it"]
 pub struct Call<T> {
-    /// To be sent as it is.
+    /// Request, which is sent as it is.
     pub request: Request<Vec<u8>>,
-    /// The path with its variable parts left out, for logs.
+    /// Path without its variable parts, for logs.
     pub template: &'static str,
     output: PhantomData<fn() -> T>,
 }
@@ -21,19 +21,19 @@ impl<T> fmt::Debug for Call<T> {
 }
 
 impl<T> Call<T> {
-    /// A call that sends this.
+    /// A call that sends this request.
     pub fn new(request: Request<Vec<u8>>, template: &'static str) -> Self {
         Self { request, template, output: PhantomData }
     }
 
-    /// Whether sending it twice changes nothing.
+    /// Whether the call only reads, so that it may be sent twice.
     pub fn is_read(&self) -> bool {
         self.request.method() == Method::GET
     }
 }
 
-/// `base`, the segments of a path, and a query. Segments and query are encoded;
-/// the base was parsed, so this cannot fail.
+/// Joins `base`, the segments of a path, and a query, which it encodes. The base was parsed before, so the result is a
+/// URI.
 pub(crate) fn uri(base: &str, path: &[&dyn fmt::Display], query: &[(&str, &str)]) -> http::Uri {
     let mut uri = base.to_owned();
     for segment in path {
@@ -47,15 +47,16 @@ pub(crate) fn uri(base: &str, path: &[&dyn fmt::Display], query: &[(&str, &str)]
     uri.parse().unwrap_or_default()
 }
 
-/// The one encoder of path segments (rule P2.2). No segment is `.` or `..`: none of the types that reach it
-/// can be, and URL parsers would collapse them encoded too.
+/// Encodes a segment of a path (rule P2.2). URL parsers would collapse `.` and `..`, encoded or not; no type of our
+/// segments can be
+/// one of them.
 fn encode(segment: &str) -> percent_encoding::PercentEncode<'_> {
-    const KEPT: &percent_encoding::AsciiSet =
+    const ENCODED: &percent_encoding::AsciiSet =
         &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    percent_encoding::utf8_percent_encode(segment, KEPT)
+    percent_encoding::utf8_percent_encode(segment, ENCODED)
 }
 
-/// pveproxy splits forms on `;` and cuts at a second raw `=`: both are encoded.
+/// Encodes a form. It leaves no raw `;` or `=` in a value: pveproxy splits at the one and cuts at the other.
 pub(crate) fn urlencoded(pairs: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }

@@ -1,4 +1,4 @@
-//! The invocation: one request's clock, its time, and how many outgoing requests are left.
+//! The invocation: the clock and the time of one request to the API, and the number of outgoing requests that are left.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU32, Ordering},
@@ -10,96 +10,96 @@ use time::OffsetDateTime;
 
 use super::{Failure, Io, NetError, Platform, Whole, date::date, fetch};
 
-/// Answers are read up to this (rule P4.3): 10,000 guests of PVE are about 5 MB.
+/// Bytes up to which an answer is read (rule P4.3): a listing of 10,000 guests of PVE has about 5 MB.
 const ANSWER_CAP: usize = 16 << 20;
 
-/// A write waits up to 10 s for a lock inside PVE.
+/// Time for a write: inside PVE it waits up to 10 s for a lock.
 const WRITE: Duration = Duration::from_secs(15);
 
-/// A node that is silently dead keeps its neighbour waiting for 30 s.
+/// Time for a read: a node that is silently dead keeps its neighbour waiting for 30 s.
 const READ: Duration = Duration::from_secs(8);
 
-/// When the last call and the undo must be over (rule P4.1): API Gateway gives up at 29 s.
+/// Time after which the last call and the undo must be over (rule P4.1): API Gateway gives up at 29 s.
 const INVOCATION: Duration = Duration::from_secs(28);
 
-/// No answer has told yet what time it is for PVE.
+/// Value of `ahead` while no answer has told PVE's clock.
 const UNKNOWN: i64 = i64::MAX;
 
-/// What one request may use of the world.
+/// Invocation by one request to the API: the world as it may use it.
 pub struct Invocation<I> {
-    /// The world.
+    /// World that the adapter gives.
     pub io: I,
-    /// The platform.
+    /// Limits of the platform.
     pub platform: Platform,
     /// Fresh random bytes.
     pub seed: [u8; 32],
-    /// The API that is asked, for logs.
+    /// Name of the API that calls go to, for logs.
     api: &'static str,
     born: OffsetDateTime,
     left: AtomicU32,
     ahead: AtomicI64,
 }
 
-/// Why a call has no answer.
+/// Reason why a call has no answer.
 #[derive(Clone, Debug)]
 pub enum Lost {
-    /// There came none.
+    /// No answer came, or not all of it.
     Net(NetError),
-    /// The platform allows no more requests: it was not sent.
+    /// The platform allows no more requests: the call was not sent.
     Budget,
 }
 
 impl<I: Io> Invocation<I> {
-    /// For one request.
+    /// The invocation of one request, which begins now.
     pub fn new(io: I, api: &'static str, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
         let (left, ahead) = (AtomicU32::new(platform.requests), AtomicI64::new(UNKNOWN));
         Self { io, api, platform, seed, born, left, ahead }
     }
 
-    /// By how many seconds PVE's clock is ahead of ours, as its last answer said.
-    /// An edge before PVE says what its own clock does.
+    /// Seconds that PVE's clock is ahead of ours, by the `Date` of its last answer; `None` before the first one. A proxy
+    /// before PVE may put its own `Date` there.
     pub fn pve_ahead(&self) -> Option<i64> {
         Some(self.ahead.load(Ordering::Relaxed)).filter(|it| *it != UNKNOWN)
     }
 
-    /// What time it is.
+    /// The time now.
     pub fn now(&self) -> OffsetDateTime {
         self.io.now()
     }
 
-    /// When the request came.
+    /// Time at which the request came.
     pub fn born(&self) -> OffsetDateTime {
         self.born
     }
 
-    /// Until when an operation may wait that was asked to wait so long.
+    /// Time until which an operation may wait that a client lets wait for `wait`.
     pub fn deadline(&self, wait: Duration) -> OffsetDateTime {
         self.born + wait.min(self.platform.max_wait)
     }
 
-    /// When everything must be over.
+    /// Time at which everything must be over.
     pub fn end(&self) -> OffsetDateTime {
         self.born + INVOCATION
     }
 
-    /// Outgoing requests that the platform still allows.
+    /// Number of outgoing requests that the platform still allows.
     pub fn left(&self) -> u32 {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Takes `count` outgoing requests from what is left, if they are there.
+    /// Takes `count` outgoing requests from those that are left; `false` when there are fewer.
     pub fn spend(&self, count: u32) -> bool {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(count)).is_ok()
     }
 
-    /// Waits, but not past `deadline`.
+    /// Sleeps for `duration`, but not past `deadline`.
     pub async fn sleep(&self, duration: Duration, deadline: OffsetDateTime) {
         let left = (deadline - self.now()).max(time::Duration::ZERO).unsigned_abs();
         self.io.sleep(duration.min(left)).await;
     }
 
-    /// Sends a request and reads its answer; what may be sent twice is, when nothing came back.
+    /// Sends a request and reads its whole answer. A read whose connection failed is sent once more.
     pub async fn exchange(
         &self,
         request: Request<Vec<u8>>,

@@ -119,7 +119,7 @@ impl Key {
             hasher.update(part.as_bytes());
         }
         let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
-        let bodies = secrets.bodies(canonical);
+        let bodies = secrets.request_hashes(canonical);
         Self { hash: KeyHash([a, b, c, d, e]), bodies }
     }
 

@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::command::ExecRequest;
 use crate::{
@@ -16,7 +15,6 @@ use crate::{
     error::{Code, Error},
     text::{
         base32::{base32, from_base32},
-        json,
         shell::{name_error, quote},
     },
 };
@@ -100,9 +98,7 @@ impl Env {
         let Some(sealed) = sealed.filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
         let sealed = from_base32(sealed).unwrap_or_default();
         let opened = secrets.named_first(named).find_map(|key| key.open("env", whose, &sealed));
-        // By way of a value: serde_json's own errors would format fractions.
-        let value = opened.and_then(|it| serde_json::from_slice::<Value>(&it).ok());
-        value.and_then(|it| json::read(it).ok()).map(Self).ok_or_else(|| {
+        opened.and_then(|it| serde_json::from_slice(&it).ok()).ok_or_else(|| {
             let text = "no EDGE_SECRET opens this sandbox's environment: was the one that made it removed, or were its \
                         Notes changed by hand?";
             Error::new(Code::EnvUnreadable, text)

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{id::Kind, vmid::Vmid};
 use crate::{
-    access::secret::{Key, Keyring, same},
+    access::secret::{Key, Keyring, constant_time_eq},
     io::{Io, invocation::Invocation},
     text::base32::{base32, from_base32},
 };
@@ -82,7 +82,7 @@ impl Nonce {
         kind: Kind,
         vmid: Vmid,
     ) -> Option<&'a Key> {
-        secrets.all().find(|key| same(&self.origin.code(key, deployment, kind, vmid), &self.code))
+        secrets.all().find(|key| constant_time_eq(&self.origin.code(key, deployment, kind, vmid), &self.code))
     }
 }
 

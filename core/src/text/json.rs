@@ -1,7 +1,5 @@
-//! JSON values as types of ours, and where one is wrong, in a caller's words.
-//!
-//! `serde_json::from_value` names no field, takes a list for a struct, and
-//! speaks of `u64` and variants.
+//! The reader of JSON values into types of ours. Its errors name the field and the fix in a caller's words, where
+//! `serde_json::from_value` names no field, takes a list for a struct, and speaks of `u64` and variants.
 
 mod text;
 
@@ -14,25 +12,24 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-pub use self::text::{Unread, parse};
+pub use self::text::{ParseError, parse};
 
-/// The value as a `T`.
-pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Wrong> {
+/// Reads a value as a `T`.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, ValueError> {
     T::deserialize(Json(value, None))
 }
 
-/// The value as a `T`, and those of its members that a `T` does not know.
-/// `#[serde(flatten)]` would read both by way of a third kind of value.
-pub fn read_with_rest<T: DeserializeOwned>(value: Value) -> Result<(T, Map<String, Value>), Wrong> {
+/// Reads an object as a `T`, and returns beside it the members that a `T` does not know.
+pub fn read_with_rest<T: DeserializeOwned>(value: Value) -> Result<(T, Map<String, Value>), ValueError> {
     let mut rest = Map::new();
     let read = T::deserialize(Json(value, Some(&mut rest)))?;
     Ok((read, rest))
 }
 
-/// What is wrong with a value.
+/// Error of a value that is not the `T` it should be: the path of its field, and the fix.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}", .0.path, .0.fix)]
-pub struct Wrong(Box<Inner>);
+pub struct ValueError(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -40,29 +37,31 @@ struct Inner {
     fix: String,
 }
 
-impl Wrong {
-    /// Where, such as `env.HOME` or `argv[1]`, or nothing; and what would be right.
+impl ValueError {
+    /// Path of the field, such as `env.HOME` or `argv[1]`, empty for the whole value; and the fix.
     pub fn into_parts(self) -> (String, String) {
         (self.0.path, self.0.fix)
     }
 
-    fn under(mut self, segment: &str) -> Self {
+    /// Puts a segment before the path.
+    fn prefixed(mut self, segment: &str) -> Self {
         let dot = if self.0.path.is_empty() || self.0.path.starts_with('[') { "" } else { "." };
         self.0.path = format!("{segment}{dot}{}", self.0.path);
         self
     }
 
-    /// `what` is a phrase of a type of ours: serde's own name Rust's types, so each of those has words here.
+    /// An error from the phrase `what` of one of our own types. The phrases of serde's types name Rust's types, so those
+    /// have words of their own below.
     fn expected(what: &dyn Expected) -> Self {
         Self::custom(format_args!("must be {what}"))
     }
 
-    fn at(field: &str, fix: impl Display) -> Self {
-        Self::custom(fix).under(field)
+    fn of_field(field: &str, fix: impl Display) -> Self {
+        Self::custom(fix).prefixed(field)
     }
 }
 
-impl Error for Wrong {
+impl Error for ValueError {
     fn custom<T: Display>(fix: T) -> Self {
         Self(Box::new(Inner { path: String::new(), fix: fix.to_string() }))
     }
@@ -79,30 +78,29 @@ impl Error for Wrong {
         Self::custom(format_args!("must be one of {}", expected.join(", ")))
     }
 
-    /// The name is in the path.
+    /// The name of the field is in the path already.
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
         Self::custom(format_args!("is not known here; known are {}", expected.join(", ")))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::at(field, "is needed")
+        Self::of_field(field, "is needed")
     }
 }
 
+/// Deserializer of a value; unknown members of the outermost object go into the map, if there is one.
 struct Json<'a>(Value, Option<&'a mut Map<String, Value>>);
 
 impl Json<'_> {
-    /// Not in the callers, which are there once for each type.
-    #[inline(never)]
-    fn members(self) -> Result<Members, Wrong> {
+    fn members(self) -> Result<Members, ValueError> {
         match self.0 {
             Value::Object(members) => Ok(Members::of(members)),
-            _ => Err(Wrong::custom("must be an object")),
+            _ => Err(ValueError::custom("must be an object")),
         }
     }
 
-    #[inline(never)]
-    fn known(mut self, fields: &[&str]) -> Result<Members, Wrong> {
+    /// The members that are among `fields`, without the rest if a map takes that.
+    fn known(mut self, fields: &[&str]) -> Result<Members, ValueError> {
         if let (Value::Object(members), Some(rest)) = (&mut self.0, self.1.take()) {
             let all = std::mem::take(members).into_iter();
             let (known, unknown) = all.partition(|(name, _)| fields.contains(&name.as_str()));
@@ -111,54 +109,51 @@ impl Json<'_> {
         self.members()
     }
 
-    #[inline(never)]
-    fn items(self) -> Result<Items, Wrong> {
+    fn items(self) -> Result<Items, ValueError> {
         match self.0 {
             Value::Array(items) => Ok(Items(items.into_iter().enumerate())),
-            _ => Err(Wrong::custom("must be a list")),
+            _ => Err(ValueError::custom("must be a list")),
         }
     }
 
-    #[inline(never)]
-    fn text(self) -> Result<String, Wrong> {
+    fn text(self) -> Result<String, ValueError> {
         match self.0 {
             Value::String(text) => Ok(text),
-            _ => Err(Wrong::custom("must be a string")),
+            _ => Err(ValueError::custom("must be a string")),
         }
     }
 
-    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match (self.0.as_u64(), self.0.as_i64(), self.0.as_f64()) {
             (Some(number), ..) => visitor.visit_u64(number),
             (_, Some(number), _) => visitor.visit_i64(number),
             (_, _, Some(number)) => visitor.visit_f64(number),
-            _ => Err(Wrong::expected(&visitor)),
+            _ => Err(ValueError::expected(&visitor)),
         }
     }
 
-    /// A whole number from 0 to `most`, if the visitor takes it.
-    fn whole<'de, V: Visitor<'de>>(self, visitor: V, most: u64) -> Result<V::Value, Wrong> {
+    /// Hands a whole number from 0 to `most` to the visitor.
+    fn whole<'de, V: Visitor<'de>>(self, visitor: V, most: u64) -> Result<V::Value, ValueError> {
         match self.0.as_u64() {
             Some(number) if number <= most => visitor.visit_u64(number),
             _ => Err(self.not_whole(most)),
         }
     }
 
-    #[inline(never)]
-    fn not_whole(self, most: u64) -> Wrong {
+    fn not_whole(self, most: u64) -> ValueError {
         match self.0.as_f64() {
-            Some(number) if number.fract() != 0.0 => Wrong::custom("must be a whole number"),
-            Some(number) if number < 0.0 => Wrong::custom("must not be negative"),
-            Some(_) => Wrong::custom(format_args!("must be at most {most}")),
-            None => Wrong::custom("must be a whole number"),
+            Some(number) if number.fract() != 0.0 => ValueError::custom("must be a whole number"),
+            Some(number) if number < 0.0 => ValueError::custom("must not be negative"),
+            Some(_) => ValueError::custom(format_args!("must be at most {most}")),
+            None => ValueError::custom("must be a whole number"),
         }
     }
 }
 
 impl<'de> Deserializer<'de> for Json<'_> {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(value),
@@ -169,41 +164,41 @@ impl<'de> Deserializer<'de> for Json<'_> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.0 {
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => Err(Wrong::custom("must be true or false")),
+            _ => Err(ValueError::custom("must be true or false")),
         }
     }
 
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.whole(visitor, u32::MAX.into())
     }
 
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.whole(visitor, u64::MAX)
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.0.as_i64() {
             Some(number) => visitor.visit_i64(number),
-            None => Err(Wrong::custom("must be a whole number")),
+            None => Err(ValueError::custom("must be a whole number")),
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_string(self.text()?)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_seq(self.items()?)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_map(self.members()?)
     }
 
@@ -212,7 +207,7 @@ impl<'de> Deserializer<'de> for Json<'_> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_map(self.known(fields)?)
     }
 
@@ -221,11 +216,11 @@ impl<'de> Deserializer<'de> for Json<'_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_enum(self.text()?.into_deserializer())
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_unit()
     }
 
@@ -235,48 +230,45 @@ impl<'de> Deserializer<'de> for Json<'_> {
     }
 }
 
+/// Members of an object, one after the other.
 struct Members {
-    left: serde_json::map::IntoIter,
+    rest: serde_json::map::IntoIter,
     name: String,
     value: Value,
 }
 
 impl Members {
     fn of(members: Map<String, Value>) -> Self {
-        Self { left: members.into_iter(), name: String::new(), value: Value::Null }
-    }
-
-    #[inline(never)]
-    fn advance(&mut self) -> bool {
-        let Some(member) = self.left.next() else { return false };
-        (self.name, self.value) = member;
-        true
+        Self { rest: members.into_iter(), name: String::new(), value: Value::Null }
     }
 }
 
 impl<'de> serde::de::MapAccess<'de> for Members {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Wrong> {
-        if !self.advance() {
-            return Ok(None);
-        }
-        let read: Result<_, Wrong> = seed.deserialize(self.name.as_str().into_deserializer());
-        read.map(Some).map_err(|error| error.under(&self.name))
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ValueError> {
+        let Some(member) = self.rest.next() else { return Ok(None) };
+        (self.name, self.value) = member;
+        let read: Result<_, ValueError> = seed.deserialize(self.name.as_str().into_deserializer());
+        read.map(Some).map_err(|error| error.prefixed(&self.name))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        seed.deserialize(Json(self.value.take(), None)).map_err(|error| error.under(&self.name))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ValueError> {
+        seed.deserialize(Json(self.value.take(), None)).map_err(|error| error.prefixed(&self.name))
     }
 }
 
+/// Items of a list with their positions.
 struct Items(std::iter::Enumerate<std::vec::IntoIter<Value>>);
 
 impl<'de> serde::de::SeqAccess<'de> for Items {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Wrong> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ValueError> {
         let Some((at, item)) = self.0.next() else { return Ok(None) };
-        seed.deserialize(Json(item, None)).map(Some).map_err(|error| error.under(&format!("[{at}]")))
+        seed.deserialize(Json(item, None)).map(Some).map_err(|error| error.prefixed(&format!("[{at}]")))
     }
 }

@@ -22,10 +22,10 @@ pub(super) async fn build<I: Io>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    let value = asked.value()?;
+    let value = asked.json_value()?;
     let canonical = value.to_string();
     let key = asked.idempotency_key()?.map(|key| (key, &*canonical));
-    let (request, deadline) = (body::of(value)?, provider.deadline(asked.wait_or(CREATE_WAIT)));
+    let (request, deadline) = (body::read(value)?, provider.deadline(asked.wait_or(CREATE_WAIT)));
     let Built { template, replayed } = provider.build_template(asked.caller, &request, key, deadline).await?;
     let status = match (template.status, replayed) {
         (Status::Ready, true) => 200,

@@ -42,7 +42,7 @@ pub(super) async fn claim<I: Io>(
     let mut vmids = vmids.iter().copied();
     let mut vmid = vmids.next();
     let mut queue = Queue::new(sources, cluster.now());
-    cluster.sleep(pace::arrival(chance(cluster, 0)), deadline).await;
+    cluster.sleep(pace::arrival_delay(chance(cluster, 0)), deadline).await;
     loop {
         let source = queue.source()?.clone();
         let config = cluster.send(cluster.pve.guest(&source.node, source.kind, source.vmid).config()).await;
@@ -128,7 +128,7 @@ async fn attempt<I: Io>(
         full: false,
     };
     let mut unanswered = false;
-    let mut wait = Wait::new(cluster, pace::AGAIN, deadline).keeping(RESERVE);
+    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
         let call = cluster.pve.guest(&source.node, source.kind, source.vmid).clone_to(&new);
         let node = mark.node.clone();
@@ -204,7 +204,7 @@ async fn whose<I: Io>(
 ) -> Result<Attempt, Error> {
     let Sent { source, mark, task, unanswered } = sent;
     let mut node = if task.is_some() { source.node.clone() } else { mark.node.clone() };
-    let mut wait = Wait::new(cluster, pace::AGAIN, deadline).keeping(RESERVE);
+    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
         let claimed = |mark: Mark, node: &str, task, seen| {
             Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen, cause: None }))

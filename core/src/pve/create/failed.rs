@@ -106,5 +106,5 @@ pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mar
     };
     let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
     let told = told.member("undo", outcome);
-    cause.after().into_iter().fold(told, Error::retry_after)
+    cause.retry_after_seconds().into_iter().fold(told, Error::retry_after)
 }

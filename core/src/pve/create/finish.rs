@@ -150,7 +150,7 @@ pub(crate) async fn carry_on<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Progress, Error> {
     let mut guest = Coming { place, condition };
-    let mut wait = Wait::new(cluster, pace::AGAIN, deadline).keeping(RESERVE);
+    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
         let why = match step(cluster, &mut guest, undoes, deadline).await {
             Ok(Step::Done(ready)) => return Ok(guest.progress(ready)),

@@ -90,7 +90,7 @@ impl<'a> Queue<'a> {
     pub(super) fn patience<I: Io>(&mut self, cluster: &Cluster<'_, I>) -> Duration {
         let waited = (cluster.now() - self.since).as_seconds_f64();
         self.looks += 1;
-        pace::queue(self.looks == 1, waited, chance(cluster, self.looks))
+        pace::queue_delay(self.looks == 1, waited, chance(cluster, self.looks))
     }
 
     pub(super) fn gave_up<I: Io>(&self, cluster: &Cluster<'_, I>) -> Error {

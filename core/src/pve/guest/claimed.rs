@@ -27,7 +27,7 @@ pub(crate) async fn read_claimed<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Option<(String, Config)>, Error> {
     let mut node = guest.row.node.clone();
-    let mut wait = Wait::new(cluster, pace::AGAIN, deadline).keeping(RESERVE);
+    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
         match cluster.send(cluster.pve.guest(&node, guest.kind, guest.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => return Ok(Some((node, config))),

@@ -1,41 +1,42 @@
-//! JSON texts as values, in which every member of an object has a name of its own.
+//! The parser of JSON texts, which refuses an object that has two members of one name.
 
 use std::{cell::RefCell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Wrong;
+use super::ValueError;
 
-/// Why a text is not read.
+/// Reason why a text has no value.
 #[derive(Debug)]
-pub enum Unread {
-    /// It is not JSON.
+pub enum ParseError {
+    /// The text is not JSON.
     Syntax(serde_json::Error),
-    /// A member is there twice: which of the two its sender meant, nobody knows (RFC 8259, 4).
-    Twice(Wrong),
+    /// An object has two members of one name, and nobody knows which of them its sender meant (RFC 8259, 4).
+    DuplicateMember(ValueError),
 }
 
-/// The value of a JSON text. A whole number is one however it is written: `3600.0`, `3.6e3`.
-pub fn parse(text: &[u8]) -> Result<Value, Unread> {
-    let twice = RefCell::new(None);
+/// Parses a JSON text. A whole number is one however it is written: `3600`, `3600.0`, `3.6e3`.
+pub fn parse(text: &[u8]) -> Result<Value, ParseError> {
+    let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let read = Unique(&twice).deserialize(&mut deserializer);
+    let read = Unique(&duplicate).deserialize(&mut deserializer);
     let read = read.and_then(|value| deserializer.end().map(|()| value));
-    read.map_err(|error| match twice.take() {
-        Some(wrong) => Unread::Twice(wrong),
-        None => Unread::Syntax(error),
+    read.map_err(|error| match duplicate.take() {
+        Some(error) => ParseError::DuplicateMember(error),
+        None => ParseError::Syntax(error),
     })
 }
 
-/// Reads one value; the name that is there twice is left in the cell, under the path so far.
+/// Reader of one value, which leaves in its cell the path of a member that is there twice.
 #[derive(Clone, Copy)]
-struct Unique<'a>(&'a RefCell<Option<Wrong>>);
+struct Unique<'a>(&'a RefCell<Option<ValueError>>);
 
 impl Unique<'_> {
-    fn under(self, segment: &str) {
-        let wrong = self.0.take();
-        self.0.replace(wrong.map(|it| it.under(segment)));
+    /// Puts a segment before the path in the cell, if there is one.
+    fn prefix_path(self, segment: &str) {
+        let error = self.0.take();
+        self.0.replace(error.map(|it| it.prefixed(segment)));
     }
 }
 
@@ -71,7 +72,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(whole(number).or_else(|| Number::from_f64(number)).map_or(Value::Null, Value::Number))
+        Ok(exact_integer(number).or_else(|| Number::from_f64(number)).map_or(Value::Null, Value::Number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -85,7 +86,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
                 Ok(Some(item)) => list.push(item),
                 Ok(None) => return Ok(Value::Array(list)),
                 Err(error) => {
-                    self.under(&format!("[{}]", list.len()));
+                    self.prefix_path(&format!("[{}]", list.len()));
                     return Err(error);
                 }
             }
@@ -96,18 +97,18 @@ impl<'de> Visitor<'de> for Unique<'_> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
-                self.0.replace(Some(Wrong::at(&name, "must be given once")));
+                self.0.replace(Some(ValueError::of_field(&name, "must be given once")));
                 return Err(A::Error::custom("a member is there twice"));
             }
-            let value = members.next_value_seed(self).inspect_err(|_| self.under(&name))?;
+            let value = members.next_value_seed(self).inspect_err(|_| self.prefix_path(&name))?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))
     }
 }
 
-/// The whole number that a fraction is none of, where it is one that is exact.
-fn whole(number: f64) -> Option<Number> {
+/// The integer that a floating-point number is, if it is one and small enough to be exact.
+fn exact_integer(number: f64) -> Option<Number> {
     const EXACT: f64 = (1_u64 << 53) as f64;
     (number.fract() == 0.0 && number.abs() <= EXACT).then(|| Number::from(number as i64))
 }
@@ -159,7 +160,9 @@ mod tests {
             (r#"{"a": 1, "\u0061": 2}"#, "a"),
             (r#"[{"a": 1, "a": 2}]"#, "[0].a"),
         ] {
-            let Unread::Twice(wrong) = parse(text.as_bytes()).unwrap_err() else { panic!("{text}") };
+            let ParseError::DuplicateMember(wrong) = parse(text.as_bytes()).unwrap_err() else {
+                panic!("{text}")
+            };
             assert_eq!(wrong.into_parts(), (path.to_owned(), "must be given once".to_owned()), "{text}");
         }
         assert!(parse(br#"{"a": {"b": 1}, "b": {"b": 1}}"#).is_ok());
@@ -169,7 +172,7 @@ mod tests {
     fn what_is_no_json_is_none() {
         let deep = "[".repeat(100_000);
         for text in ["", "{", "{} x", "{\"a\": 1,}", "nul", "\u{fffd}", "1e999", &deep] {
-            assert!(matches!(parse(text.as_bytes()), Err(Unread::Syntax(_))), "{}", text.len());
+            assert!(matches!(parse(text.as_bytes()), Err(ParseError::Syntax(_))), "{}", text.len());
         }
     }
 }

@@ -44,7 +44,7 @@ fn a_tasks_failure_is_asked_as_a_refusal_is() {
     assert!(task("snapshot 'a' does not exist").is_snapshot_missing());
     assert!(!task("storage 'a' does not exist").is_snapshot_missing());
     let locked = Error::from(task("can't lock file '/run/lock/lxc/pve-config-1.lock' - got timeout"));
-    assert_eq!((locked.code(), locked.after()), (Code::GuestLocked, Some(3)));
+    assert_eq!((locked.code(), locked.retry_after_seconds()), (Code::GuestLocked, Some(3)));
     let failed = task("startup for container '1' failed (its log ends: lxc-start: no such bridge)");
     assert!(!failed.is_unanswered() && !failed.is_final() && !failed.is_refusal());
     assert!(failed.problem(Code::StartFailed, "PVE could not start it").detail().contains("no such bridge"));
