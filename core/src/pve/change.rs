@@ -5,15 +5,15 @@ use time::OffsetDateTime;
 use super::{
     cluster::Cluster,
     guest::{
-        commit::{self, Unwritten},
-        needs::{ensure_alive, ensure_alive_at, refuse_condemned, still_creating, unlocked},
-        place::Place,
+        Located,
+        needs::{Need, ensure_alive_at, refuse_condemned, unlocked},
+        write::{Attempts, write},
     },
-    marks::{Mark, lifetime, state::never_came_up},
+    marks::{Mark, lifetime},
 };
 use crate::{
     access::keys::Caller,
-    error::{Code, Error},
+    error::Error,
     io::Io,
     sandbox::{
         id::SandboxId,
@@ -30,7 +30,7 @@ pub async fn patch<I: Io>(
     patch: &Patch,
     if_match: Option<&str>,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     patch.check()?;
     update(cluster, caller, id, deadline, &|mark, now| {
@@ -56,7 +56,7 @@ pub async fn extend<I: Io>(
     said: Option<Ttl>,
     if_match: Option<&str>,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let limits = &cluster.settings.limits;
     update(cluster, caller, id, deadline, &|mark, now| {
         unchanged(if_match, &mark.etag())?;
@@ -66,40 +66,29 @@ pub async fn extend<I: Io>(
     .await
 }
 
-/// `apply` is given the moment of the attempt that is written: of two
-/// renewals at once, the later one gives no less.
+/// Changes the mark of a sandbox that may have expired and is not condemned. `apply` is given the moment of
+/// the attempt that is written: of two renewals at once, the later one gives no less.
 async fn update<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
     apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
-) -> Result<Place, Error> {
-    let mut last = Unwritten::default();
-    for _ in 0..5 {
+) -> Result<Located, Error> {
+    let mut attempts = Attempts::default();
+    loop {
         let found = unlocked(cluster, caller, id, deadline).await?;
-        // What never came up in its time is over, and nothing to renew.
-        if never_came_up(&found.mark) {
-            ensure_alive(cluster, &found.mark, id)?;
-        }
-        if !found.committed {
-            return Err(still_creating(id));
-        }
-        if found.config.lock.as_deref() == Some("suspended") {
-            let text = "PVE takes no changes of a guest that is suspended: resume it first";
-            return Err(Error::new(Code::Suspended, text));
-        }
+        found.needs(cluster, &[Need::Renewable, Need::Committed, Need::NotSuspended])?;
         let (now, kept) = (cluster.now(), cluster.settings.limits.stopped_max_seconds);
         let apply = |mark: &mut Mark| {
             refuse_condemned(mark)?;
             apply(mark, now.unix_timestamp())?;
             // What is over and stays over is gone for its owner too.
-            ensure_alive_at(mark, now, kept, id)
+            ensure_alive_at(mark, now, kept)
         };
-        match commit::write(cluster, &found.node, &found.config, &found.mark, &apply).await? {
-            Ok(mark) => return Ok(Place { mark, ..found }),
-            Err(unwritten) => last = unwritten,
+        match write(cluster, &found, &apply).await? {
+            Ok(mark) => return Ok(Located { mark, ..found }),
+            Err(unwritten) => attempts.count(unwritten, id)?,
         }
     }
-    Err(last.told(id))
 }

@@ -4,7 +4,10 @@ use std::ops::Deref;
 
 use serde::de::DeserializeOwned;
 
-use super::api::{self, Pve, PveError};
+use super::{
+    api::{self, Pve, PveError, guest::Guest},
+    marks::Mark,
+};
 use crate::{
     io::{Io, call::Call, invocation::Invocation},
     sandbox::{
@@ -42,6 +45,14 @@ impl<'a, I: Io> Cluster<'a, I> {
     pub fn nonce(&self, kind: Kind, vmid: Vmid) -> Nonce {
         let Settings { secrets, deployment, .. } = self.settings;
         Origin::of(self).nonce(secrets.newest(), deployment, kind, vmid)
+    }
+
+    /// The calls of PVE's API about the guest that a mark names, on this node.
+    pub fn guest<'b>(&self, node: &'b str, mark: &Mark) -> Guest<'b>
+    where
+        'a: 'b,
+    {
+        self.pve.guest(node, mark.kind, mark.vmid)
     }
 
     /// Sends one call. A read that was not answered is sent once more; a write never is (rule S10.1).

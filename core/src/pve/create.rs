@@ -11,6 +11,7 @@ mod queue;
 mod rival;
 mod source;
 pub(crate) mod spread;
+mod step;
 mod up;
 
 use time::OffsetDateTime;
@@ -23,13 +24,10 @@ pub(crate) use self::{
 use super::{
     api::{config::Config, task::Upid},
     cluster::Cluster,
-    guest::{
-        claimed::read_claimed,
-        place::{Place, was_destroyed},
-    },
+    guest::{Located, claimed::read_claimed, located::was_destroyed},
     inventory::{Inventory, Template},
     marks::{
-        Mark, Reading, Want,
+        Mark, Want,
         lifetime::{self, Time},
     },
     quota,
@@ -60,9 +58,9 @@ pub struct Created {
 /// How far a sandbox has come.
 #[derive(Debug)]
 pub struct Progress {
-    /// What we keep about it.
+    /// Its mark.
     pub mark: Mark,
-    /// Where it is.
+    /// Its node.
     pub node: String,
     /// Its config, where it was read.
     pub config: Option<Config>,
@@ -116,10 +114,10 @@ pub async fn create<I: Io>(
         )
     });
     if let Some(key) = &key
-        && let Some(place) = replay(cluster, caller, &inventory, key, deadline).await?
+        && let Some(found) = replay(cluster, caller, &inventory, key, deadline).await?
     {
-        let deadline = place.mark.expires_at().map_or(deadline, |it| it.min(deadline));
-        return in_time(cluster, finish(cluster, Claimed::of(place), deadline).await?, true);
+        let deadline = found.mark.expires_at().map_or(deadline, |it| it.min(deadline));
+        return in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true);
     }
     inventory.room_for_tags()?;
     let sources = source::sources(cluster, &inventory, caller, request)?;
@@ -184,7 +182,7 @@ async fn replay<I: Io>(
     inventory: &Inventory,
     key: &Key,
     deadline: OffsetDateTime,
-) -> Result<Option<Place>, Error> {
+) -> Result<Option<Located>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
         guest
             .ours
@@ -196,17 +194,14 @@ async fn replay<I: Io>(
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none()).collect();
     for guest in listed.into_iter().chain(unmarked) {
         let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else { continue };
-        let reading = Reading::of(guest.vmid, &config);
-        let committed = matches!(reading, Reading::Committed(_));
-        let Some(mark) = reading.mark().filter(|mark| {
-            mark.key == Some(key.hash)
-                && mark.team == caller.team.as_str()
-                && mark.is_seen_by(caller, &cluster.settings.deployment)
-        }) else {
+        let Some(found) = Located::of(&node, guest.vmid, config) else { continue };
+        let mark = &found.mark;
+        let same = mark.key == Some(key.hash) && mark.team == caller.team.as_str();
+        if !same || !mark.is_seen_by(caller, &cluster.settings.deployment) {
             continue;
-        };
+        }
         // A late clone may have brought back what its owner has deleted.
-        if !committed && was_destroyed(cluster, &node, mark).await? {
+        if !found.committed && was_destroyed(cluster, &node, mark).await? {
             continue;
         }
         key.check(mark.body.as_deref())?;
@@ -216,8 +211,7 @@ async fn replay<I: Io>(
                 "the sandbox that this Idempotency-Key made has expired; use a new key to make another",
             ));
         }
-        let mark = mark.clone();
-        return Ok(Some(Place { node, config, mark, committed }));
+        return Ok(Some(found));
     }
     Ok(None)
 }
@@ -270,7 +264,7 @@ fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
 
 impl Claimed {
     /// A guest that another request claimed.
-    pub(crate) fn of(place: Place) -> Self {
-        Self { node: place.node, mark: place.mark, task: None, seen: true, cause: None }
+    pub(crate) fn of(found: Located) -> Self {
+        Self { node: found.node, mark: found.mark, task: None, seen: true, cause: None }
     }
 }

@@ -8,15 +8,15 @@ use super::{
     cluster::Cluster,
     create::carry_on,
     guest::{
-        agent, commit,
+        Located, agent,
         condition::condition,
         execd,
-        needs::ensure_alive,
-        place::{Place, not_running, place},
+        located::{locate, not_running},
+        needs::{self, Need},
         reach,
     },
     marks::{
-        Mark, Phase, What,
+        Phase,
         state::{is_coming_up, is_unproved},
     },
 };
@@ -41,24 +41,10 @@ pub async fn open<I: Io>(
     id: &SandboxId,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
-    let found = place(cluster, caller, id).await?;
-    ensure_alive(cluster, &found.mark, id)?;
-    if found.mark.is_expired(cluster.now()) {
-        let text = format!("{id} has expired and is being stopped: extend it, or start it again");
-        return Err(Error::new(Code::NotRunning, text));
-    }
-    if !found.committed || matches!(found.config.lock.as_deref(), Some("create" | "clone" | "destroyed")) {
-        let text = format!("{id} is still being created; ask again");
-        return Err(Error::new(Code::StillCreating, text).retry_after(2));
-    }
-    if found.mark.is_doing(What::Rollback) {
-        return Err(commit::locked("rollback", &found.mark));
-    }
+    let found = locate(cluster, caller, id).await?;
+    let expired = Need::Unexpired(" and is being stopped: extend it, or start it again");
+    found.needs(cluster, &[Need::Alive, expired, Need::Made, Need::NotRollingBack, Need::NotFailed])?;
     let found = up(cluster, found, id).await?;
-    if found.mark.phase == Phase::Error {
-        let why = found.mark.problem.as_deref().unwrap_or("its creation failed");
-        return Err(Error::new(Code::NotRunning, format!("{id} is in state error: {why}")));
-    }
     let request = &request.within(&found.mark.environment(&cluster.settings.secrets)?);
     if found.mark.kind == Kind::Qemu {
         let Opened { lines } = agent::open(cluster, &found, request).await?;
@@ -68,43 +54,36 @@ pub async fn open<I: Io>(
     Ok(Opened { lines: Either::Left(lines) })
 }
 
-/// Commands run in what a GET calls running: what nobody has seen come up is probed once.
-async fn up<I: Io>(cluster: &Cluster<'_, I>, found: Place, id: &SandboxId) -> Result<Place, Error> {
+/// The sandbox once it is up: commands run in what a GET calls running, and what nobody has seen come up is
+/// probed once.
+async fn up<I: Io>(cluster: &Cluster<'_, I>, found: Located, id: &SandboxId) -> Result<Located, Error> {
     let now = cluster.now();
-    if found.mark.phase == Phase::Error {
-        return Err(failed_before(&found.mark, id));
-    }
     if !is_unproved(&found.mark, now) {
         return Ok(found);
     }
     let coming =
         || Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2);
-    let seen = condition(cluster, &found.node, found.mark.kind, found.mark.vmid).await?;
+    let seen = condition(cluster, &found).await?;
     let running = seen.is_running() || seen.is_starting();
     if !running && is_coming_up(&found.mark, now) {
         return Err(coming());
     }
-    let (node, config) = (found.node.clone(), found.config.clone());
+    let before = found.clone();
     let progress = carry_on(cluster, found, seen, false, now).await?;
-    let place = Place { node, config, mark: progress.mark, committed: true };
-    match place.mark.phase {
-        _ if progress.ready => Ok(place),
-        Phase::Error => Err(failed_before(&place.mark, id)),
-        _ if is_coming_up(&place.mark, now) => Err(coming()),
+    let found = Located { mark: progress.mark, ..before };
+    match found.mark.phase {
+        _ if progress.ready => Ok(found),
+        Phase::Error => Err(needs::failed(&found.mark)),
+        _ if is_coming_up(&found.mark, now) => Err(coming()),
         // It was up before: its daemon may only be slow.
-        _ if running => Ok(place),
-        _ => Err(not_running(&place.mark)),
+        _ if running => Ok(found),
+        _ => Err(not_running(&found.mark)),
     }
-}
-
-fn failed_before(mark: &Mark, id: &SandboxId) -> Error {
-    let why = mark.problem.as_deref().unwrap_or("it did not come up");
-    Error::new(Code::NotRunning, format!("{id} is in state error ({why}): start it again, or delete it"))
 }
 
 async fn by_execd<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &Place,
+    found: &Located,
     id: &SandboxId,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
@@ -112,7 +91,7 @@ async fn by_execd<I: Io>(
     let deadline = cluster.now() + allowed + SLACK;
     let tokens: Vec<Secret> =
         reach::tokens(cluster.settings, &found.mark).into_iter().map(Secret::new).collect();
-    let base = reach::exec_base(cluster, &found.node, &found.config, &found.mark).await?;
+    let base = reach::exec_base(cluster, found).await?;
     let Some((base, way)) = base else {
         return Err(explain(cluster, found, id, ExecError::NotSent(no_address())).await);
     };
@@ -145,14 +124,19 @@ fn no_address() -> NetError {
     }
 }
 
-/// Why there is no output.
-async fn explain<I: Io>(cluster: &Cluster<'_, I>, found: &Place, id: &SandboxId, error: ExecError) -> Error {
+/// The error of a command without output: what its daemon said, and the sandbox's state where that explains it.
+async fn explain<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    id: &SandboxId,
+    error: ExecError,
+) -> Error {
     let said = error.to_string();
     match error {
         ExecError::NotSent(_) | ExecError::Refused { .. } => {}
         error => return failed(&error),
     }
-    let Ok(status) = cluster.send(cluster.pve.guest(&found.node, id.kind(), id.vmid).status()).await else {
+    let Ok(status) = cluster.send(found.api(cluster).status()).await else {
         return failed(&error);
     };
     if status.status == "running" {

@@ -6,9 +6,12 @@ pub mod commit;
 pub mod condition;
 pub mod destroy;
 pub mod execd;
+pub mod located;
 pub mod needs;
 pub mod network;
-pub mod place;
 pub mod reach;
 pub mod repair;
 pub mod wait;
+pub mod write;
+
+pub use self::located::Located;

@@ -14,11 +14,11 @@ use super::{
     cluster::Cluster,
     create::{Up, give_up, start_and_probe},
     guest::{
-        commit,
+        Located,
         condition::{Condition, condition},
-        needs::{awake, refuse_condemned, usable},
-        place::Place,
+        needs::{Need, awake, refuse_condemned, usable},
         wait::wait,
+        write::{change_from, locked},
     },
     marks::{Mark, Phase, Want, lifetime},
 };
@@ -43,7 +43,7 @@ pub struct Done {
     /// What a pause kept.
     pub keeps: Option<Keeps>,
     /// The sandbox as it was left, where nothing has to be read again to show it.
-    pub after: Option<Place>,
+    pub after: Option<Located>,
 }
 
 /// Starts what is stopped, or resumes what is paused, and gives it its time again. Of what is up
@@ -56,26 +56,21 @@ pub async fn start<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
-    let Place { node, config, mark, .. } = usable(cluster, caller, id, deadline).await?;
-    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then
-    // (rule S5.4).
-    let was_suspended = config.is_suspended();
-    if was_suspended && !wake(cluster, &node, &mark, deadline).await? {
+    let found = usable(cluster, caller, id, deadline).await?;
+    let mark = &found.mark;
+    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
+    let was_suspended = found.config.is_suspended();
+    if was_suspended && !wake(cluster, &found, deadline).await? {
         return Ok(Done { did: Did::Resumed, finished: false, keeps: None, after: None });
     }
     let (now, limits) = (cluster.now(), &cluster.settings.limits);
     let keeps = mark.keeps.filter(|_| mark.want == Want::Paused && mark.kind == Kind::Lxc);
     // What was not to run is started, and PVE says so if it runs all the same; else it is asked first.
-    let seen = match mark.want {
-        Want::On => condition(cluster, &node, mark.kind, mark.vmid).await?,
-        _ if was_suspended || keeps == Some(Keeps::Memory) => {
-            condition(cluster, &node, mark.kind, mark.vmid).await?
-        }
-        _ => Condition::Stopped,
-    };
+    let is_asked = mark.want == Want::On || was_suspended || keeps == Some(Keeps::Memory);
+    let seen = if is_asked { condition(cluster, &found).await? } else { Condition::Stopped };
     let running = seen.is_running();
-    let at_hand = Some(config.clone()).filter(|_| !was_suspended);
-    let wanted = commit::change_from(cluster, &node, at_hand, mark.clone(), &|mark| {
+    let at_hand = Some(found.clone()).filter(|_| !was_suspended);
+    let wanted = change_from(cluster, &found, at_hand, &|mark| {
         refuse_condemned(mark)?;
         // What is up stays so.
         let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On;
@@ -95,36 +90,35 @@ pub async fn start<I: Io>(
     })
     .await?;
     if !running && keeps == Some(Keeps::Memory) {
-        return resume(cluster, &node, &mark, deadline).await;
+        return resume(cluster, &found, deadline).await;
     }
     // One whose memory did not come back is started without, when it is asked for.
     let wanted = Mark { doing: None, ..wanted };
-    let place = Place { node, config, mark: wanted, committed: true };
-    let (finished, place) = up(cluster, place, &seen, deadline).await?;
+    let wanted = Located { mark: wanted, ..found };
+    let (finished, found) = up(cluster, wanted, &seen, deadline).await?;
     let did = match running {
         _ if was_suspended => Did::Resumed,
         true => Did::Nothing,
         false => Did::Started,
     };
-    Ok(Done { did, finished, keeps: None, after: Some(place).filter(|_| !was_suspended) })
+    Ok(Done { did, finished, keeps: None, after: Some(found).filter(|_| !was_suspended) })
 }
 
-/// Starts it where it is not running and waits for its exec daemon: whether that answers, and its mark
+/// Starts it where it is not running and waits for its exec daemon: whether that answers, and the sandbox
 /// then. One that lets everyone in must not run on.
 async fn up<I: Io>(
     cluster: &Cluster<'_, I>,
-    mut place: Place,
+    mut found: Located,
     seen: &Condition,
     deadline: OffsetDateTime,
-) -> Result<(bool, Place), Error> {
-    let Place { node, config, mark, .. } = &place;
-    match start_and_probe(cluster, node, config, mark, seen, deadline).await {
-        Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(cluster, node, mark, error).await),
+) -> Result<(bool, Located), Error> {
+    match start_and_probe(cluster, &found, seen, deadline).await {
+        Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(cluster, &found, error).await),
         Err(error) => Err(error),
-        Ok(Up::NotYet(_)) => Ok((false, place)),
+        Ok(Up::NotYet(_)) => Ok((false, found)),
         Ok(Up::Ready(mark, _)) => {
-            place.mark = *mark;
-            Ok((true, place))
+            found.mark = *mark;
+            Ok((true, found))
         }
     }
 }
@@ -138,15 +132,15 @@ pub async fn stop<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let place = awake(cluster, caller, id, deadline).await?;
-    let place = want(cluster, place, &|mark| mark.want = Want::Off).await?;
+    let found = awake(cluster, caller, id, deadline).await?;
+    let found = want(cluster, found, &|mark| mark.want = Want::Off).await?;
     let graceful = (!body.force).then_some(timeout);
-    let stopped = halt(cluster, &place.node, &place.mark, graceful, deadline).await?;
+    let stopped = halt(cluster, &found, graceful, deadline).await?;
     Ok(Done {
         did: if stopped.is_some() { Did::Stopped } else { Did::Nothing },
         finished: stopped.unwrap_or(true),
         keeps: None,
-        after: Some(place),
+        after: Some(found),
     })
 }
 
@@ -159,57 +153,54 @@ pub async fn reboot<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
-    let place = awake(cluster, caller, id, deadline).await?;
-    let (node, mark) = (&place.node, &place.mark);
-    refuse_condemned(mark)?;
-    let task = match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).reboot(timeout)).await {
+    let found = awake(cluster, caller, id, deadline).await?;
+    found.needs(cluster, &[Need::NotCondemned])?;
+    let task = match cluster.send(found.api(cluster).reboot(timeout)).await {
         Ok(task) => task,
         Err(error) if error.is_not_running() => {
             return Err(Error::new(Code::NotRunning, format!("{id} is stopped: start it instead")));
         }
-        Err(error) => return Err(refused(error, mark)),
+        Err(error) => return Err(refused(error, &found.mark)),
     };
     let ended = outcome(cluster, &task, deadline).await?;
-    let (finished, place) = match ended {
-        true => up(cluster, place, &Condition::Running, deadline).await?,
-        false => (false, place),
+    let (finished, found) = match ended {
+        true => up(cluster, found, &Condition::Running, deadline).await?,
+        false => (false, found),
     };
-    Ok(Done { did: Did::Rebooted, finished, keeps: None, after: Some(place) })
+    Ok(Done { did: Did::Rebooted, finished, keeps: None, after: Some(found) })
 }
 
-/// Writes what it shall be.
+/// Writes what the sandbox is to be (rule S5.1).
 async fn want<I: Io>(
     cluster: &Cluster<'_, I>,
-    mut place: Place,
+    mut found: Located,
     apply: &(dyn Fn(&mut Mark) + Sync),
-) -> Result<Place, Error> {
-    let at_hand = Some(place.config.clone());
-    place.mark = commit::change_from(cluster, &place.node, at_hand, place.mark, &|mark| {
+) -> Result<Located, Error> {
+    found.mark = change_from(cluster, &found, Some(found.clone()), &|mark| {
         refuse_condemned(mark)?;
         apply(mark);
         Ok(())
     })
     .await?;
-    Ok(place)
+    Ok(found)
 }
 
-async fn is_running<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) -> Result<bool, Error> {
-    Ok(condition(cluster, node, mark.kind, mark.vmid).await?.is_running())
+async fn is_running<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, Error> {
+    Ok(condition(cluster, found).await?.is_running())
 }
 
 /// Stops a guest; `None` when it was stopped, else whether PVE is done.
 pub(crate) async fn halt<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    found: &Located,
     graceful: Option<u32>,
     deadline: OffsetDateTime,
 ) -> Result<Option<bool>, Error> {
     // PVE shuts a VM down that is stopped, and calls that done.
-    if mark.kind == Kind::Qemu && !is_running(cluster, node, mark).await? {
+    if found.mark.kind == Kind::Qemu && !is_running(cluster, found).await? {
         return Ok(None);
     }
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
+    let guest = found.api(cluster);
     let sent = match graceful {
         Some(timeout) => cluster.send(guest.shutdown(timeout)).await,
         None => cluster.send(guest.stop()).await,
@@ -217,20 +208,16 @@ pub(crate) async fn halt<I: Io>(
     match sent {
         Ok(task) => outcome(cluster, &task, deadline).await.map(Some),
         Err(error) if error.is_not_running() => Ok(None),
-        Err(error) => Err(refused(error, mark)),
+        Err(error) => Err(refused(error, &found.mark)),
     }
 }
 
 async fn resume<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    found: &Located,
     deadline: OffsetDateTime,
 ) -> Result<Done, Error> {
-    let task = cluster
-        .send(cluster.pve.guest(node, mark.kind, mark.vmid).resume())
-        .await
-        .map_err(|it| refused(it, mark))?;
+    let task = cluster.send(found.api(cluster).resume()).await.map_err(|it| refused(it, &found.mark))?;
     let finished = outcome(cluster, &task, deadline).await?;
     Ok(Done { did: Did::Resumed, finished, keeps: None, after: None })
 }
@@ -250,7 +237,7 @@ async fn outcome<I: Io>(
 
 fn refused(error: PveError, mark: &Mark) -> Error {
     match error.lock() {
-        Some(lock) => commit::locked(lock, mark),
+        Some(lock) => locked(lock, mark),
         None => error.into(),
     }
 }

@@ -14,15 +14,15 @@ use super::{
     cluster::Cluster,
     create::{self, Progress},
     guest::{
-        condition::{self, Condition},
-        needs::ensure_alive,
-        place::{Found, Place, find, was_destroyed},
+        Located,
+        condition::{Condition, condition, condition_beside},
+        located::{Found, find, was_destroyed},
+        needs::{Need, ensure_alive},
         reach, repair,
     },
     inventory::{Guest, Inventory},
     marks::{
-        Mark, Phase, Want,
-        lifetime::{self},
+        Mark, Phase, Want, lifetime,
         state::{is_coming_up, is_unproved, state},
     },
 };
@@ -48,12 +48,12 @@ pub async fn get<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Shown, Error> {
     let (found, tasks) = join(find(cluster, caller, id), tasks(cluster, id)).await;
-    let place = match found {
-        Ok(Found::Here(place)) => *place,
-        Ok(Found::Moved(place, row)) => {
-            ensure_alive(cluster, &place.mark, id)?;
-            let seen = listed(cluster, &place, &row).await?;
-            return exact(cluster, repair::settle(cluster, *place).await?, seen, deadline).await;
+    let found = match found {
+        Ok(Found::Here(found)) => *found,
+        Ok(Found::Moved(found, row)) => {
+            found.needs(cluster, &[Need::Alive])?;
+            let seen = listed(cluster, &found, &row).await?;
+            return exact(cluster, repair::settle(cluster, *found).await?, seen, deadline).await;
         }
         Ok(Found::NotYet) => return Ok(without_etag(nothing_yet(cluster, caller, id))),
         Ok(Found::Offline(guest)) => return Ok(without_etag(offline(cluster, &guest, id)?)),
@@ -62,31 +62,34 @@ pub async fn get<I: Io>(
         }
         Err(error) => return Err(error),
     };
-    ensure_alive(cluster, &place.mark, id)?;
-    let (kind, vmid) = (place.mark.kind, place.mark.vmid);
+    found.needs(cluster, &[Need::Alive])?;
     let seen = match tasks {
-        _ if !place.committed => Condition::Stopped,
-        Some(tasks) => condition::beside(cluster, tasks, &place.node, kind, vmid).await?,
-        None => condition::condition(cluster, &place.node, kind, vmid).await?,
+        _ if !found.committed => Condition::Stopped,
+        Some(tasks) => condition_beside(cluster, tasks, &found).await?,
+        None => condition(cluster, &found).await?,
     };
-    exact(cluster, repair::settle(cluster, place).await?, seen, deadline).await
+    exact(cluster, repair::settle(cluster, found).await?, seen, deadline).await
 }
 
 /// A sandbox whose mark was just changed.
-pub async fn changed<I: Io>(cluster: &Cluster<'_, I>, place: Place) -> Result<Shown, Error> {
-    let seen = condition::condition(cluster, &place.node, place.mark.kind, place.mark.vmid).await?;
-    exact(cluster, place, seen, cluster.now()).await
+pub async fn changed<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Shown, Error> {
+    let seen = condition(cluster, &found).await?;
+    exact(cluster, found, seen, cluster.now()).await
 }
 
 /// What one does that was found by a listing: as that says, which may be late by some seconds, unless
 /// it was started or stopped a moment ago.
-async fn listed<I: Io>(cluster: &Cluster<'_, I>, place: &Place, row: &Resource) -> Result<Condition, Error> {
-    let mark = &place.mark;
+async fn listed<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    row: &Resource,
+) -> Result<Condition, Error> {
+    let mark = &found.mark;
     Ok(match row.status.as_str() {
-        _ if !place.committed => Condition::Stopped,
+        _ if !found.committed => Condition::Stopped,
         "running" if mark.settled_for(cluster.now()) >= FRESH_SECONDS => Condition::Running,
         "stopped" if mark.settled_for(cluster.now()) >= FRESH_SECONDS => Condition::Stopped,
-        _ => condition::condition(cluster, &place.node, mark.kind, mark.vmid).await?,
+        _ => condition(cluster, found).await?,
     })
 }
 
@@ -101,11 +104,11 @@ async fn tasks<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Option<Result
 /// The state of a guest whose config is at hand.
 async fn exact<I: Io>(
     cluster: &Cluster<'_, I>,
-    place: Place,
+    found: Located,
     seen: Condition,
     deadline: OffsetDateTime,
 ) -> Result<Shown, Error> {
-    let Place { node, config, mark, committed } = &place;
+    let Located { node, config, mark, committed } = &found;
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
     let given_up = !committed && mark.age(cluster.now()) >= FINISH_SECONDS;
     if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
@@ -131,8 +134,7 @@ async fn exact<I: Io>(
         if !committed && was_destroyed(cluster, node, mark).await? {
             return Err(not_found(mark.id()));
         }
-        let progress = create::carry_on(cluster, place, seen, false, deadline).await?;
-        let _mark = progress.mark.clone();
+        let progress = create::carry_on(cluster, found, seen, false, deadline).await?;
         return Ok(progressed(cluster, progress).await);
     }
     // While PVE works on it, it is what it shall be.
@@ -140,7 +142,7 @@ async fn exact<I: Io>(
     let running = seen.is_running() || (is_working && mark.want == Want::On);
     let at = match is_working {
         true => known(cluster, config, mark),
-        false => reach::live_addresses(cluster, node, config, mark, running).await,
+        false => reach::live_addresses(cluster, &found, running).await,
     };
     let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
     let mut sandbox = shown(cluster, mark, node, state, at, sizes(mark, config));
@@ -163,7 +165,10 @@ pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> 
     let Progress { mark, node, config, running, ready, problem } = progress;
     let now = cluster.now();
     let at = match &config {
-        Some(config) if ready => reach::live_addresses(cluster, &node, config, &mark, true).await,
+        Some(config) if ready => {
+            let (node, config, mark) = (node.clone(), config.clone(), mark.clone());
+            reach::live_addresses(cluster, &Located { node, config, mark, committed: true }, true).await
+        }
         Some(config) => known(cluster, config, &mark),
         None => reach::addresses(cluster.settings, mark.vmid, None, None),
     };
@@ -184,11 +189,11 @@ fn known<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addre
 }
 
 /// A sandbox as a power action left it: `finished` when it is what it shall be.
-pub async fn after<I: Io>(cluster: &Cluster<'_, I>, place: &Place, finished: bool) -> Shown {
-    let Place { node, config, mark, .. } = place;
+pub async fn after<I: Io>(cluster: &Cluster<'_, I>, found: &Located, finished: bool) -> Shown {
+    let Located { node, config, mark, .. } = found;
     let running = finished && mark.want == Want::On;
     let at = match running {
-        true => reach::live_addresses(cluster, node, config, mark, true).await,
+        true => reach::live_addresses(cluster, found, true).await,
         false => known(cluster, config, mark),
     };
     with_etag(shown(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config)), mark)
@@ -271,7 +276,7 @@ fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId)
 
 fn offline<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
     let Some(listed) = &guest.ours else { return Err(not_found(id)) };
-    ensure_alive(cluster, &listed.mark, id)?;
+    ensure_alive(cluster, &listed.mark)?;
     Ok(item(cluster, guest, listed, true))
 }
 

@@ -3,14 +3,14 @@
 use time::OffsetDateTime;
 
 use super::{
-    api::task::Upid,
+    api::{PveError, task::Upid},
     cluster::Cluster,
     guest::{
-        commit,
+        Located,
         destroy::destroy,
-        needs::{ensure_alive, unlocked},
-        place::Place,
+        needs::{Need, unlocked},
         wait::wait,
+        write::{locked, write},
     },
     inventory::Inventory,
     marks::{Mark, Want},
@@ -26,9 +26,13 @@ use crate::{
     },
 };
 
-/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on the next guest of that VMID: so
-/// committed guests are protected, and the PUT that takes the protection off, by digest, is what decides
-/// whose guest goes (rule S3.1). The DELETE is the very next request; after any wait all is read again.
+/// So often a deletion begins again from the read.
+const ATTEMPTS: usize = 6;
+
+/// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
+/// the next guest of that VMID: so committed guests are protected, and the PUT
+/// that takes the protection off, by digest, is what decides whose guest goes (rule S3.1).
+/// The DELETE is the very next request; after any wait all is read again.
 ///
 /// `if_match` is compared with each mark that is read, until one says that the guest is condemned: that
 /// write, and the PUT above, are by the digest of the config whose mark was compared.
@@ -40,58 +44,47 @@ pub async fn remove<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Removed, Error> {
     let mut last = None;
-    for _ in 0..6 {
+    for _ in 0..ATTEMPTS {
         let mut found = unlocked(cluster, caller, id, deadline).await?;
         // What a deletion has condemned is seen to its end.
         if found.mark.want != Want::Gone {
-            ensure_alive(cluster, &found.mark, id)?;
+            found.needs(cluster, &[Need::Alive])?;
             unchanged(if_match, &found.mark.etag())?;
         }
-        if found.mark.kind == Kind::Qemu {
-            match ready(cluster, &mut found, deadline).await? {
-                Step::Go => {}
-                Step::Again => continue,
-            }
+        if found.mark.kind == Kind::Qemu && !condemn(cluster, &mut found, deadline).await? {
+            continue;
         }
-        let mark = &found.mark;
         if let Some(lock) = found.config.lock.as_deref().filter(|it| *it != "suspended") {
-            return locked(lock, mark);
+            return refuse_locked(lock, &found.mark);
         }
-        let error = match destroy(cluster, &found.node, &found.config, mark).await {
+        let error = match destroy(cluster, &found).await {
             Ok(task) => return finished(cluster, &task, deadline).await,
             Err(error) => error,
         };
-        if error.is_digest_mismatch() || error.is_protected() {
-            continue;
-        }
-        // PVE destroys no VM that runs; after the wait all is read again.
-        if error.is_running() {
-            let task = cluster.send(cluster.pve.guest(&found.node, mark.kind, mark.vmid).stop()).await?;
-            if wait(cluster, &task, deadline).await.is_none() {
-                return Ok(Removed::Working);
+        match decide(&error, cluster.now() < deadline) {
+            Next::Again => {}
+            Next::FindOut => last = Some(error),
+            Next::Stop => {
+                let task = cluster.send(found.api(cluster).stop()).await?;
+                if wait(cluster, &task, deadline).await.is_none() {
+                    return Ok(Removed::Working);
+                }
             }
-            continue;
-        }
-        if error.is_missing() {
             // It may have moved; only a listing that lacks it proves that it is gone (rule S3.3).
-            let inventory = Inventory::read(cluster).await?;
-            match inventory.guest(id.vmid) {
-                None => {
+            Next::Look => {
+                let inventory = Inventory::read(cluster).await?;
+                if inventory.guest(id.vmid).is_none() {
                     inventory.believe(cluster).await?;
                     return Ok(Removed::Done);
                 }
-                Some(_) => continue,
+            }
+            Next::Refuse => {
+                return match error.lock() {
+                    Some(lock) => refuse_locked(lock, &found.mark),
+                    None => Err(error.into()),
+                };
             }
         }
-        return match error.lock() {
-            Some(lock) => locked(lock, mark),
-            // It may have been executed: another try finds out, from the start.
-            None if error.is_unanswered() && cluster.now() < deadline => {
-                last = Some(error);
-                continue;
-            }
-            None => Err(error.into()),
-        };
     }
     let why = match last {
         Some(cause) => format!("whether {id} was deleted is not known ({cause}); ask again"),
@@ -100,55 +93,72 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, why).retry_after(2))
 }
 
-/// What is next for a VM that shall be deleted.
-enum Step {
-    Go,
-    /// Somebody was faster, or something has changed: from the start.
+/// What follows from a destruction that PVE has not begun. After each but the last, everything is read again.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Somebody else has changed the guest.
     Again,
+    /// The destruction may have been executed: another attempt finds out.
+    FindOut,
+    /// The VM runs, and PVE destroys none that does: stop it.
+    Stop,
+    /// The node does not know the guest: ask the listing.
+    Look,
+    /// Refuse the deletion.
+    Refuse,
 }
 
-/// A VM takes more than one step, and must not be started between them: it is condemned first, by digest, and
-/// whoever dies on the way leaves the rest to the sweep (rule S3.2). One that is suspended takes no change:
-/// unprotected it can be destroyed as it is, else it is woken first.
-async fn ready<I: Io>(
+fn decide(error: &PveError, has_time: bool) -> Next {
+    match error {
+        _ if error.is_digest_mismatch() || error.is_protected() => Next::Again,
+        _ if error.is_running() => Next::Stop,
+        _ if error.is_missing() => Next::Look,
+        _ if error.lock().is_none() && error.is_unanswered() && has_time => Next::FindOut,
+        _ => Next::Refuse,
+    }
+}
+
+/// Condemns a VM before it is stopped and destroyed (rule S3.2); whether it can be destroyed now, and else
+/// everything is read again. One that is suspended takes no change: unprotected it can be destroyed as it is,
+/// else it is woken first (rule S3.4).
+async fn condemn<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &mut Place,
+    found: &mut Located,
     deadline: OffsetDateTime,
-) -> Result<Step, Error> {
-    let Place { node, config, mark, committed } = found;
-    if config.is_suspended() {
-        if config.protection != Some(true) {
-            return Ok(Step::Go);
+) -> Result<bool, Error> {
+    if found.config.is_suspended() {
+        if found.config.protection != Some(true) {
+            return Ok(true);
         }
-        let task = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).start()).await?;
+        let task = cluster.send(found.api(cluster).start()).await?;
         return match wait(cluster, &task, deadline).await {
-            Some(_) => Ok(Step::Again),
-            None => Err(commit::locked("suspended", mark).retry_after(5)),
+            Some(_) => Ok(false),
+            None => Err(locked("suspended", &found.mark).retry_after(5)),
         };
     }
-    if !*committed || mark.want == Want::Gone || config.lock.is_some() {
-        return Ok(Step::Go);
+    if !found.committed || found.mark.want == Want::Gone || found.config.lock.is_some() {
+        return Ok(true);
     }
     let now = cluster.now().unix_timestamp();
-    let condemned = commit::write(cluster, node, config, mark, &|mark| {
+    let condemn = |mark: &mut Mark| {
         mark.want = Want::Gone;
         mark.expires = Some(now);
         Ok(())
-    })
-    .await;
-    match condemned {
-        Ok(Ok(changed)) => (*mark, config.protection) = (changed, Some(false)),
-        Ok(Err(_)) => return Ok(Step::Again),
-        Err(error) if error.code() == Code::GuestLocked => return Ok(Step::Again),
+    };
+    match write(cluster, found, &condemn).await {
+        Ok(Ok(changed)) => (found.mark, found.config.protection) = (changed, Some(false)),
+        Ok(Err(_)) => return Ok(false),
+        Err(error) if error.code() == Code::GuestLocked => return Ok(false),
         // What PVE lets nobody write can still be destroyed.
         Err(error) if !error.is_retryable() => {}
         Err(error) => return Err(error),
     }
-    Ok(Step::Go)
+    Ok(true)
 }
 
-fn locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
-    if lock == "destroyed" { Ok(Removed::Working) } else { Err(commit::locked(lock, mark)) }
+/// The answer to the deletion of a guest that PVE works on: it may be destroying it.
+fn refuse_locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
+    if lock == "destroyed" { Ok(Removed::Working) } else { Err(locked(lock, mark)) }
 }
 
 async fn finished<I: Io>(

@@ -19,14 +19,15 @@ use super::{
     cluster::Cluster,
     create::carry_on,
     guest::{
-        commit,
+        Located,
         condition::condition,
-        needs::{ensure_alive, still_creating, unlocked},
-        place::{Place, place},
+        located::locate,
+        needs::{Need, refuse_condemned, unlocked},
         repair,
         wait::wait,
+        write::{change, locked, write},
     },
-    marks::{self, Doing, Mark, Reading, Want, What},
+    marks::{self, Doing, Want, What},
     power::Done,
     snapshot::keep,
 };
@@ -57,44 +58,31 @@ pub async fn rollback<I: Io>(
     }
     keep::ensure_taken(cluster.settings, id, snapname)?;
     let found = unlocked(cluster, caller, id, deadline).await?;
-    ensure_alive(cluster, &found.mark, id)?;
-    if !found.committed {
-        return Err(still_creating(id));
-    }
+    found.needs(cluster, &[Need::Alive, Need::Committed])?;
     // The same is under way: it is seen to its end.
     let under_way = |it: &Doing| it.what != What::Snapshot && it.snapname == snapname;
-    if found.mark.doing.as_ref().is_some_and(under_way) {
-        let (node, mark) = (found.node.clone(), found.mark.clone());
-        if let Some(done) = follow(cluster, &node, &mark, deadline).await? {
-            return Ok(done);
-        }
+    if found.mark.doing.as_ref().is_some_and(under_way)
+        && let Some(done) = follow(cluster, &found, deadline).await?
+    {
+        return Ok(done);
     }
-    let found = place(cluster, caller, id).await?;
-    let found = repair::finished(cluster, found).await?;
-    if let Some(lock) = &found.config.lock {
-        return Err(commit::locked(lock, &found.mark));
-    }
-    if found.mark.is_doing(What::Snapshot) {
-        return Err(commit::locked("snapshot", &found.mark));
-    }
-    if found.mark.is_expired(cluster.now()) {
-        let text = format!("{id} has expired: extend it, then roll it back");
-        return Err(Error::new(Code::NotRunning, text));
-    }
+    let found = repair::settle(cluster, locate(cluster, caller, id).await?).await?;
+    let expired = Need::Unexpired(": extend it, then roll it back");
+    found.needs(cluster, &[Need::NotRollingBack, Need::Unlocked, Need::NothingBegun, expired])?;
     let memory = prepare(cluster, &found, snapname, deadline).await?;
-    let mark = begin(cluster, &found, snapname, memory).await?;
-    send(cluster, &found.node, &mark, snapname, deadline).await?;
-    match follow(cluster, &found.node, &mark, deadline).await? {
+    let begun = begin(cluster, found, snapname, memory).await?;
+    send(cluster, &begun, snapname, deadline).await?;
+    match follow(cluster, &begun, deadline).await? {
         Some(done) => Ok(done),
         None => Err(Error::new(Code::Conflict, "PVE never began the rollback; ask again").retry_after(1)),
     }
 }
 
-/// Nothing of ours is in the way, and what would come back is this sandbox's and
-/// says that it is old; whether memory comes back with it.
+/// Checks that nothing of ours is in the way, and that what would come back is this sandbox's and says that it
+/// is old (rule S8.6); whether memory comes back with it.
 async fn prepare<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &Place,
+    found: &Located,
     snapname: &str,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
@@ -103,7 +91,7 @@ async fn prepare<I: Io>(
     let Some(row) = all.iter().find(|it| keep::name(it) == snapname) else {
         return Err(keep::absent(snapname));
     };
-    let old = cluster.send(keep::guest(cluster, found).config_of(snapname)).await?;
+    let old = cluster.send(found.api(cluster).config_of(snapname)).await?;
     let tags = old.tags.unwrap_or_default();
     let ours = marks::listed(vmid, &tags).is_some_and(|it| it.mark.nonce == found.mark.nonce);
     if ours && marks::tagged(vmid, &tags) == Some(What::Snapshot) {
@@ -113,38 +101,36 @@ async fn prepare<I: Io>(
     Err(Error::new(Code::Unsupported, text))
 }
 
-/// By digest: of two at once, one begins.
+/// Notes in the mark that the sandbox is being rolled back, by digest: of two at once, one begins (rule S8.7).
 async fn begin<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &Place,
+    found: Located,
     snapname: &str,
     memory: bool,
-) -> Result<Mark, Error> {
+) -> Result<Located, Error> {
     let since = cluster.now().unix_timestamp();
-    commit::change(cluster, &found.node, found.mark.clone(), &|mark| {
-        if mark.want == Want::Gone {
-            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
-        }
+    let mark = change(cluster, &found, &|mark| {
+        refuse_condemned(mark)?;
         if mark.is_doing(What::Rollback) || mark.is_doing(What::Snapshot) {
-            return Err(commit::locked("rollback", mark));
+            return Err(locked("rollback", mark));
         }
         mark.doing = Some(Doing { what: What::Rollback, snapname: snapname.to_owned(), memory, since });
         Ok(())
     })
-    .await
+    .await?;
+    Ok(Located { mark, ..found })
 }
 
-/// The one request that rolls back. Where it was refused nothing has happened,
-/// and where it was not answered nobody sends it again.
+/// Sends the one request that rolls back. Where it was refused nothing has happened, and where it was not
+/// answered nobody sends it again.
 async fn send<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    begun: &Located,
     snapname: &str,
     deadline: OffsetDateTime,
 ) -> Result<(), Error> {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
-    let error = match cluster.send(guest.rollback(snapname)).await {
+    let mark = &begun.mark;
+    let error = match cluster.send(begun.api(cluster).rollback(snapname)).await {
         Ok(task) => match wait(cluster, &task, deadline).await {
             Some(Err(why)) => refused(&why),
             Some(Ok(())) | None => return Ok(()),
@@ -152,15 +138,14 @@ async fn send<I: Io>(
         Err(error) if error.is_unanswered() => return Err(error.into()),
         Err(error) => error.into(),
     };
-    let Ok(config) = cluster.send(guest.config()).await else { return Err(error) };
-    let tags = config.tags.as_deref();
+    let Ok(config) = cluster.send(begun.api(cluster).config()).await else { return Err(error) };
     // What has failed may be the last step, the start from memory: all else is done.
-    if marks::tagged(mark.vmid, tags.unwrap_or_default()) == Some(What::Snapshot) {
+    if marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default()) == Some(What::Snapshot) {
         return Ok(());
     }
-    let now = marks::read(mark.vmid, tags, config.description.as_deref());
-    if let Some(now) = now.mark().filter(|it| it.doing == mark.doing) {
-        let _ = commit::write(cluster, node, &config, now, &repair::clear).await;
+    let now = Located::of(&begun.node, mark.vmid, config);
+    if let Some(now) = now.filter(|it| it.mark.doing == mark.doing) {
+        let _ = write(cluster, &now, &repair::clear).await;
     }
     Err(error)
 }
@@ -176,28 +161,22 @@ fn refused(why: &PveError) -> Error {
 /// Sees a rollback to its end; `None` when it was never executed.
 async fn follow<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    begun: &Located,
     deadline: OffsetDateTime,
 ) -> Result<Option<Done>, Error> {
     let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None, after: None }));
     let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(8);
     loop {
-        let config = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await?;
-        let reading = Reading::of(mark.vmid, &config);
-        let now = match reading {
-            Reading::Committed(now) if now.nonce == mark.nonce && now.want != Want::Gone => now,
-            _ => return Err(not_found(mark.id())),
-        };
-        if config.lock.is_none() {
-            let place = Place { node: node.to_owned(), config, mark: now, committed: true };
-            let rolling = place.mark.is_doing(What::Rollback);
-            let executed = repair::is_due(&place, cluster.now()) && repair::came_back(&place, cluster.now());
-            let place = repair::settle(cluster, place).await?;
-            match &place.mark.doing {
+        let now = begun.read_again(cluster).await?.filter(|it| it.committed && it.mark.want != Want::Gone);
+        let now = now.ok_or_else(|| not_found(begun.mark.id()))?;
+        if now.config.lock.is_none() {
+            let rolling = now.mark.is_doing(What::Rollback);
+            let executed = repair::came_back(&now, cluster.now());
+            let now = repair::settle(cluster, now).await?;
+            match &now.mark.doing {
                 Some(it) if it.what == What::Start => {
-                    let now = condition(cluster, node, mark.kind, mark.vmid).await?;
-                    let progress = carry_on(cluster, place, now, false, deadline).await?;
+                    let seen = condition(cluster, &now).await?;
+                    let progress = carry_on(cluster, now, seen, false, deadline).await?;
                     return done(progress.ready);
                 }
                 // Cleared now, and the tags never came back.

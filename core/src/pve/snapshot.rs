@@ -6,15 +6,9 @@
 pub mod keep;
 mod take;
 
-use std::collections::BTreeMap;
-
-use time::OffsetDateTime;
-
-pub use self::take::take;
-pub use super::template::delete as remove;
 use super::{
     cluster::Cluster,
-    guest::commit::{self, Unwritten},
+    guest::write::{Attempts, write},
     inventory::{Guest, Inventory},
     marks::{Mark, Phase, Want, What},
     template::{Advanced, advance, find},
@@ -30,6 +24,12 @@ use crate::{
     },
     text::rfc3339::stamp,
 };
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+pub use self::take::take;
+pub use super::template::delete as remove;
 
 /// A snapshot whose first disk is being copied: nothing else is told yet.
 fn unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
@@ -110,14 +110,14 @@ pub async fn get<I: Io>(
     id: &SandboxId,
     deadline: OffsetDateTime,
 ) -> Result<ShownSnapshot, Error> {
-    let (node, config, mark) = match find(cluster, caller, id).await {
+    let found = match find(cluster, caller, id).await {
         // PVE copies the first disk: nothing tells its name and metadata yet.
         Err(error) if error.code() == Code::StillCreating => {
             return Ok(ShownSnapshot { snapshot: unknown(caller, id), etag: None });
         }
         found => found?,
     };
-    let Advanced { mark, ready, .. } = advance(cluster, &node, config, mark, deadline).await?;
+    let Advanced { mark, ready, .. } = advance(cluster, found, deadline).await?;
     Ok(shown(&mark, ready))
 }
 
@@ -135,21 +135,17 @@ pub async fn patch<I: Io>(
     if_match: Option<&str>,
 ) -> Result<ShownSnapshot, Error> {
     patch.check_timeless()?;
-    let mut last = Unwritten::default();
-    for _ in 0..5 {
-        let (node, config, mark) = find(cluster, caller, id).await?;
-        if mark.phase == Phase::Claimed {
-            return Err(Error::new(Code::StillCreating, format!("{id} is still being made; ask again"))
-                .retry_after(3));
+    let mut attempts = Attempts::default();
+    loop {
+        let found = find(cluster, caller, id).await?;
+        if found.mark.phase == Phase::Claimed {
+            let text = format!("{id} is still being made; ask again");
+            return Err(Error::new(Code::StillCreating, text).retry_after(3));
         }
-        let ready = config.template == Some(true);
-        let apply = |mark: &mut Mark| mark.patch(patch, if_match);
-        match commit::write(cluster, &node, &config, &mark, &apply).await? {
-            Ok(mark) => {
-                return Ok(shown(&mark, ready));
-            }
-            Err(unwritten) => last = unwritten,
+        let ready = found.config.template == Some(true);
+        match write(cluster, &found, &|mark| mark.patch(patch, if_match)).await? {
+            Ok(mark) => return Ok(shown(&mark, ready)),
+            Err(unwritten) => attempts.count(unwritten, id)?,
         }
     }
-    Err(last.told(id))
 }

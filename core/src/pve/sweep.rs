@@ -1,10 +1,12 @@
 //! The sweep: what nobody asks for again is brought to its end.
 //!
-//! One listing, one read for each unmarked guest of our range, at most two requests in a run for each guest
-//! that needs something. A guest is deleted only by a later run than the one that condemned it by
-//! compare-and-swap, so nothing that was renewed or committed meanwhile is ever deleted, and two sweeps at
-//! once are harmless (rule S4.1).
+//! One listing, one read for each unmarked guest of our range, at most two
+//! requests in a run for each guest that needs something. A guest is deleted
+//! only by a later run than the one that condemned it by compare-and-swap, so
+//! nothing that was renewed or committed meanwhile is ever deleted, and two
+//! sweeps at once are harmless (rule S4.1).
 
+mod sandbox;
 mod stale;
 mod suspended;
 mod template;
@@ -13,46 +15,30 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use self::{
-    stale::{crashed, locked},
-    suspended::{overdue, renew, was_resumed},
-    template::tend_template,
-};
+use self::{sandbox::tend_sandbox, stale::crashed, template::tend_template};
 use super::{
-    api::config::Config,
     cluster::Cluster,
-    create::carry_on,
-    guest::{
-        commit,
-        condition::{Condition, condition},
-        destroy::destroy,
-        place::{Place, was_destroyed},
-        repair,
-    },
+    guest::{Located, write::write},
     inventory::{Guest, Inventory},
     marks::{
-        self, Mark, Phase, Reading, Role, Want,
+        Mark, Phase, Reading, Role, Want,
         lifetime::{self, Time},
         state::{is_coming_up, is_unproved, never_came_up},
     },
-    power::halt,
 };
 use crate::{
-    error::{Code, Error},
+    error::Error,
     io::Io,
     sandbox::{
         FINISH_SECONDS, OnExpiry,
         id::Kind,
-        power::Keeps,
         sweep::{Action, Report},
+        vmid::Vmid,
     },
 };
 
 /// So long after it was condemned its owner's late requests have been answered.
 const CONDEMNED_SECONDS: i64 = 60;
-/// How long a guest that the sweep stops may take.
-const SHUTDOWN_SECONDS: u32 = 20;
-
 /// What is due for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -70,8 +56,21 @@ pub enum Verdict {
     Delete,
 }
 
-/// What is due, from nothing but the mark (rule S4.2): the listing's first, the config's before anything is
-/// done.
+impl Verdict {
+    /// As a report names what is done.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::Finish => "finish",
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::Condemn => "condemn",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What is due, from nothing but the mark (rule S4.2): the listing's first, the config's before anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
     // Condemning writes the moment as the expiry.
     let condemned = mark.expires.filter(|_| mark.want == Want::Gone);
@@ -120,7 +119,7 @@ pub async fn sweep<I: Io>(cluster: &Cluster<'_, I>, dry_run: bool) -> Result<Rep
     Ok(report)
 }
 
-/// Not always from the first one: a sweep that cannot get through shall not starve the last (rule S4.3).
+/// The guests from a random one on, so that a small budget starves nobody (rule S4.3).
 fn from_anywhere<'a, I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &'a Inventory,
@@ -158,193 +157,56 @@ fn is_candidate<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest) -> bool {
 
 /// Reads one guest and does what is due.
 async fn tend<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, dry_run: bool) -> Option<Action> {
-    let (node, vmid) = (guest.row.node.as_str(), Some(guest.vmid));
-    let config = match cluster.send(cluster.pve.guest(node, guest.kind, guest.vmid).config()).await {
+    let (node, vmid) = (guest.row.node.as_str(), guest.vmid);
+    let config = match cluster.send(cluster.pve.guest(node, guest.kind, vmid).config()).await {
         Ok(config) => config,
         Err(error) if error.is_missing() || error.is_final() => return None,
-        Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
+        Err(error) => return Some(report(vmid, error.to_string())),
     };
-    let reading = Reading::of(guest.vmid, &config);
-    let committed = matches!(reading, Reading::Committed(_));
-    let mark = match reading {
-        Reading::Intent(mark) | Reading::Committed(mark) => mark,
-        Reading::Contradiction if guest.ours.is_some() => {
-            let reason = "its tags and its notes name different owners: left alone".to_owned();
-            return Some(Action { vmid, id: None, action: "report", reason });
-        }
-        // The last that a destruction leaves of a guest, whosoever it was.
-        Reading::Foreign if config.lock.as_deref() == Some("destroyed") => {
-            let reason = crashed(cluster, node, (guest.kind, guest.vmid), guest.vmid, "destroyed").await?;
-            return Some(Action { vmid, id: None, action: "report", reason });
-        }
-        _ => return None,
+    let lock = config.lock.clone();
+    let reading = Reading::of(vmid, &config);
+    let Some(found) = Located::of(node, vmid, config) else {
+        return match reading {
+            Reading::Contradiction if guest.ours.is_some() => {
+                Some(report(vmid, "its tags and its notes name different owners: left alone".to_owned()))
+            }
+            // The last that a destruction leaves of a guest, whosoever it was.
+            Reading::Foreign if lock.as_deref() == Some("destroyed") => {
+                let reason = crashed(cluster, node, (guest.kind, vmid), vmid, "destroyed").await?;
+                Some(report(vmid, reason))
+            }
+            _ => None,
+        };
     };
-    if mark.deployment != *cluster.settings.deployment {
+    if found.mark.deployment != *cluster.settings.deployment {
         return None;
     }
-    if mark.role == Role::Template {
-        return tend_template(cluster, node, config, mark, dry_run).await;
-    }
-    let running = guest.row.status != "stopped";
-    let mut due =
-        verdict(&mark, committed, running, cluster.now(), cluster.settings.limits.stopped_max_seconds);
-    // One whose time is over for good was woken by a sweep, to be condemned.
-    let is_awake = mark.is_suspension() && running && config.lock.is_none() && due != Verdict::Condemn;
-    if is_awake && was_resumed(cluster, node, &mark).await {
-        return Some(renew(cluster, node, &config, &mark, dry_run).await);
-    }
-    // What runs is up to 15 s old in a listing: one that was just started is not started again.
-    let seen = match due {
-        Verdict::Finish if committed => condition(cluster, node, mark.kind, mark.vmid).await,
-        _ => Ok(Condition::Stopped),
-    };
-    let seen = match seen {
-        Ok(seen) => seen,
-        Err(error) => return Some(Action { vmid, id: None, action: "report", reason: error.to_string() }),
-    };
-    let place = Place { node: node.to_owned(), config, mark, committed };
-    if due == Verdict::Leave && (repair::is_due(&place, cluster.now()) || is_mistagged(&place)) {
-        due = Verdict::Finish;
-    }
-    let Place { config, mark, .. } = place;
-    let action = match due {
-        Verdict::Leave => return None,
-        Verdict::Finish => "finish",
-        Verdict::Stop => "stop",
-        Verdict::Pause => "pause",
-        Verdict::Condemn => "condemn",
-        Verdict::Delete => "delete",
-    };
-    let id = Some(mark.id().to_string());
-    if config.is_suspended() {
-        return overdue(cluster, node, &config, &mark, due, dry_run).await;
-    }
-    if let Some(lock) = &config.lock {
-        let reason = locked(cluster, node, &mark, lock).await?;
-        return Some(Action { vmid, id, action: "report", reason });
-    }
-    let why = why(&mark, committed, due);
-    let reason = match dry_run {
-        true => why,
-        false => {
-            match act(cluster, Place { node: node.to_owned(), config, mark, committed }, seen, due).await {
-                Ok(()) => why,
-                Err(error) => format!("{why}; failed: {error}"),
-            }
-        }
-    };
-    Some(Action { vmid, id, action, reason })
-}
-
-fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
-    match due {
-        Verdict::Delete => "condemned by an earlier sweep".into(),
-        Verdict::Finish if mark.phase == Phase::Claimed => "its creation was interrupted".into(),
-        Verdict::Finish if mark.phase == Phase::Committed => "it is coming up, or was to".into(),
-        Verdict::Finish => "its tags, or its state, are not what its notes say".into(),
-        _ if !committed => "its creation was given up".into(),
-        Verdict::Condemn if mark.on_expiry != OnExpiry::Delete || lifetime::stopped_at(mark).is_some() => {
-            "expired, and kept for as long as is set".into()
-        }
-        _ => "expired".into(),
+    match found.mark.role {
+        Role::Template => tend_template(cluster, found, dry_run).await,
+        Role::Sandbox => tend_sandbox(cluster, found, guest.row.status != "stopped", dry_run).await,
     }
 }
 
-async fn act<I: Io>(
-    cluster: &Cluster<'_, I>,
-    place: Place,
-    seen: Condition,
-    due: Verdict,
-) -> Result<(), Error> {
-    let now = cluster.now();
-    if due == Verdict::Finish {
-        return go_on(cluster, place, seen).await;
-    }
-    let Place { node, config, mark, .. } = place;
-    let node = node.as_str();
-    match due {
-        Verdict::Leave | Verdict::Finish => Ok(()),
-        Verdict::Delete => match destroy(cluster, node, &config, &mark).await {
-            // A later run destroys it.
-            Err(error) if error.is_running() => {
-                cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).stop()).await?;
-                Ok(())
-            }
-            result => Ok(result.map(|_| ())?),
-        },
-        Verdict::Condemn => {
-            swap(cluster, node, &config, &mark, &|mark| {
-                mark.want = Want::Gone;
-                mark.env = None;
-                mark.doing = None;
-                mark.expires = Some(now.unix_timestamp());
-            })
-            .await
-        }
-        Verdict::Stop => {
-            swap(cluster, node, &config, &mark, &|mark| mark.want = Want::Off).await?;
-            halt(cluster, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
-        }
-        // What could not be suspended by an earlier run is stopped.
-        Verdict::Pause if mark.kind == Kind::Qemu && !was_to_be_suspended(&mark) => {
-            swap(cluster, node, &config, &mark, &|mark| {
-                mark.want = Want::Paused;
-                mark.keeps = Some(Keeps::Memory);
-                mark.changed = Some(now.unix_timestamp());
-            })
-            .await?;
-            cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).suspend()).await?;
-            Ok(())
-        }
-        Verdict::Pause => {
-            swap(cluster, node, &config, &mark, &|mark| {
-                mark.want = Want::Paused;
-                mark.keeps = Some(Keeps::Disk);
-            })
-            .await?;
-            halt(cluster, node, &mark, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
-        }
-    }
+/// What a sweep says of a guest that it leaves alone.
+fn report(vmid: Vmid, reason: String) -> Action {
+    Action { vmid: Some(vmid), id: None, action: "report", reason }
 }
 
-/// Whether a sweep has meant to suspend it already. A pause of its owner's that was never begun was
-/// written before its expiry.
-fn was_to_be_suspended(mark: &Mark) -> bool {
-    mark.is_suspension() && lifetime::stopped_at(mark) >= mark.expires
+/// What a sweep has done to a guest, or says of it.
+fn action(found: &Located, action: &'static str, reason: String) -> Action {
+    Action { vmid: Some(found.mark.vmid), id: Some(found.mark.id().to_string()), action, reason }
 }
 
-/// Does the next missing thing.
-async fn go_on<I: Io>(cluster: &Cluster<'_, I>, place: Place, seen: Condition) -> Result<(), Error> {
-    if !place.committed && was_destroyed(cluster, &place.node, &place.mark).await? {
-        let text = "its owner has deleted it, and a late clone brought it back; it is removed when it is old";
-        return Err(Error::new(Code::Condemned, text));
-    }
-    if is_mistagged(&place) && !repair::is_due(&place, cluster.now()) {
-        return swap(cluster, &place.node, &place.config, &place.mark, &|_| {}).await;
-    }
-    let place = repair::settle(cluster, place).await?;
-    carry_on(cluster, place, seen, false, cluster.now()).await.map(|_| ())
-}
-
-/// Whether somebody else's hand has changed the tags alone (rule S4.7): listings do not show the guest as it
-/// is.
-fn is_mistagged(place: &Place) -> bool {
-    let tags = place.config.tags.as_deref().unwrap_or_default();
-    place.committed && place.mark.doing.is_none() && !marks::agree(&place.mark, tags)
-}
-
-/// One compare-and-swap: whoever was faster wins, and the next sweep looks again.
+/// Changes a mark once, by compare-and-swap: whoever was faster wins, and the next sweep looks again.
 async fn swap<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
     apply: &(dyn Fn(&mut Mark) + Sync),
 ) -> Result<(), Error> {
-    let written = commit::write(cluster, node, config, mark, &|mark| {
+    let written = write(cluster, found, &|mark| {
         apply(mark);
         Ok(())
     })
     .await?;
-    written.map(|_| ()).map_err(|it| it.told("it"))
+    written.map(|_| ()).map_err(|it| it.into_conflict("it"))
 }

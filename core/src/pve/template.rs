@@ -31,15 +31,16 @@ use self::{
     vmid::{candidates, drawn},
 };
 use super::{
-    api::{LATE_SECONDS, PveError, config::Config},
+    api::{LATE_SECONDS, PveError},
     cluster::Cluster,
     guest::{
+        Located,
         claimed::{read_claimed, taken_by_unknown},
-        commit::{self, Unwritten},
         wait::failure,
+        write::{Attempts, write},
     },
     inventory::Inventory,
-    marks::{Base, Mark, Phase, Reading, Role, Want},
+    marks::{Base, Mark, Phase, Role, Want},
 };
 pub use crate::sandbox::template::{Confirmation, Execd, TemplateRequest};
 use crate::{
@@ -114,9 +115,9 @@ pub async fn build<I: Io>(
         Key::new(&cluster.settings.secrets, &cluster.settings.deployment, caller, "template-key", key, body)
     });
     if let Some(key) = &key
-        && let Some((node, config, mark)) = replay(cluster, caller, &inventory, key, deadline).await?
+        && let Some(found) = replay(cluster, caller, &inventory, key, deadline).await?
     {
-        let template = carried(cluster, &node, config, mark, deadline).await?;
+        let template = carry_on(cluster, found, deadline).await?;
         return Ok(Built { template, replayed: true });
     }
     inventory.room_for_tags()?;
@@ -134,17 +135,16 @@ pub async fn build<I: Io>(
     let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
     // A claim of another request with the same key carries that one's nonce.
     let replayed = match &claimed {
-        Claimed::Known(_, mark) => mark.nonce.origin() != Origin::of(cluster),
+        Claimed::Known(found) => found.mark.nonce.origin() != Origin::of(cluster),
         Claimed::Unknown(_) => false,
     };
     match claimed {
         Claimed::Unknown(id) => Ok(Built { template: Template::building(&id), replayed: false }),
-        Claimed::Known(config, mark) => {
+        Claimed::Known(found) => {
             if let Some(key) = key.as_ref().filter(|_| replayed) {
-                key.check(mark.body.as_deref())?;
+                key.check(found.mark.body.as_deref())?;
             }
-            let node = target.node;
-            let template = carried(cluster, &node, *config, *mark, deadline).await?;
+            let template = carry_on(cluster, *found, deadline).await?;
             Ok(Built { template, replayed })
         }
     }
@@ -158,7 +158,7 @@ pub async fn get<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Template, Error> {
     match own(cluster, caller, id).await {
-        Ok((node, config, mark)) => carried(cluster, &node, config, mark, deadline).await,
+        Ok(found) => carry_on(cluster, found, deadline).await,
         Err(error) if error.code() == Code::StillCreating => Ok(Template::building(id)),
         Err(error) if error.code() == Code::NotFound => absent(cluster, id, error).await,
         Err(error) => Err(error),
@@ -176,21 +176,20 @@ pub async fn confirm<I: Io>(
     if asked.execd != Some(Execd::Included) {
         return Err(Error::field("execd", "included: that the exec daemon is in the template"));
     }
-    let mut last = Unwritten::default();
-    for _ in 0..5 {
-        let (node, config, mark) = own(cluster, caller, id).await?;
-        if mark.phase != Phase::Claimed || mark.base.as_ref().is_none_or(|it| it.execd) {
-            return carried(cluster, &node, config, mark, deadline).await;
+    let mut attempts = Attempts::default();
+    loop {
+        let found = own(cluster, caller, id).await?;
+        if found.mark.phase != Phase::Claimed || found.mark.base.as_ref().is_none_or(|it| it.execd) {
+            return carry_on(cluster, found, deadline).await;
         }
-        let written = commit::write(cluster, &node, &config, &mark, &|mark| {
+        let written = write(cluster, &found, &|mark| {
             if let Some(base) = &mut mark.base {
                 base.execd = true;
             }
             Ok(())
         });
-        last = written.await?.err().unwrap_or_default();
+        attempts.count(written.await?.err().unwrap_or_default(), id)?;
     }
-    Err(last.told(id))
 }
 
 /// Deletes one, made or half made, that no sandbox is linked to.
@@ -205,34 +204,30 @@ pub async fn remove<I: Io>(
 }
 
 /// Finds one that was made from nothing.
-async fn own<I: Io>(
-    cluster: &Cluster<'_, I>,
-    caller: &Caller,
-    id: &SandboxId,
-) -> Result<(String, Config, Mark), Error> {
+async fn own<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Located, Error> {
     caller.ensure_admin("presets are everybody's")?;
     let absent = || Error::new(Code::NotFound, format!("there is no template {id}"));
     let found = find(cluster, caller, id).await.map_err(|error| match error.code() {
         Code::NotFound => absent(),
         _ => error,
     })?;
-    if found.2.base.is_some() { Ok(found) } else { Err(absent()) }
+    if found.mark.base.is_some() { Ok(found) } else { Err(absent()) }
 }
 
-async fn carried<I: Io>(
+/// Carries a template on that was made from nothing.
+async fn carry_on<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: Config,
-    mark: Mark,
+    found: Located,
     deadline: OffsetDateTime,
 ) -> Result<Template, Error> {
-    let Advanced { mark, ready, commands, .. } = advance(cluster, node, config, mark, deadline).await?;
+    let node = found.node.clone();
+    let Advanced { mark, ready, commands, .. } = advance(cluster, found, deadline).await?;
     let status = match (ready, commands.is_empty()) {
         (true, _) => Status::Ready,
         (false, true) => Status::Building,
         (false, false) => Status::NeedsRoot,
     };
-    Ok(Template { commands, node: node.to_owned(), ..Template::of(&mark, status) })
+    Ok(Template { commands, node, ..Template::of(&mark, status) })
 }
 
 /// Nowhere: not made yet, made in vain, or deleted. The task tells.
@@ -269,7 +264,7 @@ async fn replay<I: Io>(
     inventory: &Inventory,
     key: &Key,
     deadline: OffsetDateTime,
-) -> Result<Option<(String, Config, Mark)>, Error> {
+) -> Result<Option<Located>, Error> {
     for guest in drawn(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
         let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else {
             // One that is there and not to be seen may be what this key made.
@@ -278,8 +273,8 @@ async fn replay<I: Io>(
                 None => continue,
             }
         };
-        let reading = Reading::of(guest.vmid, &config);
-        let (Reading::Intent(mark) | Reading::Committed(mark)) = reading else { continue };
+        let Some(found) = Located::of(&node, guest.vmid, config) else { continue };
+        let mark = &found.mark;
         let same = mark.key == Some(key.hash) && mark.team == caller.team.as_str() && mark.base.is_some();
         if !same || !mark.is_seen_by(caller, &cluster.settings.deployment) {
             continue;
@@ -289,7 +284,7 @@ async fn replay<I: Io>(
             let text = "what this Idempotency-Key made is being deleted; use a new key to make another";
             return Err(Error::new(Code::Condemned, text));
         }
-        return Ok(Some((node, config, mark)));
+        return Ok(Some(found));
     }
     Ok(None)
 }

@@ -289,6 +289,16 @@ impl PveError {
         matches!(self, Self::Net(error) if error.failure == Failure::Timeout)
     }
 
+    /// PVE says that the token lacks a privilege: 403.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 403)
+    }
+
+    /// A task that PVE had begun has failed.
+    pub fn is_failed_task(&self) -> bool {
+        matches!(self, Self::Task(_))
+    }
+
     /// A refusal that proves that this step cannot succeed: 400 or 403.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if matches!(refusal.status, 400 | 403))

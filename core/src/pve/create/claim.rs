@@ -18,14 +18,14 @@ use crate::{
         api::{PveError, config::Config, guest::NewGuest, task::Upid},
         cluster::Cluster,
         guest::{
-            claimed::{RESERVE, taken_by_unknown},
-            network,
-            place::was_destroyed,
-            reach,
+            Located,
+            claimed::{RESERVE, is_same_claim, taken_by_unknown},
+            located::was_destroyed,
+            network, reach,
             wait::ended,
         },
         inventory::{Inventory, Template},
-        marks::{self, Mark, Notes, Reading},
+        marks::{Mark, Notes},
     },
     sandbox::{id::Kind, vmid::Vmid},
 };
@@ -96,6 +96,7 @@ fn no_template(source: &Template, config: &Config) -> Error {
     Error::new(Code::NotATemplate, text)
 }
 
+/// What became of a clone.
 enum Attempt {
     Claimed(Box<Claimed>),
     /// A stranger has that VMID.
@@ -104,8 +105,45 @@ enum Attempt {
     Busy(Option<String>),
 }
 
-/// One clone, repeated only while PVE cannot have executed it, or where repeating it is harmless (rule S2.4):
-/// same VMID, same nonce.
+/// The clone that an attempt sends, as often as it has to.
+struct Sent<'a> {
+    source: &'a Template,
+    mark: &'a Mark,
+    /// The task of a VM's clone that PVE has accepted.
+    task: Option<Upid>,
+    /// Whether a clone that was not answered may be executed late.
+    unanswered: bool,
+}
+
+/// What follows from a clone that PVE has not accepted.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// The VMID exists: find out whose it is.
+    Identify,
+    /// The source is locked: queue for it again.
+    Queue,
+    /// Send the same clone again.
+    Again,
+    /// PVE refuses it.
+    Fail,
+}
+
+/// Decides from PVE's error; `unanswered` says whether this clone, or one before it, may be executed late.
+fn decide(error: &PveError, unanswered: bool) -> Next {
+    let locked = error.lock().is_some() || error.is_lock_timeout();
+    if error.is_taken() {
+        Next::Identify
+    } else if locked && !unanswered {
+        Next::Queue
+    } else if locked || unanswered || error.is_never_sent() {
+        Next::Again
+    } else {
+        Next::Fail
+    }
+}
+
+/// One clone, repeated only while PVE cannot have executed it, or where repeating it is harmless: same
+/// VMID, same nonce (rule S2.4).
 async fn attempt<I: Io>(
     cluster: &Cluster<'_, I>,
     source: &Template,
@@ -113,10 +151,7 @@ async fn attempt<I: Io>(
     target: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<Attempt, Error> {
-    let links = reach::links(cluster.settings, mark.vmid, None);
-    let notes = Notes { existing: "", mark, links: &links, exec_token: None };
-    let too_long = || Error::field("metadata", "is too large for the guest's description");
-    let description = notes.write().ok_or_else(too_long)?;
+    let description = description(cluster, mark)?;
     let hostname = reach::hostname(mark.vmid);
     let new = NewGuest {
         newid: mark.vmid,
@@ -127,77 +162,80 @@ async fn attempt<I: Io>(
         snapname: None,
         full: false,
     };
-    let mut unanswered = false;
+    let mut sent = Sent { source, mark, task: None, unanswered: false };
     let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
         let call = cluster.pve.guest(&source.node, source.kind, source.vmid).clone_to(&new);
-        let node = mark.node.clone();
-        let claimed = |mark: &Mark, task, seen| {
-            let (node, mark) = (node.clone(), mark.clone());
-            Claimed { node, mark, task, seen, cause: None }
-        };
         let error = match cluster.send(call).await {
             Ok(upid) if source.kind == Kind::Lxc => {
-                return Ok(Attempt::Claimed(Box::new(claimed(mark, Some(upid), true))));
+                return Ok(claimed(mark.clone(), &mark.node, Some(upid), true));
             }
             Ok(upid) => {
                 Wait::new(cluster, pace::CLONE, deadline).pause().await;
-                return whose(cluster, &Sent { source, mark, task: Some(upid), unanswered }, deadline).await;
+                sent.task = Some(upid);
+                return identify(cluster, &sent, deadline).await;
             }
             Err(error) => error,
         };
-        if error.is_taken() {
-            return whose(cluster, &Sent { source, mark, task: None, unanswered }, deadline).await;
+        sent.unanswered |= error.is_unanswered();
+        match decide(&error, sent.unanswered) {
+            Next::Identify => return identify(cluster, &sent, deadline).await,
+            Next::Queue => return Ok(Attempt::Busy(error.lock().map(str::to_owned))),
+            Next::Fail => return Err(of_source(error, source)),
+            Next::Again => {}
         }
-        let again = error.is_never_sent() || error.is_unanswered();
-        unanswered |= error.is_unanswered();
-        if error.is_unanswered() {
-            // It may have been executed: then its config shows our nonce.
-            if let Ok(found) =
-                cluster.send(cluster.pve.guest(&mark.node, mark.kind, mark.vmid).config()).await
-                && let Some(found) = ours(mark, &found.tags, &found.description)
-            {
-                return Ok(Attempt::Claimed(Box::new(claimed(&found, None, true))));
-            }
-        }
-        let locked = error.lock().is_some() || error.is_lock_timeout();
-        if !unanswered && locked {
-            return Ok(Attempt::Busy(error.lock().map(str::to_owned)));
-        }
-        if !(again || locked || unanswered) {
-            return Err(of_source(error, source));
+        // It may have been executed: then its config shows our nonce.
+        if error.is_unanswered()
+            && let Ok(config) = cluster.send(cluster.guest(&mark.node, mark).config()).await
+            && let Some(found) =
+                Located::of(&mark.node, mark.vmid, config).filter(|it| is_same_claim(mark, &it.mark))
+        {
+            return Ok(claimed(found.mark, &mark.node, None, true));
         }
         if !wait.pause().await {
+            if !sent.unanswered {
+                return Err(error.into());
+            }
             // It may be executed yet: whoever asks next sees whether it was.
-            return match unanswered {
-                true => Ok(Attempt::Claimed(Box::new(Claimed {
-                    cause: Some(error.into()),
-                    ..claimed(mark, None, false)
-                }))),
-                false => Err(error.into()),
-            };
+            let (node, mark) = (mark.node.clone(), mark.clone());
+            let cause = Some(error.into());
+            return Ok(Attempt::Claimed(Box::new(Claimed { node, mark, task: None, seen: false, cause })));
         }
     }
 }
 
-/// A clone that was sent, and whose VMID it is now.
-struct Sent<'a> {
-    source: &'a Template,
-    mark: &'a Mark,
-    /// Of a VM's clone that PVE has accepted.
-    task: Option<Upid>,
-    /// Whether another one, not answered, may be executed late.
-    unanswered: bool,
+/// The description of a clone: the intent.
+fn description<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Result<String, Error> {
+    let links = reach::links(cluster.settings, mark.vmid, None);
+    let notes = Notes { existing: "", mark, links: &links, exec_token: None };
+    notes.write().ok_or_else(|| Error::field("metadata", "is too large for the guest's description"))
 }
 
-/// The VMID exists, or a VM's clone that PVE has accepted shall make it exist:
-/// is it ours, a stranger's, or not known yet?
+fn claimed(mark: Mark, node: &str, task: Option<Upid>, seen: bool) -> Attempt {
+    Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen, cause: None }))
+}
+
+/// What a look at a VMID shows of the guest that a clone was to make there.
+enum Look {
+    /// A guest of this request, or of one with the same key.
+    Ours(Box<Mark>),
+    /// A guest of this key that its owner has deleted, and that a late clone has made again (rule S2.6).
+    Deleted,
+    /// Another's guest.
+    Stranger,
+    /// Nothing that tells whose it is.
+    Unknown,
+    /// No guest, and no clone that could make one.
+    Nothing,
+}
+
+/// Finds out whose a VMID is that exists, or that a VM's clone which PVE has accepted is to make.
 ///
-/// A VM's clone takes its VMID in the worker, under that VMID's lock on the node, and only where no config is
-/// (qemu-server `API2/Qemu.pm` `clone_vm`); pmxcfs refuses it where another node has one. So of any number of
-/// clones one makes the guest and the others end in an error and touch nothing (rule S2.4). Another VMID is
-/// drawn only once ours has so ended: else both could be made.
-async fn whose<I: Io>(
+/// A VM's clone takes its VMID in the worker, under that VMID's lock on the node, and only where no config
+/// is (qemu-server `API2/Qemu.pm` `clone_vm`); pmxcfs refuses it where another node has one. So of any number
+/// of clones one makes the guest and the others end in an error and touch nothing (rule S2.4). Another VMID
+/// is drawn only once ours has so ended: else both could be made.
+async fn identify<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
     deadline: OffsetDateTime,
@@ -206,73 +244,88 @@ async fn whose<I: Io>(
     let mut node = if task.is_some() { source.node.clone() } else { mark.node.clone() };
     let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
     loop {
-        let claimed = |mark: Mark, node: &str, task, seen| {
-            Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen, cause: None }))
-        };
-        let mut strange = false;
-        match cluster.send(cluster.pve.guest(&node, mark.kind, mark.vmid).config()).await {
-            Ok(config) => {
-                if let Some(found) = ours(mark, &config.tags, &config.description) {
-                    let another = found.nonce != mark.nonce;
-                    // What a late clone has brought back after its deletion is nobody's to go on with.
-                    if another && was_destroyed(cluster, &node, &found).await? {
-                        return Ok(Attempt::Taken);
-                    }
-                    let task = task.clone().filter(|_| !another);
-                    return Ok(claimed(found, &node, task, true));
-                }
-                strange = !config.is_unknown_yet();
+        let look = look(cluster, sent, &mut node, deadline).await?;
+        let is_strange = matches!(look, Look::Stranger);
+        match look {
+            Look::Ours(found) => {
+                let task = task.clone().filter(|_| found.nonce == mark.nonce);
+                return Ok(claimed(*found, &node, task, true));
             }
-            // Of another kind, or on another node, where the same key may have made it: the listing knows.
-            Err(error) if error.is_missing() => {
-                let ended = ended(cluster, task.as_ref()).await;
-                if let Some(Err(cause)) = &ended
-                    && !cause.is_outdone()
-                {
-                    return Err(clone_failed(cause, mark));
-                }
-                if task.is_none() || ended.is_some() {
-                    let inventory = Inventory::read(cluster).await?;
-                    match inventory.guest(mark.vmid) {
-                        Some(guest) if guest.kind != mark.kind => strange = true,
-                        Some(guest) => node.clone_from(&guest.row.node),
-                        None if ended.is_some() => return Ok(Attempt::Busy(None)),
-                        None => {}
-                    }
-                }
-            }
-            Err(error) if matches!(&error, PveError::Refused(it) if it.status == 403) => {}
-            Err(error) if cluster.now() >= deadline => return Err(error.into()),
-            Err(_) => {}
-        }
-        let over = match task {
-            Some(_) if strange => ended(cluster, task.as_ref()).await.is_some(),
-            Some(_) => false,
-            None => mark.kind == Kind::Lxc || !unanswered,
-        };
-        if strange && over {
-            return Ok(Attempt::Taken);
+            Look::Deleted => return Ok(Attempt::Taken),
+            Look::Nothing => return Ok(Attempt::Busy(None)),
+            Look::Stranger if sent.is_over(cluster).await => return Ok(Attempt::Taken),
+            Look::Stranger | Look::Unknown => {}
         }
         if !wait.pause().await {
-            return if !strange && (*unanswered || task.is_some()) {
-                Ok(claimed((*mark).clone(), &mark.node, task.clone(), false))
-            } else {
-                Err(taken_by_unknown(mark.vmid))
+            return match !is_strange && (*unanswered || task.is_some()) {
+                true => Ok(claimed((*mark).clone(), &mark.node, task.clone(), false)),
+                false => Err(taken_by_unknown(mark.vmid)),
             };
         }
     }
 }
 
-/// The mark of a guest that this request made, or one with the same key.
-fn ours(mark: &Mark, tags: &Option<String>, description: &Option<String>) -> Option<Mark> {
-    let reading = marks::read(mark.vmid, tags.as_deref(), description.as_deref());
-    let (Reading::Intent(found) | Reading::Committed(found)) = reading else { return None };
-    let same_owner = found.deployment == mark.deployment && found.team == mark.team;
-    let same = found.nonce == mark.nonce || (mark.key.is_some() && found.key == mark.key);
-    (same_owner && same).then_some(found)
+impl Sent<'_> {
+    /// Whether no clone of ours can make the guest any more.
+    async fn is_over<I: Io>(&self, cluster: &Cluster<'_, I>) -> bool {
+        match &self.task {
+            Some(task) => ended(cluster, Some(task)).await.is_some(),
+            None => self.mark.kind == Kind::Lxc || !self.unanswered,
+        }
+    }
 }
 
-/// What PVE says about the template rather than about the request.
+/// One look at the VMID of a clone. `node` follows a guest that a listing shows on another one.
+async fn look<I: Io>(
+    cluster: &Cluster<'_, I>,
+    sent: &Sent<'_>,
+    node: &mut String,
+    deadline: OffsetDateTime,
+) -> Result<Look, Error> {
+    let mark = sent.mark;
+    let config = match cluster.send(cluster.guest(node, mark).config()).await {
+        Ok(config) => config,
+        Err(error) if error.is_missing() => return look_at_listing(cluster, sent, node).await,
+        Err(error) if !error.is_forbidden() && cluster.now() >= deadline => return Err(error.into()),
+        Err(_) => return Ok(Look::Unknown),
+    };
+    let unknown = config.is_unknown_yet();
+    let Some(found) = Located::of(node, mark.vmid, config).filter(|it| is_same_claim(mark, &it.mark)) else {
+        return Ok(if unknown { Look::Unknown } else { Look::Stranger });
+    };
+    if found.mark.nonce != mark.nonce && was_destroyed(cluster, node, &found.mark).await? {
+        return Ok(Look::Deleted);
+    }
+    Ok(Look::Ours(Box::new(found.mark)))
+}
+
+/// Looks for a guest that its node does not know: of another kind, or on another node, where the same key
+/// may have made it. The listing tells.
+async fn look_at_listing<I: Io>(
+    cluster: &Cluster<'_, I>,
+    Sent { mark, task, .. }: &Sent<'_>,
+    node: &mut String,
+) -> Result<Look, Error> {
+    let ended = ended(cluster, task.as_ref()).await;
+    if let Some(Err(cause)) = &ended
+        && !cause.is_outdone()
+    {
+        return Err(clone_failed(cause, mark));
+    }
+    if task.is_some() && ended.is_none() {
+        return Ok(Look::Unknown);
+    }
+    let inventory = Inventory::read(cluster).await?;
+    match inventory.guest(mark.vmid) {
+        Some(guest) if guest.kind != mark.kind => return Ok(Look::Stranger),
+        Some(guest) => node.clone_from(&guest.row.node),
+        None if ended.is_some() => return Ok(Look::Nothing),
+        None => {}
+    }
+    Ok(Look::Unknown)
+}
+
+/// PVE's error about the template rather than about the request.
 fn of_source(error: PveError, source: &Template) -> Error {
     let Template { vmid, node, .. } = source;
     if error.is_missing() {

@@ -6,8 +6,8 @@ use crate::{
     pve::{
         api::PveError,
         cluster::Cluster,
-        guest::{commit, destroy::destroy},
-        marks::{Mark, Phase, Reading, Want},
+        guest::{Located, destroy::destroy, write::change},
+        marks::{Mark, Phase, Want},
     },
     sandbox::{FINISH_SECONDS, id::Kind},
 };
@@ -31,8 +31,8 @@ pub(super) fn without_memory(mark: &Mark) -> Error {
     Error::new(Code::StartFailed, text)
 }
 
-/// Nobody has seen it come up in its time.
-pub(super) fn silent(mark: &Mark, running: bool) -> Error {
+/// The failure of a sandbox that nobody has seen come up in its time.
+pub(super) fn never_answered(mark: &Mark, running: bool) -> Error {
     let (code, what) = match (running, mark.kind) {
         (false, _) => (Code::StartFailed, "it does not run"),
         (true, Kind::Lxc) => (Code::ExecUnreachable, "its exec daemon has not answered as it should"),
@@ -43,18 +43,14 @@ pub(super) fn silent(mark: &Mark, running: bool) -> Error {
 }
 
 /// Keeps a sandbox as `error`; its mark then.
-pub(super) async fn fail<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Mark {
-    keep(cluster, node, mark, &cause).await.unwrap_or_else(|_| mark.clone())
+pub(super) async fn fail<I: Io>(cluster: &Cluster<'_, I>, found: &Located, cause: Error) -> Mark {
+    keep(cluster, found, &cause).await.unwrap_or_else(|_| found.mark.clone())
 }
 
-/// Whoever has stopped it, started it again, condemned it or seen it come up meanwhile knows better.
-async fn keep<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    known: &Mark,
-    cause: &Error,
-) -> Result<Mark, Error> {
-    commit::change(cluster, node, known.clone(), &|mark| {
+/// Writes that a sandbox has failed. Whoever has stopped it, started it again, condemned it or seen it come up meanwhile knows better.
+async fn keep<I: Io>(cluster: &Cluster<'_, I>, found: &Located, cause: &Error) -> Result<Mark, Error> {
+    let known = &found.mark;
+    change(cluster, found, &|mark| {
         if mark.want == Want::On && mark.phase == known.phase && mark.changed == known.changed {
             mark.phase = Phase::Error;
             mark.want = Want::Off;
@@ -66,15 +62,15 @@ async fn keep<I: Io>(
     .await
 }
 
-/// What cannot be finished is told, kept as `error`, and not tried again.
-pub(crate) async fn give_up<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let kept = keep(cluster, node, mark, &cause).await;
+/// Gives a sandbox up that cannot be finished: it is kept as `error` and not tried again, and the error says so.
+pub(crate) async fn give_up<I: Io>(cluster: &Cluster<'_, I>, found: &Located, cause: Error) -> Error {
+    let kept = keep(cluster, found, &cause).await;
     // An exec daemon that lets everyone in must not run on; another's guest may.
     let is_ours = kept.as_ref().err().is_none_or(|it| it.code() != Code::NotFound);
     if is_ours && matches!(cause.code(), Code::ExecUnprotected | Code::ExecTokenNotApplied) {
-        let _ = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).stop()).await;
+        let _ = cluster.send(found.api(cluster).stop()).await;
     }
-    let id = mark.id().to_string();
+    let id = found.mark.id().to_string();
     let fate = match kept {
         Ok(_) => "it is kept as `error` until it expires or is deleted",
         Err(_) => "it could not be marked as failed, and is looked at again by the next request for it",
@@ -84,25 +80,18 @@ pub(crate) async fn give_up<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &
         .member("undo", fate)
 }
 
-/// Undo on proof: PVE refused a step for good, and a read at this moment shows our nonce and no commit
-/// (rule S2.14).
-pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark, cause: Error) -> Error {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
-    let outcome = match cluster.send(guest.config()).await {
+/// Undoes a creation, on proof: PVE refused a step for good, and a read at this moment shows our nonce and no
+/// commit (rule S2.14).
+pub(super) async fn undo<I: Io>(cluster: &Cluster<'_, I>, found: &Located, cause: Error) -> Error {
+    let outcome = match found.read_again(cluster).await {
         Err(error) if error.is_missing() => "it was gone already".to_owned(),
         Err(error) => format!("it could not be read ({error}); the sweep removes it"),
-        Ok(config) => match Reading::of(mark.vmid, &config) {
-            Reading::Intent(found) if found.nonce == mark.nonce => {
-                match destroy(cluster, node, &config, mark).await {
-                    Ok(_) => "the half-made guest is being removed".to_owned(),
-                    Err(error) => {
-                        format!("removing the half-made guest failed ({error}); the sweep removes it")
-                    }
-                }
-            }
-            Reading::Committed(_) => "another request has committed it; it was left alone".to_owned(),
-            _ => "VMID is not ours any more; it was left alone".to_owned(),
+        Ok(Some(now)) if now.committed => "another request has committed it; it was left alone".to_owned(),
+        Ok(Some(now)) => match destroy(cluster, &now).await {
+            Ok(_) => "the half-made guest is being removed".to_owned(),
+            Err(error) => format!("removing the half-made guest failed ({error}); the sweep removes it"),
         },
+        Ok(None) => "VMID is not ours any more; it was left alone".to_owned(),
     };
     let told = Error::new(cause.code(), format!("{}; undo: {outcome}", cause.detail()));
     let told = told.member("undo", outcome);

@@ -4,12 +4,15 @@ use time::OffsetDateTime;
 
 use super::{
     failed::give_up,
-    finish::{SETTLED_SECONDS, Why},
+    step::{SETTLED_SECONDS, Why},
 };
 use crate::{
     error::{Code, Error},
     io::Io,
-    pve::{api::config::Config, cluster::Cluster, guest::wait::wait, marks::Mark},
+    pve::{
+        cluster::Cluster,
+        guest::{Located, wait::wait},
+    },
 };
 
 /// Whether a disk is as large as it shall be.
@@ -22,20 +25,19 @@ pub(super) enum Grown {
     NotYet(Why),
 }
 
-/// The disk grows after the commit, and only when the preset's is smaller (rule S2.11). The start needs the
+/// Grows the disk of a committed sandbox, where it is smaller than it is to be (rule S2.11). The start needs the
 /// same lock, so it waits until PVE is done.
-pub(super) async fn grown<I: Io>(
+pub(super) async fn grow<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
     deadline: OffsetDateTime,
 ) -> Result<Grown, Error> {
+    let Located { config, mark, .. } = found;
     let Some(wanted) = mark.sizes.disk else { return Ok(Grown::Already) };
     // How large a disk is whose `size=` was left out, PVE alone knows: it is asked all the same.
     let is_large = config.disk_bytes().is_some_and(|has| has >= u64::from(wanted) << 30);
     let Some((disk, _)) = config.boot_disk().filter(|_| !is_large) else { return Ok(Grown::Already) };
-    let error = match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).grow(disk, wanted)).await {
+    let error = match cluster.send(found.api(cluster).grow(disk, wanted)).await {
         // Before PVE 8 it is done when it answers.
         Ok(None) => return Ok(Grown::Now),
         Ok(Some(task)) => match wait(cluster, &task, deadline).await {
@@ -60,6 +62,6 @@ pub(super) async fn grown<I: Io>(
     let why = Why::from(error);
     match !why.lasts || young && matches!(why.cause.code(), Code::PveError | Code::TaskFailed) {
         true => Ok(Grown::NotYet(why)),
-        false => Err(give_up(cluster, node, mark, why.cause).await),
+        false => Err(give_up(cluster, found, why.cause).await),
     }
 }

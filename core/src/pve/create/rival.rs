@@ -11,9 +11,9 @@ use crate::{
     io::Io,
     pve::{
         cluster::Cluster,
-        guest::place::was_destroyed,
+        guest::{Located, located::was_destroyed},
         inventory::{Guest, Inventory},
-        marks::{Mark, Reading, Want},
+        marks::{Mark, Want},
     },
 };
 
@@ -41,15 +41,16 @@ pub(super) async fn rival<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Resul
                 Err(error) if error.is_missing() || error.is_final() => continue,
                 Err(error) => return Err(error.into()),
             };
-        let reading = Reading::of(guest.vmid, &config);
         // The first moment of a clone tells nobody whose it is.
         if config.is_unknown_yet() {
             return Ok(Some(guest.vmid.into()));
         }
-        let Some(other) = reading.mark().filter(|it| is_rival(it)) else { continue };
+        let Some(other) = Located::of(&guest.row.node, guest.vmid, config) else { continue };
+        if !is_rival(&other.mark) {
+            continue;
+        }
         // Nobody commits what a late clone has brought back after its deletion.
-        let committed = matches!(reading, Reading::Committed(_));
-        if committed || !was_destroyed(cluster, &guest.row.node, other).await? {
+        if other.committed || !was_destroyed(cluster, &other.node, &other.mark).await? {
             return Ok(Some(guest.vmid.into()));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{failed::without_memory, finish::SETTLED_SECONDS};
+use super::{failed::without_memory, step::SETTLED_SECONDS};
 use crate::{
     access::secret::Keyring,
     error::{Code, Error},
@@ -16,11 +16,12 @@ use crate::{
         api::{PveError, config::Config, task::Upid},
         cluster::Cluster,
         guest::{
-            commit::{self, Unwritten},
+            Located,
             condition::{Condition, condition},
             execd::Probe,
             reach::Prober,
             wait::ended,
+            write::{Attempts, write},
         },
         marks::{Mark, Phase, Reading, Want, What},
     },
@@ -51,23 +52,22 @@ pub(crate) enum Up {
 /// the next request looks again. An error here is one that asking again does not mend.
 pub(crate) async fn start_and_probe<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
     condition: &Condition,
     deadline: OffsetDateTime,
 ) -> Result<Up, Error> {
+    let mark = &found.mark;
     let first = first_command(mark, &cluster.settings.secrets)?;
-    let task = match start(cluster, node, mark, condition).await? {
+    let task = match start(cluster, found, condition).await? {
         Started::Runs(task) => task,
         Started::NotYet(cause) => return Ok(Up::NotYet(Some(cause))),
     };
     // While it boots: whoever writes that it came up needs the digest of now.
-    let fresh = match task.is_none() && shows(config, mark) {
-        true => Some(config.clone()),
-        false => cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await.ok(),
+    let fresh = match task.is_none() && shows(found) {
+        true => Some(found.config.clone()),
+        false => cluster.send(found.api(cluster).config()).await.ok(),
     };
-    let mut prober = Prober::new(cluster, node, config, mark, &first);
+    let mut prober = Prober::new(cluster, found, &first);
     let mut wait = Wait::new(cluster, pace(&prober, mark.kind), deadline).keeping(RESERVE);
     if task.is_some() {
         wait.pause().await;
@@ -76,7 +76,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     loop {
         let began = cluster.now();
         let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
-            Probe::Ready => return written(cluster, node, fresh, mark).await,
+            Probe::Ready => return note_ready(cluster, found, fresh).await,
             said => unfit(said),
         };
         // It may be reading its token still, or something in front of it answers.
@@ -90,7 +90,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         if is_due(mark.kind, tries)
             && let Some(Err(cause)) = ended(cluster, task.as_ref()).await
         {
-            return started_meanwhile(cluster, node, mark, &cause).await;
+            return started_meanwhile(cluster, found, &cause).await;
         }
         if tries == SHORT_PROBES && mark.kind == Kind::Lxc {
             wait.turn(pace::SLOW_CONTAINER);
@@ -171,10 +171,10 @@ enum Started {
 
 async fn start<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    found: &Located,
     condition: &Condition,
 ) -> Result<Started, Error> {
+    let mark = &found.mark;
     if condition.is_running() || condition.is_starting() {
         return Ok(Started::Runs(None));
     }
@@ -185,7 +185,7 @@ async fn start<I: Io>(
             _ => Ok(Started::Runs(None)),
         };
     }
-    match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).start()).await {
+    match cluster.send(found.api(cluster).start()).await {
         Ok(upid) => Ok(Started::Runs(Some(upid))),
         Err(error) if error.is_already_running() => Ok(Started::Runs(None)),
         Err(error) if error.is_final() || error.is_turned_away() => Err(error.into()),
@@ -193,74 +193,84 @@ async fn start<I: Io>(
     }
 }
 
-/// Whether nothing has been written since this config was read.
-fn shows(config: &Config, mark: &Mark) -> bool {
-    let reading = Reading::of(mark.vmid, &config);
-    reading.mark() == Some(mark)
+/// Whether nothing has been written since the config was read.
+fn shows(found: &Located) -> bool {
+    Reading::of(found.mark.vmid, &found.config).mark() == Some(&found.mark)
 }
 
-/// What was written of a sandbox that came up.
-async fn written<I: Io>(
+/// Notes in the mark that the sandbox has come up; `fresh` is its config, where that was read since the
+/// last write. Where somebody else was faster, the next request looks again.
+async fn note_ready<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
+    found: &Located,
     fresh: Option<Config>,
-    mark: &Mark,
 ) -> Result<Up, Error> {
+    let known = &found.mark;
     let config = fresh.clone().map(Box::new);
     // A reboot does not take back that it came up.
-    if mark.phase == Phase::Ready {
-        return Ok(Up::Ready(Box::new(mark.clone()), config));
+    if known.phase == Phase::Ready {
+        return Ok(Up::Ready(Box::new(known.clone()), config));
     }
-    match ready(cluster, node, fresh, mark).await {
+    match write_ready(cluster, found, fresh).await {
         Ok(Some(mark)) => Ok(Up::Ready(Box::new(mark), config)),
         Ok(None) => Ok(Up::NotYet(None)),
         // Nothing can be written while a backup, say, has it, and it answers all the same.
-        Err(error) if error.code() == Code::GuestLocked => Ok(Up::Ready(Box::new(mark.clone()), config)),
+        Err(error) if error.code() == Code::GuestLocked => Ok(Up::Ready(Box::new(known.clone()), config)),
         Err(error) if error.code() == Code::PveBadAnswer => Err(error),
         Err(error) => Ok(Up::NotYet(Some(error))),
     }
 }
 
-/// Writes that a sandbox came up, once what it is probed by has answered.
-/// `config` is what was read since the last write, where somebody has.
-/// `None` when somebody has stopped it, condemned it, or rolls it back meanwhile; also where it was
-/// started again, of which the answer proves nothing.
-async fn ready<I: Io>(
+/// The mark as it is written then; `None` where the answer of the sandbox counts no more.
+async fn write_ready<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mut config: Option<Config>,
-    known: &Mark,
+    probed: &Located,
+    fresh: Option<Config>,
 ) -> Result<Option<Mark>, Error> {
-    let guest = cluster.pve.guest(node, known.kind, known.vmid);
-    let mut last = Unwritten::default();
-    for _ in 0..5 {
-        let config = match config.take() {
-            Some(config) => config,
-            None => cluster.send(guest.config()).await?,
+    let (vmid, known) = (probed.mark.vmid, &probed.mark);
+    let mut at_hand = fresh.and_then(|it| Located::of(&probed.node, vmid, it));
+    let mut attempts = Attempts::default();
+    loop {
+        let now = match at_hand.take() {
+            Some(now) => Some(now).filter(|it| it.mark.nonce == known.nonce),
+            None => probed.read_again(cluster).await?,
         };
-        let reading = Reading::of(known.vmid, &config);
-        let Some(mark) = reading.mark().filter(|it| it.nonce == known.nonce) else {
-            return Err(not_found(known.vmid));
-        };
-        let rolls_back = mark.is_doing(What::Rollback);
-        if mark.want != Want::On || rolls_back || !matches!(mark.phase, Phase::Committed | Phase::Ready) {
-            return Ok(None);
-        }
-        if mark.phase == Phase::Committed && mark.changed != known.changed {
-            return Ok(None);
-        }
-        if mark.phase == Phase::Ready && !mark.is_doing(What::Start) {
-            return Ok(Some(mark.clone()));
-        }
-        match commit::write(cluster, node, &config, mark, &came_up).await? {
-            Ok(written) => return Ok(Some(written)),
-            Err(unwritten) => last = unwritten,
+        let now = now.ok_or_else(|| not_found(vmid))?;
+        match decide(&now.mark, known) {
+            Next::Superseded => return Ok(None),
+            Next::Nothing => return Ok(Some(now.mark)),
+            Next::Write => match write(cluster, &now, &note).await? {
+                Ok(mark) => return Ok(Some(mark)),
+                Err(unwritten) => attempts.count(unwritten, format_args!("guest {vmid}"))?,
+            },
         }
     }
-    Err(last.told(format_args!("guest {}", known.vmid)))
 }
 
-fn came_up(mark: &mut Mark) -> Result<(), Error> {
+/// What is left to write of a sandbox that has answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing: somebody has.
+    Nothing,
+    /// Nothing: somebody has stopped it, condemned it, rolls it back, or has started it again, of which its
+    /// answer proves nothing.
+    Superseded,
+    /// That it has come up.
+    Write,
+}
+
+/// Decides from the mark as it is now; `known` is the one that the sandbox was probed with.
+fn decide(mark: &Mark, known: &Mark) -> Next {
+    match mark.phase {
+        _ if mark.want != Want::On || mark.is_doing(What::Rollback) => Next::Superseded,
+        Phase::Ready if !mark.is_doing(What::Start) => Next::Nothing,
+        Phase::Ready => Next::Write,
+        Phase::Committed if mark.changed == known.changed => Next::Write,
+        Phase::Committed | Phase::Claimed | Phase::Error => Next::Superseded,
+    }
+}
+
+fn note(mark: &mut Mark) -> Result<(), Error> {
     mark.phase = Phase::Ready;
     mark.was_ready = true;
     mark.problem = None;
@@ -270,20 +280,19 @@ fn came_up(mark: &mut Mark) -> Result<(), Error> {
     Ok(())
 }
 
-/// A start that failed because another one was faster is none.
+/// What came of a start whose task has failed: where another start was faster, nothing has.
 async fn started_meanwhile<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    found: &Located,
     cause: &PveError,
 ) -> Result<Up, Error> {
-    let told = || cause.problem(Code::StartFailed, "PVE could not start the guest");
+    let problem = || cause.problem(Code::StartFailed, "PVE could not start the guest");
     if cause.is_beside_another() {
-        return Ok(Up::NotYet(Some(told())));
+        return Ok(Up::NotYet(Some(problem())));
     }
-    match condition(cluster, node, mark.kind, mark.vmid).await {
-        Ok(Condition::Stopped) => Err(told()),
-        _ => Ok(Up::NotYet(Some(told()))),
+    match condition(cluster, found).await {
+        Ok(Condition::Stopped) => Err(problem()),
+        _ => Ok(Up::NotYet(Some(problem()))),
     }
 }
 

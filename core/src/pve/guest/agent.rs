@@ -10,15 +10,12 @@ use http::Request;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{
-    execd::Probe,
-    place::{Place, not_running},
-};
+use super::{Located, execd::Probe, located::not_running};
 use crate::{
     error::{Code, Error},
     io::{Failure, Io, NetError, Sent, fetch},
     pve::{
-        api::{self, PveError, config::Config, perl},
+        api::{self, PveError, perl},
         cluster::Cluster,
         marks::{Mark, state::is_coming_up},
     },
@@ -36,11 +33,10 @@ const QUESTION: Duration = Duration::from_secs(10);
 /// tell a second one from the first.
 pub async fn open<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &Place,
+    found: &Located,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Result<Vec<Line>, NetError>> + Unpin + use<I>>, Error> {
-    let mark = &found.mark;
-    let guest = cluster.pve.guest(&found.node, mark.kind, mark.vmid);
+    let guest = found.api(cluster);
     let allowed = request.timeout();
     let begun = cluster.now();
     // The agent cannot end a command: `timeout` does, in the guest.
@@ -48,7 +44,7 @@ pub async fn open<I: Io>(
     let data = cluster
         .send(guest.agent_exec(&["/bin/sh", "-c", &script]))
         .await
-        .map_err(|error| not_run(cluster, mark, error))?;
+        .map_err(|error| not_run(cluster, &found.mark, error))?;
     let Some(pid) = data.get("pid").and_then(perl::integer) else {
         return Err(Error::new(
             Code::ExecCut,
@@ -69,17 +65,13 @@ pub async fn open<I: Io>(
 /// `first` is run where the disk or the environment needs it.
 pub async fn probe<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
     first: &ExecRequest,
 ) -> Result<Probe, Error> {
-    match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).agent_ping()).await {
-        Ok(_) if mark.env.is_none() => Ok(Probe::Ready),
+    match cluster.send(found.api(cluster).agent_ping()).await {
+        Ok(_) if found.mark.env.is_none() => Ok(Probe::Ready),
         Ok(_) => {
-            let config = config.clone();
-            let place = Place { node: node.to_owned(), config, mark: mark.clone(), committed: true };
-            let opened = match open(cluster, &place, first).await {
+            let opened = match open(cluster, found, first).await {
                 Ok(opened) => opened,
                 Err(error) => return Ok(Probe::NotYet(error.detail().to_owned())),
             };

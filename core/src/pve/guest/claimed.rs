@@ -12,12 +12,19 @@ use crate::{
         api::config::Config,
         cluster::Cluster,
         inventory::{Guest, Inventory},
+        marks::Mark,
     },
     sandbox::vmid::Vmid,
 };
 
 /// Outgoing requests that are kept for what comes after the claim.
 pub(crate) const RESERVE: u32 = 12;
+
+/// Whether `found` is the mark of a guest that the request of `mark` made, or one with the same key.
+pub(crate) fn is_same_claim(mark: &Mark, found: &Mark) -> bool {
+    let same_owner = found.deployment == mark.deployment && found.team == mark.team;
+    same_owner && (found.nonce == mark.nonce || (mark.key.is_some() && found.key == mark.key))
+}
 
 /// Node and config of a guest that a key may have made, once they tell whose
 /// it is; `None` when it is gone, or not ours to see.
@@ -50,6 +57,7 @@ pub(crate) async fn read_claimed<I: Io>(
     }
 }
 
+/// The refusal of a VMID that somebody is taking, where PVE does not say who.
 pub(crate) fn taken_by_unknown(vmid: Vmid) -> Error {
     let text = format!("VMID {vmid} is being taken, and PVE does not say by whom yet");
     Error::new(Code::NoFreeVmid, text).retry_after(2)

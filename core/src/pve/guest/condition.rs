@@ -1,15 +1,15 @@
-//! What a guest does at this moment.
+//! The condition of a guest: whether it runs, is stopped, or is being worked on.
 
+use super::Located;
 use crate::{
     io::Io,
     pve::{
         api::{PveError, task::Task},
         cluster::Cluster,
     },
-    sandbox::{id::Kind, vmid::Vmid},
 };
 
-/// What a guest does at this moment.
+/// The condition of a guest at this moment.
 #[derive(Clone, Debug)]
 pub enum Condition {
     /// It runs.
@@ -32,34 +32,28 @@ impl Condition {
     }
 }
 
-/// Asks PVE which tasks work on a guest, and for its status only where none does (rule S5.3).
+/// What a guest does at this moment: asks PVE which tasks work on it, and for its status only where none
+/// does (rule S5.3).
 ///
 /// The status of a container that is being started can hang for as long as the start: PVE asks
 /// `lxc-info`, which waits, and meanwhile one of pvedaemon's three workers serves nobody else. The
 /// tasks are told by pveproxy itself, at once.
-pub async fn condition<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    kind: Kind,
-    vmid: Vmid,
-) -> Result<Condition, PveError> {
-    let tasks = cluster.send(cluster.pve.active_on(node, vmid)).await;
-    beside(cluster, tasks, node, kind, vmid).await
+pub async fn condition<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Condition, PveError> {
+    let tasks = cluster.send(cluster.pve.active_on(&found.node, found.mark.vmid)).await;
+    condition_beside(cluster, tasks, found).await
 }
 
 /// As [`condition`], with the answer about tasks at hand. One that cannot be had hides nothing: the
 /// status is asked for then.
-pub async fn beside<I: Io>(
+pub async fn condition_beside<I: Io>(
     cluster: &Cluster<'_, I>,
     tasks: Result<Vec<Task>, PveError>,
-    node: &str,
-    kind: Kind,
-    vmid: Vmid,
+    found: &Located,
 ) -> Result<Condition, PveError> {
-    let working = |task: &Task| task.is_running() && task.is_work_on(vmid);
+    let working = |task: &Task| task.is_running() && task.is_work_on(found.mark.vmid);
     if let Some(task) = tasks.unwrap_or_default().into_iter().find(working) {
         return Ok(Condition::Working(task));
     }
-    let status = cluster.send(cluster.pve.guest(node, kind, vmid).status()).await?;
+    let status = cluster.send(found.api(cluster).status()).await?;
     Ok(if status.status == "running" { Condition::Running } else { Condition::Stopped })
 }

@@ -1,22 +1,18 @@
 //! Destroying a guest.
 
+use super::Located;
 use crate::{
     io::Io,
     pve::{
-        api::{PveError, config::Config, task::Upid},
+        api::{PveError, task::Upid},
         cluster::Cluster,
-        marks::Mark,
     },
 };
 
-/// Takes the protection off, if the guest is still what `config` says, and destroys it.
-pub(crate) async fn destroy<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<Upid, PveError> {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
+/// Takes the protection off, if the guest is still what it was when it was located, and destroys it
+/// (rule S3.1).
+pub(crate) async fn destroy<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Upid, PveError> {
+    let (guest, config) = (found.api(cluster), &found.config);
     if config.protection == Some(true) {
         cluster.send(guest.set_config(&[("protection", "0"), ("digest", &*config.digest)])).await?;
     }

@@ -1,13 +1,13 @@
-//! Sandboxes that can be given an order: the caller's, made, not over, and not locked.
+//! What an operation needs of a sandbox, and the refusal of one that is not so.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::{
-    commit,
-    place::{Place, place},
+    located::{Located, locate},
     repair,
+    write::locked,
 };
 use crate::{
     access::keys::Caller,
@@ -19,8 +19,9 @@ use crate::{
     pve::{
         cluster::Cluster,
         marks::{
-            Mark, Want,
+            Mark, Phase, Want, What,
             lifetime::{self, Time},
+            state::never_came_up,
         },
     },
     sandbox::id::{SandboxId, not_found},
@@ -31,25 +32,87 @@ const OWN_END: Duration = Duration::from_secs(5);
 /// The locks that it holds meanwhile.
 const OWN_LOCKS: [&str; 2] = ["snapshot", "snapshot-delete"];
 
-/// One that is awake or suspended. What is condemned passes: it is refused by name.
+/// One condition that an operation needs of a sandbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    /// Its time is not over, and it is not condemned.
+    Alive,
+    /// The same, but that a condemned one passes: the change itself refuses it by that name.
+    AliveOrCondemned,
+    /// It has come up once, or is alive: what never came up in its time is nothing to renew.
+    Renewable,
+    /// It is not condemned.
+    NotCondemned,
+    /// It is more than an intent.
+    Committed,
+    /// It is committed, and PVE neither makes nor destroys it.
+    Made,
+    /// No lock is on it.
+    Unlocked,
+    /// No lock is on it but that of a VM whose memory is on disk.
+    UnlockedOrSuspended,
+    /// It is no VM whose memory is on disk.
+    NotSuspended,
+    /// Its expiry has not come; else this is what its owner does about it.
+    Unexpired(&'static str),
+    /// It is not being rolled back.
+    NotRollingBack,
+    /// Neither a snapshot of it nor a rollback is under way, whose tags must go on saying so.
+    NothingBegun,
+    /// Its creation or start has not failed.
+    NotFailed,
+}
+
+impl Located {
+    /// Refuses the sandbox where it is not what an operation needs; of several refusals the first one.
+    pub(crate) fn needs<I: Io>(&self, cluster: &Cluster<'_, I>, needs: &[Need]) -> Result<(), Error> {
+        needs.iter().try_for_each(|need| need.check(cluster, self))
+    }
+}
+
+impl Need {
+    fn check<I: Io>(self, cluster: &Cluster<'_, I>, found: &Located) -> Result<(), Error> {
+        let Located { config, mark, committed, .. } = found;
+        let lock = config.lock.as_deref();
+        let refused = match self {
+            Self::Alive => return ensure_alive(cluster, mark),
+            Self::AliveOrCondemned if mark.want == Want::Gone => None,
+            Self::AliveOrCondemned => return ensure_alive(cluster, mark),
+            Self::Renewable if !never_came_up(mark) => None,
+            Self::Renewable => return ensure_alive(cluster, mark),
+            Self::NotCondemned => return refuse_condemned(mark),
+            Self::Committed => (!committed).then(|| still_creating(mark)),
+            Self::Made => {
+                let is_made = *committed && !matches!(lock, Some("create" | "clone" | "destroyed"));
+                (!is_made).then(|| still_creating(mark))
+            }
+            Self::Unlocked => lock.map(|it| locked(it, mark)),
+            Self::UnlockedOrSuspended => lock.filter(|_| !config.is_suspended()).map(|it| locked(it, mark)),
+            Self::NotSuspended => lock.filter(|it| *it == "suspended").map(|it| locked(it, mark)),
+            Self::Unexpired(help) => mark
+                .is_expired(cluster.now())
+                .then(|| Error::new(Code::NotRunning, format!("{} has expired{help}", mark.id()))),
+            Self::NotRollingBack => mark.is_doing(What::Rollback).then(|| locked("rollback", mark)),
+            Self::NothingBegun => return refuse_begun(mark),
+            Self::NotFailed => (mark.phase == Phase::Error).then(|| failed(mark)),
+        };
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+/// A sandbox that can be given an order, awake or suspended.
 pub(crate) async fn usable<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let found = unlocked(cluster, caller, id, deadline).await?;
     // What has expired and is kept may be started again.
-    if found.mark.want != Want::Gone {
-        ensure_alive(cluster, &found.mark, id)?;
-    }
-    if !found.committed {
-        return Err(still_creating(id));
-    }
-    match &found.config.lock {
-        Some(lock) if !found.config.is_suspended() => Err(commit::locked(lock, &found.mark)),
-        _ => repair::finished(cluster, found).await,
-    }
+    found.needs(cluster, &[Need::AliveOrCondemned, Need::Committed, Need::UnlockedOrSuspended])?;
+    let found = repair::settle(cluster, found).await?;
+    found.needs(cluster, &[Need::NotRollingBack])?;
+    Ok(found)
 }
 
 /// As [`usable`], and not suspended either.
@@ -58,25 +121,24 @@ pub(crate) async fn awake<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let found = usable(cluster, caller, id, deadline).await?;
-    match &found.config.lock {
-        Some(lock) => Err(commit::locked(lock, &found.mark)),
-        None => Ok(found),
-    }
+    found.needs(cluster, &[Need::Unlocked])?;
+    Ok(found)
 }
 
-/// Where it is, once the end of a snapshot is no longer in the way, or `deadline` has passed.
+/// Locates a sandbox once the end of a snapshot of our own is no longer in the way, or `deadline` has
+/// passed (rule S5.5).
 pub(crate) async fn unlocked<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let until = deadline.min(cluster.now() + OWN_END);
     let mut wait = Wait::new(cluster, pace::OWN_END, until).keeping(12);
     loop {
-        let found = place(cluster, caller, id).await?;
+        let found = locate(cluster, caller, id).await?;
         let is_ending = found.config.lock.as_deref().is_some_and(|it| OWN_LOCKS.contains(&it));
         if !is_ending || !wait.pause().await {
             return Ok(found);
@@ -84,27 +146,18 @@ pub(crate) async fn unlocked<I: Io>(
     }
 }
 
-/// Refuses a sandbox that is over, or condemned.
-pub(crate) fn ensure_alive<I: Io>(
-    cluster: &Cluster<'_, I>,
-    mark: &Mark,
-    id: impl Display,
-) -> Result<(), Error> {
-    ensure_alive_at(mark, cluster.now(), cluster.settings.limits.stopped_max_seconds, id)
+/// Refuses a sandbox that is condemned, or whose time is over: 404.
+pub(crate) fn ensure_alive<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Result<(), Error> {
+    ensure_alive_at(mark, cluster.now(), cluster.settings.limits.stopped_max_seconds)
 }
 
-/// As [`ensure_alive`]; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
-pub(crate) fn ensure_alive_at(
-    mark: &Mark,
-    now: OffsetDateTime,
-    kept: u32,
-    id: impl Display,
-) -> Result<(), Error> {
+/// As [`ensure_alive`], at this moment; `kept` is `EDGE_STOPPED_MAX_SECONDS`.
+pub(crate) fn ensure_alive_at(mark: &Mark, now: OffsetDateTime, kept: u32) -> Result<(), Error> {
     let over = mark.want == Want::Gone || lifetime::time(mark, now, kept) == Time::Over;
-    if over { Err(not_found(id)) } else { Ok(()) }
+    if over { Err(not_found(mark.id())) } else { Ok(()) }
 }
 
-/// What is condemned is renewed by nobody (rule S4.1).
+/// Refuses a sandbox that is condemned: nobody renews it (rule S4.1).
 pub(crate) fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
     if mark.want == Want::Gone {
         let text = "this sandbox is condemned and will be deleted; nothing can renew it";
@@ -113,7 +166,23 @@ pub(crate) fn refuse_condemned(mark: &Mark) -> Result<(), Error> {
     Ok(())
 }
 
-/// It is claimed, and not committed yet.
-pub(crate) fn still_creating(id: &SandboxId) -> Error {
-    Error::new(Code::StillCreating, format!("{id} is still being created; ask again")).retry_after(2)
+/// Refuses a sandbox of which a snapshot may be taken late, or that is being rolled back.
+pub(crate) fn refuse_begun(mark: &Mark) -> Result<(), Error> {
+    match &mark.doing {
+        Some(it) if it.what != What::Start => Err(locked("snapshot", mark)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of a sandbox that is claimed, and not committed yet.
+fn still_creating(mark: &Mark) -> Error {
+    let text = format!("{} is still being created; ask again", mark.id());
+    Error::new(Code::StillCreating, text).retry_after(2)
+}
+
+/// The refusal of a sandbox that has failed, with the cause.
+pub(crate) fn failed(mark: &Mark) -> Error {
+    let why = mark.problem.as_deref().unwrap_or("it did not come up");
+    let text = format!("{} is in state error ({why}): start it again, or delete it", mark.id());
+    Error::new(Code::NotRunning, text)
 }

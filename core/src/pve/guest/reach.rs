@@ -8,18 +8,14 @@ use std::{net::Ipv4Addr, time::Duration};
 use serde_json::Value;
 
 use super::{
-    agent,
+    Located, agent,
     execd::{self, Probe},
 };
 use crate::{
     access::secret::Secret,
     error::Error,
     io::{Io, Way},
-    pve::{
-        api::{PveError, config::Config},
-        cluster::Cluster,
-        marks::Mark,
-    },
+    pve::{api::PveError, cluster::Cluster, marks::Mark},
     sandbox::{
         Addresses, Service,
         address::{self, SERVICES, Viewers},
@@ -68,36 +64,25 @@ pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Opti
 }
 
 /// Addresses of a guest whose config is at hand; asks PVE for a live one only where nothing else is shown.
-pub async fn live_addresses<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-    running: bool,
-) -> Addresses {
-    let set = cluster.settings;
+pub async fn live_addresses<I: Io>(cluster: &Cluster<'_, I>, found: &Located, running: bool) -> Addresses {
+    let (set, config) = (cluster.settings, &found.config);
     let search = config.searchdomain.as_deref();
     let is_named = set.public_domain.is_some() || set.search_domain.is_some() || search.is_some();
     let ip = match config.address() {
-        None if running && !is_named => proven_ip(cluster, node, config, mark).await.ok().flatten(),
+        None if running && !is_named => proven_ip(cluster, found).await.ok().flatten(),
         fixed => fixed,
     };
-    addresses(set, mark.vmid, search, ip)
+    addresses(set, found.mark.vmid, search, ip)
 }
 
 /// The address that is proved to be a guest's: the static one of its config, else the one that PVE
 /// shows at this moment for the hardware address of its network card.
-async fn proven_ip<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<Option<Ipv4Addr>, PveError> {
-    if let Some(ip) = config.address() {
+async fn proven_ip<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Ipv4Addr>, PveError> {
+    if let Some(ip) = found.config.address() {
         return Ok(Some(ip));
     }
-    let Some(card) = config.hardware_address() else { return Ok(None) };
-    let told = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).interfaces()).await?;
+    let Some(card) = found.config.hardware_address() else { return Ok(None) };
+    let told = cluster.send(found.api(cluster).interfaces()).await?;
     Ok(address_of(&told, card))
 }
 
@@ -140,23 +125,19 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
 /// be anybody's: it gets no token and no command.
 pub async fn exec_base<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
 ) -> Result<Option<(String, Way)>, PveError> {
     if let Some(domain) = &cluster.settings.public_domain {
-        return Ok(Some((address::public_url(domain, EXEC_PORT, mark.vmid), Way::Public)));
+        return Ok(Some((address::public_url(domain, EXEC_PORT, found.mark.vmid), Way::Public)));
     }
-    let ip = proven_ip(cluster, node, config, mark).await?;
+    let ip = proven_ip(cluster, found).await?;
     Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
 }
 
 /// Asks a guest whether it is up as a sandbox is, as often as is wanted.
 pub struct Prober<'e, 'a, I> {
     cluster: &'e Cluster<'a, I>,
-    node: &'e str,
-    config: &'e Config,
-    mark: &'e Mark,
+    found: &'e Located,
     first: &'e ExecRequest,
     /// Where its exec daemon is, once that was proved in this request.
     base: Option<(String, Way)>,
@@ -164,32 +145,26 @@ pub struct Prober<'e, 'a, I> {
 
 impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     /// Of this guest; `first` is what is run in it before it counts as up.
-    pub fn new(
-        cluster: &'e Cluster<'a, I>,
-        node: &'e str,
-        config: &'e Config,
-        mark: &'e Mark,
-        first: &'e ExecRequest,
-    ) -> Self {
-        Self { cluster, node, config, mark, first, base: None }
+    pub fn new(cluster: &'e Cluster<'a, I>, found: &'e Located, first: &'e ExecRequest) -> Self {
+        Self { cluster, found, first, base: None }
     }
 
     /// Whether only PVE tells its address, so that each probe may cost a request more.
     pub fn asks_pve(&self) -> bool {
-        self.mark.kind == Kind::Qemu
-            || self.cluster.settings.public_domain.is_none() && self.config.address().is_none()
+        self.found.mark.kind == Kind::Qemu
+            || self.cluster.settings.public_domain.is_none() && self.found.config.address().is_none()
     }
 
     /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command (rule S2.13);
     /// of a VM, whether its agent answers. Each request waits for `patience`; by a public name, where an edge
     /// stands between, longer. An error is one that waiting does not mend.
     pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
-        let Self { cluster, node, config, mark, first, base } = self;
-        if mark.kind == Kind::Qemu {
-            return agent::probe(cluster, node, config, mark, first).await;
+        let Self { cluster, found, first, base } = self;
+        if found.mark.kind == Kind::Qemu {
+            return agent::probe(cluster, found, first).await;
         }
         if base.is_none() {
-            *base = match exec_base(cluster, node, config, mark).await {
+            *base = match exec_base(cluster, found).await {
                 Ok(found) => found,
                 Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
                 Err(_) => None,
@@ -199,7 +174,7 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
         let Some((base, way)) = base else {
             return Ok(Probe::NotYet("no address of it is known yet".into()));
         };
-        let token = Secret::new(token(cluster.settings, mark));
+        let token = Secret::new(token(cluster.settings, &found.mark));
         let wrong = Secret::new("0".repeat(64));
         let patience = if *way == Way::Public { patience.max(PUBLIC_PATIENCE) } else { patience };
         let deadline = || (cluster.now() + patience).min(cluster.end());

@@ -3,16 +3,16 @@
 use time::OffsetDateTime;
 
 use super::{
-    commit::{self, Unwritten},
-    place::Place,
+    Located, commit,
+    write::{Unwritten, write},
 };
 use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::{LATE_SECONDS, config::Config},
+        api::LATE_SECONDS,
         cluster::Cluster,
-        marks::{self, Doing, Mark, Phase, Want, What},
+        marks::{Doing, Mark, Phase, Want, What},
     },
     sandbox::FINISH_SECONDS,
 };
@@ -30,9 +30,10 @@ enum Next {
     Reassert,
 }
 
-/// The next step, decided from one read: `tagged` is what the head tag says is being done.
-fn next(mark: &Mark, tagged: Option<What>, now: OffsetDateTime) -> Next {
-    let Some(Doing { what, since, .. }) = &mark.doing else {
+/// The next step, decided from one read of the guest.
+fn next(found: &Located, now: OffsetDateTime) -> Next {
+    let tagged = found.tagged();
+    let Some(Doing { what, since, .. }) = &found.mark.doing else {
         // An administrator's rollback: old tags, and nothing of ours was begun.
         return if tagged.is_some() { Next::Clear } else { Next::Nothing };
     };
@@ -41,30 +42,26 @@ fn next(mark: &Mark, tagged: Option<What>, now: OffsetDateTime) -> Next {
         (What::Rollback | What::Start, Some(What::Snapshot)) => Next::Reassert,
         // A request that was not answered may be executed late, and not any more after this.
         (What::Rollback | What::Snapshot, _) if age < LATE_SECONDS => Next::Wait,
-        (What::Start, _) if mark.want == Want::On && age < FINISH_SECONDS => Next::Nothing,
+        (What::Start, _) if found.mark.want == Want::On && age < FINISH_SECONDS => Next::Nothing,
         (What::Template, _) => Next::Nothing,
         _ => Next::Clear,
     }
 }
 
 /// Whether [`settle`] has something to write.
-pub fn is_due(place: &Place, now: OffsetDateTime) -> bool {
-    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
-    place.committed && matches!(next(&place.mark, tagged, now), Next::Clear | Next::Reassert)
+pub fn is_due(found: &Located, now: OffsetDateTime) -> bool {
+    found.committed && matches!(next(found, now), Next::Clear | Next::Reassert)
 }
 
 /// Writes what an interrupted snapshot or rollback has left to write (rule S8.7, steps 3 and 4), in one PUT by
 /// digest: of two at once one wins. It never rolls back, and starts nothing.
-pub async fn settle<I: Io>(cluster: &Cluster<'_, I>, mut place: Place) -> Result<Place, Error> {
-    if place.config.lock.is_some() || !is_due(&place, cluster.now()) {
-        return Ok(place);
+pub async fn settle<I: Io>(cluster: &Cluster<'_, I>, mut found: Located) -> Result<Located, Error> {
+    if found.config.lock.is_some() || !is_due(&found, cluster.now()) {
+        return Ok(found);
     }
-    let Place { node, config, mark, .. } = &place;
-    let tagged = marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default());
-    let written = if next(mark, tagged, cluster.now()) == Next::Reassert {
-        reassert(cluster, node, config, mark).await
-    } else {
-        commit::write(cluster, node, config, mark, &clear).await
+    let written = match next(&found, cluster.now()) {
+        Next::Reassert => reassert(cluster, &found).await,
+        _ => write(cluster, &found, &clear).await,
     };
     let written = match written {
         // PVE is at work on it, with no lock in its config: the next one writes.
@@ -72,18 +69,17 @@ pub async fn settle<I: Io>(cluster: &Cluster<'_, I>, mut place: Place) -> Result
         written => written?.ok(),
     };
     if let Some(mark) = written {
-        place.mark = mark;
+        found.mark = mark;
     }
-    Ok(place)
+    Ok(found)
 }
 
 /// Writes all that is ours over what came back with the snapshot.
 async fn reassert<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
 ) -> Result<Result<Mark, Unwritten>, Error> {
+    let mark = &found.mark;
     let memory = mark.doing.as_ref().is_some_and(|it| it.memory);
     // What had failed was not stopped by its owner, and what has its memory back runs.
     let want = if memory || mark.phase == Phase::Error { Want::On } else { mark.want };
@@ -96,9 +92,9 @@ async fn reassert<I: Io>(
             *mark = ours.clone();
             Ok(())
         };
-        return commit::write(cluster, node, config, mark, &all).await;
+        return write(cluster, found, &all).await;
     }
-    match commit::first(cluster, node, config, &ours).await {
+    match commit::sandbox(cluster, found, &ours).await {
         Ok(mark) => Ok(Ok(mark)),
         Err(commit::Failure::Again(error)) => Ok(Err(Unwritten::after(error))),
         Err(commit::Failure::Final(error)) => Err(error),
@@ -111,17 +107,7 @@ pub fn clear(mark: &mut Mark) -> Result<(), Error> {
     Ok(())
 }
 
-/// As [`settle`]; refuses a sandbox that is being rolled back all the same.
-pub async fn finished<I: Io>(cluster: &Cluster<'_, I>, place: Place) -> Result<Place, Error> {
-    let place = settle(cluster, place).await?;
-    match place.mark.is_doing(What::Rollback) {
-        true => Err(commit::locked("rollback", &place.mark)),
-        false => Ok(place),
-    }
-}
-
 /// Whether the rollback was executed, and what came back with it is to be overwritten.
-pub fn came_back(place: &Place, now: OffsetDateTime) -> bool {
-    let tagged = marks::tagged(place.mark.vmid, place.config.tags.as_deref().unwrap_or_default());
-    next(&place.mark, tagged, now) == Next::Reassert
+pub fn came_back(found: &Located, now: OffsetDateTime) -> bool {
+    next(found, now) == Next::Reassert
 }

@@ -8,9 +8,8 @@ use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::PveError,
         cluster::Cluster,
-        guest::{commit, needs::usable, place::Place, wait::wait},
+        guest::{Located, needs::usable, wait::wait, write::change},
         marks::{Mark, Want},
     },
     sandbox::{
@@ -37,19 +36,19 @@ pub async fn pause<I: Io>(
              enable the experimental checkpoint with PVE_LXC_CRIU=true",
         ));
     }
-    let place = usable(cluster, caller, id, deadline).await?;
-    let Place { node, config, mark, .. } = &place;
+    let found = usable(cluster, caller, id, deadline).await?;
+    let mark = &found.mark;
     // One whose suspension came late, after a resume, does not say so.
     let meant = mark.is_suspension();
-    let was_suspended = config.is_suspended();
-    if was_suspended && (meant || !wake(cluster, node, mark, deadline).await?) {
+    let was_suspended = found.config.is_suspended();
+    if was_suspended && (meant || !wake(cluster, &found, deadline).await?) {
         return Ok(Done { did: Did::Nothing, finished: meant, keeps: Some(Keeps::Memory), after: None });
     }
     let vm = id.kind() == Kind::Qemu && body.keeps != Some(Keeps::Disk);
-    let running = (vm || mark.want == Want::Paused) && is_running(cluster, node, mark).await?;
+    let running = (vm || mark.want == Want::Paused) && is_running(cluster, &found).await?;
     if mark.want == Want::Paused && !running {
         let keeps = mark.keeps.or(Some(Keeps::Disk));
-        return Ok(Done { did: Did::Nothing, finished: true, keeps, after: Some(place) });
+        return Ok(Done { did: Did::Nothing, finished: true, keeps, after: Some(found) });
     }
     if vm && asked && !running {
         return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
@@ -61,37 +60,37 @@ pub async fn pause<I: Io>(
         mark.keeps = Some(keeps);
     };
     // What was woken has another config now.
-    let place = if was_suspended { usable(cluster, caller, id, deadline).await? } else { place };
-    let place = want(cluster, place, &pause).await?;
+    let found = if was_suspended { usable(cluster, caller, id, deadline).await? } else { found };
+    let found = want(cluster, found, &pause).await?;
     if memory {
-        let finished = suspend(cluster, &place, deadline).await?;
+        let finished = suspend(cluster, &found, deadline).await?;
         return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: None });
     }
-    let stopped = halt(cluster, &place.node, &place.mark, Some(DEFAULT_TIMEOUT), deadline).await?;
+    let stopped = halt(cluster, &found, Some(DEFAULT_TIMEOUT), deadline).await?;
     let finished = stopped.unwrap_or(true);
-    Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: Some(place) })
+    Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: Some(found) })
 }
 
-/// Keeps its memory; whether PVE is done with it.
+/// Keeps the sandbox's memory; whether PVE is done with it.
 async fn suspend<I: Io>(
     cluster: &Cluster<'_, I>,
-    place: &Place,
+    found: &Located,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let (node, mark) = (&*place.node, &place.mark);
-    let ended = match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).suspend()).await {
+    let mark = &found.mark;
+    let ended = match cluster.send(found.api(cluster).suspend()).await {
         Ok(task) => wait(cluster, &task, deadline).await,
         // It may be executed yet: what was written holds then, and what runs till then is asked to pause again.
         Err(error) if error.is_unanswered() => return Err(error.into()),
         Err(error) => Some(Err(error)),
     };
     let why = match ended {
-        Some(Ok(())) if !is_running(cluster, node, mark).await? => return Ok(true),
+        Some(Ok(())) if !is_running(cluster, found).await? => return Ok(true),
         Some(Ok(())) => unsupported("PVE says that it was done, and the sandbox still runs"),
         Some(Err(why)) if why.is_storage_full() => {
             why.problem(Code::StorageFull, "its memory could not be kept, nothing was paused")
         }
-        Some(Err(why @ PveError::Task(_))) => unsupported(&why.to_string()),
+        Some(Err(why)) if why.is_failed_task() => unsupported(&why.to_string()),
         Some(Err(why)) => unsupported(refused(why, mark).detail()),
         // It copies gigabytes; the lock tells that it is at work.
         None if mark.kind == Kind::Qemu => return Ok(false),
@@ -102,7 +101,7 @@ async fn suspend<I: Io>(
         mark.keeps = None;
         Ok(())
     };
-    commit::change(cluster, node, mark.clone(), &back).await?;
+    change(cluster, found, &back).await?;
     Err(why)
 }
 
@@ -113,12 +112,11 @@ fn unsupported(why: &str) -> Error {
 /// Starts a suspended VM, which goes on where it was; whether PVE is done.
 pub(super) async fn wake<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    found: &Located,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let task = cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).start()).await;
-    match wait(cluster, &task.map_err(|it| refused(it, mark))?, deadline).await {
+    let task = cluster.send(found.api(cluster).start()).await;
+    match wait(cluster, &task.map_err(|it| refused(it, &found.mark))?, deadline).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         // Another one's start is at work, or was faster.

@@ -10,10 +10,10 @@ use crate::{
     io::Io,
     pve::{
         cluster::Cluster,
-        guest::reach,
+        guest::{Located, reach},
         inventory::{Guest, Inventory},
         marks::{
-            Listed, Mark, Phase, Reading, Want,
+            Listed, Mark, Phase, Want,
             lifetime::{self, Time},
             state::{never_came_up, state},
         },
@@ -127,10 +127,8 @@ fn judge<I: Io>(
 async fn exactly<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, known: &Mark) -> Option<Mark> {
     let call = cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid).config();
     let config = cluster.send(call).await.ok()?;
-    match Reading::of(guest.vmid, &config) {
-        Reading::Committed(mark) if mark.nonce == known.nonce => Some(mark),
-        _ => None,
-    }
+    let found = Located::of(&guest.row.node, guest.vmid, config)?;
+    (found.committed && found.mark.nonce == known.nonce).then_some(found.mark)
 }
 
 /// The state of a guest that nobody asks PVE about.

@@ -12,15 +12,16 @@ use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::{guest::Guest, perl},
+        api::perl,
         cluster::Cluster,
         guest::{
-            commit,
-            needs::{awake, ensure_alive},
-            place::{Place, place},
+            Located,
+            located::locate,
+            needs::{Need, awake, refuse_begun, refuse_condemned},
             wait::wait,
+            write::change,
         },
-        marks::{Doing, Mark, Want, What},
+        marks::{Doing, What},
     },
     sandbox::{
         id::{Kind, SandboxId},
@@ -86,23 +87,18 @@ pub(crate) fn has_memory(row: &Value) -> bool {
 }
 
 /// When a snapshot that PVE lists was taken, if it is one that the sandbox keeps.
-fn born<I: Io>(cluster: &Cluster<'_, I>, found: &Place, row: &Value) -> Option<OffsetDateTime> {
+fn born<I: Io>(cluster: &Cluster<'_, I>, found: &Located, row: &Value) -> Option<OffsetDateTime> {
     taken(cluster.settings, (found.mark.kind, found.mark.vmid), name(row), KEPT)
 }
 
-/// The guest that was found.
-pub(crate) fn guest<'a, I>(cluster: &Cluster<'a, I>, found: &'a Place) -> Guest<'a> {
-    cluster.pve.guest(&found.node, found.mark.kind, found.mark.vmid)
-}
-
-/// PVE's snapshots of a guest, after those of ours were removed that an interrupted request has left: on ZFS
-/// they are in the way of a rollback (rule S8.2).
+/// PVE's snapshots of a guest, after those of ours were removed that an
+/// interrupted request has left: on ZFS they are in the way of a rollback.
 pub(crate) async fn tidied<I: Io>(
     cluster: &Cluster<'_, I>,
-    found: &Place,
+    found: &Located,
     deadline: OffsetDateTime,
 ) -> Result<Vec<Value>, Error> {
-    let guest = guest(cluster, found);
+    let guest = found.api(cluster);
     let Value::Array(mut rows) = cluster.send(guest.snapshots()).await? else { return Ok(Vec::new()) };
     let now = cluster.now();
     let which = (found.mark.kind, found.mark.vmid);
@@ -126,18 +122,10 @@ async fn usable<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     deadline: OffsetDateTime,
-) -> Result<Place, Error> {
+) -> Result<Located, Error> {
     let found = awake(cluster, caller, id, deadline).await?;
-    ensure_alive(cluster, &found.mark, id)?;
+    found.needs(cluster, &[Need::Alive])?;
     Ok(found)
-}
-
-/// While another may be taken late, or a rollback executed, its tags must go on saying so (rule S8.6).
-fn free(mark: &Mark) -> Result<(), Error> {
-    match &mark.doing {
-        Some(it) if it.what != What::Start => Err(commit::locked("snapshot", mark)),
-        _ => Ok(()),
-    }
 }
 
 /// Takes one, and whether PVE is done with it.
@@ -151,8 +139,8 @@ pub async fn take<I: Io>(
     request.check()?;
     request.check_memory(id.kind())?;
     let found = usable(cluster, caller, id, deadline).await?;
-    free(&found.mark)?;
-    if request.memory && cluster.send(guest(cluster, &found).status()).await?.status != "running" {
+    found.needs(cluster, &[Need::NothingBegun])?;
+    if request.memory && cluster.send(found.api(cluster).status()).await?.status != "running" {
         return Err(Error::new(Code::NotRunning, format!("{id} is stopped: it has no memory to keep")));
     }
     supported(cluster, &found).await?;
@@ -165,28 +153,27 @@ pub async fn take<I: Io>(
     }
     let snapname = format!("{KEPT}{}", cluster.nonce(found.mark.kind, found.mark.vmid));
     let since = cluster.now().unix_timestamp();
-    let mark = commit::change(cluster, &found.node, found.mark.clone(), &|mark| {
-        if mark.want == Want::Gone {
-            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
-        }
-        free(mark)?;
+    let mark = change(cluster, &found, &|mark| {
+        refuse_condemned(mark)?;
+        refuse_begun(mark)?;
         mark.doing = Some(Doing { what: What::Snapshot, snapname: snapname.clone(), memory: false, since });
         Ok(())
     })
     .await?;
+    let begun = Located { mark, ..found };
     let about = json!({"name": request.name, "metadata": request.metadata}).to_string();
-    let task = cluster.send(guest(cluster, &found).take_snapshot(&snapname, &about, request.memory)).await;
+    let task = cluster.send(begun.api(cluster).take_snapshot(&snapname, &about, request.memory)).await;
     let ended = match task {
         Ok(task) => wait(cluster, &task, deadline).await,
         // It may be taken yet, with tags that say what they are.
         Err(error) if error.is_unanswered() => return Err(error.into()),
         Err(error) => {
-            ended(cluster, &found.node, &mark).await;
+            end(cluster, &begun).await;
             return Err(error.into());
         }
     };
     if ended.is_some() {
-        self::ended(cluster, &found.node, &mark).await;
+        end(cluster, &begun).await;
     }
     if let Some(Err(why)) = ended {
         return Err(why.problem(Code::TaskFailed, "PVE could not take the snapshot"));
@@ -194,7 +181,7 @@ pub async fn take<I: Io>(
     let mut row = json!({"name": snapname, "description": about, "vmstate": request.memory});
     // One that stops at this moment is taken without any.
     if request.memory
-        && let Ok(Value::Array(rows)) = cluster.send(guest(cluster, &found).snapshots()).await
+        && let Ok(Value::Array(rows)) = cluster.send(begun.api(cluster).snapshots()).await
         && let Some(taken) = rows.into_iter().find(|it| name(it) == snapname)
     {
         row = taken;
@@ -202,10 +189,10 @@ pub async fn take<I: Io>(
     Ok((shown(&row, if ended.is_some() { "ready" } else { "pending" }), ended.is_some()))
 }
 
-/// What was begun is over; where this cannot be written, it is over when it is old.
-pub(crate) async fn ended<I: Io>(cluster: &Cluster<'_, I>, node: &str, begun: &Mark) {
-    let _ = commit::change(cluster, node, begun.clone(), &|mark| {
-        if mark.doing == begun.doing {
+/// Takes from the mark that a snapshot was begun; where this cannot be written, it is over when it is old.
+async fn end<I: Io>(cluster: &Cluster<'_, I>, begun: &Located) {
+    let _ = change(cluster, begun, &|mark| {
+        if mark.doing == begun.mark.doing {
             mark.doing = None;
         }
         Ok(())
@@ -219,9 +206,9 @@ pub async fn list<I: Io>(
     caller: &Caller,
     id: &SandboxId,
 ) -> Result<Vec<Value>, Error> {
-    let found = place(cluster, caller, id).await?;
-    ensure_alive(cluster, &found.mark, id)?;
-    let rows = cluster.send(guest(cluster, &found).snapshots()).await?;
+    let found = locate(cluster, caller, id).await?;
+    found.needs(cluster, &[Need::Alive])?;
+    let rows = cluster.send(found.api(cluster).snapshots()).await?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut kept: Vec<&Value> = rows.iter().filter(|it| born(cluster, &found, it).is_some()).collect();
     kept.sort_unstable_by_key(|it| born(cluster, &found, it));
@@ -258,7 +245,7 @@ pub async fn remove<I: Io>(
 ) -> Result<bool, Error> {
     ensure_taken(cluster.settings, id, snapname)?;
     let found = usable(cluster, caller, id, deadline).await?;
-    let guest = guest(cluster, &found);
+    let guest = found.api(cluster);
     let rows = cluster.send(guest.snapshots()).await?;
     if !rows.as_array().is_some_and(|it| it.iter().any(|it| name(it) == snapname)) {
         return Err(absent(snapname));

@@ -13,16 +13,16 @@ use crate::{
         pace::{self, Wait},
     },
     pve::{
-        api::{config::Config, guest::NewGuest, task::Upid},
+        api::{guest::NewGuest, task::Upid},
         cluster::Cluster,
         guest::{
-            commit,
-            needs::{awake, ensure_alive},
-            place::Place,
+            Located,
+            needs::{Need, awake, refuse_condemned},
             wait::{ended, wait},
+            write::change,
         },
         inventory::Inventory,
-        marks::{Mark, Notes, Role, TakenFrom, Want},
+        marks::{Mark, Notes, Role, TakenFrom},
         template::{
             Advanced, advance, discard, version,
             vmid::{free, no_vmid},
@@ -56,7 +56,7 @@ pub async fn take<I: Io>(
     request.check_memory(id.kind())?;
     request.may_promote(caller)?;
     let source = awake(cluster, caller, id, deadline).await?;
-    ensure_alive(cluster, &source.mark, id)?;
+    source.needs(cluster, &[Need::Alive])?;
     supported(cluster, &source).await?;
     if source.config.parent.is_some() {
         keep::tidied(cluster, &source, deadline).await?;
@@ -67,15 +67,15 @@ pub async fn take<I: Io>(
     outlast(cluster, &source).await?;
     // However short the caller waits: until PVE has its snapshot there is nothing that a later request could carry on.
     snapshot(cluster, &source, &mark, deadline.max(cluster.deadline(SNAPSHOT))).await?;
-    let Some(config) = copy(cluster, &source, &mark, &inventory, deadline).await? else {
+    let Some(copied) = copy(cluster, &source, &mark, &inventory, deadline).await? else {
         return Ok(super::of(&mark, Status::Pending));
     };
-    let Advanced { mark, ready, .. } = advance(cluster, &source.node, config, mark, deadline).await?;
+    let Advanced { mark, ready, .. } = advance(cluster, copied, deadline).await?;
     Ok(super::of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
 
-pub(super) async fn supported<I: Io>(cluster: &Cluster<'_, I>, source: &Place) -> Result<(), Error> {
-    let guest = cluster.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
+pub(super) async fn supported<I: Io>(cluster: &Cluster<'_, I>, source: &Located) -> Result<(), Error> {
+    let guest = source.api(cluster);
     if cluster.send(guest.has_feature("snapshot")).await?.has_feature {
         return Ok(());
     }
@@ -92,7 +92,7 @@ fn intent<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     request: &SnapshotRequest,
-    source: &Place,
+    source: &Located,
     inventory: &Inventory,
 ) -> Result<Mark, Error> {
     let [_, _, _, _, _, f, g, h, i, ..] = cluster.seed;
@@ -122,15 +122,13 @@ fn intent<I: Io>(
 }
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
-async fn outlast<I: Io>(cluster: &Cluster<'_, I>, source: &Place) -> Result<(), Error> {
+async fn outlast<I: Io>(cluster: &Cluster<'_, I>, source: &Located) -> Result<(), Error> {
     let until = cluster.now().unix_timestamp() + lifetime::at_most(OUTLAST_SECONDS, &cluster.settings.limits);
     if source.mark.expires.is_none_or(|it| it >= until) {
         return Ok(());
     }
-    commit::change(cluster, &source.node, source.mark.clone(), &|mark| {
-        if mark.want == Want::Gone {
-            return Err(Error::new(Code::Condemned, "this sandbox is condemned and will be deleted"));
-        }
+    change(cluster, source, &|mark| {
+        refuse_condemned(mark)?;
         mark.expires = mark.expires.map(|it| it.max(until));
         Ok(())
     })
@@ -141,12 +139,12 @@ async fn outlast<I: Io>(cluster: &Cluster<'_, I>, source: &Place) -> Result<(), 
 /// PVE's snapshot of the sandbox.
 async fn snapshot<I: Io>(
     cluster: &Cluster<'_, I>,
-    source: &Place,
+    source: &Located,
     mark: &Mark,
     deadline: OffsetDateTime,
 ) -> Result<(), Error> {
     let Some(from) = &mark.taken_from else { return Ok(()) };
-    let guest = cluster.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
+    let guest = source.api(cluster);
     let task = cluster.send(guest.take_snapshot(&from.snapname, "", false)).await?;
     match wait(cluster, &task, deadline).await {
         Some(Ok(())) => Ok(()),
@@ -162,11 +160,11 @@ async fn snapshot<I: Io>(
 /// The clone of that snapshot. It claims the template's VMID and carries the intent.
 async fn copy<I: Io>(
     cluster: &Cluster<'_, I>,
-    source: &Place,
+    source: &Located,
     mark: &Mark,
     inventory: &Inventory,
     deadline: OffsetDateTime,
-) -> Result<Option<Config>, Error> {
+) -> Result<Option<Located>, Error> {
     let Some(from) = &mark.taken_from else { return Ok(None) };
     let notes = Notes { existing: "", mark, links: &[], exec_token: None };
     let description = notes
@@ -178,7 +176,7 @@ async fn copy<I: Io>(
     let mut full = kind.is_none_or(|it| !INDEPENDENT.contains(&it));
     let storage = elsewhere(cluster, source, inventory);
     let unfit = storage.filter(|it| !clones(source, inventory, it));
-    let guest = cluster.pve.guest(&source.node, source.mark.kind, source.mark.vmid);
+    let guest = source.api(cluster);
     let hostname = format!("template-{}", mark.vmid);
     let task = loop {
         if let Some(unfit) = unfit.filter(|_| full) {
@@ -215,7 +213,7 @@ async fn copy<I: Io>(
 /// Where what is copied goes, if not to its own storage: as it is set, or where that has no room for it.
 fn elsewhere<'a, I: Io>(
     cluster: &Cluster<'a, I>,
-    source: &'a Place,
+    source: &'a Located,
     inventory: &'a Inventory,
 ) -> Option<&'a str> {
     let own = source.config.storage().unwrap_or_default();
@@ -227,13 +225,13 @@ fn elsewhere<'a, I: Io>(
 }
 
 /// Whether sandboxes can be made of what is copied there; of a storage that the token does not see PVE tells.
-fn clones(source: &Place, inventory: &Inventory, storage: &str) -> bool {
+fn clones(source: &Located, inventory: &Inventory, storage: &str) -> bool {
     let kind = source.mark.kind;
     let mut rows = inventory.storages(&source.node).filter(|it| it.storage.as_deref() == Some(storage));
     rows.all(|it| it.takes_disks(kind) && it.makes_linked_clones(kind))
 }
 
-/// The config that the copy has made. A container's is there at once, a VM's
+/// The guest that the copy has made, with the mark of its intent. A container's is there at once, a VM's
 /// when its worker has written it, and tells whose it is after the first disk.
 async fn claimed<I: Io>(
     cluster: &Cluster<'_, I>,
@@ -241,12 +239,15 @@ async fn claimed<I: Io>(
     mark: &Mark,
     task: Option<Upid>,
     deadline: OffsetDateTime,
-) -> Result<Option<Config>, Error> {
+) -> Result<Option<Located>, Error> {
     let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(4);
     loop {
         let mut missing = false;
-        match cluster.send(cluster.pve.guest(node, mark.kind, mark.vmid).config()).await {
-            Ok(config) if mark.kind == Kind::Lxc || !config.is_unknown_yet() => return Ok(Some(config)),
+        match cluster.send(cluster.guest(node, mark).config()).await {
+            Ok(config) if mark.kind == Kind::Lxc || !config.is_unknown_yet() => {
+                let (node, mark) = (node.to_owned(), mark.clone());
+                return Ok(Some(Located { node, config, mark, committed: false }));
+            }
             Ok(_) => {}
             Err(error) if error.is_missing() => missing = true,
             Err(error) => return Err(error.into()),

@@ -3,7 +3,7 @@
 use super::FINISH_SECONDS;
 use crate::{
     io::Io,
-    pve::{cluster::Cluster, marks::Mark},
+    pve::{cluster::Cluster, guest::Located},
     sandbox::{id::Kind, vmid::Vmid},
 };
 
@@ -12,11 +12,11 @@ use crate::{
 const OURS: [&str; 8] =
     ["create", "clone", "disk", "destroyed", "snapshot", "snapshot-delete", "rollback", "suspending"];
 
-/// A lock that lasts is told, with what only root can do about it.
-pub(super) async fn locked<I: Io>(
+/// The reason for which a locked guest is left alone, with what only root can do about a lock that lasts; `None`
+/// where nothing is to be said (rule S4.5).
+pub(super) async fn refuse_locked<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mark: &Mark,
+    Located { node, mark, .. }: &Located,
     lock: &str,
 ) -> Option<String> {
     if mark.age(cluster.now()) >= FINISH_SECONDS {

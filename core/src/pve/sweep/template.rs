@@ -1,13 +1,15 @@
 //! Templates that are half made.
 
-use super::{CONDEMNED_SECONDS, stale::locked, swap};
+use time::OffsetDateTime;
+
+use super::{CONDEMNED_SECONDS, Verdict, action, stale::refuse_locked, swap};
 use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
         api::config::Config,
         cluster::Cluster,
-        guest::destroy::destroy,
+        guest::{Located, destroy::destroy},
         marks::{self, Mark, Phase, Want, What},
         template::advance,
     },
@@ -18,86 +20,95 @@ const REFUSED: &str = "PVE made no template of it";
 /// How long root may take for what only root can do.
 const ROOT_SECONDS: i64 = 24 * 3600;
 
-/// A template that is being made is carried on for ten minutes after its copy ended, and one that is made
-/// from nothing for a day (rule S4.8); then it goes as sandboxes do: condemned, and deleted by a later run.
+/// Tends a template. One that is being made is carried on for ten minutes after its copy ended, and one that is
+/// made from nothing for a day; then it goes as sandboxes do: condemned, and deleted by a later run (rule S4.8).
 pub(super) async fn tend_template<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: Config,
-    mark: Mark,
+    found: Located,
     dry_run: bool,
 ) -> Option<Action> {
-    let vmid = Some(mark.vmid);
-    let id = Some(mark.id().to_string());
-    if let Some(lock) = &config.lock {
-        let reason = locked(cluster, node, &mark, lock).await?;
-        return Some(Action { vmid, id, action: "report", reason });
+    if let Some(lock) = &found.config.lock {
+        let reason = refuse_locked(cluster, &found, lock).await?;
+        return Some(action(&found, "report", reason));
     }
-    let now = cluster.now();
-    let is_old = mark
-        .doing
-        .as_ref()
-        .is_some_and(|it| it.since > 0 && now.unix_timestamp() - it.since >= FINISH_SECONDS);
-    let (action, why) = match (mark.want, config.template) {
-        (Want::Gone, _) if mark.expires.is_some_and(|it| now.unix_timestamp() - it >= CONDEMNED_SECONDS) => {
-            ("delete", "condemned by an earlier sweep")
-        }
-        (Want::Gone, _) => return None,
-        (_, Some(true)) if is_offered(&config, &mark) => return None,
-        (_, Some(true)) => ("finish", "it is made, and not offered yet"),
+    let (due, why) = match due(&found, cluster.now())? {
         // PVE tells nobody why it made no template of it.
-        _ if is_old && was_tried(cluster, node, &mark).await => ("condemn", REFUSED),
-        _ if mark.base.is_some() => ("finish", "it is being made, or waits for root"),
-        _ => ("finish", "it was interrupted"),
+        (Verdict::Finish, _)
+            if found.config.template != Some(true)
+                && is_old(&found.mark, cluster.now())
+                && was_tried(cluster, &found).await =>
+        {
+            (Verdict::Condemn, REFUSED)
+        }
+        due => due,
     };
-    let mut action = Action { vmid, id, action, reason: why.to_owned() };
+    let mut done = action(&found, due.name(), why.to_owned());
     if dry_run {
-        return Some(action);
+        return Some(done);
     }
-    let done = match action.action {
-        "delete" => destroy(cluster, node, &config, &mark).await.map(|_| ()).map_err(Error::from),
-        "condemn" => condemn(cluster, node, &config, &mark).await,
-        _ => match advance(cluster, node, config.clone(), mark.clone(), now).await {
-            // What PVE refuses for so long, it refuses for good.
-            Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= patience(&mark, &error) => {
-                action = Action { action: "condemn", reason: error.to_string(), ..action };
-                condemn(cluster, node, &config, &mark).await
-            }
-            Ok(it) if is_old && it.refused => {
-                action = Action { action: "condemn", reason: REFUSED.to_owned(), ..action };
-                condemn(cluster, node, &config, &mark).await
-            }
-            Ok(it) if !it.commands.is_empty() => {
-                let reason = format!("root has to run on {node}: {}", it.commands.join("; "));
-                let given_up = mark.age(now) >= ROOT_SECONDS;
-                action = Action { action: if given_up { "condemn" } else { "report" }, reason, ..action };
-                if given_up { condemn(cluster, node, &config, &mark).await } else { Ok(()) }
-            }
-            advanced => advanced.map(|_| ()),
-        },
+    let result = match due {
+        Verdict::Delete => destroy(cluster, &found).await.map(|_| ()).map_err(Error::from),
+        Verdict::Condemn => condemn(cluster, &found).await,
+        _ => carry_on(cluster, &found, &mut done).await,
     };
-    if let Err(error) = done {
-        action.reason = format!("{}; failed: {error}", action.reason);
+    if let Err(error) = result {
+        done.reason = format!("{}; failed: {error}", done.reason);
     }
-    Some(action)
+    Some(done)
 }
 
-async fn condemn<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<(), Error> {
+/// What is due for a template that is not locked, and why; from nothing but what was read.
+fn due(Located { config, mark, .. }: &Located, now: OffsetDateTime) -> Option<(Verdict, &'static str)> {
+    let condemned_for = mark.expires.map_or(0, |it| now.unix_timestamp() - it);
+    match (mark.want, config.template) {
+        (Want::Gone, _) if condemned_for >= CONDEMNED_SECONDS => {
+            Some((Verdict::Delete, "condemned by an earlier sweep"))
+        }
+        (Want::Gone, _) => None,
+        (_, Some(true)) if is_offered(config, mark) => None,
+        (_, Some(true)) => Some((Verdict::Finish, "it is made, and not offered yet")),
+        _ if mark.base.is_some() => Some((Verdict::Finish, "it is being made, or waits for root")),
+        _ => Some((Verdict::Finish, "it was interrupted")),
+    }
+}
+
+/// Does the next missing thing, or gives the template up; `done` says which then.
+async fn carry_on<I: Io>(cluster: &Cluster<'_, I>, found: &Located, done: &mut Action) -> Result<(), Error> {
+    let (mark, now) = (&found.mark, cluster.now());
+    let (given_up, reason) = match advance(cluster, found.clone(), now).await {
+        // What PVE refuses for so long, it refuses for good.
+        Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= patience(mark, &error) => {
+            (true, error.to_string())
+        }
+        Err(error) => return Err(error),
+        Ok(it) if is_old(mark, now) && it.refused => (true, REFUSED.to_owned()),
+        Ok(it) if !it.commands.is_empty() => {
+            let reason = format!("root has to run on {}: {}", found.node, it.commands.join("; "));
+            (mark.age(now) >= ROOT_SECONDS, reason)
+        }
+        Ok(_) => return Ok(()),
+    };
+    (done.action, done.reason) = (if given_up { "condemn" } else { "report" }, reason);
+    if given_up { condemn(cluster, found).await } else { Ok(()) }
+}
+
+/// Whether it is ten minutes since its copy ended.
+fn is_old(mark: &Mark, now: OffsetDateTime) -> bool {
+    let since = mark.doing.as_ref().map(|it| it.since).filter(|it| *it > 0);
+    since.is_some_and(|it| now.unix_timestamp() - it >= FINISH_SECONDS)
+}
+
+async fn condemn<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<(), Error> {
     let now = cluster.now().unix_timestamp();
     let condemned = |mark: &mut Mark| {
         mark.want = Want::Gone;
         mark.expires = Some(now);
     };
-    swap(cluster, node, config, mark, &condemned).await
+    swap(cluster, found, &condemned).await
 }
 
 /// Whether PVE has tried to make a template of it; a lock or an outage may have kept everybody from asking.
-async fn was_tried<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) -> bool {
+async fn was_tried<I: Io>(cluster: &Cluster<'_, I>, Located { node, mark, .. }: &Located) -> bool {
     let (kind, birth) = (mark.kind.converts(), mark.birth().unix_timestamp());
     let tasks = cluster.send(cluster.pve.tasks_of(node, kind, mark.vmid, birth)).await.unwrap_or_default();
     tasks.iter().any(|it| it.is_since(kind, mark.vmid, birth))

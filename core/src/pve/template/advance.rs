@@ -10,11 +10,11 @@ use crate::{
         pace::{self, Wait},
     },
     pve::{
-        api::{LATE_SECONDS, config::Config},
+        api::LATE_SECONDS,
         cluster::Cluster,
-        guest::{commit, place::was_destroyed},
+        guest::{Located, commit, located::was_destroyed, repair, write::write},
         inventory::Inventory,
-        marks::{self, Mark, Reading, Want, What},
+        marks::{self, Mark, Want, What},
     },
     sandbox::id::SourceId,
 };
@@ -32,63 +32,87 @@ pub struct Advanced {
     pub refused: bool,
 }
 
-/// Does the next missing thing for a template that is being made, until it is
-/// offered, root has to do something, or `deadline` has passed.
+/// The next thing to be done to a template that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing: PVE works on it.
+    Wait,
+    /// It is made: offer it.
+    Offer,
+    /// PVE makes its disks base volumes; where that was given up, it is asked once more (rule S8.5).
+    Remake,
+    /// It is committed: make a template of it.
+    Make,
+    /// It is claimed: commit it.
+    Commit,
+    /// It was removed, or is condemned.
+    Gone,
+}
+
+/// Decides from one read; `None` where the VMID is another guest's.
+fn decide(found: Option<&Located>, lock: Option<&str>) -> Next {
+    match found {
+        _ if lock.is_some() => Next::Wait,
+        Some(it) if it.committed && it.config.is_finished_template() => Next::Offer,
+        Some(it) if it.committed && it.config.template == Some(true) => Next::Remake,
+        Some(it) if it.mark.want != Want::On => Next::Gone,
+        Some(it) if it.committed => Next::Make,
+        Some(_) => Next::Commit,
+        None => Next::Gone,
+    }
+}
+
+/// Does the next missing thing for a template that is being made, until it is offered, root has to do
+/// something, or `deadline` has passed.
 pub async fn advance<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    mut config: Config,
-    mut mark: Mark,
+    mut known: Located,
     deadline: OffsetDateTime,
 ) -> Result<Advanced, Error> {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
     let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(4);
     let (mut is_alone, mut refused) = (false, false);
+    let mut config = known.config.clone();
     loop {
-        if config.lock.is_none() {
-            let reading = Reading::of(mark.vmid, &config);
-            match reading {
-                Reading::Committed(now) if now.nonce == mark.nonce && config.is_finished_template() => {
-                    discard(cluster, node, &mark).await;
-                    return offer(cluster, node, &config, now).await;
+        let lock = config.lock.clone();
+        let now = Located::of(&known.node, known.mark.vmid, config);
+        let now = now.filter(|it| it.mark.nonce == known.mark.nonce);
+        match (decide(now.as_ref(), lock.as_deref()), now) {
+            (Next::Wait, _) => {}
+            (Next::Offer, Some(now)) => {
+                discard(cluster, &now.node, &now.mark).await;
+                return offer(cluster, now).await;
+            }
+            (Next::Remake, Some(now)) => remake(cluster, &now).await,
+            (Next::Make, Some(now)) => {
+                is_alone = is_alone || alone(cluster, &now).await?;
+                if is_alone {
+                    // It answers null, and works on.
+                    let made = cluster.send(now.api(cluster).make_template(None)).await;
+                    refused = made.is_err_and(|it| it.is_refusal());
                 }
-                // Its disks are being made base volumes; where that was given up, once more (rule S8.5).
-                Reading::Committed(now) if now.nonce == mark.nonce && config.template == Some(true) => {
-                    let since = now.doing.as_ref().map_or(0, |it| it.since);
-                    if cluster.now().unix_timestamp() - since >= LATE_SECONDS {
-                        let disk = config.boot_disk().map(|(name, _)| name);
-                        let _ = cluster.send(guest.make_template(disk)).await;
-                    }
+                known = now;
+            }
+            (Next::Commit, Some(now)) => {
+                let commands = settle(cluster, &now).await?;
+                if !commands.is_empty() {
+                    return Ok(Advanced { mark: known.mark, ready: false, commands, refused: false });
                 }
-                Reading::Committed(now) if now.nonce == mark.nonce && now.want == Want::On => {
-                    mark = now;
-                    is_alone = is_alone || alone(cluster, node, &config, &mark).await?;
-                    if is_alone {
-                        // It answers null, and works on.
-                        let made = cluster.send(guest.make_template(None)).await;
-                        refused = made.is_err_and(|it| it.is_refusal());
-                    }
-                }
-                Reading::Intent(now) if now.nonce == mark.nonce && now.want == Want::On => {
-                    let commands = settle(cluster, node, &config, &mark).await?;
-                    if !commands.is_empty() {
-                        return Ok(Advanced { mark, ready: false, commands, refused: false });
-                    }
-                }
-                _ => return Err(Error::new(Code::NotFound, "the template was removed meanwhile")),
+            }
+            (Next::Gone, _) | (_, None) => {
+                return Err(Error::new(Code::NotFound, "the template was removed meanwhile"));
             }
         }
         if !wait.pause().await {
-            return Ok(Advanced { refused, ..unfinished(mark) });
+            return Ok(Advanced { refused, ..unfinished(known.mark) });
         }
-        config = match cluster.send(guest.config()).await {
+        config = match cluster.send(known.api(cluster).config()).await {
             Ok(config) => config,
             Err(error) if error.is_missing() => {
-                discard(cluster, node, &mark).await;
+                discard(cluster, &known.node, &known.mark).await;
                 return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
             }
             Err(error) if error.is_refusal() => return Err(error.into()),
-            Err(_) => return Ok(unfinished(mark)),
+            Err(_) => return Ok(unfinished(known.mark)),
         };
     }
 }
@@ -97,20 +121,24 @@ fn unfinished(mark: Mark) -> Advanced {
     Advanced { mark, ready: false, commands: Vec::new(), refused: false }
 }
 
-/// The commit of what was claimed, or what root has to do before it.
-async fn settle<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<Vec<String>, Error> {
-    let mut mark = mark.clone();
+/// Asks PVE once more to make a template of a guest that it calls one, where that was given up.
+async fn remake<I: Io>(cluster: &Cluster<'_, I>, found: &Located) {
+    let since = found.mark.doing.as_ref().map_or(0, |it| it.since);
+    if cluster.now().unix_timestamp() - since >= LATE_SECONDS {
+        let disk = found.config.boot_disk().map(|(name, _)| name);
+        let _ = cluster.send(found.api(cluster).make_template(disk)).await;
+    }
+}
+
+/// Commits what was claimed; what root has to do before it.
+async fn settle<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<String>, Error> {
+    let mut mark = found.mark.clone();
     if let Some(base) = &mark.base {
         // Its admin has deleted it, and a late request has brought it back.
-        if was_destroyed(cluster, node, &mark).await? {
+        if was_destroyed(cluster, &found.node, &mark).await? {
             return Err(Error::new(Code::Condemned, "this template was deleted"));
         }
-        let commands = root::missing(cluster, node, config, &mark, base).await?;
+        let commands = root::missing(cluster, found, base).await?;
         if !commands.is_empty() {
             return Ok(commands);
         }
@@ -118,24 +146,19 @@ async fn settle<I: Io>(
         let version = version::next(cluster, &inventory, mark.kind.provider(), &base.preset);
         mark.snapshot = Some(SourceId::Preset(version));
     }
-    match commit::template(cluster, node, config, &mark).await {
+    match commit::template(cluster, found, &mark).await {
         Err(commit::Failure::Final(error)) => Err(error),
         // The next look shows whether it was written.
         Ok(()) | Err(commit::Failure::Again(_)) => Ok(Vec::new()),
     }
 }
 
-/// Whether no other template has its version; else it is given another one.
-async fn alone<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
-) -> Result<bool, Error> {
-    let Some(another) = version::another(cluster, mark).await? else { return Ok(true) };
+/// Whether no other template has its version; else it is given another one (rule S8.4).
+async fn alone<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, Error> {
+    let Some(another) = version::another(cluster, &found.mark).await? else { return Ok(true) };
     let now = cluster.now().unix_timestamp();
     // Whether it was written, the next look shows.
-    let _ = commit::write(cluster, node, config, mark, &|mark| {
+    let _ = write(cluster, found, &|mark| {
         mark.snapshot = Some(another.clone());
         // Its ten minutes begin anew.
         if let Some(doing) = &mut mark.doing {
@@ -147,26 +170,20 @@ async fn alone<I: Io>(
     Ok(false)
 }
 
-/// The tags of a template that is made: listings tell by them that it is, and find a preset's version.
-async fn offer<I: Io>(
-    cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: Mark,
-) -> Result<Advanced, Error> {
+/// Writes the tags of a template that is made: listings tell by them that it is, and find a preset's version.
+async fn offer<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Advanced, Error> {
+    let mark = &found.mark;
     let version = mark.snapshot.as_ref().and_then(SourceId::preset);
-    let offered = marks::template(config.tags.as_deref().unwrap_or_default()).flatten();
-    if !mark.is_doing(What::Template) && (version.is_none() || version == offered.as_ref()) {
-        return Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false });
-    }
-    let offered = commit::write(cluster, node, config, &mark, &|mark| {
-        mark.doing = None;
-        Ok(())
-    });
-    match offered.await? {
-        Ok(mark) => Ok(Advanced { mark, ready: true, commands: Vec::new(), refused: false }),
-        Err(_) => Ok(unfinished(mark)),
-    }
+    let offered = marks::template(found.tags()).flatten();
+    let offered = if !mark.is_doing(What::Template) && (version.is_none() || version == offered.as_ref()) {
+        Ok(mark.clone())
+    } else {
+        write(cluster, &found, &repair::clear).await?
+    };
+    Ok(match offered {
+        Ok(mark) => Advanced { ready: true, ..unfinished(mark) },
+        Err(_) => unfinished(found.mark),
+    })
 }
 
 /// Removes PVE's snapshot of the sandbox, which nothing needs any more; where
@@ -175,8 +192,7 @@ pub(crate) async fn discard<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &
     let Some(from) = &mark.taken_from else { return };
     let guest = cluster.pve.guest(node, mark.kind, from.vmid);
     let Ok(config) = cluster.send(guest.config()).await else { return };
-    let reading = Reading::of(from.vmid, &config);
-    if reading.mark().is_some_and(|it| it.nonce == from.nonce) {
+    if Located::of(node, from.vmid, config).is_some_and(|it| it.mark.nonce == from.nonce) {
         let _ = cluster.send(guest.remove_snapshot(&from.snapname)).await;
     }
 }

@@ -13,10 +13,14 @@ use crate::{
         pace::{self, Wait},
     },
     pve::{
-        api::{PveError, config::Config, task::Upid},
+        api::task::Upid,
         cluster::Cluster,
-        guest::{claimed::taken_by_unknown, wait::ended},
-        marks::{Mark, Notes, Reading},
+        guest::{
+            Located,
+            claimed::{is_same_claim, taken_by_unknown},
+            wait::ended,
+        },
+        marks::{Mark, Notes},
     },
     sandbox::{
         id::{Kind, SandboxId},
@@ -30,7 +34,7 @@ const RESERVE: u32 = 6;
 /// What a claim came to.
 pub(super) enum Claimed {
     /// It is there, and tells whose it is.
-    Known(Box<Config>, Box<Mark>),
+    Known(Box<Located>),
     /// PVE makes it, or may still do so.
     Unknown(SandboxId),
 }
@@ -95,9 +99,9 @@ async fn attempt<I: Io>(
         let error = match cluster.send(cluster.pve.create_container(node, &form)).await {
             Ok(task) => {
                 sent.task = Some(task);
-                return whose(cluster, &sent, deadline).await;
+                return identify(cluster, &sent, deadline).await;
             }
-            Err(error) if error.is_taken() => return whose(cluster, &sent, deadline).await,
+            Err(error) if error.is_taken() => return identify(cluster, &sent, deadline).await,
             Err(error) => error,
         };
         sent.unanswered |= error.is_unanswered();
@@ -126,8 +130,8 @@ impl Sent<'_> {
     }
 }
 
-/// The VMID is taken: by us, by a stranger, or nothing tells yet.
-async fn whose<I: Io>(
+/// Finds out whose a VMID is that is taken: ours, a stranger's (`None`), or not known yet.
+async fn identify<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
     deadline: OffsetDateTime,
@@ -141,13 +145,8 @@ async fn whose<I: Io>(
     loop {
         match cluster.send(cluster.pve.guest(node, Kind::Lxc, mark.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => {
-                let reading = Reading::of(mark.vmid, &config);
-                return Ok(match reading {
-                    Reading::Intent(found) | Reading::Committed(found) if is_same(mark, &found) => {
-                        Some(Claimed::Known(Box::new(config), Box::new(found)))
-                    }
-                    _ => None,
-                });
+                let found = Located::of(node, mark.vmid, config).filter(|it| is_same_claim(mark, &it.mark));
+                return Ok(found.map(|it| Claimed::Known(Box::new(it))));
             }
             Ok(_) => {}
             Err(error) if error.is_missing() => match ended(cluster, task.as_ref()).await {
@@ -156,7 +155,7 @@ async fn whose<I: Io>(
                 _ if task.is_none() && !unanswered => return Ok(None),
                 _ => {}
             },
-            Err(error) if forbids(&error) && task.is_none() => return Ok(None),
+            Err(error) if error.is_forbidden() && task.is_none() => return Ok(None),
             Err(error) if error.is_unanswered() || error.is_never_sent() => {}
             Err(error) => return Err(error.into()),
         }
@@ -168,14 +167,4 @@ async fn whose<I: Io>(
             };
         }
     }
-}
-
-/// Ours, or made by a request with the same key.
-fn is_same(mark: &Mark, found: &Mark) -> bool {
-    let same_owner = found.deployment == mark.deployment && found.team == mark.team;
-    same_owner && (found.nonce == mark.nonce || (mark.key.is_some() && found.key == mark.key))
-}
-
-fn forbids(error: &PveError) -> bool {
-    matches!(error, PveError::Refused(refusal) if refusal.status == 403)
 }

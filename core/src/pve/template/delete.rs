@@ -12,8 +12,12 @@ use crate::{
     pve::{
         api::PveError,
         cluster::Cluster,
-        guest::{commit, destroy::destroy, wait::wait},
-        marks::Mark,
+        guest::{
+            Located,
+            destroy::destroy,
+            wait::wait,
+            write::{change, locked},
+        },
     },
     sandbox::{id::SandboxId, patch::unchanged},
 };
@@ -21,7 +25,7 @@ use crate::{
 /// By then PVE has said that a template is in use.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// Deletes a snapshot; one that sandboxes are linked to is refused whole by PVE.
+/// Deletes a template, if it is still what `if_match` names. PVE refuses whole one that sandboxes are linked to.
 pub async fn delete<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
@@ -29,15 +33,16 @@ pub async fn delete<I: Io>(
     if_match: Option<&str>,
     deadline: OffsetDateTime,
 ) -> Result<bool, Error> {
-    let (node, config, mark) = find(cluster, caller, id).await?;
+    let found = find(cluster, caller, id).await?;
+    let mark = &found.mark;
     unchanged(if_match, &mark.etag())?;
     if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
         caller.ensure_admin("presets are everybody's")?;
     }
-    if let Some(lock) = &config.lock {
-        return Err(commit::locked(lock, &mark));
+    if let Some(lock) = &found.config.lock {
+        return Err(locked(lock, mark));
     }
-    let task = match destroy(cluster, &node, &config, &mark).await {
+    let task = match destroy(cluster, &found).await {
         Ok(task) => task,
         Err(error) if error.is_digest_mismatch() || error.is_protected() => {
             return Err(
@@ -45,7 +50,7 @@ pub async fn delete<I: Io>(
             );
         }
         Err(error) if error.is_in_use() => {
-            protect(cluster, &node, &mark).await;
+            protect(cluster, &found).await;
             return Err(in_use(&error));
         }
         Err(error) => return Err(error.into()),
@@ -55,16 +60,16 @@ pub async fn delete<I: Io>(
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         Some(Err(why)) if why.is_in_use() => {
-            protect(cluster, &node, &mark).await;
+            protect(cluster, &found).await;
             Err(in_use(&why))
         }
         Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
     }
 }
 
-/// Its protection was taken off to delete it, and it stays: a change of nothing puts it back.
-async fn protect<I: Io>(cluster: &Cluster<'_, I>, node: &str, mark: &Mark) {
-    let _ = commit::change(cluster, node, mark.clone(), &|_| Ok(())).await;
+/// Puts the protection back of a template that was to be deleted and stays: a change of nothing does.
+async fn protect<I: Io>(cluster: &Cluster<'_, I>, found: &Located) {
+    let _ = change(cluster, found, &|_| Ok(())).await;
 }
 
 fn in_use(why: &PveError) -> Error {

@@ -8,7 +8,8 @@ use crate::{
     pve::{
         api::{PveError, config::Config},
         cluster::Cluster,
-        marks::{Base, Mark},
+        guest::Located,
+        marks::Base,
     },
     sandbox::vmid::Vmid,
 };
@@ -19,22 +20,20 @@ pub(super) const NESTING: &str = "nesting=1";
 /// What is missing; nothing when it can go on.
 pub(crate) async fn missing<I: Io>(
     cluster: &Cluster<'_, I>,
-    node: &str,
-    config: &Config,
-    mark: &Mark,
+    found: &Located,
     base: &Base,
 ) -> Result<Vec<String>, PveError> {
-    let guest = cluster.pve.guest(node, mark.kind, mark.vmid);
+    let guest = found.api(cluster);
     // What is set while it runs waits for a start, and no clone would have it.
     let now;
     let config = if base.features.is_empty() {
-        config
+        &found.config
     } else {
         now = cluster.send(guest.config_now()).await?;
         &now
     };
     let running = cluster.send(guest.status()).await?.status != "stopped";
-    Ok(commands(mark.vmid, config, base, running))
+    Ok(commands(found.mark.vmid, config, base, running))
 }
 
 fn commands(vmid: Vmid, config: &Config, base: &Base, running: bool) -> Vec<String> {
