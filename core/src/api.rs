@@ -2,6 +2,8 @@
 
 mod answer;
 mod body;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod cors;
 mod native;
 mod openapi;

@@ -7,7 +7,6 @@
 use std::ops::Deref;
 
 use futures_util::{Stream, future::Either};
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
@@ -20,13 +19,15 @@ use crate::{
         Created, Removed, Shown,
         command::{ExecRequest, Outcome},
         creation::CreateRequest,
+        health::Report,
         lifetime::Ttl,
         listing::{Filter, Page},
+        offer::Offer,
         patch::Patch,
         power::{PauseBody, Powered, RollbackBody, StartBody, StopBody},
         preset::ProviderName,
-        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Taken},
-        sweep::Report,
+        snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
+        sweep,
         template::{Built, Confirmation, Template, TemplateRequest},
     },
     settings::Settings,
@@ -128,9 +129,9 @@ macro_rules! operations {
 
 operations! {
     /// Reports whether sandboxes can be made, and what is wrong if they cannot.
-    health() -> (bool, Value);
+    health() -> Report;
     /// Tells what a client may ask for.
-    offer() -> Result<Value, Error>;
+    offer() -> Result<Offer, Error>;
     /// Creates a sandbox, or answers with the one that the same key made before.
     create(caller: &Caller, request: &CreateRequest, key: Option<&str>, deadline: OffsetDateTime) -> Result<Created, Error>;
     /// Lists the caller's sandboxes.
@@ -158,7 +159,7 @@ operations! {
     /// Takes a snapshot of a sandbox.
     take_snapshot(caller: &Caller, id: &str, request: &SnapshotRequest, deadline: OffsetDateTime) -> Result<Taken, Error>;
     /// Lists the snapshots that a sandbox keeps.
-    list_kept(caller: &Caller, id: &str) -> Result<Vec<Value>, Error>;
+    list_kept(caller: &Caller, id: &str) -> Result<Vec<KeptSnapshot>, Error>;
     /// Deletes a snapshot that a sandbox keeps.
     remove_kept(caller: &Caller, id: &str, snapshot: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
     /// Lists the caller's snapshots, and all presets.
@@ -178,5 +179,5 @@ operations! {
     /// Deletes a template.
     remove_template(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
     /// Brings to its end what nobody asks for again.
-    sweep(dry_run: bool) -> Result<Report, Error>;
+    sweep(dry_run: bool) -> Result<sweep::Report, Error>;
 }

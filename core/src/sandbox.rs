@@ -1,5 +1,24 @@
 //! Sandboxes, and the words that every provider and every surface of the API speaks about them. No I/O.
 
+/// Gives a type whose JSON is one value its schema in the contract.
+#[cfg(feature = "contract")]
+macro_rules! schema {
+    ($type:ident $schema:tt) => {
+        schema!($type as stringify!($type), $schema);
+    };
+    ($type:ident as $name:expr, $schema:tt) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
+}
+
 pub mod address;
 pub mod command;
 pub mod creation;
@@ -15,6 +34,7 @@ pub mod patch;
 pub mod power;
 pub mod preset;
 pub mod quota;
+pub mod removal;
 pub mod snapshot;
 pub mod sweep;
 pub mod template;
@@ -28,6 +48,7 @@ use self::{address::Viewers, id::SourceId, vmid::Vmid};
 
 /// What a sandbox does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is coming up.
@@ -59,12 +80,13 @@ impl FromStr for State {
 
 /// One service of a sandbox.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct Service {
-    /// `vscode`, `exec`, …
+    /// Name of the service: `vscode`, `exec`, …
     pub name: String,
-    /// In the guest.
+    /// Port in the guest.
     pub port: u16,
-    /// `null` when the address is not known without asking PVE.
+    /// URL of the service; null when it is not known: in listings without a domain, and before the guest has an address.
     pub url: Option<String>,
 }
 
@@ -77,61 +99,73 @@ pub struct Addresses {
     pub viewers: Option<Viewers>,
 }
 
-/// A sandbox as the API shows it.
+/// A sandbox: a machine with an expiry.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
-    /// See [`SandboxId`].
+    /// Id of the sandbox.
+    #[cfg_attr(feature = "contract", schemars(with = "id::SandboxId"))]
     pub id: String,
-    /// `pve-lxc`
+    /// What the sandbox is made of.
+    #[cfg_attr(feature = "contract", schemars(with = "preset::ProviderName"))]
     pub provider: &'static str,
-    /// The guest's VMID, of PVE.
+    /// VMID of the guest; null: not of PVE.
     pub vmid: Option<Vmid>,
-    /// Where it is now, of PVE.
+    /// Node where the guest is now; null: not of PVE.
     pub node: Option<String>,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub name: Option<String>,
     /// What it does.
     pub state: State,
-    /// Why it is in state `error`, or has not come up yet.
+    /// Why its state is `error`, or what it is still waiting for while it is `creating`; what a proxy answered in
+    /// PVE's place, too.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub problem: Option<String>,
-    /// Listings: the state may be 15 seconds old.
+    /// In listings: the state may be 15 seconds old.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
     pub state_may_be_stale: bool,
-    /// Whose it is.
+    /// Team that owns the sandbox.
     pub team: String,
-    /// The owner's.
+    /// The owner's metadata.
     pub metadata: BTreeMap<String, String>,
-    /// Listings: name or metadata did not fit the tags; `GET` shows them.
+    /// Name or metadata did not fit a listing, or are not known yet: GET the sandbox.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
     pub metadata_incomplete: bool,
-    /// RFC 3339.
+    /// When the sandbox was created.
+    #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: String,
-    /// RFC 3339; `null` = never.
+    /// When its time is up; null = never.
+    #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub expires_at: Option<String>,
-    /// When its time was up, for one that is kept past it.
+    /// When its time was up, of a sandbox that is kept past it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
     pub expired_at: Option<String>,
-    /// Until when it is kept while it is stopped or paused.
+    /// Of PVE, of a sandbox that is stopped or paused and would expire: when it is deleted if nobody starts it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
     pub kept_until: Option<String>,
-    /// What becomes of it then.
+    /// What becomes of it when its time is up.
     pub on_expiry: OnExpiry,
-    /// Cores; `null`: not known, or all of its node's.
+    /// Cores; null: not known yet, or all of its node's.
     pub cpu: Option<u32>,
-    /// MiB.
+    /// MiB; null: not known yet.
     pub memory: Option<u32>,
-    /// GiB.
+    /// GiB; null: not known yet.
     pub disk: Option<u32>,
-    /// The snapshot id that it was made from.
+    /// Snapshot that it was made from.
     pub snapshot_id: Option<SourceId>,
-    /// The template that it was cloned from.
+    /// VMID of the template that it was cloned from.
     pub template_vmid: Option<Vmid>,
-    /// Where its services are.
+    /// Services of the guest.
     pub services: Vec<Service>,
-    /// What to open of them; absent when no address is known.
+    /// URLs to open; absent when no address is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Viewers"))]
     pub viewers: Option<Viewers>,
 }
 
@@ -174,8 +208,10 @@ impl Removed {
     }
 }
 
-/// What becomes of a sandbox whose time is up.
+/// What becomes of a sandbox when its time is up while it runs; one that is stopped or paused is kept for a while and
+/// then deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnExpiry {
     /// It is deleted.

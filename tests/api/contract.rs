@@ -15,6 +15,13 @@ pub(crate) fn check(method: &str, target: &str, answer: &Answer) {
     }
 }
 
+/// `UPDATE_EXPECT=1 cargo test --test api the_file_is` writes it; its difference is what a review is to read.
+#[test]
+fn the_file_is_what_the_types_say() {
+    let text = pve_edge_core::api::contract::text().expect("a contract");
+    expect_test::expect_file!["../../core/openapi.json"].assert_eq(&text);
+}
+
 #[test]
 fn examples_are_valid() {
     let contract = Contract::of_the_api();

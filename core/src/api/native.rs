@@ -1,7 +1,7 @@
 //! The native API: what each route asks of the provider, and how that is answered.
 
-mod deployment;
-mod power;
+pub(super) mod deployment;
+pub(super) mod power;
 mod sandboxes;
 mod snapshots;
 mod templates;
@@ -38,11 +38,11 @@ pub(super) async fn answer<I: Io>(
     })?;
     let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
     let query = Query::of(&request);
-    if route.action != Action::List {
+    if route.action != Action::ListSandboxes {
         query.only(&[])?;
     }
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
-    if route.action == Action::Exec && wants_events(request.headers()) {
+    if route.action == Action::ExecSandbox && wants_events(request.headers()) {
         return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(Body::Stream));
     }
     let applied = prefer::applied(request.headers(), &provider.platform).filter(|_| route.action.waits());
@@ -57,8 +57,8 @@ pub(super) async fn answer<I: Io>(
 /// What is answered without a key.
 fn open_to_all(route: &Result<Route, Vec<&'static str>>) -> Option<Response<Vec<u8>>> {
     match route.as_ref().ok()?.action {
-        Action::Health => Some(alive()),
-        Action::OpenApi => Some(openapi()),
+        Action::GetHealth => Some(alive()),
+        Action::GetDescription => Some(openapi()),
         _ => None,
     }
 }
@@ -69,26 +69,26 @@ async fn whole<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     match asked.route.action {
-        Action::Health => Ok(alive()),
-        Action::OpenApi => Ok(openapi()),
-        Action::SandboxHealth => deployment::health(provider).await,
-        Action::Config => deployment::offer(provider).await,
+        Action::GetHealth => Ok(alive()),
+        Action::GetDescription => Ok(openapi()),
+        Action::GetSandboxHealth => deployment::health(provider).await,
+        Action::GetConfig => deployment::offer(provider).await,
         Action::Sweep => deployment::sweep(provider, asked).await,
-        Action::Create => sandboxes::create(provider, asked).await,
-        Action::List => sandboxes::list(provider, asked).await,
-        Action::Get => sandboxes::get(provider, asked).await,
-        Action::Patch => sandboxes::patch(provider, asked).await,
-        Action::Delete => sandboxes::remove(provider, asked).await,
-        Action::Extend => sandboxes::extend(provider, asked).await,
-        Action::Exec => sandboxes::exec(provider, asked).await,
-        Action::Start | Action::Resume => power::start(provider, asked).await,
-        Action::Stop => power::stop(provider, asked).await,
-        Action::Reboot => power::reboot(provider, asked).await,
-        Action::Pause => power::pause(provider, asked).await,
-        Action::Rollback => power::rollback(provider, asked).await,
+        Action::CreateSandbox => sandboxes::create(provider, asked).await,
+        Action::ListSandboxes => sandboxes::list(provider, asked).await,
+        Action::GetSandbox => sandboxes::get(provider, asked).await,
+        Action::PatchSandbox => sandboxes::patch(provider, asked).await,
+        Action::DeleteSandbox => sandboxes::remove(provider, asked).await,
+        Action::ExtendSandbox => sandboxes::extend(provider, asked).await,
+        Action::ExecSandbox => sandboxes::exec(provider, asked).await,
+        Action::StartSandbox | Action::ResumeSandbox => power::start(provider, asked).await,
+        Action::StopSandbox => power::stop(provider, asked).await,
+        Action::RebootSandbox => power::reboot(provider, asked).await,
+        Action::PauseSandbox => power::pause(provider, asked).await,
+        Action::RollbackSandbox => power::rollback(provider, asked).await,
         Action::TakeSnapshot => snapshots::take(provider, asked).await,
-        Action::ListKept => snapshots::list_kept(provider, asked).await,
-        Action::DeleteKept => snapshots::remove_kept(provider, asked).await,
+        Action::ListKeptSnapshots => snapshots::list_kept(provider, asked).await,
+        Action::DeleteKeptSnapshot => snapshots::remove_kept(provider, asked).await,
         Action::ListSnapshots => snapshots::list(provider, asked).await,
         Action::GetSnapshot => snapshots::get(provider, asked).await,
         Action::PatchSnapshot => snapshots::patch(provider, asked).await,

@@ -4,7 +4,7 @@ use http::Response;
 
 use super::answer::respond;
 
-/// `core/openapi.json`, for people to edit.
+/// `core/openapi.json`, which a test writes from the types.
 const SOURCE: &[u8] = include_bytes!("../../openapi.json");
 
 const COMPACT: ([u8; SOURCE.len()], usize) = compact(SOURCE);

@@ -77,15 +77,22 @@ impl<'a> ApiRequest<'a> {
     }
 }
 
+/// A sweep to do.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(super) struct SweepBody {
+    /// Only look; false by default.
     pub(super) dry_run: bool,
 }
 
+/// The time to give to a sandbox.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(super) struct ExtendBody {
+    /// The new span of its time; without it the span again, and never less than it has.
+    #[cfg_attr(feature = "contract", schemars(with = "Option<crate::sandbox::lifetime::TtlSeconds>"))]
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
     ttl_seconds: Option<Option<u64>>,
 }

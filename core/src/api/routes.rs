@@ -4,91 +4,168 @@ use http::Method;
 
 use crate::error::cut;
 
-/// What can be asked for.
+/// An operation of the API. Its name and its comment are those of the contract: a summary, and what a client has to
+/// know besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 pub(super) enum Action {
-    /// The API's description.
-    OpenApi,
-    /// Alive.
-    Health,
-    /// ProviderName reachable.
-    SandboxHealth,
+    /// This document.
+    ///
+    /// Needs no key and asks nothing of PVE.
+    GetDescription,
+    /// Whether the API is alive.
+    ///
+    /// Needs no key and asks nothing of PVE.
+    GetHealth,
+    /// Whether sandboxes can be made.
+    ///
+    /// Three calls to PVE, one for each template (at most 8), and one that writes nothing where there is a sandbox;
+    /// one more for each of PVE_GATEWAY (with PVE_IP_POOL_CIDR) and PVE_SEARCH_DOMAIN (without PVE_PUBLIC_DOMAIN)
+    /// that is not set, and, with PVE_BRIDGE, for each node with a template (at most 4).
+    GetSandboxHealth,
     /// What a client may ask for.
-    Config,
-    /// Make one.
-    Create,
-    /// All of them.
-    List,
-    /// One of them.
-    Get,
-    /// Change what is kept about it.
-    Patch,
-    /// Delete it.
-    Delete,
-    /// Give it more time.
-    Extend,
-    /// Run a command in it.
-    Exec,
-    /// Start it.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Reboot it.
-    Reboot,
-    /// Pause it.
-    Pause,
-    /// Resume it.
-    Resume,
-    /// Take a snapshot of it.
+    ///
+    /// One call to PVE.
+    GetConfig,
+    /// Make a sandbox.
+    ///
+    /// With an `Idempotency-Key` it may be sent again after any failure. 503 `template-busy`: others are cloning the
+    /// template; `template-locked`: PVE works on it, a backup say. Nothing was made then. Its time counts from this
+    /// request: 410 when it is over before it came up.
+    CreateSandbox,
+    /// List sandboxes.
+    ///
+    /// One call to PVE; with a filter by metadata up to 8 more, for sandboxes whose metadata did not fit their tags.
+    /// What was done through this API in the last 15 seconds is told by its own tags; any other state may be as old.
+    /// Sandboxes that have expired and are to be deleted are not listed. Each parameter, and each key of metadata,
+    /// may be given once.
+    ListSandboxes,
+    /// Read a sandbox.
+    ///
+    /// One that is still coming up is carried on, for as long as `Prefer: wait` allows; without it, for one look.
+    GetSandbox,
+    /// Change name, metadata and expiry.
+    ///
+    /// A JSON merge patch (RFC 7396). `ttlSeconds` sets span and expiry, shorter too.
+    PatchSandbox,
+    /// Delete a sandbox.
+    ///
+    /// One that runs is stopped first. The snapshots that it keeps go with it; templates that were made of it stay.
+    DeleteSandbox,
+    /// Give a sandbox more time, or less.
+    ///
+    /// Without `ttlSeconds` its span again, from now, and never less than it has; with it, span and expiry are set,
+    /// shorter too. Accepted until a sweep condemns the sandbox, after its expiry too, if it ever came up.
+    ExtendSandbox,
+    /// Run a command.
+    ///
+    /// `Accept: text/event-stream` streams its output; ending the connection ends the command. A command is never run
+    /// twice: where it may have been run, the answer is 502 `exec-cut`. Output is UTF-8 in whole lines.
+    ExecSandbox,
+    /// Start a sandbox.
+    ///
+    /// Its expiry becomes the later of its span (`ttlSeconds` sets another) and what was left when it was stopped,
+    /// from now, at most the deployment's maximum. One that is up keeps its expiry where no `ttlSeconds` is given.
+    StartSandbox,
+    /// Stop a sandbox.
+    ///
+    /// It stays stopped until it is started. Processes end. Morph has no stopped state: 422 `unsupported`.
+    StopSandbox,
+    /// Reboot a sandbox.
+    ///
+    /// What is stopped is not started by it: 409 `not-running`.
+    RebootSandbox,
+    /// Pause a sandbox.
+    ///
+    /// Like stop. Stopped or paused it is kept until the later of its expiry and now + `EDGE_STOPPED_MAX_SECONDS`
+    /// (`keptUntil`). `keeps` in the answer says what was kept.
+    PauseSandbox,
+    /// Resume a sandbox.
+    ///
+    /// The same as start.
+    ResumeSandbox,
+    /// Make a template of a sandbox, or keep a snapshot on it.
+    ///
+    /// The sandbox goes on, and the template outlives it; what is kept (`keep`) goes with it. `promote` is for
+    /// admins.
     TakeSnapshot,
-    /// The snapshots that it keeps.
-    ListKept,
-    /// Delete one of them.
-    DeleteKept,
-    /// Roll it back to one of them.
-    Rollback,
-    /// All snapshots and presets.
+    /// List the snapshots that a sandbox keeps.
+    ///
+    /// Those that are being taken or deleted are among them.
+    ListKeptSnapshots,
+    /// Delete a snapshot that a sandbox keeps.
+    ///
+    /// The sandbox goes on, and its other snapshots stay.
+    DeleteKeptSnapshot,
+    /// Roll a sandbox back to a snapshot that it keeps.
+    ///
+    /// Files and sizes go back; name, metadata, expiry and environment stay. Processes are killed, and it starts
+    /// again unless it was stopped; of a VM's snapshot with memory it runs on where it was then, in any case. After
+    /// 202, or no answer, ask again: the same request joins the one that is under way. 409 `snapshot-not-newest`
+    /// where the storage goes back to the newest only (ZFS).
+    RollbackSandbox,
+    /// List snapshots and presets.
+    ///
+    /// One call to PVE.
     ListSnapshots,
-    /// One snapshot.
+    /// Read a snapshot.
+    ///
+    /// One that is still being made is carried on. Presets are in the list alone (403).
     GetSnapshot,
-    /// Change what is kept about it.
+    /// Change a snapshot's name and metadata.
+    ///
+    /// A JSON merge patch (RFC 7396).
     PatchSnapshot,
-    /// Delete it.
+    /// Delete a snapshot.
+    ///
+    /// 409 `snapshot-in-use` while sandboxes are linked to it.
     DeleteSnapshot,
-    /// Make a template from nothing.
+    /// Make a template from nothing, as the next version of a preset.
+    ///
+    /// For admins. While its status is `downloading` nothing is claimed: send the same request again. From then on it
+    /// has an id; GET, the same `Idempotency-Key`, or the sweep carries it on. The version is found when the template
+    /// is made, not before. 422 `unsupported`: an image, and PVE is older than 9.1.
     BuildTemplate,
-    /// One that is made so.
+    /// Read a template that was made from nothing.
+    ///
+    /// For admins. One that is still being made is carried on; what only root can do is looked for.
     GetTemplate,
     /// Say that the exec daemon is in it.
+    ///
+    /// For admins, once root has put it there.
     ConfirmTemplate,
-    /// Delete it.
+    /// Delete a template, made or half made.
+    ///
+    /// For admins. 409 `snapshot-in-use` while sandboxes are linked to it. The archive stays.
     DeleteTemplate,
-    /// Sweep.
+    /// Sweep: stop, pause and delete what has expired, finish what was interrupted.
+    ///
+    /// What the schedule of a deployment runs. For admins.
     Sweep,
 }
 
 /// Method, path template, what it does.
 pub(super) const ROUTES: [(&str, &str, Action); 29] = [
-    ("GET", "/openapi.json", Action::OpenApi),
-    ("GET", "/api/health", Action::Health),
-    ("GET", "/api/health/sandbox", Action::SandboxHealth),
-    ("GET", "/api/config/sandbox", Action::Config),
-    ("POST", "/api/sandboxes", Action::Create),
-    ("GET", "/api/sandboxes", Action::List),
-    ("GET", "/api/sandboxes/{id}", Action::Get),
-    ("PATCH", "/api/sandboxes/{id}", Action::Patch),
-    ("DELETE", "/api/sandboxes/{id}", Action::Delete),
-    ("POST", "/api/sandboxes/{id}/extend", Action::Extend),
-    ("POST", "/api/sandboxes/{id}/exec", Action::Exec),
-    ("POST", "/api/sandboxes/{id}/start", Action::Start),
-    ("POST", "/api/sandboxes/{id}/stop", Action::Stop),
-    ("POST", "/api/sandboxes/{id}/reboot", Action::Reboot),
-    ("POST", "/api/sandboxes/{id}/pause", Action::Pause),
-    ("POST", "/api/sandboxes/{id}/resume", Action::Resume),
+    ("GET", "/openapi.json", Action::GetDescription),
+    ("GET", "/api/health", Action::GetHealth),
+    ("GET", "/api/health/sandbox", Action::GetSandboxHealth),
+    ("GET", "/api/config/sandbox", Action::GetConfig),
+    ("POST", "/api/sandboxes", Action::CreateSandbox),
+    ("GET", "/api/sandboxes", Action::ListSandboxes),
+    ("GET", "/api/sandboxes/{id}", Action::GetSandbox),
+    ("PATCH", "/api/sandboxes/{id}", Action::PatchSandbox),
+    ("DELETE", "/api/sandboxes/{id}", Action::DeleteSandbox),
+    ("POST", "/api/sandboxes/{id}/extend", Action::ExtendSandbox),
+    ("POST", "/api/sandboxes/{id}/exec", Action::ExecSandbox),
+    ("POST", "/api/sandboxes/{id}/start", Action::StartSandbox),
+    ("POST", "/api/sandboxes/{id}/stop", Action::StopSandbox),
+    ("POST", "/api/sandboxes/{id}/reboot", Action::RebootSandbox),
+    ("POST", "/api/sandboxes/{id}/pause", Action::PauseSandbox),
+    ("POST", "/api/sandboxes/{id}/resume", Action::ResumeSandbox),
     ("POST", "/api/sandboxes/{id}/snapshots", Action::TakeSnapshot),
-    ("GET", "/api/sandboxes/{id}/snapshots", Action::ListKept),
-    ("DELETE", "/api/sandboxes/{id}/snapshots/{snapshot}", Action::DeleteKept),
-    ("POST", "/api/sandboxes/{id}/rollback", Action::Rollback),
+    ("GET", "/api/sandboxes/{id}/snapshots", Action::ListKeptSnapshots),
+    ("DELETE", "/api/sandboxes/{id}/snapshots/{snapshot}", Action::DeleteKeptSnapshot),
+    ("POST", "/api/sandboxes/{id}/rollback", Action::RollbackSandbox),
     ("GET", "/api/snapshots", Action::ListSnapshots),
     ("GET", "/api/snapshots/{id}", Action::GetSnapshot),
     ("PATCH", "/api/snapshots/{id}", Action::PatchSnapshot),
@@ -114,32 +191,32 @@ impl Action {
     /// Whether it takes as long as `Prefer` says.
     pub(super) fn waits(self) -> bool {
         match self {
-            Self::Create
-            | Self::Get
-            | Self::Patch
-            | Self::Extend
-            | Self::Delete
-            | Self::Start
-            | Self::Stop
-            | Self::Reboot
-            | Self::Pause
-            | Self::Resume
-            | Self::Rollback
+            Self::CreateSandbox
+            | Self::GetSandbox
+            | Self::PatchSandbox
+            | Self::ExtendSandbox
+            | Self::DeleteSandbox
+            | Self::StartSandbox
+            | Self::StopSandbox
+            | Self::RebootSandbox
+            | Self::PauseSandbox
+            | Self::ResumeSandbox
+            | Self::RollbackSandbox
             | Self::TakeSnapshot
-            | Self::DeleteKept
+            | Self::DeleteKeptSnapshot
             | Self::GetSnapshot
             | Self::DeleteSnapshot
             | Self::BuildTemplate
             | Self::GetTemplate
             | Self::ConfirmTemplate
             | Self::DeleteTemplate => true,
-            Self::OpenApi
-            | Self::Health
-            | Self::SandboxHealth
-            | Self::Config
-            | Self::List
-            | Self::Exec
-            | Self::ListKept
+            Self::GetDescription
+            | Self::GetHealth
+            | Self::GetSandboxHealth
+            | Self::GetConfig
+            | Self::ListSandboxes
+            | Self::ExecSandbox
+            | Self::ListKeptSnapshots
             | Self::ListSnapshots
             | Self::PatchSnapshot
             | Self::Sweep => false,

@@ -1,18 +1,16 @@
 //! `GET /api/config/sandbox` of a deployment on Morph.
 
-use serde_json::Value;
-
 use super::{
     Cloud,
     snapshot::{presets, saved},
 };
-use crate::{error::Error, io::Io, sandbox::offer::report};
+use crate::{error::Error, io::Io, sandbox::offer::Offer};
 
 /// The answer, from one listing.
-pub async fn config<I: Io>(cloud: &Cloud<'_, I>) -> Result<Value, Error> {
+pub async fn config<I: Io>(cloud: &Cloud<'_, I>) -> Result<Offer, Error> {
     let offered = presets(saved(cloud, &[]).await?);
     let ready = offered.into_iter().filter(|(_, it)| it.is_ready());
-    Ok(report(
+    Ok(Offer::new(
         cloud.settings.provider,
         cloud.platform.streams,
         cloud.settings.public_domain.as_ref(),

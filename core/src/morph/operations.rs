@@ -1,7 +1,6 @@
 //! The operations of [`Provider`](crate::provider::Provider), on Morph Cloud.
 
 use futures_util::Stream;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
@@ -19,23 +18,25 @@ use crate::{
         Created, Removed, Shown,
         command::{self, ExecRequest, Outcome},
         creation::CreateRequest,
+        health::Report,
         id::{MorphId, SourceId, not_found},
         lifetime::Ttl,
         listing::{Filter, Page},
+        offer::Offer,
         patch::Patch,
         power::{Did, Keeps, PauseBody, Powered, RollbackBody, StartBody, StopBody},
-        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Taken},
-        sweep::Report,
+        snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
+        sweep::Report as SweepReport,
         template::{Built, Confirmation, Template, TemplateRequest},
     },
 };
 
 impl<I: Io> Cloud<'_, I> {
-    pub(crate) async fn health(&self) -> (bool, Value) {
+    pub(crate) async fn health(&self) -> Report {
         health(self).await
     }
 
-    pub(crate) async fn offer(&self) -> Result<Value, Error> {
+    pub(crate) async fn offer(&self) -> Result<Offer, Error> {
         config::config(self).await
     }
 
@@ -186,7 +187,7 @@ impl<I: Io> Cloud<'_, I> {
     }
 
     /// Morph keeps no snapshots on a sandbox.
-    pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<Value>, Error> {
+    pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<KeptSnapshot>, Error> {
         let found = instance::find(self, caller, &sandbox(id)?).await?;
         read::gone(&found, self.now())?;
         Ok(Vec::new())
@@ -276,7 +277,7 @@ impl<I: Io> Cloud<'_, I> {
         Err(no_template(id))
     }
 
-    pub(crate) async fn sweep(&self, dry_run: bool) -> Result<Report, Error> {
+    pub(crate) async fn sweep(&self, dry_run: bool) -> Result<SweepReport, Error> {
         sweep(self, dry_run).await
     }
 

@@ -6,8 +6,6 @@ mod rights;
 mod secrets;
 mod shortages;
 
-use serde_json::{Value, json};
-
 use self::shortages::Findings;
 use super::{
     api::{
@@ -21,7 +19,11 @@ use super::{
 use crate::{
     error::{Code, Error},
     io::Io,
-    sandbox::{health::reason, id::Kind, preset::ProviderName},
+    sandbox::{
+        health::{Checked, Defaults, ExecToken, Finding, Node, NodeStorage, Offered, OlderSecret, Report},
+        id::Kind,
+        preset::ProviderName,
+    },
     settings::Settings,
 };
 
@@ -42,8 +44,8 @@ struct Seen<'a> {
     configs: Vec<(Template, Config)>,
 }
 
-/// The report, and whether sandboxes can be made.
-pub async fn health<I: Io>(cluster: &Cluster<'_, I>) -> (bool, Value) {
+/// Reports whether sandboxes can be made.
+pub async fn health<I: Io>(cluster: &Cluster<'_, I>) -> Report {
     let start = cluster.now();
     let version = match cluster.send(cluster.pve.version()).await {
         Ok(version) => version,
@@ -53,28 +55,51 @@ pub async fn health<I: Io>(cluster: &Cluster<'_, I>) -> (bool, Value) {
     let skew = cluster.pve_ahead();
     let mut findings = Findings::default();
     findings.clock(skew.unwrap_or(0));
-    let mut report = json!({
-        "provider": cluster.settings.provider.name(),
-        "reachable": true,
-        "version": version.version,
-        "latencyMs": latency,
-        "clockSkewSeconds": skew,
-        "execToken": if version.number() < (9, 1) { "notes" } else { "env" },
-    });
-    match Inventory::read(cluster).await {
-        Ok(inventory) => look(cluster, &inventory, version.number(), &mut findings, &mut report).await,
-        Err(error) => findings.reasons.push(error),
+    let looked = match Inventory::read(cluster).await {
+        Ok(inventory) => Some(look(cluster, &inventory, version.number(), &mut findings).await),
+        Err(error) => {
+            findings.reasons.push(error);
+            None
+        }
+    };
+    let all = |found: &[Error]| found.iter().map(Finding::of).collect::<Vec<_>>();
+    let report = Report {
+        clock_skew_seconds: Some(skew),
+        exec_token: Some(if version.number() < (9, 1) { ExecToken::Notes } else { ExecToken::Env }),
+        latency_ms: Some(latency),
+        version: Some(version.version),
+        warnings: Some(all(&findings.warnings)),
+        ..Report::new(cluster.settings.provider, true, all(&findings.reasons))
+    };
+    match looked {
+        Some(looked) => looked.show(report),
+        None => report,
     }
-    let healthy = findings.reasons.is_empty();
-    put(&mut report, "status", if healthy { "healthy" } else { "unhealthy" }.into());
-    put(&mut report, "reasons", findings.reasons.iter().map(reason).collect());
-    put(&mut report, "warnings", findings.warnings.iter().map(reason).collect());
-    (healthy, report)
 }
 
-fn put(report: &mut Value, name: &str, value: Value) {
-    if let Some(report) = report.as_object_mut() {
-        report.insert(name.to_owned(), value);
+/// What a look at the cluster's guests, nodes and storages tells.
+struct Looked {
+    checked: Vec<Checked>,
+    detected: Defaults,
+    older_secrets: Vec<OlderSecret>,
+    unmarked: usize,
+    nodes: Vec<Node>,
+    storages: Vec<NodeStorage>,
+    templates: Vec<Offered>,
+}
+
+impl Looked {
+    fn show(self, report: Report) -> Report {
+        Report {
+            checked: self.checked,
+            detected: Some(self.detected),
+            older_secrets: Some(self.older_secrets),
+            unmarked_guests_in_range: Some(self.unmarked),
+            nodes: Some(self.nodes),
+            storages: Some(self.storages),
+            templates: Some(self.templates),
+            ..report
+        }
     }
 }
 
@@ -83,8 +108,7 @@ async fn look<I: Io>(
     inventory: &Inventory,
     version: (u32, u32),
     findings: &mut Findings,
-    report: &mut Value,
-) {
+) -> Looked {
     let kind = if cluster.settings.provider == ProviderName::PveVm { Kind::Qemu } else { Kind::Lxc };
     let (settings, templates) = (cluster.settings, inventory.templates(cluster.settings));
     let mut seen = Seen { settings, inventory, templates, kind, version, configs: Vec::new() };
@@ -111,12 +135,16 @@ async fn look<I: Io>(
     bridges::missing(cluster, &seen, rights.as_ref(), findings).await;
     bridges::fixed(&seen, findings);
     let wrote = write_nothing(cluster, inventory, findings).await;
-    put(report, "checked", if wrote { json!(["reads", "writes"]) } else { json!(["reads"]) });
     findings.reasons.extend(inventory.room_for_tags().err());
-    let detected = detected::detected(cluster, &seen, findings).await;
-    put(report, "detected", detected);
-    put(report, "olderSecrets", secrets::older(&seen, findings));
-    seen.show(report);
+    Looked {
+        checked: if wrote { vec![Checked::Reads, Checked::Writes] } else { vec![Checked::Reads] },
+        detected: detected::detected(cluster, &seen, findings).await,
+        older_secrets: secrets::older(&seen, findings),
+        unmarked: seen.unmarked(),
+        nodes: inventory.nodes().map(node).collect(),
+        storages: seen.all_storages(),
+        templates: seen.offered(),
+    }
 }
 
 /// Sends one write that PVE must refuse: it names the digest of no config. What stands before PVE
@@ -153,16 +181,8 @@ async fn look_closer<I: Io>(cluster: &Cluster<'_, I>, seen: &mut Seen<'_>, findi
     }
 }
 
-fn unreachable<I: Io>(cluster: &Cluster<'_, I>, error: PveError) -> (bool, Value) {
-    let error = Error::from(error);
-    let report = json!({
-        "status": "unhealthy",
-        "provider": cluster.settings.provider.name(),
-        "reachable": false,
-        "platform": cluster.platform.name,
-        "reasons": [reason(&error)],
-    });
-    (false, report)
+fn unreachable<I: Io>(cluster: &Cluster<'_, I>, error: PveError) -> Report {
+    Report::failed(cluster.settings.provider, false, cluster.platform.name, &error.into())
 }
 
 impl Seen<'_> {
@@ -190,38 +210,43 @@ impl Seen<'_> {
         self.inventory.storages(node).filter(move |it| it.takes_disks(kind))
     }
 
-    /// Nodes, storages and templates, as the listing has them.
-    fn show(&self, report: &mut Value) {
+    /// How many guests in the range are nobody's.
+    fn unmarked(&self) -> usize {
         let range = self.settings.vmid_range;
-        let strange = self
-            .inventory
-            .guests
-            .iter()
-            .filter(|it| range.contains(it.vmid) && it.ours.is_none() && it.row.lock.is_none());
-        put(report, "unmarkedGuestsInRange", strange.count().into());
-        put(report, "nodes", self.inventory.nodes().map(node).collect());
-        let storages = self.inventory.others.iter().filter(|it| it.kind == "storage");
-        put(report, "storages", storages.map(|it| storage(it, self.kind)).collect());
-        let templates = self
-            .templates
-            .iter()
-            .map(|it| json!({"vmid": it.vmid, "node": it.node, "snapshotId": it.snapshot, "lock": it.lock}));
-        put(report, "templates", templates.collect());
+        let guests = self.inventory.guests.iter();
+        guests.filter(|it| range.contains(it.vmid) && it.ours.is_none() && it.row.lock.is_none()).count()
+    }
+
+    /// Storages of all nodes, as the listing has them.
+    fn all_storages(&self) -> Vec<NodeStorage> {
+        let rows = self.inventory.others.iter().filter(|it| it.kind == "storage");
+        rows.map(|it| storage(it, self.kind)).collect()
+    }
+
+    /// The templates that sandboxes are made from.
+    fn offered(&self) -> Vec<Offered> {
+        let offered = |it: &Template| Offered {
+            lock: it.lock.clone(),
+            node: Some(it.node.clone()),
+            snapshot_id: it.snapshot.clone(),
+            vmid: Some(it.vmid),
+        };
+        self.templates.iter().map(offered).collect()
     }
 }
 
-fn node(row: &Resource) -> Value {
+fn node(row: &Resource) -> Node {
     let free = row.maxmem.zip(row.mem).map(|(all, used)| all.saturating_sub(used));
-    json!({"node": row.node, "status": row.status, "freeMemoryBytes": free})
+    Node { free_memory_bytes: free, node: row.node.clone(), status: row.status.clone() }
 }
 
-fn storage(row: &Resource, kind: Kind) -> Value {
-    json!({
-        "node": row.node,
-        "storage": row.storage,
-        "type": row.plugintype,
-        "linkedClones": row.plugintype.as_ref().map(|_| row.makes_linked_clones(kind)),
-        "shared": row.shared,
-        "freeBytes": row.free(),
-    })
+fn storage(row: &Resource, kind: Kind) -> NodeStorage {
+    NodeStorage {
+        free_bytes: row.free(),
+        linked_clones: row.plugintype.as_ref().map(|_| row.makes_linked_clones(kind)),
+        node: row.node.clone(),
+        shared: row.shared,
+        storage: row.storage.clone(),
+        kind: row.plugintype.clone(),
+    }
 }

@@ -1,7 +1,6 @@
 //! The operations of [`Provider`](crate::provider::Provider), on a PVE cluster.
 
 use futures_util::Stream;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
@@ -23,23 +22,25 @@ use crate::{
         Created, Removed, Shown,
         command::{self, ExecRequest, Outcome},
         creation::CreateRequest,
+        health::Report,
         id::{SandboxId, SourceId, SpelledId, not_found},
         lifetime::Ttl,
         listing::{Filter, Page},
+        offer::Offer,
         patch::Patch,
         power::{PauseBody, Powered, RollbackBody, StartBody, StopBody},
-        snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Taken},
-        sweep::Report,
+        snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
+        sweep::Report as SweepReport,
         template::{Built, Confirmation, Template, TemplateRequest},
     },
 };
 
 impl<I: Io> Cluster<'_, I> {
-    pub(crate) async fn health(&self) -> (bool, Value) {
+    pub(crate) async fn health(&self) -> Report {
         health(self).await
     }
 
-    pub(crate) async fn offer(&self) -> Result<Value, Error> {
+    pub(crate) async fn offer(&self) -> Result<Offer, Error> {
         read::config(self).await
     }
 
@@ -198,7 +199,7 @@ impl<I: Io> Cluster<'_, I> {
         snapshot::take(self, caller, &id, request, deadline).await.map(Taken::Template)
     }
 
-    pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<Value>, Error> {
+    pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<KeptSnapshot>, Error> {
         keep::list(self, caller, &self.sandbox(id)?).await
     }
 
@@ -283,7 +284,7 @@ impl<I: Io> Cluster<'_, I> {
         template::remove(self, caller, &self.template(id)?, deadline).await.map(Removed::when)
     }
 
-    pub(crate) async fn sweep(&self, dry_run: bool) -> Result<Report, Error> {
+    pub(crate) async fn sweep(&self, dry_run: bool) -> Result<SweepReport, Error> {
         sweep(self, dry_run).await
     }
 

@@ -34,7 +34,7 @@ use crate::{
     sandbox::{
         Addresses, FINISH_SECONDS, OnExpiry, Sandbox, Service, Shown, Sizes, State,
         id::{Kind, SandboxId, not_found},
-        offer::report,
+        offer::Offer,
     },
     text::rfc3339::stamp,
 };
@@ -318,12 +318,12 @@ pub(super) fn sandbox(mark: &Mark, node: &str, state: State, at: Addresses, now:
 }
 
 /// The answer, from one listing.
-pub async fn config<I: Io>(cluster: &Cluster<'_, I>) -> Result<serde_json::Value, Error> {
+pub async fn config<I: Io>(cluster: &Cluster<'_, I>) -> Result<Offer, Error> {
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
     let templates = inventory.templates(cluster.settings);
     let ids = templates.into_iter().filter_map(|it| it.snapshot);
-    Ok(report(
+    Ok(Offer::new(
         cluster.settings.provider,
         cluster.platform.streams,
         cluster.settings.public_domain.as_ref(),

@@ -83,6 +83,7 @@ pub fn ip_url(ip: Ipv4Addr, port: u16) -> String {
 
 /// What people and programs open of a service, made from its URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Viewers {
     /// noVNC, connected and scaled at once.

@@ -54,23 +54,26 @@ pub struct Opened<L> {
 /// Some lines of a command's output, or that there are no more.
 pub type Output = Result<Vec<Line>, NetError>;
 
-/// The whole output of a command.
+/// The outcome of a command that ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// 124 when it timed out, 127 when it could not be started.
+    /// Exit code; 124: it timed out; 127: it could not be started.
     pub exit_code: i32,
-    /// As execd delivers it: UTF-8, whole lines.
+    /// Its output: UTF-8, whole lines.
     pub stdout: String,
-    /// As `stdout`.
+    /// Its output of errors: UTF-8, whole lines.
     pub stderr: String,
-    /// Whether `timeoutMs` ended it.
+    /// Whether its time was up.
     pub timed_out: bool,
-    /// What execd says went wrong.
+    /// What the exec daemon says, or that the time was up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub error: Option<String>,
-    /// Whether output beyond the platform's limit was left out.
+    /// There was more output than the platform lets through; stream it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
     pub truncated: bool,
 }
 

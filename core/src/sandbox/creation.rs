@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     OnExpiry,
     environment::Env,
-    fields::{Metadata, name_errors, size_errors},
+    fields::{self, Metadata, name_errors, size_errors},
     id::SourceId,
     lifetime::Ttl,
     preset::{PresetId, ProviderName},
@@ -24,34 +24,42 @@ use crate::{
     text::base32::{base32, from_base32},
 };
 
-/// `POST /api/sandboxes`. At most one of `snapshotId`, `preset` and
-/// `templateVmid`; without any, the newest version of the smallest preset.
+/// A sandbox to make. At most one of `snapshotId`, `preset` and `templateVmid`; without any, the default preset: the
+/// newest version of the smallest. Without `ttlSeconds`, an hour.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CreateRequest {
-    /// A preset's version.
+    /// A version of a preset, or a snapshot of a sandbox.
     pub snapshot_id: Option<SourceId>,
-    /// A preset's newest version.
+    /// A preset, of which the newest version is taken.
     pub preset: Option<PresetId>,
-    /// A template that is offered.
+    /// VMID of a template that is offered.
     pub template_vmid: Option<Vmid>,
-    /// What the owner calls it.
+    /// The owner's name for it.
+    #[cfg_attr(feature = "contract", schemars(with = "Option<fields::Name>"))]
     pub name: Option<String>,
-    /// Default 3600; `null` = never.
+    /// Span of its time; an hour by default, and null = never.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
-    /// What becomes of it then.
+    /// What becomes of it then; `delete` by default.
     pub on_expiry: Option<OnExpiry>,
-    /// The owner's.
+    /// The owner's metadata.
+    #[cfg_attr(feature = "contract", schemars(with = "Metadata"))]
     pub metadata: BTreeMap<String, String>,
-    /// Its environment variables.
+    /// Environment variables for every command, and in the guest's file `/etc/pve-edge/env`. Kept sealed and never
+    /// shown again; together with the metadata it must fit the guest's notes, about 3 KB as JSON.
     #[serde(skip_serializing_if = "Env::is_empty")]
     pub env: Env,
-    /// Cores, instead of the preset's.
+    /// Cores, instead of the template's.
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::CORES)))]
     pub cpu: Option<u32>,
-    /// MiB, instead of the preset's.
+    /// MiB, instead of the template's.
+    #[cfg_attr(feature = "contract", schemars(range(min = *fields::MEMORY_MIB.start(), max = *fields::MEMORY_MIB.end())))]
     pub memory: Option<u32>,
-    /// GiB; a disk only grows.
+    /// GiB, instead of the template's; a disk only grows.
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::DISK_GIB)))]
     pub disk: Option<u32>,
 }
 

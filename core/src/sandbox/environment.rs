@@ -37,6 +37,14 @@ const TOGETHER: usize = 6400;
 #[serde(transparent)]
 pub struct Env(BTreeMap<String, String>);
 
+#[cfg(feature = "contract")]
+schema!(Env {
+    "type": "object",
+    "description": "Environment variables.",
+    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": LONGEST_NAME},
+    "additionalProperties": {"type": "string", "pattern": r"^[^\u0000]*$"}
+});
+
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

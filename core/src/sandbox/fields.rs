@@ -1,6 +1,6 @@
 //! Reading requests: JSON bodies, and the fields that more than one of them has.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -10,6 +10,24 @@ const METADATA_ENTRIES: usize = 64;
 const METADATA_KEY: usize = 128;
 const METADATA_BYTES: usize = 4096;
 const NAME: usize = 64;
+/// Most cores of a sandbox.
+pub(super) const CORES: u32 = 512;
+/// Least and most MiB of memory of a sandbox.
+pub(super) const MEMORY_MIB: RangeInclusive<u32> = 64..=4_194_304;
+/// Most GiB of disk of a sandbox.
+pub(super) const DISK_GIB: u32 = 16_384;
+
+/// Name of a sandbox or a snapshot, in the contract.
+#[cfg(feature = "contract")]
+pub struct Name;
+
+#[cfg(feature = "contract")]
+schema!(Name {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": NAME,
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"
+});
 
 /// Tells a field that is `null` from one that is absent.
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
@@ -26,6 +44,28 @@ pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Opti
 
 /// Bounds of metadata.
 pub struct Metadata;
+
+#[cfg(feature = "contract")]
+schema!(Metadata {
+    "type": "object",
+    "description": "The owner's metadata; at most 4096 bytes as JSON. On Morph, keys that begin with `edge.` are refused.",
+    "maxProperties": METADATA_ENTRIES,
+    "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY},
+    "additionalProperties": {"type": "string"}
+});
+
+/// Changes of metadata, in the contract.
+#[cfg(feature = "contract")]
+pub struct MetadataPatch;
+
+#[cfg(feature = "contract")]
+schema!(MetadataPatch {
+    "type": "object",
+    "description": "Entries to set; a key with null is removed.",
+    "maxProperties": METADATA_ENTRIES,
+    "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY},
+    "additionalProperties": {"type": ["string", "null"]}
+});
 
 impl Metadata {
     /// Refuses what is too much for a guest's description.
@@ -54,9 +94,9 @@ pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(Stri
 /// What is wrong with cores, MiB of memory and GiB of disk.
 pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> Vec<(String, String)> {
     let bounds = [
-        ("cpu", cpu, 1..=512, "1 to 512 cores"),
-        ("memory", memory, 64..=4_194_304, "64 to 4194304 MiB"),
-        ("disk", disk, 1..=16_384, "1 to 16384 GiB"),
+        ("cpu", cpu, 1..=CORES, "1 to 512 cores"),
+        ("memory", memory, MEMORY_MIB, "64 to 4194304 MiB"),
+        ("disk", disk, 1..=DISK_GIB, "1 to 16384 GiB"),
     ];
     let wrong =
         bounds.into_iter().filter(|(_, asked, range, _)| asked.is_some_and(|it| !range.contains(&it)));

@@ -31,6 +31,31 @@ pub struct SandboxId {
     pub node: String,
 }
 
+#[cfg(feature = "contract")]
+schema!(SandboxId {
+    "type": "string",
+    "description": "`{provider}-{vmid}-{nonce}-{node of birth}`; never used again, even when PVE uses the VMID again. Of Morph, its id of the instance.",
+    "pattern": "^((pvelxc|pvevm)-[1-9][0-9]{2,8}-[a-z2-7]{24}(-[a-z0-9][a-z0-9-]{0,23})?|morphvm_[0-9A-Za-z_-]{1,64})$"
+});
+
+/// Id of a snapshot that others can be made from, in the contract.
+#[cfg(feature = "contract")]
+pub struct OwnSnapshotId;
+
+#[cfg(feature = "contract")]
+schema!(OwnSnapshotId {
+    "type": "string",
+    "description": "A snapshot of a sandbox: as ids of sandboxes; of Morph, its id of the snapshot.",
+    "pattern": "^((pvelxc|pvevm)-[1-9][0-9]{2,8}-[a-z2-7]{24}(-[a-z0-9][a-z0-9-]{0,23})?|snapshot_[0-9A-Za-z_-]{1,64})$"
+});
+
+/// Id of a snapshot that a sandbox keeps, in the contract.
+#[cfg(feature = "contract")]
+pub struct KeptId;
+
+#[cfg(feature = "contract")]
+schema!(KeptId {"type": "string", "description": "PVE's name of the snapshot.", "pattern": "^kept[a-z2-7]{24}$"});
+
 impl SandboxId {
     /// What its guest is to PVE.
     pub fn kind(&self) -> Kind {
@@ -105,6 +130,20 @@ pub enum SourceId {
     Own(SpelledId),
     /// `snapshot_…`
     Morph(MorphId),
+}
+
+#[cfg(feature = "contract")]
+impl schemars::JsonSchema for SourceId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SourceId".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A version of a preset, or a snapshot of a sandbox.",
+            "anyOf": [generator.subschema_for::<SnapshotId>(), generator.subschema_for::<OwnSnapshotId>()],
+        })
+    }
 }
 
 impl SourceId {

@@ -17,6 +17,18 @@ const DEFAULT_TTL: u32 = 3600;
 /// About 30 years: further away is a mistake, or `null`.
 const LONGEST_TTL: u64 = 1_000_000_000;
 
+/// Seconds that a sandbox lives, in the contract.
+#[cfg(feature = "contract")]
+pub struct TtlSeconds;
+
+#[cfg(feature = "contract")]
+schema!(TtlSeconds {
+    "type": "integer",
+    "description": "The span of its time, from now on: kept, and given again by start, resume and extend. null = never, where the deployment has no maximum.",
+    "minimum": 1,
+    "maximum": LONGEST_TTL
+});
+
 /// How long a sandbox lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(Option<u32>);

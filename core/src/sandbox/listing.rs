@@ -20,16 +20,19 @@ pub struct Filter {
     pub after: Option<String>,
 }
 
-/// A page of sandboxes.
+/// A page of sandboxes, by VMID; of Morph by id.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
-    /// By VMID; of Morph by id.
+    /// The sandboxes.
     pub items: Vec<Sandbox>,
-    /// For the next page.
+    /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
-    /// Of a listing by metadata: how many sandboxes could not be judged, and are not among the items.
+    /// With a filter by metadata: so many sandboxes of this page's part could not be judged, since what is asked for did
+    /// not fit their tags.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "usize"))]
     pub unindexed: Option<usize>,
 }
 

@@ -1,49 +1,111 @@
 //! The offer: what `GET /api/config/sandbox` says that a client may ask for.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::{
     address::{Domain, SERVICES, any_port_url},
     preset::{PresetId, ProviderName, SnapshotId, default_preset},
 };
 
-/// A preset with all its versions, the newest last.
-#[derive(Debug, Serialize)]
+/// What a client may ask for.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Preset {
-    preset_id: PresetId,
-    label: String,
+pub struct Offer {
+    /// What sandboxes can do, by name.
+    #[cfg_attr(feature = "contract", schemars(with = "BTreeMap<String, bool>"))]
+    pub capabilities: BTreeMap<&'static str, bool>,
+    /// Preset of a creation that names none.
+    pub default_preset_id: Option<PresetId>,
+    /// URL of any port of a sandbox, for {port} and {vmid}; null without PVE_PUBLIC_DOMAIN, and of Morph.
+    pub port_url: Option<String>,
+    /// Presets with all their versions.
+    pub presets: Vec<Preset>,
+    /// What sandboxes are made of.
+    #[cfg_attr(feature = "contract", schemars(with = "ProviderName"))]
+    pub provider: &'static str,
+    /// The same, as people read it.
+    pub provider_display_name: &'static str,
+    /// Origin of the product's own server.
+    pub server_origin: Option<String>,
+    /// Services of each sandbox.
+    pub services: Vec<OfferedService>,
+}
+
+/// A preset with all its versions.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Preset {
     /// Cores.
-    cpu: Option<u32>,
-    /// MiB.
-    memory: Option<u32>,
+    pub cpu: Option<u32>,
     /// GiB.
-    disk: Option<u32>,
-    versions: Vec<Version>,
+    pub disk: Option<u32>,
+    /// The preset, as people read it.
+    pub label: String,
+    /// MiB.
+    pub memory: Option<u32>,
+    /// Id of the preset.
+    pub preset_id: PresetId,
+    /// Its versions, the newest last.
+    pub versions: Vec<PresetVersion>,
 }
 
-#[derive(Debug, Serialize)]
+/// A version of a preset.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Version {
-    version: u32,
-    snapshot_id: SnapshotId,
+pub struct PresetVersion {
+    /// Id of the version, for `POST /api/sandboxes`.
+    pub snapshot_id: SnapshotId,
+    /// Number of the version.
+    #[cfg_attr(feature = "contract", schemars(range(min = 1)))]
+    pub version: u32,
 }
 
-/// What is offered when these versions of presets are.
-pub(crate) fn report(
-    provider: ProviderName,
-    streams: bool,
-    domain: Option<&Domain>,
-    server_origin: Option<&str>,
-    mut ids: Vec<SnapshotId>,
-) -> Value {
-    ids.sort_unstable();
-    ids.dedup();
-    let default = default_preset(ids.iter()).map(|it| it.preset);
+/// A service that each sandbox has.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+pub struct OfferedService {
+    /// Name of the service.
+    pub name: &'static str,
+    /// Port in the guest.
+    pub port: u16,
+}
+
+impl Offer {
+    /// The offer of a deployment that has these versions of presets.
+    pub(crate) fn new(
+        provider: ProviderName,
+        streams: bool,
+        domain: Option<&Domain>,
+        server_origin: Option<&str>,
+        versions: Vec<SnapshotId>,
+    ) -> Self {
+        // Morph gives an address to ports that were exposed alone, and commands come by its own way.
+        let is_pve = provider != ProviderName::Morph;
+        let services = SERVICES.iter().filter(|(name, _)| is_pve || *name != "exec");
+        Self {
+            capabilities: capabilities(provider, streams),
+            default_preset_id: default_preset(versions.iter()).map(|it| it.preset),
+            port_url: domain.filter(|_| is_pve).map(any_port_url),
+            presets: presets(versions),
+            provider: provider.name(),
+            provider_display_name: provider.display_name(),
+            server_origin: server_origin.map(str::to_owned),
+            services: services.map(|(name, port)| OfferedService { name, port: *port }).collect(),
+        }
+    }
+}
+
+fn presets(mut versions: Vec<SnapshotId>) -> Vec<Preset> {
+    versions.sort_unstable();
+    versions.dedup();
     let mut presets: Vec<Preset> = Vec::new();
-    for id in ids {
-        let version = Version { version: id.version, snapshot_id: id.clone() };
+    for id in versions {
+        let version = PresetVersion { version: id.version, snapshot_id: id.clone() };
         // Sorted: a preset's versions follow each other.
         match presets.last_mut().filter(|it| it.preset_id == id.preset) {
             Some(preset) => preset.versions.push(version),
@@ -60,25 +122,7 @@ pub(crate) fn report(
             }
         }
     }
-    let services: Vec<Value> = SERVICES
-        .iter()
-        // Commands come by Morph's own way.
-        .filter(|(name, _)| provider != ProviderName::Morph || *name != "exec")
-        .map(|(name, port)| json!({"name": name, "port": port}))
-        .collect();
-    // Morph gives an address to ports that were exposed alone.
-    let domain = domain.filter(|_| provider != ProviderName::Morph);
-    json!({
-        "provider": provider.name(),
-        "providerDisplayName": provider.display_name(),
-        "capabilities": capabilities(provider, streams),
-        "presets": presets,
-        "defaultPresetId": default,
-        "services": services,
-        // Of any port; without a domain the services of a sandbox tell.
-        "portUrl": domain.map(any_port_url),
-        "serverOrigin": server_origin,
-    })
+    presets
 }
 
 /// What sandboxes of a provider can do, by name: containers, VMs, Morph.
@@ -94,14 +138,14 @@ const CAPABILITIES: [(&str, [bool; 3]); 8] = [
     ("gpu", [false, false, false]),
 ];
 
-fn capabilities(provider: ProviderName, streams: bool) -> Value {
+fn capabilities(provider: ProviderName, streams: bool) -> BTreeMap<&'static str, bool> {
     let of = |[lxc, vm, morph]: [bool; 3]| match provider {
         ProviderName::PveLxc => lxc,
         ProviderName::PveVm => vm,
         ProviderName::Morph => morph,
     };
-    let can = |(name, row): (&str, _)| {
-        (name.to_owned(), Value::Bool(of(row) && (streams || name != "streamingExec")))
-    };
-    Value::Object(CAPABILITIES.into_iter().map(can).collect())
+    CAPABILITIES
+        .into_iter()
+        .map(|(name, row)| (name, of(row) && (streams || name != "streamingExec")))
+        .collect()
 }

@@ -16,18 +16,22 @@ use crate::{
 
 /// A JSON merge patch (RFC 7396) of a sandbox.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Patch {
-    /// `null` removes it.
+    /// The new name; null removes it.
     #[serde(deserialize_with = "crate::sandbox::fields::present")]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::Name>"))]
     pub name: Option<Option<String>>,
-    /// Counts from now; `null` = never.
+    /// The new span of its time, counted from now; null = never.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
-    /// What becomes of it then.
+    /// What becomes of it when its time is up.
     pub on_expiry: Option<OnExpiry>,
-    /// `null` removes all; a key with `null` removes that one.
+    /// Changes of its metadata; null removes all, and a key with null removes that one.
     #[serde(deserialize_with = "crate::sandbox::fields::present")]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::MetadataPatch>"))]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
 }
 

@@ -11,6 +11,7 @@ const LONGEST_TIMEOUT: u32 = 600;
 
 /// What a pause keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Keeps {
     /// Processes go on where they were.
@@ -19,35 +20,42 @@ pub enum Keeps {
     Disk,
 }
 
-/// `POST …/stop` and `…/reboot`.
+/// How a sandbox is stopped or rebooted.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StopBody {
-    /// Without asking the guest first.
+    /// Stop hard, without asking the guest first; false by default.
     pub force: bool,
-    /// How long the guest may take before it is stopped hard.
+    /// Seconds that the guest may take before it is stopped hard; 20 by default.
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT)))]
     pub timeout_seconds: Option<u32>,
 }
 
-/// `POST …/pause`.
+/// How a sandbox is paused.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct PauseBody {
-    /// What it must keep; without it, what the provider can.
+    /// What must be kept, or nothing is paused (422 `unsupported`); by default the memory of a VM, the files of a
+    /// container.
     pub keeps: Option<Keeps>,
 }
 
-/// `POST …/start` and `…/resume`.
+/// How long a sandbox lives that is started, resumed or extended.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
-    /// From now; without it the span that was given last. Never less than was left when it was stopped.
+    /// The span of its time from now on; without it, the span that was given last, and never less than was left.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
 }
 
-/// What was done.
+/// What a power action did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Did {
     /// It was started.
@@ -91,10 +99,12 @@ impl StopBody {
     }
 }
 
-/// `POST …/rollback`.
+/// The snapshot to roll back to.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RollbackBody {
-    /// One of `GET …/snapshots`.
+    /// Id of a snapshot that the sandbox keeps.
+    #[cfg_attr(feature = "contract", schemars(with = "super::id::KeptId"))]
     pub snapshot: String,
 }

@@ -15,6 +15,13 @@ pub enum ProviderName {
     Morph,
 }
 
+#[cfg(feature = "contract")]
+schema!(ProviderName as "Provider", {
+    "type": "string",
+    "description": "What a sandbox is made of.",
+    "enum": ProviderName::ALL.map(ProviderName::name)
+});
+
 impl ProviderName {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::PveLxc, Self::PveVm, Self::Morph];
@@ -64,6 +71,14 @@ impl FromStr for ProviderName {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PresetId(String);
+
+#[cfg(feature = "contract")]
+schema!(PresetId {
+    "type": "string",
+    "description": "Name of a preset.",
+    "pattern": "^[0-9A-Za-z]+_[0-9A-Za-z]+_[0-9A-Za-z]+$",
+    "maxLength": 64
+});
 
 /// What a preset's name says about its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +142,13 @@ pub struct SnapshotId {
     /// 1 or more.
     pub version: u32,
 }
+
+#[cfg(feature = "contract")]
+schema!(SnapshotId {
+    "type": "string",
+    "description": "A version of a preset.",
+    "pattern": "^(pvelxc|pvevm|morph)_[0-9a-z]+_[0-9a-z]+_[0-9a-z]+_v[1-9][0-9]{0,8}$"
+});
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,9 @@ use crate::{
 
 /// How far a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "contract", schemars(rename = "SnapshotStatus"))]
 pub enum Status {
     /// PVE copies.
     Pending,
@@ -26,48 +28,108 @@ pub enum Status {
     Error,
 }
 
-/// A snapshot as the API shows it.
+/// A snapshot of a sandbox that others can be made from, or a version of a preset.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// For `POST /api/sandboxes`.
+    /// Id of the snapshot, for `POST /api/sandboxes`.
+    #[cfg_attr(feature = "contract", schemars(with = "super::id::SourceId"))]
     pub snapshot_id: String,
     /// How far it is.
     pub status: Status,
-    /// The sandbox that it was taken from; not known of templates that an admin made.
+    /// Sandbox that it was taken from; null: of none, or a listing has no room for it.
     pub source_id: Option<String>,
-    /// Of a preset's version.
+    /// Preset that it is a version of.
     pub preset_id: Option<PresetId>,
-    /// Of a preset's version.
+    /// Number of that version.
     pub version: Option<u32>,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub name: Option<String>,
-    /// Whose it is; presets are everybody's.
+    /// Team that owns it; null: everybody's.
     pub team: Option<String>,
-    /// The owner's.
+    /// The owner's metadata.
     pub metadata: BTreeMap<String, String>,
-    /// RFC 3339; not known of templates that an admin made.
+    /// When it was taken; null: a template that an admin made.
+    #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: Option<String>,
-    /// The template, of PVE.
+    /// VMID of the template; null: not of PVE.
     pub template_vmid: Option<crate::sandbox::vmid::Vmid>,
-    /// Why it is in status `error`.
+    /// Why its status is `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub problem: Option<String>,
 }
 
-/// `POST …/snapshots`.
+/// A snapshot that a sandbox keeps, to roll it back to.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KeptSnapshot {
+    /// When it was taken.
+    #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
+    pub created_at: Option<String>,
+    /// Whether a rollback to it brings a VM's memory back.
+    pub memory: bool,
+    /// The owner's metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// The owner's name for it.
+    pub name: Option<String>,
+    /// Id of the snapshot.
+    #[cfg_attr(feature = "contract", schemars(with = "super::id::KeptId"))]
+    pub snapshot_id: String,
+    /// How far it is.
+    pub status: KeptStatus,
+}
+
+/// How far a snapshot is that a sandbox keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum KeptStatus {
+    /// PVE takes it.
+    Pending,
+    /// The sandbox can be rolled back to it.
+    Ready,
+    /// PVE deletes it.
+    Deleting,
+}
+
+/// All snapshots, on one page.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "{T}s"))]
+#[serde(rename_all = "camelCase")]
+pub struct All<T> {
+    /// The snapshots.
+    pub items: Vec<T>,
+    /// There is no other page.
+    pub next_cursor: (),
+}
+
+impl<T> All<T> {
+    /// The page of these snapshots.
+    pub(crate) fn of(items: Vec<T>) -> Self {
+        Self { items, next_cursor: () }
+    }
+}
+
+/// A snapshot to take.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct SnapshotRequest {
-    /// What its owner calls it.
+    /// The owner's name for it.
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::Name>"))]
     pub name: Option<String>,
-    /// The owner's.
+    /// The owner's metadata.
+    #[cfg_attr(feature = "contract", schemars(with = "Metadata"))]
     pub metadata: BTreeMap<String, String>,
-    /// It stays on the sandbox, to roll it back to.
+    /// Whether it stays on the sandbox, to roll that back to it.
     pub keep: bool,
-    /// With what runs in it; of PVE's VMs with `keep`, of Morph's machines always.
+    /// With a VM's memory, and with `keep`; else 422 `unsupported`, and of a VM that is stopped 409 `not-running`.
+    /// Morph's always have it.
     pub memory: bool,
-    /// Makes it the next version of a preset; admins only.
+    /// Makes it the next version of a preset.
     pub promote: Option<Promote>,
 }
 
@@ -90,7 +152,7 @@ pub enum Taken {
         /// The id of the sandbox.
         sandbox: String,
         /// The snapshot.
-        kept: serde_json::Value,
+        kept: KeptSnapshot,
         /// Whether it is there; otherwise PVE still works on it.
         is_done: bool,
     },
@@ -135,10 +197,11 @@ impl SnapshotRequest {
     }
 }
 
-/// Which preset.
+/// The preset that a snapshot becomes a version of.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Promote {
-    /// Of which it is the next version.
+    /// Id of the preset.
     pub preset: PresetId,
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "u32", into = "u32")]
 pub struct Vmid(u32);
 
+#[cfg(feature = "contract")]
+schema!(Vmid {"type": "integer", "description": "PVE's number of a guest.", "minimum": 100, "maximum": 999_999_999});
+
 impl TryFrom<u32> for Vmid {
     type Error = &'static str;
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from pve_edge.api.sandboxes import create_sandbox, delete_sandbox, exec_sandbox, get_sandbox, list_sandboxes
 from pve_edge.client import AuthenticatedClient
 from pve_edge.models import (
-    Code, Create, Exec, Metadata, OnExpiry, Outcome, Page, Problem, Sandbox, State,
+    Code, CreateRequest, ExecBody, Metadata, OnExpiry, Outcome, Page, Problem, Sandbox, State,
 )
 
 client = AuthenticatedClient(base_url=os.environ["DEMO_API"], token=os.environ["DEMO_KEY"])
@@ -27,7 +27,7 @@ def listed(*entries: str) -> list[str]:
 
 made = create_sandbox.sync_detailed(
     client=client,
-    body=Create(name="made", metadata=metadata(), ttl_seconds=600, on_expiry=OnExpiry.STOP),
+    body=CreateRequest(name="made", metadata=metadata(), ttl_seconds=600, on_expiry=OnExpiry.STOP),
     idempotency_key="openapi-python-client",
     prefer="wait=20",
 )
@@ -39,7 +39,7 @@ assert listed(*(f"{key}={value}" for key, value in tags.items())) == [sandbox.id
 assert listed("client=openapi-python-client", "task=another") == []
 
 argv = ["printf", "%s|%s|%s\n", "two words", "it's", "$HOME"]
-outcome = exec_sandbox.sync(sandbox.id, client=client, body=Exec(argv=argv))
+outcome = exec_sandbox.sync(sandbox.id, client=client, body=ExecBody(argv=argv))
 assert isinstance(outcome, Outcome), outcome
 assert (outcome.exit_code, outcome.stdout, outcome.timed_out) == (0, "two words|it's|$HOME\n", False), outcome
 

@@ -1,7 +1,7 @@
 //! Routes about the deployment: health, what it offers, the sweep.
 
 use http::Response;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     api::{
@@ -13,13 +13,22 @@ use crate::{
     provider::Provider,
 };
 
+/// A deployment that is alive.
+#[derive(Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+pub(in crate::api) struct Alive {
+    /// That it is.
+    #[cfg_attr(feature = "contract", schemars(extend("enum" = ["ok"])))]
+    status: &'static str,
+}
+
 pub(super) fn alive() -> Response<Vec<u8>> {
-    plain(200, &json!({"status": "ok"}))
+    plain(200, &Alive { status: "ok" })
 }
 
 pub(super) async fn health<I: Io>(provider: &Provider<'_, I>) -> Result<Response<Vec<u8>>, Error> {
-    let (healthy, report) = provider.health().await;
-    Ok(plain(if healthy { 200 } else { 503 }, &report))
+    let report = provider.health().await;
+    Ok(plain(if report.is_healthy() { 200 } else { 503 }, &report))
 }
 
 pub(super) async fn offer<I: Io>(provider: &Provider<'_, I>) -> Result<Response<Vec<u8>>, Error> {

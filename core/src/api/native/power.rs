@@ -35,9 +35,13 @@ routes! { start stop reboot pause rollback }
 
 /// A sandbox after a power action, as it is sent.
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "Powered"))]
+pub(in crate::api) struct Answer<'a> {
+    /// What was done.
     did: Did,
+    /// What a pause kept.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Keeps"))]
     keeps: Option<Keeps>,
     #[serde(flatten)]
     sandbox: &'a Sandbox,

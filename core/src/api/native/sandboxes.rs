@@ -2,7 +2,6 @@
 
 use futures_util::Stream;
 use http::{Response, header::LOCATION};
-use serde_json::json;
 
 use crate::{
     api::{
@@ -12,7 +11,7 @@ use crate::{
     error::{Code, Error},
     io::{Io, NetError},
     provider::Provider,
-    sandbox::{Removed, Shown, State, creation::CreateRequest},
+    sandbox::{Removed, Shown, State, creation::CreateRequest, removal::DeletingSandbox},
 };
 
 pub(super) async fn create<I: Io>(
@@ -77,7 +76,7 @@ pub(super) async fn remove<I: Io>(
     let (if_match, deadline) = (asked.if_match(), provider.deadline(asked.wait_or(DELETE_WAIT)));
     Ok(match provider.remove(asked.caller, asked.id(), if_match.as_deref(), deadline).await? {
         Removed::Done => empty(),
-        Removed::Working => plain(202, &json!({"id": asked.id(), "state": "deleting"})),
+        Removed::Working => plain(202, &DeletingSandbox::of(asked.id())),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Routes about snapshots: those that others are made from, and those that a sandbox keeps.
 
 use http::{Response, header::LOCATION};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     api::{
@@ -13,7 +13,8 @@ use crate::{
     provider::Provider,
     sandbox::{
         Removed,
-        snapshot::{ShownSnapshot, SnapshotRequest, Status, Taken},
+        removal::{DeletingKept, DeletingSnapshot},
+        snapshot::{All, ShownSnapshot, SnapshotRequest, Status, Taken},
     },
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn list<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let items = provider.list_snapshots(asked.caller).await?;
-    Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+    Ok(plain(200, &All::of(items)))
 }
 
 pub(super) async fn get<I: Io>(
@@ -65,7 +66,7 @@ pub(super) async fn remove<I: Io>(
 ) -> Result<Response<Vec<u8>>, Error> {
     let (if_match, deadline) = (asked.if_match(), provider.deadline(asked.wait_or(DELETE_WAIT)));
     let removed = provider.remove_snapshot(asked.caller, asked.id(), if_match.as_deref(), deadline).await?;
-    Ok(gone(removed, asked.id()))
+    Ok(gone(removed, &DeletingSnapshot::of(asked.id())))
 }
 
 pub(super) async fn list_kept<I: Io>(
@@ -73,7 +74,7 @@ pub(super) async fn list_kept<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let items = provider.list_kept(asked.caller, asked.id()).await?;
-    Ok(plain(200, &json!({"items": items, "nextCursor": null})))
+    Ok(plain(200, &All::of(items)))
 }
 
 pub(super) async fn remove_kept<I: Io>(
@@ -81,16 +82,17 @@ pub(super) async fn remove_kept<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let (snapshot, deadline) = (&asked.route.snapshot, provider.deadline(asked.wait_or(DELETE_WAIT)));
-    Ok(gone(provider.remove_kept(asked.caller, asked.id(), snapshot, deadline).await?, snapshot))
+    let removed = provider.remove_kept(asked.caller, asked.id(), snapshot, deadline).await?;
+    Ok(gone(removed, &DeletingKept::of(snapshot)))
 }
 
 fn shown(shown: &ShownSnapshot) -> Response<Vec<u8>> {
     tagged(plain(200, &shown.snapshot), shown.etag.as_deref())
 }
 
-fn gone(removed: Removed, id: &str) -> Response<Vec<u8>> {
+fn gone(removed: Removed, working: &impl Serialize) -> Response<Vec<u8>> {
     match removed {
         Removed::Done => empty(),
-        Removed::Working => plain(202, &json!({"snapshotId": id, "status": "deleting"})),
+        Removed::Working => plain(202, working),
     }
 }

@@ -1,7 +1,6 @@
 //! Routes about templates that are made from nothing.
 
 use http::{Response, header::LOCATION};
-use serde_json::json;
 
 use crate::{
     api::{
@@ -14,6 +13,7 @@ use crate::{
     provider::Provider,
     sandbox::{
         Removed,
+        removal::DeletingTemplate,
         template::{Built, Status},
     },
 };
@@ -62,6 +62,6 @@ pub(super) async fn remove<I: Io>(
     let deadline = provider.deadline(asked.wait_or(DELETE_WAIT));
     Ok(match provider.remove_template(asked.caller, asked.id(), deadline).await? {
         Removed::Done => empty(),
-        Removed::Working => plain(202, &json!({"id": asked.id(), "status": "deleting"})),
+        Removed::Working => plain(202, &DeletingTemplate::of(asked.id())),
     })
 }

@@ -2,14 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Seen, shortages::Findings};
 use crate::{
     error::Code,
     io::Io,
     pve::{api::config::Config, cluster::Cluster, create::spread::Room, guest::network, inventory::Template},
-    sandbox::address::IpPool,
+    sandbox::{
+        address::IpPool,
+        health::{Defaults, Detected},
+    },
 };
 
 /// Each value and where it is from: the name of its setting, or what tells it.
@@ -17,7 +20,7 @@ pub(super) async fn detected<I: Io>(
     cluster: &Cluster<'_, I>,
     seen: &Seen<'_>,
     findings: &mut Findings,
-) -> Value {
+) -> Defaults {
     let set = cluster.settings;
     let node = node(cluster, seen);
     let storage = node.as_deref().and_then(|it| seen.inventory.roomiest(it, seen.kind));
@@ -33,23 +36,26 @@ pub(super) async fn detected<I: Io>(
         Some(pool) if set.gateway.is_none() => gateway(cluster, seen, pool, node.as_deref(), findings).await,
         _ => (None, "DHCP"),
     };
-    json!({
-        "node": value("PVE_NODE", set.node.as_deref(), (node.as_deref(), "free memory")),
-        "storage": value("PVE_STORAGE", set.storage.as_deref(), (storage.and_then(|it| it.storage.as_deref()), "free space")),
-        "bridge": value("PVE_BRIDGE", set.bridge.as_deref(), (bridge, "template")),
-        "gateway": value(
+    let storage = storage.and_then(|it| it.storage.clone());
+    Defaults {
+        bridge: value("PVE_BRIDGE", set.bridge.clone(), bridge.map(str::to_owned), "template"),
+        gateway: value(
             "PVE_GATEWAY",
-            set.gateway.map(|it| it.to_string()).as_deref(),
-            (gateway.0.map(|it| it.to_string()).as_deref(), gateway.1),
+            set.gateway.map(|it| it.to_string()),
+            gateway.0.map(|it| it.to_string()),
+            gateway.1,
         ),
-        "searchDomain": value("PVE_SEARCH_DOMAIN", set.search_domain.as_deref(), (searched.as_deref(), "DNS")),
-    })
+        node: value("PVE_NODE", set.node.clone(), node, "free memory"),
+        search_domain: value("PVE_SEARCH_DOMAIN", set.search_domain.clone(), searched, "DNS"),
+        storage: value("PVE_STORAGE", set.storage.clone(), storage, "free space"),
+    }
 }
 
-fn value(name: &str, set: Option<&str>, found: (Option<&str>, &str)) -> Value {
+/// What is `set` by this setting, or else what was `found` there.
+fn value(setting: &'static str, set: Option<String>, found: Option<String>, there: &'static str) -> Detected {
     match set {
-        Some(set) => json!({"value": set, "from": name}),
-        None => json!({"value": found.0, "from": found.1}),
+        Some(set) => Detected { from: setting, value: Some(set) },
+        None => Detected { from: there, value: found },
     }
 }
 

@@ -1,9 +1,7 @@
 //! How many ids each secret of `EDGE_SECRET` still proves.
 
-use serde_json::{Value, json};
-
 use super::{Seen, shortages::Findings};
-use crate::{access::secret::Key, error::Code, pve::inventory::Guest};
+use crate::{access::secret::Key, error::Code, pve::inventory::Guest, sandbox::health::OlderSecret};
 
 /// Sandboxes, and snapshots and templates.
 #[derive(Clone, Copy, Default)]
@@ -14,7 +12,7 @@ struct Count {
 
 /// What each secret but the newest still proves; a secret that proves nothing may be removed.
 /// Warns of ids that none proves.
-pub(super) fn older(seen: &Seen<'_>, findings: &mut Findings) -> Value {
+pub(super) fn older(seen: &Seen<'_>, findings: &mut Findings) -> Vec<OlderSecret> {
     let secrets = &seen.settings.secrets;
     let count = |key: Option<&Key>| {
         let name = key.map(Key::name);
@@ -32,7 +30,7 @@ pub(super) fn older(seen: &Seen<'_>, findings: &mut Findings) -> Value {
     }
     let older = secrets.all().skip(1).map(|key| {
         let Count { sandboxes, snapshots } = count(Some(key));
-        json!({"secret": key.name(), "sandboxes": sandboxes, "snapshots": snapshots})
+        OlderSecret { sandboxes, secret: key.name().to_owned(), snapshots }
     });
     older.collect()
 }

@@ -26,7 +26,7 @@ use crate::{
     sandbox::{
         id::{Kind, SandboxId},
         nonce::Nonce,
-        snapshot::SnapshotRequest,
+        snapshot::{KeptSnapshot, KeptStatus, SnapshotRequest},
         vmid::Vmid,
     },
     settings::Settings,
@@ -135,7 +135,7 @@ pub async fn take<I: Io>(
     id: &SandboxId,
     request: &SnapshotRequest,
     deadline: OffsetDateTime,
-) -> Result<(Value, bool), Error> {
+) -> Result<(KeptSnapshot, bool), Error> {
     request.check()?;
     request.check_memory(id.kind())?;
     let found = usable(cluster, caller, id, deadline).await?;
@@ -186,7 +186,7 @@ pub async fn take<I: Io>(
     {
         row = taken;
     }
-    Ok((shown(&row, if ended.is_some() { "ready" } else { "pending" }), ended.is_some()))
+    Ok((shown(&row, if ended.is_some() { KeptStatus::Ready } else { KeptStatus::Pending }), ended.is_some()))
 }
 
 /// Takes from the mark that a snapshot was begun; where this cannot be written, it is over when it is old.
@@ -205,7 +205,7 @@ pub async fn list<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Vec<KeptSnapshot>, Error> {
     let found = locate(cluster, caller, id).await?;
     found.needs(cluster, &[Need::Alive])?;
     let rows = cluster.send(found.api(cluster).snapshots()).await?;
@@ -213,26 +213,25 @@ pub async fn list<I: Io>(
     let mut kept: Vec<&Value> = rows.iter().filter(|it| born(cluster, &found, it).is_some()).collect();
     kept.sort_unstable_by_key(|it| born(cluster, &found, it));
     let status = |row: &Value| match row.get("snapstate").and_then(Value::as_str) {
-        None => "ready",
-        Some("delete") => "deleting",
-        Some(_) => "pending",
+        None => KeptStatus::Ready,
+        Some("delete") => KeptStatus::Deleting,
+        Some(_) => KeptStatus::Pending,
     };
     Ok(kept.into_iter().map(|it| shown(it, status(it))).collect())
 }
 
-fn shown(row: &Value, status: &str) -> Value {
+fn shown(row: &Value, status: KeptStatus) -> KeptSnapshot {
     let about = row.get("description").and_then(Value::as_str).unwrap_or_default();
     let about: Value = serde_json::from_slice(about.as_bytes()).unwrap_or_default();
-    let of = |field: &str| about.get(field).cloned().unwrap_or_default();
-    let metadata = if of("metadata").is_object() { of("metadata") } else { json!({}) };
-    json!({
-        "snapshotId": name(row),
-        "status": status,
-        "name": of("name"),
-        "metadata": metadata,
-        "memory": has_memory(row),
-        "createdAt": nonce_of(name(row), KEPT).map(|it| stamp(it.birth())),
-    })
+    let metadata = about.get("metadata").cloned().unwrap_or_default();
+    KeptSnapshot {
+        created_at: nonce_of(name(row), KEPT).map(|it| stamp(it.birth())),
+        memory: has_memory(row),
+        metadata: serde_json::from_value(metadata).unwrap_or_default(),
+        name: about.get("name").and_then(Value::as_str).map(str::to_owned),
+        snapshot_id: name(row).to_owned(),
+        status,
+    }
 }
 
 /// Deletes one; whether PVE is done.

@@ -7,7 +7,7 @@ use futures_util::{
     future::{Either, select},
     stream::{self, ReadyChunks},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{ExecError, Line, Opened, Output};
 use crate::{
@@ -82,8 +82,8 @@ impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
             return;
         }
         match line {
-            Line::Stdout(data) => sse(events, "stdout", &json!({"data": data})),
-            Line::Stderr(data) => sse(events, "stderr", &json!({"data": data})),
+            Line::Stdout(data) => sse(events, "stdout", &Written { data }),
+            Line::Stderr(data) => sse(events, "stderr", &Written { data }),
             Line::Error(message) => {
                 self.timed_out |= message.starts_with("timeout");
                 self.error(events, &message);
@@ -91,18 +91,49 @@ impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
             Line::TooLong => self.error(events, "output was too long, and some of it is left out"),
             Line::Exit(code) => {
                 self.over = true;
-                sse(events, "exit", &json!({"exitCode": code, "timedOut": self.timed_out}));
+                sse(events, "exit", &Exit { exit_code: code, timed_out: self.timed_out });
             }
         }
     }
 
     fn error(&self, events: &mut String, message: &str) {
-        sse(events, "error", &json!({"message": message, "requestId": self.request_id}));
+        sse(events, "error", &Failed { message, request_id: &self.request_id });
     }
 }
 
+/// Output of a command.
+#[derive(Serialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "Output"))]
+pub(crate) struct Written {
+    /// A line with its newline; of a VM, all of it at the end.
+    data: String,
+}
+
+/// Something that went wrong with a command.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "ExecError"))]
+pub(crate) struct Failed<'a> {
+    /// The exec daemon's words.
+    message: &'a str,
+    /// As `X-Request-Id` of the answer.
+    request_id: &'a str,
+}
+
+/// The end of a command.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+pub(crate) struct Exit {
+    /// Exit code; 124: it timed out; 127: it could not be started.
+    exit_code: i32,
+    /// Whether its time was up.
+    timed_out: bool,
+}
+
 /// JSON has no raw newline, so one `data:` line is enough.
-fn sse(events: &mut String, event: &str, data: &Value) {
+fn sse(events: &mut String, event: &str, data: &impl Serialize) {
+    let data = serde_json::to_string(data).unwrap_or_default();
     let _ = write!(events, "event: {event}\ndata: {data}\n\n");
 }
 

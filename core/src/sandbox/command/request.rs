@@ -15,16 +15,38 @@ const LONGEST: usize = 100 << 10;
 const DEFAULT_TIMEOUT_MS: u64 = 300_000;
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
 
-/// `POST …/exec`, as it is sent.
+/// A command: `command` or `argv`; all of it less than 100 KiB.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ExecBody {
+    /// A line for bash.
+    #[cfg_attr(feature = "contract", schemars(regex(pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")))]
     command: Option<String>,
+    /// A program and its arguments, passed as they are; the program is not empty.
+    #[cfg_attr(feature = "contract", schemars(length(min = 1), inner(regex(pattern = r"^[^\u0000]*$")), extend("not" = {"prefixItems": [{"type": "string", "maxLength": 0}]})))]
     argv: Option<Vec<String>>,
+    /// Absolute path of the working directory.
+    #[cfg_attr(feature = "contract", schemars(regex(pattern = r"^/[^\u0000]*$")))]
     cwd: Option<String>,
+    /// Environment variables of this command.
+    #[cfg_attr(feature = "contract", schemars(with = "Variables"))]
     env: BTreeMap<String, String>,
+    /// Milliseconds after which it is killed; 300000 by default.
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT_MS)))]
     timeout_ms: Option<u64>,
 }
+
+/// Environment variables of one command, in the contract.
+#[cfg(feature = "contract")]
+pub struct Variables;
+
+#[cfg(feature = "contract")]
+schema!(Variables {
+    "type": "object",
+    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+    "additionalProperties": {"type": "string", "pattern": r"^[^\u0000]*$"}
+});
 
 /// A command that can be run.
 #[derive(Clone, Debug)]

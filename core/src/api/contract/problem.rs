@@ -1,0 +1,171 @@
+//! Problem documents, and the answers that have them.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{header, schemas::Schemas};
+use crate::error::Code;
+
+/// A problem (RFC 9457). Later versions may add codes and members.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it is written as `Error::problem` has it")]
+struct Problem {
+    /// URN of the kind of problem.
+    #[schemars(regex(pattern = "^urn:pve-edge:problem:"))]
+    r#type: String,
+    /// The kind of problem, for people.
+    title: String,
+    /// Status of the answer.
+    status: u32,
+    /// What happened and what to do.
+    detail: String,
+    /// Kind of the problem.
+    code: Code,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+    /// As X-Request-Id; empty where a request was not read to its end, and in events.
+    request_id: String,
+    /// Fields of the request that are wrong.
+    #[schemars(skip_serializing_if = "absent")]
+    errors: Vec<WrongField>,
+    /// 405: as Allow.
+    #[schemars(skip_serializing_if = "absent")]
+    allow: String,
+    /// 412: the ETag that it has now.
+    #[schemars(skip_serializing_if = "absent")]
+    etag: String,
+    /// 409 `guest-locked`, 503 `template-locked`: PVE's lock.
+    #[schemars(skip_serializing_if = "absent")]
+    lock: String,
+    /// 429: of the quota.
+    #[schemars(skip_serializing_if = "absent")]
+    used: u64,
+    /// 429: the quota.
+    #[schemars(skip_serializing_if = "absent")]
+    limit: u64,
+    /// 429: of the platform's own limiter, which tells no counts.
+    #[schemars(skip_serializing_if = "absent")]
+    period_seconds: u64,
+    /// 502 `pve-bad-answer`: the status of what answered in PVE's place.
+    #[schemars(skip_serializing_if = "absent")]
+    answered_status: u64,
+    /// 502 `pve-bad-answer`: the `Server` of what answered in PVE's place.
+    #[schemars(skip_serializing_if = "absent")]
+    answered_by: String,
+    /// Of the sandbox that a failed creation leaves.
+    #[schemars(skip_serializing_if = "absent")]
+    sandbox_id: String,
+    /// What became of a failed creation.
+    #[schemars(skip_serializing_if = "absent")]
+    undo: String,
+}
+
+/// A field of the request that is wrong.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is written as `Error::problem` has it")]
+struct WrongField {
+    /// Path of the field.
+    field: String,
+    /// What is wrong with it.
+    detail: String,
+}
+
+impl JsonSchema for Code {
+    fn schema_name() -> Cow<'static, str> {
+        "Code".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names = |codes: &mut dyn Iterator<Item = &Code>| {
+            let mut seen = BTreeSet::new();
+            codes.map(|it| it.row().0).filter(|it| seen.insert(*it)).collect::<Vec<_>>()
+        };
+        json_schema!({
+            "type": "string",
+            "description": "Kinds of problems; a response has those of its status, `x-retryable` those where asking \
+                again can help",
+            "enum": names(&mut Self::ALL.iter()),
+            "x-retryable": names(&mut Self::ALL.iter().filter(|it| it.row().3)),
+        })
+    }
+}
+
+/// The answers with a problem, by name: one for each status.
+pub(super) fn responses(schemas: &mut Schemas) -> Value {
+    let problem = schemas.written::<Problem>();
+    let statuses: BTreeSet<u16> = Code::ALL.iter().map(|it| it.row().1).collect();
+    statuses
+        .into_iter()
+        .map(|status| (name(status), response(status, &problem)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// A reference to the answer with a problem of this status.
+pub(super) fn reference(status: u16) -> Value {
+    json!({"$ref": format!("#/components/responses/{}", name(status))})
+}
+
+fn name(status: u16) -> String {
+    format!("E{status}")
+}
+
+fn response(status: u16, problem: &Value) -> Value {
+    let codes: Vec<&str> =
+        Code::ALL.iter().map(|it| it.row()).filter(|it| it.1 == status).map(|it| it.0).collect();
+    let mut schema = problem.clone();
+    super::put(&mut schema, "properties", json!({"status": {"const": status}, "code": {"enum": codes}}));
+    let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
+    headers.extend(extra_header(status).map(|(name, it)| (name.to_owned(), it)));
+    json!({
+        "description": description(status),
+        "headers": headers,
+        "content": {"application/problem+json": {"schema": schema}},
+    })
+}
+
+fn extra_header(status: u16) -> Option<(&'static str, Value)> {
+    Some(match status {
+        401 => ("WWW-Authenticate", header("Authenticate")),
+        405 => ("Allow", header("Allow")),
+        409 | 429 | 502 | 503 | 504 => ("Retry-After", header("RetryAfter")),
+        415 => (
+            "Accept-Encoding",
+            json!({"description": "What is taken", "schema": {"type": "string", "enum": ["identity"]}}),
+        ),
+        _ => return None,
+    })
+}
+
+fn description(status: u16) -> &'static str {
+    match status {
+        400 => "Not valid",
+        401 => "No valid API key",
+        403 => "Not with this key",
+        404 => "No such sandbox or snapshot, or not the caller's",
+        405 => "The path does not take this method: the answer to any that is not in this document",
+        406 => "This deployment cannot stream: ask for application/json",
+        409 => {
+            "Its state does not allow that, or not yet; or it is not known whether PVE got it, and `detail` says \
+             what was answered"
+        }
+        410 => "Its time was over before it came up; what was made is removed",
+        412 => "It has changed since: read it again",
+        413 => "The body is larger than 1 MiB",
+        415 => "The body is not application/json, or has a Content-Encoding",
+        422 => "That cannot be made",
+        429 => "A quota of the team is used up",
+        500 => "A defect",
+        502 => {
+            "PVE, or the exec daemon, failed, or something else answered in PVE's place (`pve-bad-answer`); with 3xx \
+             or 4xx PVE got nothing"
+        }
+        503 => "Not now, or wrongly set up",
+        504 => "PVE did not answer in time",
+        507 => "A storage is full; `detail` has PVE's words",
+        _ => "A problem",
+    }
+}
