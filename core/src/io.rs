@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod date;
+pub mod deadline;
 pub mod headers;
 pub mod invocation;
 pub mod pace;

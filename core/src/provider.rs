@@ -7,12 +7,11 @@
 use std::ops::Deref;
 
 use futures_util::{Stream, future::Either};
-use time::OffsetDateTime;
 
 use crate::{
     access::keys::Caller,
     error::Error,
-    io::{Io, NetError, invocation::Invocation},
+    io::{Io, NetError, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
     pve::{api::Pve, cluster::Cluster},
     sandbox::{
@@ -133,51 +132,51 @@ operations! {
     /// Tells what a client may ask for.
     offer() -> Result<Offer, Error>;
     /// Creates a sandbox, or answers with the one that the same key made before.
-    create(caller: &Caller, request: &CreateRequest, key: Option<&str>, deadline: OffsetDateTime) -> Result<Created, Error>;
+    create(caller: &Caller, request: &CreateRequest, key: Option<&str>, deadline: Deadline<'_, I>) -> Result<Created, Error>;
     /// Lists the caller's sandboxes.
     list(caller: &Caller, filter: &Filter) -> Result<Page, Error>;
     /// Reads one sandbox; one that is coming up is carried on until `deadline`.
-    get(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    get(caller: &Caller, id: &str, deadline: Deadline<'_, I>) -> Result<Shown, Error>;
     /// Changes name, metadata or time, if the sandbox is still what `if_match` names.
-    patch(caller: &Caller, id: &str, patch: &Patch, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    patch(caller: &Caller, id: &str, patch: &Patch, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Shown, Error>;
     /// Gives a sandbox its span again, or `ttl`, counted from now.
-    extend(caller: &Caller, id: &str, ttl: Option<Ttl>, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Shown, Error>;
+    extend(caller: &Caller, id: &str, ttl: Option<Ttl>, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Shown, Error>;
     /// Deletes a sandbox.
-    remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Runs a command and collects its output.
     exec(caller: &Caller, id: &str, command: &ExecRequest) -> Result<Outcome, Error>;
     /// Starts a stopped sandbox, or resumes a paused one.
-    start(caller: &Caller, id: &str, body: &StartBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    start(caller: &Caller, id: &str, body: &StartBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Stops a sandbox.
-    stop(caller: &Caller, id: &str, body: &StopBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    stop(caller: &Caller, id: &str, body: &StopBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Reboots a running sandbox.
-    reboot(caller: &Caller, id: &str, body: &StopBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    reboot(caller: &Caller, id: &str, body: &StopBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Pauses a sandbox.
-    pause(caller: &Caller, id: &str, body: &PauseBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    pause(caller: &Caller, id: &str, body: &PauseBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Rolls a sandbox back to a snapshot that it keeps.
-    rollback(caller: &Caller, id: &str, body: &RollbackBody, deadline: OffsetDateTime) -> Result<Powered, Error>;
+    rollback(caller: &Caller, id: &str, body: &RollbackBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Takes a snapshot of a sandbox.
-    take_snapshot(caller: &Caller, id: &str, request: &SnapshotRequest, deadline: OffsetDateTime) -> Result<Taken, Error>;
+    take_snapshot(caller: &Caller, id: &str, request: &SnapshotRequest, deadline: Deadline<'_, I>) -> Result<Taken, Error>;
     /// Lists the snapshots that a sandbox keeps.
     list_kept(caller: &Caller, id: &str) -> Result<Vec<KeptSnapshot>, Error>;
     /// Deletes a snapshot that a sandbox keeps.
-    remove_kept(caller: &Caller, id: &str, snapshot: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    remove_kept(caller: &Caller, id: &str, snapshot: &str, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Lists the caller's snapshots, and all presets.
     list_snapshots(caller: &Caller) -> Result<Vec<Snapshot>, Error>;
     /// Reads one snapshot; one that is being made is carried on until `deadline`.
-    get_snapshot(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<ShownSnapshot, Error>;
+    get_snapshot(caller: &Caller, id: &str, deadline: Deadline<'_, I>) -> Result<ShownSnapshot, Error>;
     /// Changes a snapshot's name or metadata.
     patch_snapshot(caller: &Caller, id: &str, patch: &Patch, if_match: Option<&str>) -> Result<ShownSnapshot, Error>;
     /// Deletes a snapshot.
-    remove_snapshot(caller: &Caller, id: &str, if_match: Option<&str>, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    remove_snapshot(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Makes a template from nothing; `key` is the `Idempotency-Key` and the request's canonical text.
-    build_template(caller: &Caller, request: &TemplateRequest, key: Option<(&str, &str)>, deadline: OffsetDateTime) -> Result<Built, Error>;
+    build_template(caller: &Caller, request: &TemplateRequest, key: Option<(&str, &str)>, deadline: Deadline<'_, I>) -> Result<Built, Error>;
     /// Reads one template; one that is being made is carried on until `deadline`.
-    get_template(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Template, Error>;
+    get_template(caller: &Caller, id: &str, deadline: Deadline<'_, I>) -> Result<Template, Error>;
     /// Notes that root has put the exec daemon into a template.
-    confirm_template(caller: &Caller, id: &str, confirmation: &Confirmation, deadline: OffsetDateTime) -> Result<Template, Error>;
+    confirm_template(caller: &Caller, id: &str, confirmation: &Confirmation, deadline: Deadline<'_, I>) -> Result<Template, Error>;
     /// Deletes a template.
-    remove_template(caller: &Caller, id: &str, deadline: OffsetDateTime) -> Result<Removed, Error>;
+    remove_template(caller: &Caller, id: &str, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Brings to its end what nobody asks for again.
     sweep(dry_run: bool) -> Result<sweep::Report, Error>;
 }

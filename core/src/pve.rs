@@ -27,6 +27,7 @@ pub mod quota;
 pub mod inventory;
 
 pub mod cluster;
+pub mod reserve;
 
 pub mod marks;
 

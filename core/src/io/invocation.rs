@@ -8,7 +8,7 @@ use std::{
 use http::{Method, Request};
 use time::OffsetDateTime;
 
-use super::{Failure, Io, NetError, Platform, Whole, date::date, fetch};
+use super::{Failure, Io, NetError, Platform, Whole, date::date, deadline::Deadline, fetch};
 
 /// Bytes up to which an answer is read (rule P4.3): a listing of 10,000 guests of PVE has about 5 MB.
 const ANSWER_CAP: usize = 16 << 20;
@@ -73,9 +73,14 @@ impl<I: Io> Invocation<I> {
         self.born
     }
 
-    /// Time until which an operation may wait that a client lets wait for `wait`.
-    pub fn deadline(&self, wait: Duration) -> OffsetDateTime {
-        self.born + wait.min(self.platform.max_wait)
+    /// Deadline of an operation that a client lets wait for `wait`.
+    pub fn deadline(&self, wait: Duration) -> Deadline<'_, I> {
+        Deadline::new(self, self.born + wait.min(self.platform.max_wait))
+    }
+
+    /// Deadline of an operation that does what can be done at once.
+    pub fn at_once(&self) -> Deadline<'_, I> {
+        Deadline::new(self, self.now())
     }
 
     /// Time at which everything must be over.
@@ -91,12 +96,6 @@ impl<I: Io> Invocation<I> {
     /// Takes `count` outgoing requests from those that are left; `false` when there are fewer.
     pub fn spend(&self, count: u32) -> bool {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(count)).is_ok()
-    }
-
-    /// Sleeps for `duration`, but not past `deadline`.
-    pub async fn sleep(&self, duration: Duration, deadline: OffsetDateTime) {
-        let left = (deadline - self.now()).max(time::Duration::ZERO).unsigned_abs();
-        self.io.sleep(duration.min(left)).await;
     }
 
     /// Sends a request and reads its whole answer. A read whose connection failed is sent once more.

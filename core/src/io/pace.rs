@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Io, invocation::Invocation};
+use super::{Io, deadline::Deadline};
 
 /// Rhythm in which a slow thing is asked for again: a first wait, then others that grow; in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -75,27 +75,18 @@ impl Pace {
     }
 }
 
-/// Wait with an end: its deadline, or the moment when the requests that the platform allows are nearly used up (rule
-/// S10.5).
-pub struct Wait<'e, I> {
-    invocation: &'e Invocation<I>,
-    deadline: OffsetDateTime,
-    reserve: u32,
+/// Wait with an end: a deadline, and pauses of one pace until then (rule S10.5).
+pub struct Wait<'i, I> {
+    deadline: Deadline<'i, I>,
     next: f64,
     then: f64,
     pace: Pace,
 }
 
-impl<'e, I: Io> Wait<'e, I> {
-    /// A wait until `deadline`, which keeps one request for the work after it.
-    pub fn new(invocation: &'e Invocation<I>, pace: Pace, deadline: OffsetDateTime) -> Self {
-        Self { invocation, deadline, reserve: 1, next: pace.first.into(), then: pace.then.into(), pace }
-    }
-
-    /// Keeps `reserve` requests for the work after the wait.
-    #[must_use]
-    pub fn keeping(self, reserve: u32) -> Self {
-        Self { reserve, ..self }
+impl<'i, I: Io> Wait<'i, I> {
+    /// A wait until `deadline`, at this pace.
+    pub(super) fn new(deadline: Deadline<'i, I>, pace: Pace) -> Self {
+        Self { deadline, next: pace.first.into(), then: pace.then.into(), pace }
     }
 
     /// Goes on at another pace, from that one's second wait.
@@ -105,7 +96,7 @@ impl<'e, I: Io> Wait<'e, I> {
 
     /// Whether the wait has come to its end.
     pub fn is_over(&self) -> bool {
-        self.invocation.now() >= self.deadline || self.invocation.left() <= self.reserve
+        self.deadline.is_over()
     }
 
     /// Length of the next pause.
@@ -115,7 +106,7 @@ impl<'e, I: Io> Wait<'e, I> {
 
     /// Pauses, but not past the deadline; tells whether one more question may be asked.
     pub async fn pause(&mut self) -> bool {
-        self.pause_since(self.invocation.now()).await
+        self.pause_since(self.deadline.now()).await
     }
 
     /// Pauses like [`Wait::pause`], counted from `began`: a question whose answer took long is followed by a short
@@ -124,11 +115,10 @@ impl<'e, I: Io> Wait<'e, I> {
         if self.is_over() {
             return false;
         }
-        let passed = (self.invocation.now() - began).max(time::Duration::ZERO).unsigned_abs();
+        let passed = (self.deadline.now() - began).max(time::Duration::ZERO).unsigned_abs();
         let pause = self.step().saturating_sub(passed);
         self.next = self.then;
         self.then = (self.then * self.pace.factor).min(self.pace.longest.into());
-        self.invocation.sleep(pause, self.deadline).await;
-        self.invocation.left() > self.reserve
+        self.deadline.pause(pause).await
     }
 }

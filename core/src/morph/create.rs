@@ -24,7 +24,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         OnExpiry,
         creation::{CreateRequest, Key},
@@ -63,7 +63,7 @@ pub async fn create<I: Io>(
     caller: &Caller,
     request: &CreateRequest,
     key: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Created, Error> {
     refuse_reserved(request.metadata.keys())?;
     on_expiry(request.on_expiry)?;
@@ -111,7 +111,7 @@ async fn replay<I: Io>(
     cloud: &Cloud<'_, I>,
     key: &Key,
     made: Instance,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Created, Error> {
     key.check(made.record.get("body"))?;
     if made.is_expired(cloud.now()) || made.condemned().is_some() {
@@ -188,7 +188,7 @@ async fn claim<I: Io>(
     request: &CreateRequest,
     source: &Source,
     record: &Record,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Instance, Error> {
     let seconds = request.ttl(&cloud.settings.limits)?.after(0);
     let action = action(request.on_expiry.unwrap_or_default());
@@ -199,7 +199,7 @@ async fn claim<I: Io>(
             Ok(_) => bad_answer("metadata of ours"),
             Err(error) => error,
         },
-        Err(error) if error.is_unanswered() => error.into(),
+        Err(error) if error.may_be_executed() => error.into(),
         Err(error) if error.is_missing() => {
             let text = format!("Morph makes no instance of {}: {error}", source.shown);
             return Err(Error::new(Code::TemplateNotFound, text));
@@ -212,13 +212,13 @@ async fn claim<I: Io>(
         {
             return Ok(made);
         }
-        if cloud.now() >= deadline || cloud.left() <= 6 {
+        if deadline.keeping(6).is_over() {
             let text = format!(
                 "{}; it may be made all the same: ask again with the same Idempotency-Key, or a sweep removes it",
                 lost.detail()
             );
             return Err(Error::new(lost.code(), text).retry_after(2));
         }
-        cloud.sleep(Duration::from_secs(2), deadline).await;
+        deadline.pause(Duration::from_secs(2)).await;
     }
 }

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::{
     Cloud,
     create::settled,
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         address::{SERVICES, SOCKET_IO_PORT},
         environment::{Env, FILE},
@@ -31,7 +29,7 @@ pub(super) async fn finish<I: Io>(
     cloud: &Cloud<'_, I>,
     mut instance: Instance,
     mut is_settled: bool,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(Instance, bool), Error> {
     let mut pause = Duration::from_millis(500);
     // What was not answered is not said twice: it could undo, late, what its owner has changed since.
@@ -57,10 +55,10 @@ pub(super) async fn finish<I: Io>(
                 }
             }
         }
-        if cloud.now() >= deadline || cloud.left() <= A_LOOK {
+        if deadline.keeping(A_LOOK).is_over() {
             return Ok((instance, false));
         }
-        cloud.sleep(pause, deadline).await;
+        deadline.pause(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         instance = again(cloud, &instance).await?;
     }
@@ -121,7 +119,7 @@ async fn commit<I: Io>(cloud: &Cloud<'_, I>, instance: Instance) -> Result<(Inst
             now.record = record;
             Ok((now, false))
         }
-        Err(error) if error.is_unanswered() => Ok((again(cloud, &now).await?, true)),
+        Err(error) if error.may_be_executed() => Ok((again(cloud, &now).await?, true)),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,6 @@
 //! The operations of [`Provider`](crate::provider::Provider), on Morph Cloud.
 
 use futures_util::Stream;
-use time::OffsetDateTime;
 
 use super::{
     Cloud, change, config, create, exec,
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, NetError},
+    io::{Io, NetError, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
         command::{self, ExecRequest, Outcome},
@@ -45,7 +44,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         request: &CreateRequest,
         key: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Created, Error> {
         let made = create::create(self, caller, request, key, deadline).await?;
         Ok(Created { shown: self.shown(&made.instance), ready: made.ready, replayed: made.replayed })
@@ -59,7 +58,7 @@ impl<I: Io> Cloud<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         Ok(self.shown(&read::get(self, caller, &sandbox(id)?, deadline).await?))
     }
@@ -70,7 +69,7 @@ impl<I: Io> Cloud<'_, I> {
         id: &str,
         patch: &Patch,
         if_match: Option<&str>,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         Ok(self.shown(&change::patch(self, caller, &sandbox(id)?, patch, if_match).await?))
     }
@@ -81,7 +80,7 @@ impl<I: Io> Cloud<'_, I> {
         id: &str,
         ttl: Option<Ttl>,
         if_match: Option<&str>,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         Ok(self.shown(&change::extend(self, caller, &sandbox(id)?, ttl, if_match).await?))
     }
@@ -91,7 +90,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         if_match: Option<&str>,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         remove::remove(self, caller, &sandbox(id)?, if_match).await?;
         Ok(Removed::Done)
@@ -123,7 +122,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         body: &StartBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         power::resume(self, caller, &sandbox(id)?, body, deadline).await
     }
@@ -134,7 +133,7 @@ impl<I: Io> Cloud<'_, I> {
         _caller: &Caller,
         id: &str,
         body: &StopBody,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         body.timeout()?;
         sandbox(id)?;
@@ -148,7 +147,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         body: &StopBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         body.timeout()?;
         power::reboot(self, caller, &sandbox(id)?, deadline).await
@@ -159,7 +158,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         body: &PauseBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         power::pause(self, caller, &sandbox(id)?, body, deadline).await
     }
@@ -169,7 +168,7 @@ impl<I: Io> Cloud<'_, I> {
         _caller: &Caller,
         id: &str,
         _body: &RollbackBody,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         sandbox(id)?;
         let text = "Morph brings no sandbox back: make another from a snapshot";
@@ -181,7 +180,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         request: &SnapshotRequest,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Taken, Error> {
         snapshot::take(self, caller, &sandbox(id)?, request, deadline).await.map(Taken::Template)
     }
@@ -198,7 +197,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         snapshot: &str,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         self.list_kept(caller, id).await?;
         Err(Error::new(Code::NotFound, format!("this sandbox keeps no snapshot {snapshot}")))
@@ -212,7 +211,7 @@ impl<I: Io> Cloud<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<ShownSnapshot, Error> {
         snapshot::get(self, caller, &snapshot_id(id)?, deadline).await
     }
@@ -232,7 +231,7 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         if_match: Option<&str>,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         snapshot::remove(self, caller, &snapshot_id(id)?, if_match).await?;
         Ok(Removed::Done)
@@ -243,7 +242,7 @@ impl<I: Io> Cloud<'_, I> {
         _caller: &Caller,
         _request: &TemplateRequest,
         _key: Option<(&str, &str)>,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Built, Error> {
         let text = "Morph makes machines of snapshots: take one of a sandbox, with promote";
         Err(Error::new(Code::Unsupported, text))
@@ -253,7 +252,7 @@ impl<I: Io> Cloud<'_, I> {
         &self,
         _caller: &Caller,
         id: &str,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Template, Error> {
         Err(no_template(id))
     }
@@ -263,7 +262,7 @@ impl<I: Io> Cloud<'_, I> {
         _caller: &Caller,
         id: &str,
         _confirmation: &Confirmation,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Template, Error> {
         Err(no_template(id))
     }
@@ -272,7 +271,7 @@ impl<I: Io> Cloud<'_, I> {
         &self,
         _caller: &Caller,
         id: &str,
-        _deadline: OffsetDateTime,
+        _deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         Err(no_template(id))
     }

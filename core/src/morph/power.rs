@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use time::OffsetDateTime;
 
 use super::{
     Cloud, MorphError,
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, call::Call},
+    io::{Io, call::Call, deadline::Deadline},
     sandbox::{
         command::ExecRequest,
         id::{MorphId, not_found},
@@ -29,7 +28,7 @@ pub async fn resume<I: Io>(
     caller: &Caller,
     id: &MorphId,
     body: &StartBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Powered, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
     let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
@@ -90,7 +89,7 @@ pub async fn pause<I: Io>(
     caller: &Caller,
     id: &MorphId,
     body: &PauseBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Powered, Error> {
     if body.keeps == Some(Keeps::Disk) {
         let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
@@ -131,7 +130,7 @@ pub async fn reboot<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Powered, Error> {
     let instance = usable(cloud, caller, id).await?;
     match instance.status {
@@ -147,11 +146,11 @@ pub async fn reboot<I: Io>(
     }
     let mut pause = Duration::from_millis(500);
     loop {
-        cloud.sleep(pause, deadline).await;
+        deadline.pause(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         let now = again(cloud, &instance).await?;
         let up = now.status == Status::Ready && first(cloud, id, &ExecRequest::nothing()).await == Some(0);
-        if up || cloud.now() >= deadline || cloud.left() <= 2 {
+        if up || deadline.keeping(2).is_over() {
             return Ok(cloud.powered(Did::Rebooted, up, None, &now));
         }
     }
@@ -178,15 +177,15 @@ fn rest<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
 async fn settled<I: Io>(
     cloud: &Cloud<'_, I>,
     mut instance: Instance,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Instance, Error> {
     let mut pause = Duration::from_millis(500);
     while instance.is_saving {
-        if cloud.now() >= deadline || cloud.left() <= 5 {
+        if deadline.keeping(5).is_over() {
             let text = format!("Morph is saving {}; ask again", instance.id);
             return Err(Error::new(Code::Conflict, text).retry_after(2));
         }
-        cloud.sleep(pause, deadline).await;
+        deadline.pause(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         instance = again(cloud, &instance).await?;
     }
@@ -203,7 +202,7 @@ async fn give<I: Io>(
     match cloud.send(call).await {
         Ok(_) => Ok(None),
         Err(error) if error.is_missing() => Err(not_found(&instance.id)),
-        Err(error) if error.is_unanswered() || error.is_conflict() => Ok(Some(error)),
+        Err(error) if error.may_be_executed() || error.is_conflict() => Ok(Some(error)),
         Err(error) => Err(error.into()),
     }
 }
@@ -214,7 +213,7 @@ async fn reached<I: Io>(
     doubt: Option<MorphError>,
     mut instance: Instance,
     wanted: Status,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(Instance, bool), Error> {
     let mut pause = Duration::from_millis(500);
     loop {
@@ -222,10 +221,10 @@ async fn reached<I: Io>(
         if instance.status == wanted {
             return Ok((instance, true));
         }
-        if cloud.now() >= deadline || cloud.left() <= 2 {
+        if deadline.keeping(2).is_over() {
             return doubt.map_or(Ok((instance, false)), |error| Err(error.into()));
         }
-        cloud.sleep(pause, deadline).await;
+        deadline.pause(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::Error,
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         OnExpiry, Sandbox, Service, State,
         address::{SERVICES, Viewers},
@@ -28,7 +28,7 @@ pub async fn get<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Instance, Error> {
     let instance = find(cloud, caller, id).await?;
     gone(&instance, cloud.now())?;

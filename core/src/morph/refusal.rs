@@ -37,7 +37,7 @@ pub enum MorphError {
 
 impl MorphError {
     /// It may have been executed all the same.
-    pub fn is_unanswered(&self) -> bool {
+    pub fn may_be_executed(&self) -> bool {
         match self {
             Self::Net(error) => error.sent == Sent::Maybe,
             Self::NotMorph(_) => true,

@@ -22,7 +22,7 @@ pub async fn remove<I: Io>(
         match cloud.send(cloud.morph.stop(id)).await {
             Ok(_) => return Ok(()),
             Err(error) if error.is_missing() => return Ok(()),
-            Err(error) if last || !error.is_unanswered() => return Err(error.into()),
+            Err(error) if last || !error.may_be_executed() => return Err(error.into()),
             Err(_) => {}
         }
         if let Err(error) = find(cloud, caller, id).await {

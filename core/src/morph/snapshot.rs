@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         id::MorphId,
         patch::{Patch, hashed, unchanged},
@@ -148,7 +148,7 @@ pub async fn get<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<ShownSnapshot, Error> {
     let found = find(cloud, caller, id).await?;
     let found = waited(cloud, found, deadline).await;
@@ -202,7 +202,7 @@ pub async fn take<I: Io>(
     caller: &Caller,
     id: &MorphId,
     request: &SnapshotRequest,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Snapshot, Error> {
     request.check()?;
     refuse_reserved(request.metadata.keys())?;
@@ -231,7 +231,7 @@ pub async fn take<I: Io>(
             Err(error) => error,
         },
         Err(error) if error.is_missing() => return Err(crate::sandbox::id::not_found(id)),
-        Err(error) if error.is_unanswered() => error.into(),
+        Err(error) if error.may_be_executed() => error.into(),
         Err(error) => return Err(error.into()),
     };
     loop {
@@ -240,14 +240,14 @@ pub async fn take<I: Io>(
         if let Some(made) = found {
             return Ok(waited(cloud, made, deadline).await.own());
         }
-        if cloud.now() >= deadline || cloud.left() <= 4 {
+        if deadline.keeping(4).is_over() {
             let text = format!(
                 "{}; it may be taken all the same: look for it before you take another",
                 lost.detail()
             );
             return Err(Error::new(lost.code(), text));
         }
-        cloud.sleep(Duration::from_secs(2), deadline).await;
+        deadline.pause(Duration::from_secs(2)).await;
     }
 }
 
@@ -272,10 +272,10 @@ fn record<I: Io>(
 }
 
 /// Until it is made or `deadline` has passed.
-async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: OffsetDateTime) -> Saved {
+async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: Deadline<'_, I>) -> Saved {
     let mut pause = Duration::from_millis(500);
-    while found.status == Stage::Pending && cloud.now() < deadline && cloud.left() > 1 {
-        cloud.sleep(pause, deadline).await;
+    while found.status == Stage::Pending && !deadline.keeping(1).is_over() {
+        deadline.pause(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
         // It is made, however often a look at it fails.
         let looked = cloud.send(cloud.morph.snapshot(&found.id)).await;

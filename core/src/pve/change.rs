@@ -1,7 +1,5 @@
 //! Changing what we keep about a sandbox: expiry, name, metadata.
 
-use time::OffsetDateTime;
-
 use super::{
     cluster::Cluster,
     guest::{
@@ -14,7 +12,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::Error,
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         id::SandboxId,
         lifetime::Ttl,
@@ -29,7 +27,7 @@ pub async fn patch<I: Io>(
     id: &SandboxId,
     patch: &Patch,
     if_match: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
     let ttl = patch.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     patch.check()?;
@@ -55,7 +53,7 @@ pub async fn extend<I: Io>(
     id: &SandboxId,
     said: Option<Ttl>,
     if_match: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
     let limits = &cluster.settings.limits;
     update(cluster, caller, id, deadline, &|mark, now| {
@@ -72,7 +70,7 @@ async fn update<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
     apply: &(dyn Fn(&mut Mark, i64) -> Result<(), Error> + Sync),
 ) -> Result<Located, Error> {
     let mut attempts = Attempts::default();

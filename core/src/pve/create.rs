@@ -35,7 +35,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         OnExpiry, Sizes,
         creation::{CreateRequest, Key},
@@ -94,7 +94,7 @@ pub async fn create<I: Io>(
     caller: &Caller,
     request: &CreateRequest,
     key: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Created, Error> {
     if let Some(SourceId::Own(id)) = &request.snapshot_id {
         id.prove(&cluster.settings.secrets, &cluster.settings.deployment)
@@ -116,7 +116,7 @@ pub async fn create<I: Io>(
     if let Some(key) = &key
         && let Some(found) = replay(cluster, caller, &inventory, key, deadline).await?
     {
-        let deadline = found.mark.expires_at().map_or(deadline, |it| it.min(deadline));
+        let deadline = found.mark.expires_at().map_or(deadline, |it| deadline.at_most(it));
         return in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true);
     }
     inventory.room_for_tags()?;
@@ -132,7 +132,7 @@ pub async fn create<I: Io>(
     // Its time counts from the request; who still waits then is told so (rule S2.15).
     let expires = ttl.after(cluster.born().unix_timestamp());
     let is_late = || expires.is_some_and(|it| it <= cluster.now().unix_timestamp());
-    let deadline = expires.and_then(at).map_or(deadline, |it| it.min(deadline));
+    let deadline = expires.and_then(at).map_or(deadline, |it| deadline.at_most(it));
     let intent = |vmid, node: &str, source: &Template| Mark {
         expires,
         span: ttl.seconds(),
@@ -181,7 +181,7 @@ async fn replay<I: Io>(
     caller: &Caller,
     inventory: &Inventory,
     key: &Key,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Located>, Error> {
     let listed = inventory.guests.iter().find(|guest| {
         guest

@@ -69,7 +69,7 @@ async fn up<I: Io>(cluster: &Cluster<'_, I>, found: Located, id: &SandboxId) -> 
         return Err(coming());
     }
     let before = found.clone();
-    let progress = carry_on(cluster, found, seen, false, now).await?;
+    let progress = carry_on(cluster, found, seen, false, cluster.at_once()).await?;
     let found = Located { mark: progress.mark, ..before };
     match found.mark.phase {
         _ if progress.ready => Ok(found),

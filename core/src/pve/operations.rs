@@ -1,7 +1,6 @@
 //! The operations of [`Provider`](crate::provider::Provider), on a PVE cluster.
 
 use futures_util::Stream;
-use time::OffsetDateTime;
 
 use super::{
     change,
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, NetError},
+    io::{Io, NetError, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
         command::{self, ExecRequest, Outcome},
@@ -49,7 +48,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         request: &CreateRequest,
         key: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Created, Error> {
         let made = create::create(self, caller, request, key, deadline).await?;
         let ready = made.progress.ready;
@@ -64,7 +63,7 @@ impl<I: Io> Cluster<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         read::get(self, caller, &self.sandbox(id)?, deadline).await
     }
@@ -75,7 +74,7 @@ impl<I: Io> Cluster<'_, I> {
         id: &str,
         patch: &Patch,
         if_match: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         let changed = change::patch(self, caller, &self.sandbox(id)?, patch, if_match, deadline).await?;
         read::changed(self, changed).await
@@ -87,7 +86,7 @@ impl<I: Io> Cluster<'_, I> {
         id: &str,
         ttl: Option<Ttl>,
         if_match: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         let changed = change::extend(self, caller, &self.sandbox(id)?, ttl, if_match, deadline).await?;
         read::changed(self, changed).await
@@ -98,7 +97,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         if_match: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         remove::remove(self, caller, &self.sandbox(id)?, if_match, deadline).await
     }
@@ -129,7 +128,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         body: &StartBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         let id = self.sandbox(id)?;
         let done = power::start(self, caller, &id, body, deadline).await?;
@@ -141,7 +140,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         body: &StopBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         let id = self.sandbox(id)?;
         let done = power::stop(self, caller, &id, body, deadline).await?;
@@ -153,7 +152,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         body: &StopBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         let id = self.sandbox(id)?;
         let done = power::reboot(self, caller, &id, body, deadline).await?;
@@ -165,7 +164,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         body: &PauseBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         let id = self.sandbox(id)?;
         let done = power::pause(self, caller, &id, body, deadline).await?;
@@ -177,7 +176,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         body: &RollbackBody,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Powered, Error> {
         let id = self.sandbox(id)?;
         let done = rollback::rollback(self, caller, &id, body, deadline).await?;
@@ -189,7 +188,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         request: &SnapshotRequest,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Taken, Error> {
         let id = self.sandbox(id)?;
         if request.keep {
@@ -208,7 +207,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         snapshot: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         keep::remove(self, caller, &self.sandbox(id)?, snapshot, deadline).await.map(Removed::when)
     }
@@ -221,7 +220,7 @@ impl<I: Io> Cluster<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<ShownSnapshot, Error> {
         snapshot::get(self, caller, &self.snapshot(id)?, deadline).await
     }
@@ -241,7 +240,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         if_match: Option<&str>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         snapshot::remove(self, caller, &self.snapshot(id)?, if_match, deadline).await.map(Removed::when)
     }
@@ -251,7 +250,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         request: &TemplateRequest,
         key: Option<(&str, &str)>,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Built, Error> {
         template::build(self, caller, request, key, deadline).await
     }
@@ -260,7 +259,7 @@ impl<I: Io> Cluster<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Template, Error> {
         template::get(self, caller, &self.template(id)?, deadline).await
     }
@@ -270,7 +269,7 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         confirmation: &Confirmation,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Template, Error> {
         template::confirm(self, caller, &self.template(id)?, confirmation, deadline).await
     }
@@ -279,7 +278,7 @@ impl<I: Io> Cluster<'_, I> {
         &self,
         caller: &Caller,
         id: &str,
-        deadline: OffsetDateTime,
+        deadline: Deadline<'_, I>,
     ) -> Result<Removed, Error> {
         template::remove(self, caller, &self.template(id)?, deadline).await.map(Removed::when)
     }
@@ -293,7 +292,7 @@ impl<I: Io> Cluster<'_, I> {
         let Done { did, finished, keeps, after } = done;
         let shown = match &after {
             Some(place) => read::after(self, place, finished).await,
-            None => read::get(self, caller, id, self.now()).await?,
+            None => read::get(self, caller, id, self.at_once()).await?,
         };
         Ok(Powered { did, finished, keeps, shown })
     }

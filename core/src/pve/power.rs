@@ -5,8 +5,6 @@
 
 mod pause;
 
-use time::OffsetDateTime;
-
 pub use self::pause::pause;
 use self::pause::wake;
 use super::{
@@ -25,7 +23,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         id::{Kind, SandboxId},
         lifetime::Ttl,
@@ -53,7 +51,7 @@ pub async fn start<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     body: &StartBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     let found = usable(cluster, caller, id, deadline).await?;
@@ -110,7 +108,7 @@ async fn up<I: Io>(
     cluster: &Cluster<'_, I>,
     mut found: Located,
     seen: &Condition,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(bool, Located), Error> {
     match start_and_probe(cluster, &found, seen, deadline).await {
         Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(cluster, &found, error).await),
@@ -129,7 +127,7 @@ pub async fn stop<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     body: &StopBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
     let found = awake(cluster, caller, id, deadline).await?;
@@ -150,7 +148,7 @@ pub async fn reboot<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     body: &StopBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
     let found = awake(cluster, caller, id, deadline).await?;
@@ -194,7 +192,7 @@ pub(crate) async fn halt<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
     graceful: Option<u32>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<bool>, Error> {
     // PVE shuts a VM down that is stopped, and calls that done.
     if found.mark.kind == Kind::Qemu && !is_running(cluster, found).await? {
@@ -215,7 +213,7 @@ pub(crate) async fn halt<I: Io>(
 async fn resume<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let task = cluster.send(found.api(cluster).resume()).await.map_err(|it| refused(it, &found.mark))?;
     let finished = outcome(cluster, &task, deadline).await?;
@@ -225,7 +223,7 @@ async fn resume<I: Io>(
 async fn outcome<I: Io>(
     cluster: &Cluster<'_, I>,
     task: &Upid,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     match wait(cluster, task, deadline).await {
         None => Ok(false),

@@ -30,7 +30,7 @@ pub use crate::sandbox::listing::{Filter, Page};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         Addresses, FINISH_SECONDS, OnExpiry, Sandbox, Service, Shown, Sizes, State,
         id::{Kind, SandboxId, not_found},
@@ -45,7 +45,7 @@ pub async fn get<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Shown, Error> {
     let (found, tasks) = join(find(cluster, caller, id), tasks(cluster, id)).await;
     let found = match found {
@@ -74,7 +74,7 @@ pub async fn get<I: Io>(
 /// A sandbox whose mark was just changed.
 pub async fn changed<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Shown, Error> {
     let seen = condition(cluster, &found).await?;
-    exact(cluster, found, seen, cluster.now()).await
+    exact(cluster, found, seen, cluster.at_once()).await
 }
 
 /// What one does that was found by a listing: as that says, which may be late by some seconds, unless
@@ -106,7 +106,7 @@ async fn exact<I: Io>(
     cluster: &Cluster<'_, I>,
     found: Located,
     seen: Condition,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Shown, Error> {
     let Located { node, config, mark, committed } = &found;
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
@@ -120,7 +120,7 @@ async fn exact<I: Io>(
     // A guest that PVE works on may answer nobody, and whoever does not wait is told so at once.
     if let Condition::Working(task) = &seen
         && is_coming_up(mark, now)
-        && now >= deadline
+        && deadline.has_passed()
     {
         let at = known(cluster, config, mark);
         let mut sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));

@@ -1,7 +1,5 @@
 //! Deleting a sandbox.
 
-use time::OffsetDateTime;
-
 use super::{
     api::{PveError, task::Upid},
     cluster::Cluster,
@@ -18,7 +16,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         Removed,
         id::{Kind, SandboxId},
@@ -41,7 +39,7 @@ pub async fn remove<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     if_match: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Removed, Error> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -61,7 +59,7 @@ pub async fn remove<I: Io>(
             Ok(task) => return finished(cluster, &task, deadline).await,
             Err(error) => error,
         };
-        match decide(&error, cluster.now() < deadline) {
+        match decide(&error, !deadline.has_passed()) {
             Next::Again => {}
             Next::FindOut => last = Some(error),
             Next::Stop => {
@@ -111,9 +109,9 @@ enum Next {
 fn decide(error: &PveError, has_time: bool) -> Next {
     match error {
         _ if error.is_digest_mismatch() || error.is_protected() => Next::Again,
-        _ if error.is_running() => Next::Stop,
+        _ if error.must_be_stopped() => Next::Stop,
         _ if error.is_missing() => Next::Look,
-        _ if error.lock().is_none() && error.is_unanswered() && has_time => Next::FindOut,
+        _ if error.lock().is_none() && error.may_be_executed() && has_time => Next::FindOut,
         _ => Next::Refuse,
     }
 }
@@ -124,7 +122,7 @@ fn decide(error: &PveError, has_time: bool) -> Next {
 async fn condemn<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &mut Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     if found.config.is_suspended() {
         if found.config.protection != Some(true) {
@@ -164,7 +162,7 @@ fn refuse_locked(lock: &str, mark: &Mark) -> Result<Removed, Error> {
 async fn finished<I: Io>(
     cluster: &Cluster<'_, I>,
     task: &Upid,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Removed, Error> {
     match wait(cluster, task, deadline).await {
         None => Ok(Removed::Working),

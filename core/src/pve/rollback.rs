@@ -12,8 +12,6 @@
 //! sizes would wait for a start and be applied before a later pause's memory is read (qemu-server
 //! `QemuServer.pm` `vm_start_nolock`), which is lost then (rule S8.8).
 
-use time::OffsetDateTime;
-
 use super::{
     api::PveError,
     cluster::Cluster,
@@ -29,15 +27,13 @@ use super::{
     },
     marks::{self, Doing, Want, What},
     power::Done,
+    reserve,
     snapshot::keep,
 };
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     sandbox::{
         id::{SandboxId, not_found},
         power::{Did, RollbackBody},
@@ -50,7 +46,7 @@ pub async fn rollback<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     body: &RollbackBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let snapname = body.snapshot.as_str();
     if !keep::is_name(snapname) {
@@ -84,7 +80,7 @@ async fn prepare<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
     snapname: &str,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     let vmid = found.mark.vmid;
     let all = keep::tidied(cluster, found, deadline).await?;
@@ -127,7 +123,7 @@ async fn send<I: Io>(
     cluster: &Cluster<'_, I>,
     begun: &Located,
     snapname: &str,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(), Error> {
     let mark = &begun.mark;
     let error = match cluster.send(begun.api(cluster).rollback(snapname)).await {
@@ -135,7 +131,7 @@ async fn send<I: Io>(
             Some(Err(why)) => refused(&why),
             Some(Ok(())) | None => return Ok(()),
         },
-        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) if error.may_be_executed() => return Err(error.into()),
         Err(error) => error.into(),
     };
     let Ok(config) = cluster.send(begun.api(cluster).config()).await else { return Err(error) };
@@ -162,10 +158,10 @@ fn refused(why: &PveError) -> Error {
 async fn follow<I: Io>(
     cluster: &Cluster<'_, I>,
     begun: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Done>, Error> {
     let done = |finished| Ok(Some(Done { did: Did::RolledBack, finished, keeps: None, after: None }));
-    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(8);
+    let mut wait = deadline.keeping(reserve::ROLLBACK).paced(pace::TASK);
     loop {
         let now = begun.read_again(cluster).await?.filter(|it| it.committed && it.mark.want != Want::Gone);
         let now = now.ok_or_else(|| not_found(begun.mark.id()))?;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         id::{SandboxId, SourceId},
         patch::Patch,
@@ -25,8 +25,6 @@ use crate::{
     text::rfc3339::stamp,
 };
 use std::collections::BTreeMap;
-
-use time::OffsetDateTime;
 
 pub use self::take::take;
 pub use super::template::delete as remove;
@@ -108,7 +106,7 @@ pub async fn get<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<ShownSnapshot, Error> {
     let found = match find(cluster, caller, id).await {
         // PVE copies the first disk: nothing tells its name and metadata yet.

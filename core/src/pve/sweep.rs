@@ -25,6 +25,7 @@ use super::{
         lifetime::{self, Time},
         state::{is_coming_up, is_unproved, never_came_up},
     },
+    reserve,
 };
 use crate::{
     error::Error,
@@ -107,7 +108,7 @@ pub async fn sweep<I: Io>(cluster: &Cluster<'_, I>, dry_run: bool) -> Result<Rep
             continue;
         }
         let late = cluster.now() + Duration::from_secs(10) > cluster.end();
-        if spent_before.saturating_sub(cluster.left()) + 4 > budget || late {
+        if spent_before.saturating_sub(cluster.left()) + reserve::SWEEP > budget || late {
             report.more = true;
             break;
         }

@@ -17,8 +17,6 @@ mod target;
 pub(crate) mod version;
 pub(crate) mod vmid;
 
-use time::OffsetDateTime;
-
 pub(crate) use self::{advance::discard, locate::find};
 pub use self::{
     advance::{Advanced, advance},
@@ -46,7 +44,7 @@ pub use crate::sandbox::template::{Confirmation, Execd, TemplateRequest};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     sandbox::{
         creation::Key,
         id::{Kind, SandboxId, SourceId},
@@ -105,7 +103,7 @@ pub async fn build<I: Io>(
     caller: &Caller,
     request: &TemplateRequest,
     key: Option<(&str, &str)>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Built, Error> {
     caller.ensure_admin("presets are everybody's")?;
     let base = request.check()?;
@@ -155,7 +153,7 @@ pub async fn get<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
     match own(cluster, caller, id).await {
         Ok(found) => carry_on(cluster, found, deadline).await,
@@ -171,7 +169,7 @@ pub async fn confirm<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     asked: &Confirmation,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
     if asked.execd != Some(Execd::Included) {
         return Err(Error::field("execd", "included: that the exec daemon is in the template"));
@@ -197,7 +195,7 @@ pub async fn remove<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     own(cluster, caller, id).await?;
     delete(cluster, caller, id, None, deadline).await
@@ -218,7 +216,7 @@ async fn own<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -
 async fn carry_on<I: Io>(
     cluster: &Cluster<'_, I>,
     found: Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
     let node = found.node.clone();
     let Advanced { mark, ready, commands, .. } = advance(cluster, found, deadline).await?;
@@ -263,7 +261,7 @@ async fn replay<I: Io>(
     caller: &Caller,
     inventory: &Inventory,
     key: &Key,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Located>, Error> {
     for guest in drawn(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
         let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else {

@@ -8,13 +8,14 @@ mod problem;
 mod tests;
 
 use http::header;
+use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
     io::{Failure, NetError, Sent, Whole, invocation::Lost},
 };
 
-/// What is said of a storage without room; all words of a row together, in small letters.
+/// The words of a storage without room; all words of a row together, in small letters.
 const FULL: [&[&str]; 14] = [
     // The kernel's words, which btrfs, Ceph, rsync and qemu-img repeat.
     &["no space left"],
@@ -37,7 +38,11 @@ const FULL: [&[&str]; 14] = [
     &["osds full"],
 ];
 
-/// No data.
+/// So much of a failed task's log is told: the last lines, and of each the beginning.
+const LINES: usize = 4;
+const CHARACTERS: usize = 200;
+
+/// Why a PVE call has no data.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PveError {
     /// No answer.
@@ -96,6 +101,14 @@ impl Stranger {
 }
 
 impl PveError {
+    /// The failure of a task: how it ended, and the end of its log where that tells more.
+    pub fn of_task(exit: &str, log: &[Value]) -> Self {
+        match last_lines(log, exit) {
+            last if last.is_empty() => Self::Task(exit.to_owned()),
+            last => Self::Task(format!("{exit} (its log ends: {last})")),
+        }
+    }
+
     fn text(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.message,
@@ -142,7 +155,7 @@ impl PveError {
 
     /// Whether another task has done the same, or is at work on the guest: nothing is wrong with it.
     pub fn is_beside_another(&self) -> bool {
-        self.is_already_running() || self.lock().is_some() || self.is_lock_timeout()
+        self.is_already_running() || self.is_locked()
     }
 
     /// A failed task as a problem: of the storage where that is full, else of this code, with
@@ -156,7 +169,7 @@ impl PveError {
 
     /// Whether PVE may have executed the call, or may do so later (rule S10.2): the answer did not come, or
     /// it says nothing about that.
-    pub fn is_unanswered(&self) -> bool {
+    pub fn may_be_executed(&self) -> bool {
         match self {
             Self::Net(error) => error.sent == Sent::Maybe,
             // A tunnel's 502 says nothing about what PVE did. What refuses with less has not passed
@@ -196,6 +209,11 @@ impl PveError {
         self.text().contains("can't lock file") || self.text().contains("got lock request timeout")
     }
 
+    /// PVE works on the guest, and lets nobody else.
+    pub fn is_locked(&self) -> bool {
+        self.lock().is_some() || self.is_lock_timeout()
+    }
+
     /// The VMID is taken; also pmxcfs' way of saying so across nodes.
     pub fn is_taken(&self) -> bool {
         let text = self.text();
@@ -221,8 +239,8 @@ impl PveError {
         self.text().contains("not running")
     }
 
-    /// `VM 100 is running - destroy failed`: unlike a container it is stopped first.
-    pub fn is_running(&self) -> bool {
+    /// `VM 100 is running - destroy failed`: unlike a container it has to be stopped first.
+    pub fn must_be_stopped(&self) -> bool {
         self.text().contains("is running - destroy failed")
     }
 
@@ -270,7 +288,7 @@ impl PveError {
     }
 
     /// PVE itself said no, at once or by a task that failed.
-    pub fn is_told(&self) -> bool {
+    pub fn is_by_pve(&self) -> bool {
         self.is_refusal() || matches!(self, Self::Task(_))
     }
 
@@ -289,6 +307,28 @@ impl PveError {
         matches!(self, Self::Net(error) if error.failure == Failure::Timeout)
     }
 
+    /// The node that was named is none of the cluster's.
+    pub fn is_node_unknown(&self) -> bool {
+        self.text().contains("hostname lookup") || self.text().contains("no such cluster node")
+    }
+
+    /// The cluster has no quorum, and takes no change.
+    pub fn lacks_quorum(&self) -> bool {
+        self.text().contains("no quorum")
+    }
+
+    /// The privilege that the token lacks, and the path on which it does:
+    /// `Permission check failed (/vms/100, VM.Audit)`.
+    pub fn missing_privilege(&self) -> Option<(&str, &str)> {
+        let (_, rest) = self.text().split_once('(')?;
+        rest.rsplit_once(')')?.0.split_once(", ")
+    }
+
+    /// Whether a 403 says what is missing: `(user != root@pam)`, or a path and a privilege.
+    pub fn says_privilege(&self) -> bool {
+        self.text().contains('(')
+    }
+
     /// PVE says that the token lacks a privilege: 403.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.status == 403)
@@ -303,6 +343,17 @@ impl PveError {
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if matches!(refusal.status, 400 | 403))
     }
+}
+
+/// The last lines of a task's log, but for those that repeat the exit.
+fn last_lines(log: &[Value], exit: &str) -> String {
+    let lines = log.iter().filter_map(|it| it.get("t")?.as_str()).map(str::trim);
+    let telling = lines.filter(|it| {
+        !it.is_empty() && *it != "no content" && !it.starts_with("TASK ERROR") && !exit.contains(it)
+    });
+    let short = telling.map(|it| it.chars().filter(|it| !it.is_control()).take(CHARACTERS).collect());
+    let all: Vec<String> = short.collect();
+    all.get(all.len().saturating_sub(LINES)..).unwrap_or_default().join("; ")
 }
 
 impl From<Lost> for PveError {

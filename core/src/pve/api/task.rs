@@ -62,14 +62,19 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    /// `None` while it runs; then whether it succeeded. `WARNINGS: 3` is success.
+    /// How it ended; `None` while it runs.
     pub fn exit(&self) -> Option<Result<(), String>> {
         if self.status == "running" {
             return None;
         }
         let exit = self.exitstatus.as_deref().unwrap_or("unexpected status");
-        Some(if exit == "OK" || exit.starts_with("WARNINGS:") { Ok(()) } else { Err(exit.to_owned()) })
+        Some(if is_success(exit) { Ok(()) } else { Err(exit.to_owned()) })
     }
+}
+
+/// Whether a task that ended so has done its work: `WARNINGS: 3` is success.
+fn is_success(exit: &str) -> bool {
+    exit == "OK" || exit.starts_with("WARNINGS:")
 }
 
 /// One row of a node's task list.
@@ -116,7 +121,7 @@ impl Task {
 
     /// Whether it has succeeded.
     pub fn has_succeeded(&self) -> bool {
-        self.status.as_deref().is_some_and(|it| it == "OK" || it.starts_with("WARNINGS:"))
+        self.status.as_deref().is_some_and(is_success)
     }
 
     /// Whether it has not ended.

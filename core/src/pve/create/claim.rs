@@ -1,7 +1,5 @@
 //! The claim: a clone, which PVE executes at most once for a VMID (rule S2.3).
 
-use time::OffsetDateTime;
-
 use super::{
     Claimed,
     failed::clone_failed,
@@ -10,22 +8,20 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::{PveError, config::Config, guest::NewGuest, task::Upid},
         cluster::Cluster,
         guest::{
             Located,
-            claimed::{RESERVE, is_same_claim, taken_by_unknown},
+            claimed::{is_same_claim, taken_by_unknown},
             located::was_destroyed,
             network, reach,
             wait::ended,
         },
         inventory::{Inventory, Template},
         marks::{Mark, Notes},
+        reserve,
     },
     sandbox::{id::Kind, vmid::Vmid},
 };
@@ -37,12 +33,12 @@ pub(super) async fn claim<I: Io>(
     sources: &[Template],
     vmids: &[Vmid],
     intent: impl Fn(Vmid, &str, &Template) -> Mark,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Claimed, Error> {
     let mut vmids = vmids.iter().copied();
     let mut vmid = vmids.next();
     let mut queue = Queue::new(sources, cluster.now());
-    cluster.sleep(pace::arrival_delay(chance(cluster, 0)), deadline).await;
+    deadline.pause(pace::arrival_delay(chance(cluster, 0))).await;
     loop {
         let source = queue.source()?.clone();
         let config = cluster.send(cluster.pve.guest(&source.node, source.kind, source.vmid).config()).await;
@@ -77,10 +73,10 @@ pub(super) async fn claim<I: Io>(
                 Attempt::Busy(lock) => queue.busy(&source, lock.as_deref()),
             }
         }
-        if cluster.now() >= deadline || cluster.left() <= RESERVE {
+        if deadline.keeping(reserve::CLAIM).is_over() {
             return Err(queue.gave_up(cluster));
         }
-        cluster.sleep(queue.patience(cluster), deadline).await;
+        deadline.pause(queue.patience(cluster)).await;
     }
 }
 
@@ -130,7 +126,7 @@ enum Next {
 
 /// Decides from PVE's error; `unanswered` says whether this clone, or one before it, may be executed late.
 fn decide(error: &PveError, unanswered: bool) -> Next {
-    let locked = error.lock().is_some() || error.is_lock_timeout();
+    let locked = error.is_locked();
     if error.is_taken() {
         Next::Identify
     } else if locked && !unanswered {
@@ -149,7 +145,7 @@ async fn attempt<I: Io>(
     source: &Template,
     mark: &Mark,
     target: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Attempt, Error> {
     let description = description(cluster, mark)?;
     let hostname = reach::hostname(mark.vmid);
@@ -163,7 +159,7 @@ async fn attempt<I: Io>(
         full: false,
     };
     let mut sent = Sent { source, mark, task: None, unanswered: false };
-    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::CLAIM).paced(pace::RETRY);
     loop {
         let call = cluster.pve.guest(&source.node, source.kind, source.vmid).clone_to(&new);
         let error = match cluster.send(call).await {
@@ -171,13 +167,13 @@ async fn attempt<I: Io>(
                 return Ok(claimed(mark.clone(), &mark.node, Some(upid), true));
             }
             Ok(upid) => {
-                Wait::new(cluster, pace::CLONE, deadline).pause().await;
+                deadline.paced(pace::CLONE).pause().await;
                 sent.task = Some(upid);
                 return identify(cluster, &sent, deadline).await;
             }
             Err(error) => error,
         };
-        sent.unanswered |= error.is_unanswered();
+        sent.unanswered |= error.may_be_executed();
         match decide(&error, sent.unanswered) {
             Next::Identify => return identify(cluster, &sent, deadline).await,
             Next::Queue => return Ok(Attempt::Busy(error.lock().map(str::to_owned))),
@@ -185,7 +181,7 @@ async fn attempt<I: Io>(
             Next::Again => {}
         }
         // It may have been executed: then its config shows our nonce.
-        if error.is_unanswered()
+        if error.may_be_executed()
             && let Ok(config) = cluster.send(cluster.guest(&mark.node, mark).config()).await
             && let Some(found) =
                 Located::of(&mark.node, mark.vmid, config).filter(|it| is_same_claim(mark, &it.mark))
@@ -238,11 +234,11 @@ enum Look {
 async fn identify<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Attempt, Error> {
     let Sent { source, mark, task, unanswered } = sent;
     let mut node = if task.is_some() { source.node.clone() } else { mark.node.clone() };
-    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::CLAIM).paced(pace::RETRY);
     loop {
         let look = look(cluster, sent, &mut node, deadline).await?;
         let is_strange = matches!(look, Look::Stranger);
@@ -280,13 +276,13 @@ async fn look<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
     node: &mut String,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Look, Error> {
     let mark = sent.mark;
     let config = match cluster.send(cluster.guest(node, mark).config()).await {
         Ok(config) => config,
         Err(error) if error.is_missing() => return look_at_listing(cluster, sent, node).await,
-        Err(error) if !error.is_forbidden() && cluster.now() >= deadline => return Err(error.into()),
+        Err(error) if !error.is_forbidden() && deadline.has_passed() => return Err(error.into()),
         Err(_) => return Ok(Look::Unknown),
     };
     let unknown = config.is_unknown_yet();

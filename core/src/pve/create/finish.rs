@@ -3,8 +3,6 @@
 //! It serves a creation, a poll of a sandbox that is still coming up, and the sweep. Every step may run
 //! twice, in two adapters at once.
 
-use time::OffsetDateTime;
-
 use super::{
     Claimed, Progress,
     failed::clone_failed,
@@ -12,10 +10,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::PveError,
         cluster::Cluster,
@@ -27,20 +22,18 @@ use crate::{
         },
         inventory::Inventory,
         marks::{Mark, Want, state::is_coming_up},
+        reserve,
     },
 };
-
-/// Outgoing requests that are kept for what comes after the last step.
-const RESERVE: u32 = 6;
 
 /// Brings a claimed guest up, until it is ready or `deadline` has passed.
 /// With a deadline that has passed it does what can be done at once.
 pub(crate) async fn finish<I: Io>(
     cluster: &Cluster<'_, I>,
     mut claimed: Claimed,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Progress, Error> {
-    let mut wait = Wait::new(cluster, pace::CLONE, deadline).keeping(2);
+    let mut wait = deadline.keeping(reserve::CLONE).paced(pace::CLONE);
     // A clone that was just accepted is not done yet.
     if claimed.task.is_some() {
         wait.pause().await;
@@ -87,7 +80,7 @@ impl Claimed {
             Err(error) if error.is_missing() => return self.miss(cluster).await,
             // A pool's rights begin when the clone ends.
             Err(error) if error.is_forbidden() && !self.seen => return Ok(Look::NotYet),
-            Err(error) if error.is_never_sent() || error.is_unanswered() => return Ok(Look::NotYet),
+            Err(error) if error.is_never_sent() || error.may_be_executed() => return Ok(Look::NotYet),
             Err(error) => return Err(error.into()),
         };
         let unknown = config.is_unknown_yet();
@@ -148,10 +141,10 @@ pub(crate) async fn carry_on<I: Io>(
     found: Located,
     condition: Condition,
     undoes: bool,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Progress, Error> {
     let mut guest = Coming { found, condition };
-    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::STEP).paced(pace::RETRY);
     loop {
         let why = match step(cluster, &mut guest, undoes, deadline).await {
             Ok(Step::Done(ready)) => return Ok(guest.progress(ready)),
@@ -207,7 +200,7 @@ async fn leave<I: Io>(cluster: &Cluster<'_, I>, guest: Coming, why: Why) -> Prog
 
 impl From<PveError> for Why {
     fn from(error: PveError) -> Self {
-        let lasts = error.is_told() && !error.is_beside_another();
+        let lasts = error.is_by_pve() && !error.is_beside_another();
         Self { cause: error.into(), lasts }
     }
 }

@@ -1,14 +1,12 @@
 //! The disk of a sandbox that is larger than its preset's.
 
-use time::OffsetDateTime;
-
 use super::{
     failed::give_up,
     step::{SETTLED_SECONDS, Why},
 };
 use crate::{
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         cluster::Cluster,
         guest::{Located, wait::wait},
@@ -30,7 +28,7 @@ pub(super) enum Grown {
 pub(super) async fn grow<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Grown, Error> {
     let Located { config, mark, .. } = found;
     let Some(wanted) = mark.sizes.disk else { return Ok(Grown::Already) };

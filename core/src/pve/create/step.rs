@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         cluster::Cluster,
         guest::{
@@ -98,7 +98,7 @@ pub(super) async fn step<I: Io>(
     cluster: &Cluster<'_, I>,
     guest: &mut Coming,
     undoes: bool,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Step, Error> {
     loop {
         match decide(guest, cluster.now()) {
@@ -149,7 +149,7 @@ async fn commit<I: Io>(
 async fn bring_up<I: Io>(
     cluster: &Cluster<'_, I>,
     guest: &mut Coming,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Step, Error> {
     let is_up = guest.is_up();
     let in_time = is_coming_up(&guest.found.mark, cluster.now());

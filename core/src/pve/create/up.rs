@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::{failed::without_memory, step::SETTLED_SECONDS};
 use crate::{
     access::secret::Keyring,
     error::{Code, Error},
     io::{
         Io,
-        pace::{self, Pace, Wait},
+        deadline::Deadline,
+        pace::{self, Pace},
     },
     pve::{
         api::{PveError, config::Config, task::Upid},
@@ -24,6 +23,7 @@ use crate::{
             write::{Attempts, write},
         },
         marks::{Mark, Phase, Reading, Want, What},
+        reserve,
     },
     sandbox::{
         command::request::ExecRequest,
@@ -36,8 +36,6 @@ use crate::{
 const PATIENCE: u32 = 5;
 /// So many probes of a container are short ones: it is up by then as a rule.
 const SHORT_PROBES: u32 = 15;
-/// Outgoing requests that are kept for what comes after the probes.
-const RESERVE: u32 = 6;
 
 /// Whether a sandbox came up.
 pub(crate) enum Up {
@@ -54,7 +52,7 @@ pub(crate) async fn start_and_probe<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
     condition: &Condition,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Up, Error> {
     let mark = &found.mark;
     let first = first_command(mark, &cluster.settings.secrets)?;
@@ -68,7 +66,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         false => cluster.send(found.api(cluster).config()).await.ok(),
     };
     let mut prober = Prober::new(cluster, found, &first);
-    let mut wait = Wait::new(cluster, pace(&prober, mark.kind), deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::STEP).paced(pace(&prober, mark.kind));
     if task.is_some() {
         wait.pause().await;
     }

@@ -1,24 +1,17 @@
 //! Guests that a request with the same key may have claimed.
 
-use time::OffsetDateTime;
-
 use crate::{
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::config::Config,
         cluster::Cluster,
         inventory::{Guest, Inventory},
         marks::Mark,
+        reserve,
     },
     sandbox::vmid::Vmid,
 };
-
-/// Outgoing requests that are kept for what comes after the claim.
-pub(crate) const RESERVE: u32 = 12;
 
 /// Whether `found` is the mark of a guest that the request of `mark` made, or one with the same key.
 pub(crate) fn is_same_claim(mark: &Mark, found: &Mark) -> bool {
@@ -31,10 +24,10 @@ pub(crate) fn is_same_claim(mark: &Mark, found: &Mark) -> bool {
 pub(crate) async fn read_claimed<I: Io>(
     cluster: &Cluster<'_, I>,
     guest: &Guest,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<(String, Config)>, Error> {
     let mut node = guest.row.node.clone();
-    let mut wait = Wait::new(cluster, pace::RETRY, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::CLAIM).paced(pace::RETRY);
     loop {
         match cluster.send(cluster.pve.guest(&node, guest.kind, guest.vmid).config()).await {
             Ok(config) if !config.is_unknown_yet() => return Ok(Some((node, config))),

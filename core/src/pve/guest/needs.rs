@@ -12,10 +12,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         cluster::Cluster,
         marks::{
@@ -23,6 +20,7 @@ use crate::{
             lifetime::{self, Time},
             state::never_came_up,
         },
+        reserve,
     },
     sandbox::id::{SandboxId, not_found},
 };
@@ -105,7 +103,7 @@ pub(crate) async fn usable<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
     let found = unlocked(cluster, caller, id, deadline).await?;
     // What has expired and is kept may be started again.
@@ -120,7 +118,7 @@ pub(crate) async fn awake<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
     let found = usable(cluster, caller, id, deadline).await?;
     found.needs(cluster, &[Need::Unlocked])?;
@@ -133,10 +131,10 @@ pub(crate) async fn unlocked<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
-    let until = deadline.min(cluster.now() + OWN_END);
-    let mut wait = Wait::new(cluster, pace::OWN_END, until).keeping(12);
+    let until = deadline.at_most(cluster.now() + OWN_END);
+    let mut wait = until.keeping(reserve::OPERATION).paced(pace::OWN_END);
     loop {
         let found = locate(cluster, caller, id).await?;
         let is_ending = found.config.lock.as_deref().is_some_and(|it| OWN_LOCKS.contains(&it));

@@ -69,7 +69,7 @@ pub fn fixed(config: &Config) -> Vec<&str> {
 /// The gateway that guests made of this template have where none is set: that of its network
 /// card, or what its mark has kept of the sandbox that it is a snapshot of.
 pub fn gateway(config: &Config, vmid: Vmid) -> Option<Ipv4Addr> {
-    let kept = || Reading::of(vmid, &config).mark()?.gateway;
+    let kept = || Reading::of(vmid, config).mark()?.gateway;
     config.gateway().or_else(kept)
 }
 

@@ -107,7 +107,7 @@ pub async fn write<I: Io>(
         Ok(_) => Ok(Ok(changed)),
         Err(error) if error.is_digest_mismatch() => Ok(Err(Unwritten::after(error))),
         // Whether it was executed, the next read shows; writing the same again is harmless.
-        Err(error) if error.is_unanswered() || error.is_never_sent() => {
+        Err(error) if error.may_be_executed() || error.is_never_sent() => {
             let now = found.read_again(cluster).await?.map(|it| it.mark);
             Ok(now.filter(|it| *it == changed).ok_or(Unwritten::after(error)))
         }

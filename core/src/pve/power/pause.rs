@@ -1,12 +1,10 @@
 //! Pausing a sandbox, and waking one whose memory was kept.
 
-use time::OffsetDateTime;
-
 use super::{Done, halt, is_running, refused, want};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         cluster::Cluster,
         guest::{Located, needs::usable, wait::wait, write::change},
@@ -26,7 +24,7 @@ pub async fn pause<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     body: &PauseBody,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let asked = body.keeps == Some(Keeps::Memory);
     if asked && id.kind() == Kind::Lxc && !cluster.settings.lxc_criu {
@@ -75,13 +73,13 @@ pub async fn pause<I: Io>(
 async fn suspend<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     let mark = &found.mark;
     let ended = match cluster.send(found.api(cluster).suspend()).await {
         Ok(task) => wait(cluster, &task, deadline).await,
         // It may be executed yet: what was written holds then, and what runs till then is asked to pause again.
-        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) if error.may_be_executed() => return Err(error.into()),
         Err(error) => Some(Err(error)),
     };
     let why = match ended {
@@ -113,7 +111,7 @@ fn unsupported(why: &str) -> Error {
 pub(super) async fn wake<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     let task = cluster.send(found.api(cluster).start()).await;
     match wait(cluster, &task.map_err(|it| refused(it, &found.mark))?, deadline).await {

@@ -17,6 +17,7 @@ use crate::{
             lifetime::{self, Time},
             state::{never_came_up, state},
         },
+        reserve,
     },
     sandbox::{
         Sandbox, Sizes, State,
@@ -32,8 +33,6 @@ pub(super) const FRESH_SECONDS: i64 = 15;
 const TAG_SLACK_SECONDS: i64 = 60;
 /// So many sandboxes are read exactly for one page (rule S6.4).
 const FEW: u32 = 8;
-/// Outgoing requests that are left over.
-const RESERVE: u32 = 4;
 
 /// What tags say about one sandbox and one filter.
 enum Judged {
@@ -67,7 +66,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, filter: &Fil
             && items.len() < filter.limit
             && !is_offline
             && reads > 0
-            && cluster.left() > RESERVE
+            && cluster.left() > reserve::LIST
         {
             reads -= 1;
             if let Some(mark) = exactly(cluster, guest, &known.mark).await {

@@ -10,7 +10,7 @@ use super::take::supported;
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         api::perl,
         cluster::Cluster,
@@ -96,7 +96,7 @@ fn born<I: Io>(cluster: &Cluster<'_, I>, found: &Located, row: &Value) -> Option
 pub(crate) async fn tidied<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Vec<Value>, Error> {
     let guest = found.api(cluster);
     let Value::Array(mut rows) = cluster.send(guest.snapshots()).await? else { return Ok(Vec::new()) };
@@ -121,7 +121,7 @@ async fn usable<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Located, Error> {
     let found = awake(cluster, caller, id, deadline).await?;
     found.needs(cluster, &[Need::Alive])?;
@@ -134,7 +134,7 @@ pub async fn take<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     request: &SnapshotRequest,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(KeptSnapshot, bool), Error> {
     request.check()?;
     request.check_memory(id.kind())?;
@@ -166,7 +166,7 @@ pub async fn take<I: Io>(
     let ended = match task {
         Ok(task) => wait(cluster, &task, deadline).await,
         // It may be taken yet, with tags that say what they are.
-        Err(error) if error.is_unanswered() => return Err(error.into()),
+        Err(error) if error.may_be_executed() => return Err(error.into()),
         Err(error) => {
             end(cluster, &begun).await;
             return Err(error.into());
@@ -240,7 +240,7 @@ pub async fn remove<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     snapname: &str,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     ensure_taken(cluster.settings, id, snapname)?;
     let found = usable(cluster, caller, id, deadline).await?;

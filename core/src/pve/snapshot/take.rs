@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::keep::{self, PASSING};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::{guest::NewGuest, task::Upid},
         cluster::Cluster,
@@ -23,6 +18,7 @@ use crate::{
         },
         inventory::Inventory,
         marks::{Mark, Notes, Role, TakenFrom},
+        reserve,
         template::{
             Advanced, advance, discard, version,
             vmid::{free, no_vmid},
@@ -50,7 +46,7 @@ pub async fn take<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     request: &SnapshotRequest,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Snapshot, Error> {
     request.check()?;
     request.check_memory(id.kind())?;
@@ -66,7 +62,7 @@ pub async fn take<I: Io>(
     let mark = intent(cluster, caller, request, &source, &inventory)?;
     outlast(cluster, &source).await?;
     // However short the caller waits: until PVE has its snapshot there is nothing that a later request could carry on.
-    snapshot(cluster, &source, &mark, deadline.max(cluster.deadline(SNAPSHOT))).await?;
+    snapshot(cluster, &source, &mark, deadline.at_least(cluster.deadline(SNAPSHOT))).await?;
     let Some(copied) = copy(cluster, &source, &mark, &inventory, deadline).await? else {
         return Ok(super::of(&mark, Status::Pending));
     };
@@ -141,7 +137,7 @@ async fn snapshot<I: Io>(
     cluster: &Cluster<'_, I>,
     source: &Located,
     mark: &Mark,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<(), Error> {
     let Some(from) = &mark.taken_from else { return Ok(()) };
     let guest = source.api(cluster);
@@ -163,7 +159,7 @@ async fn copy<I: Io>(
     source: &Located,
     mark: &Mark,
     inventory: &Inventory,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Located>, Error> {
     let Some(from) = &mark.taken_from else { return Ok(None) };
     let notes = Notes { existing: "", mark, links: &[], exec_token: None };
@@ -198,7 +194,7 @@ async fn copy<I: Io>(
         match cluster.send(guest.clone_to(&new)).await {
             Ok(task) => break Some(task),
             // It may have been executed: whether it was, the template's config tells.
-            Err(error) if error.is_unanswered() => break None,
+            Err(error) if error.may_be_executed() => break None,
             // One of its volumes is elsewhere: nothing was made, and a copy can be.
             Err(error) if !full && error.lacks_linked_clones() => full = true,
             Err(error) => {
@@ -238,9 +234,9 @@ async fn claimed<I: Io>(
     node: &str,
     mark: &Mark,
     task: Option<Upid>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Located>, Error> {
-    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(4);
+    let mut wait = deadline.keeping(reserve::TEMPLATE_STEP).paced(pace::TASK);
     loop {
         let mut missing = false;
         match cluster.send(cluster.guest(node, mark).config()).await {

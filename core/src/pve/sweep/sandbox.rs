@@ -99,7 +99,7 @@ async fn act<I: Io>(
         Verdict::Finish => go_on(cluster, found, seen).await,
         Verdict::Delete => match destroy(cluster, &found).await {
             // A later run destroys it.
-            Err(error) if error.is_running() => {
+            Err(error) if error.must_be_stopped() => {
                 cluster.send(found.api(cluster).stop()).await?;
                 Ok(())
             }
@@ -116,7 +116,7 @@ async fn act<I: Io>(
         }
         Verdict::Stop => {
             swap(cluster, &found, &|mark| mark.want = Want::Off).await?;
-            halt(cluster, &found, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
+            halt(cluster, &found, Some(SHUTDOWN_SECONDS), cluster.at_once()).await.map(|_| ())
         }
         // What could not be suspended by an earlier run is stopped.
         Verdict::Pause if found.mark.kind == Kind::Qemu && !was_to_be_suspended(&found.mark) => {
@@ -135,7 +135,7 @@ async fn act<I: Io>(
                 mark.keeps = Some(Keeps::Disk);
             })
             .await?;
-            halt(cluster, &found, Some(SHUTDOWN_SECONDS), now).await.map(|_| ())
+            halt(cluster, &found, Some(SHUTDOWN_SECONDS), cluster.at_once()).await.map(|_| ())
         }
     }
 }
@@ -156,7 +156,7 @@ async fn go_on<I: Io>(cluster: &Cluster<'_, I>, found: Located, seen: Condition)
         return swap(cluster, &found, &|_| {}).await;
     }
     let found = repair::settle(cluster, found).await?;
-    carry_on(cluster, found, seen, false, cluster.now()).await.map(|_| ())
+    carry_on(cluster, found, seen, false, cluster.at_once()).await.map(|_| ())
 }
 
 /// Whether somebody else's hand has changed the tags alone, so that listings do not show the guest as it is

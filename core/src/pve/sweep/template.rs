@@ -75,7 +75,7 @@ fn due(Located { config, mark, .. }: &Located, now: OffsetDateTime) -> Option<(V
 /// Does the next missing thing, or gives the template up; `done` says which then.
 async fn carry_on<I: Io>(cluster: &Cluster<'_, I>, found: &Located, done: &mut Action) -> Result<(), Error> {
     let (mark, now) = (&found.mark, cluster.now());
-    let (given_up, reason) = match advance(cluster, found.clone(), now).await {
+    let (given_up, reason) = match advance(cluster, found.clone(), cluster.at_once()).await {
         // What PVE refuses for so long, it refuses for good.
         Err(error) if mark.phase == Phase::Claimed && mark.age(now) >= patience(mark, &error) => {
             (true, error.to_string())

@@ -1,20 +1,16 @@
 //! Carrying on a template that is being made.
 
-use time::OffsetDateTime;
-
 use super::{root, version};
 use crate::{
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::LATE_SECONDS,
         cluster::Cluster,
         guest::{Located, commit, located::was_destroyed, repair, write::write},
         inventory::Inventory,
         marks::{self, Mark, Want, What},
+        reserve,
     },
     sandbox::id::SourceId,
 };
@@ -67,9 +63,9 @@ fn decide(found: Option<&Located>, lock: Option<&str>) -> Next {
 pub async fn advance<I: Io>(
     cluster: &Cluster<'_, I>,
     mut known: Located,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Advanced, Error> {
-    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(4);
+    let mut wait = deadline.keeping(reserve::TEMPLATE_STEP).paced(pace::TASK);
     let (mut is_alone, mut refused) = (false, false);
     let mut config = known.config.clone();
     loop {

@@ -3,15 +3,10 @@
 //! PVE reserves the VMID before it answers and tells whose the container is
 //! only when its archive is unpacked (pve-container `API2/LXC.pm` `create_vm`).
 
-use time::OffsetDateTime;
-
 use super::{failed, root, target::Target};
 use crate::{
     error::{Code, Error},
-    io::{
-        Io,
-        pace::{self, Wait},
-    },
+    io::{Io, deadline::Deadline, pace},
     pve::{
         api::task::Upid,
         cluster::Cluster,
@@ -21,15 +16,13 @@ use crate::{
             wait::ended,
         },
         marks::{Mark, Notes},
+        reserve,
     },
     sandbox::{
         id::{Kind, SandboxId},
         template::TemplateRequest,
     },
 };
-
-/// Outgoing requests that are kept for what comes after the claim.
-const RESERVE: u32 = 6;
 
 /// What a claim came to.
 pub(super) enum Claimed {
@@ -46,7 +39,7 @@ pub(super) async fn claim<I: Io>(
     target: &Target,
     archive: &str,
     intents: &[Mark],
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Claimed, Error> {
     for mark in intents {
         let form = form(request, target, archive, mark)?;
@@ -90,11 +83,11 @@ async fn attempt<I: Io>(
     node: &str,
     mark: &Mark,
     form: &[(&'static str, String)],
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Claimed>, Error> {
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut sent = Sent { node, mark, task: None, unanswered: false };
-    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::TEMPLATE).paced(pace::TASK);
     loop {
         let error = match cluster.send(cluster.pve.create_container(node, &form)).await {
             Ok(task) => {
@@ -104,7 +97,7 @@ async fn attempt<I: Io>(
             Err(error) if error.is_taken() => return identify(cluster, &sent, deadline).await,
             Err(error) => error,
         };
-        sent.unanswered |= error.is_unanswered();
+        sent.unanswered |= error.may_be_executed();
         if !(error.is_never_sent() || error.is_lock_timeout() || sent.unanswered) {
             return Err(error.into());
         }
@@ -134,10 +127,10 @@ impl Sent<'_> {
 async fn identify<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Option<Claimed>, Error> {
     let Sent { node, mark, task, unanswered } = sent;
-    let mut wait = Wait::new(cluster, pace::TASK, deadline).keeping(RESERVE);
+    let mut wait = deadline.keeping(reserve::TEMPLATE).paced(pace::TASK);
     // Unpacking takes a while.
     if task.is_some() {
         wait.pause().await;
@@ -156,7 +149,7 @@ async fn identify<I: Io>(
                 _ => {}
             },
             Err(error) if error.is_forbidden() && task.is_none() => return Ok(None),
-            Err(error) if error.is_unanswered() || error.is_never_sent() => {}
+            Err(error) if error.may_be_executed() || error.is_never_sent() => {}
             Err(error) => return Err(error.into()),
         }
         if !wait.pause().await {

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::locate::find;
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         api::PveError,
         cluster::Cluster,
@@ -31,7 +29,7 @@ pub async fn delete<I: Io>(
     caller: &Caller,
     id: &SandboxId,
     if_match: Option<&str>,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
     let found = find(cluster, caller, id).await?;
     let mark = &found.mark;
@@ -56,7 +54,7 @@ pub async fn delete<I: Io>(
         Err(error) => return Err(error.into()),
     };
     // However short the caller waits: one that is in use is protected again.
-    match wait(cluster, &task, deadline.max(cluster.deadline(REFUSED))).await {
+    match wait(cluster, &task, deadline.at_least(cluster.deadline(REFUSED))).await {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         Some(Err(why)) if why.is_in_use() => {

@@ -1,12 +1,11 @@
 //! The archive on its storage: there, on its way, or asked for.
 
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 
 use super::{request::archive, target::Target};
 use crate::{
     error::{Code, Error},
-    io::Io,
+    io::{Io, deadline::Deadline},
     pve::{
         api::{PveError, node::Download, task::Upid},
         cluster::Cluster,
@@ -35,7 +34,7 @@ pub(super) async fn fetch<I: Io>(
     cluster: &Cluster<'_, I>,
     request: &TemplateRequest,
     target: &Target,
-    deadline: OffsetDateTime,
+    deadline: Deadline<'_, I>,
 ) -> Result<Archive, Error> {
     let (node, storage) = (target.node.as_str(), target.archives.as_str());
     let file = file(cluster, request, node).await?;
@@ -51,7 +50,7 @@ pub(super) async fn fetch<I: Io>(
         None => match start(cluster, request, target, &file).await {
             Ok(task) => task,
             // It may have been executed: whoever asks again finds the file or the task.
-            Err(error) if error.is_unanswered() => return Ok(Archive::Underway(volid)),
+            Err(error) if error.may_be_executed() => return Ok(Archive::Underway(volid)),
             Err(error) if error.is_file_there() => return Ok(Archive::There(volid)),
             Err(error) => return Err(refused(error, request, target)),
         },
@@ -187,19 +186,17 @@ fn failed(file: &str, cause: &PveError) -> Error {
     cause.problem(Code::TaskFailed, &format!("PVE could not get {file}"))
 }
 
-/// Of what a download by URL needs PVE does not say what is missing.
+/// PVE's refusal of a download: of what one by URL needs PVE does not say what is missing.
 fn refused(error: PveError, request: &TemplateRequest, target: &Target) -> Error {
-    match &error {
-        PveError::Refused(it) if it.status == 403 && request.url.is_some() && !it.message.contains('(') => {
-            let text = format!(
-                "the token lacks Sys.AccessNetwork on /nodes/{} (on old PVE Sys.Audit and Sys.Modify on /), which a \
-                 download by url needs beside Datastore.AllocateTemplate on /storage/{}",
-                target.node, target.archives
-            );
-            Error::new(Code::PveForbidden, text)
-        }
-        _ => error.into(),
+    if !error.is_forbidden() || error.says_privilege() || request.url.is_none() {
+        return error.into();
     }
+    let text = format!(
+        "the token lacks Sys.AccessNetwork on /nodes/{} (on old PVE Sys.Audit and Sys.Modify on /), which a \
+         download by url needs beside Datastore.AllocateTemplate on /storage/{}",
+        target.node, target.archives
+    );
+    Error::new(Code::PveForbidden, text)
 }
 
 #[cfg(test)]

@@ -8,23 +8,24 @@ use crate::{
 
 impl From<PveError> for Error {
     fn from(error: PveError) -> Self {
-        match error {
+        match &error {
             PveError::Budget => Error::new(
                 Code::BudgetExhausted,
                 "the platform allows one request a bounded number of calls to PVE; ask again to go on",
             )
             .retry_after(1),
-            PveError::NotPve(stranger) => strange(&stranger),
+            PveError::NotPve(stranger) => strange(stranger),
             PveError::Shape(_) => Error::new(Code::PveBadAnswer, error.to_string()),
-            PveError::Net(error) => unreached(&error),
-            full @ PveError::Refused(_) if full.is_storage_full() => {
-                Error::new(Code::StorageFull, format!("{}; free some space on the storage", full.text()))
+            PveError::Net(error) => unreached(error),
+            PveError::Refused(refusal) if error.is_storage_full() => {
+                let text = format!("{}; free some space on the storage", refusal.message);
+                Error::new(Code::StorageFull, text)
             }
-            PveError::Refused(refusal) => refused(&refusal),
-            failed @ PveError::Task(_) if failed.lock().is_some() || failed.is_lock_timeout() => {
-                Error::new(Code::GuestLocked, failed.to_string()).retry_after(3)
+            PveError::Refused(refusal) => refused(&error, refusal),
+            PveError::Task(text) if error.is_locked() => {
+                Error::new(Code::GuestLocked, text.clone()).retry_after(3)
             }
-            failed @ PveError::Task(_) => failed.problem(Code::TaskFailed, "PVE could not do it"),
+            PveError::Task(_) => error.problem(Code::TaskFailed, "PVE could not do it"),
         }
     }
 }
@@ -61,53 +62,50 @@ fn unreached(error: &NetError) -> Error {
     Error::new(code, format!("{}; {fix}", error.detail)).retry_after(5)
 }
 
-fn refused(refusal: &Refusal) -> Error {
+fn refused(error: &PveError, refusal: &Refusal) -> Error {
     let Refusal { status, message, .. } = refusal;
-    let says = |text: &str| message.contains(text);
     match status {
         401 => Error::new(
             Code::PveUnauthorized,
             "PVE answered 401: check PVE_API_TOKEN (USER@REALM!TOKENID=SECRET), that the token exists, has \
              not expired, and that its user is enabled",
         ),
-        403 if says("for modifying tag") => Error::new(
+        403 if error.restricts_tags() => Error::new(
             Code::PveTagsRestricted,
             format!(
                 "{message}; in datacenter.cfg user-tag-access must allow free tags and registered-tags must \
                  not name ours, or give the token Sys.Modify on /"
             ),
         ),
-        403 => Error::new(Code::PveForbidden, missing_privilege(message)),
+        403 => Error::new(Code::PveForbidden, missing_privilege(error, message)),
         501 => Error::new(Code::PveUnsupported, format!("PVE answered 501 ({message})")),
         595..=599 => Error::new(
             Code::NodeOffline,
             format!("a cluster node does not answer its neighbour ({status} {message})"),
         )
         .retry_after(15),
-        _ if says("hostname lookup") || says("no such cluster node") => {
+        _ if error.is_node_unknown() => {
             Error::new(Code::NodeOffline, format!("{message}; is PVE_NODE right?"))
         }
         // Between a look at it and this call; a look alone tells whether it is gone or on another node.
-        _ if says("onfiguration file") && says("does not exist") => Error::new(
+        _ if error.is_missing() => Error::new(
             Code::Conflict,
             format!("the guest was deleted or moved at this moment; ask again ({message})"),
         )
         .retry_after(1),
-        _ if says("No QEMU guest agent configured") => Error::new(
+        _ if error.lacks_agent() => Error::new(
             Code::GuestAgentMissing,
             format!(
                 "{message}: install qemu-guest-agent in the template and set its option, qm set TEMPLATE \
                  --agent 1; sandboxes that exist need it too"
             ),
         ),
-        _ if says("no quorum") => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
-        _ if says("Linked clone feature") => Error::new(
+        _ if error.lacks_quorum() => Error::new(Code::NoQuorum, message.clone()).retry_after(15),
+        _ if error.lacks_linked_clones() => Error::new(
             Code::LinkedCloneUnsupported,
             format!("{message}; put the template on lvmthin, zfspool, rbd or btrfs"),
         ),
-        _ if says("is locked (") || says("can't lock file") || says("got lock request timeout") => {
-            Error::new(Code::GuestLocked, message.clone()).retry_after(3)
-        }
+        _ if error.is_locked() => Error::new(Code::GuestLocked, message.clone()).retry_after(3),
         400 => {
             let which: Vec<String> = refusal
                 .errors
@@ -128,14 +126,13 @@ fn refused(refusal: &Refusal) -> Error {
     }
 }
 
-/// `Permission check failed (/vms/100, VM.Audit)` says which privilege on which path.
-fn missing_privilege(message: &str) -> String {
-    let inside = message.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(it, _)| it);
-    match inside.and_then(|it| it.split_once(", ")) {
+/// What to do about a privilege that the token lacks.
+fn missing_privilege(error: &PveError, message: &str) -> String {
+    match error.missing_privilege() {
         Some((path, privilege)) => format!(
             "the token lacks {privilege} on {path}: give the role to the token and to its user (a token with \
              privilege separation has only what both have)"
         ),
-        None => format!("{message}: core/docs/prepare-pve.md has the role that the token needs"),
+        None => format!("{message}: see the README for the role that the token needs"),
     }
 }

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 #[test]
@@ -46,6 +48,20 @@ fn a_tasks_failure_is_asked_as_a_refusal_is() {
     let locked = Error::from(task("can't lock file '/run/lock/lxc/pve-config-1.lock' - got timeout"));
     assert_eq!((locked.code(), locked.retry_after_seconds()), (Code::GuestLocked, Some(3)));
     let failed = task("startup for container '1' failed (its log ends: lxc-start: no such bridge)");
-    assert!(!failed.is_unanswered() && !failed.is_final() && !failed.is_refusal());
+    assert!(!failed.may_be_executed() && !failed.is_final() && !failed.is_refusal());
     assert!(failed.problem(Code::StartFailed, "PVE could not start it").detail().contains("no such bridge"));
+}
+
+#[test]
+fn the_end_of_a_log_is_short_and_repeats_nothing() {
+    let line = |text: &str| json!({"n": 1, "t": text});
+    let mut log: Vec<_> = (0..50).map(|at| line(&format!("transferred {at} %"))).collect();
+    log.push(line(&"x".repeat(900)));
+    log.push(line("  lvcreate: Insufficient free space\u{7}\n"));
+    log.push(line("TASK ERROR: clone failed: exit code 5"));
+    let told = last_lines(&log, "clone failed: exit code 5");
+    let expected =
+        format!("transferred 48 %; transferred 49 %; {}; lvcreate: Insufficient free space", "x".repeat(200));
+    assert_eq!(told, expected);
+    assert_eq!(last_lines(&[line("no content"), json!({"n": 2})], "x"), "");
 }
