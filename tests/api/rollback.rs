@@ -303,8 +303,9 @@ fn it_is_its_owners_alone_and_bad_input_changes_nothing() {
     assert_eq!(stage.ask(Ask::post(at("/snapshots"), body)).code(), "quota-exceeded");
     let sim = stage.world.sim();
     let config = &sim.guest(vmid_of(&id)).expect("there").config;
-    let flag =
-        |tags: Option<&str>| marks::tagged(vmid_of(&id).try_into().expect("one"), tags.unwrap_or_default());
+    let flag = |tags: Option<&str>| {
+        marks::doing_by_tag(vmid_of(&id).try_into().expect("one"), tags.unwrap_or_default())
+    };
     assert!(config.snapshots.values().all(|it| flag(it.get("tags")) == Some(What::Snapshot)));
     assert_eq!(flag(config.get("tags")), None);
 }

@@ -46,7 +46,7 @@ use crate::{
     },
 };
 
-/// What a creation came to.
+/// The result of a creation.
 #[derive(Debug)]
 pub struct Created {
     /// The sandbox's mark and place.
@@ -81,7 +81,7 @@ pub(crate) struct Claimed {
     task: Option<Upid>,
     /// Whether anybody has seen the guest.
     seen: bool,
-    /// What was answered instead, where the clone was not.
+    /// The error that came instead of an answer to the clone.
     cause: Option<Error>,
 }
 
@@ -98,7 +98,7 @@ pub async fn create<I: Io>(
 ) -> Result<Created, Error> {
     if let Some(SourceId::Own(id)) = &request.snapshot_id {
         id.prove(&cluster.settings.secrets, &cluster.settings.deployment)
-            .ok_or_else(|| source::absent(id))?;
+            .ok_or_else(|| source::no_snapshot(id))?;
     }
     admitted(cluster, &cluster.settings.deployment, caller).await?;
     let inventory = Inventory::read(cluster).await?;
@@ -114,10 +114,10 @@ pub async fn create<I: Io>(
         )
     });
     if let Some(key) = &key
-        && let Some(found) = replay(cluster, caller, &inventory, key, deadline).await?
+        && let Some(found) = find_replay(cluster, caller, &inventory, key, deadline).await?
     {
         let deadline = found.mark.expires_at().map_or(deadline, |it| deadline.at_most(it));
-        return in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true);
+        return ensure_in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true);
     }
     inventory.room_for_tags()?;
     let sources = source::sources(cluster, &inventory, caller, request)?;
@@ -139,7 +139,7 @@ pub async fn create<I: Io>(
         ..intent(cluster, caller, request, key.as_ref(), vmid, node, source)
     };
     let claimed = match claim::claim(cluster, &inventory, &sources, &free, intent, deadline).await {
-        Err(error) if is_late() && error.is_retryable() => return Err(over(None)),
+        Err(error) if is_late() && error.is_retryable() => return Err(time_is_over(None)),
         claimed => claimed?,
     };
     // A claim that another request with the same key made first carries that one's nonce.
@@ -147,24 +147,28 @@ pub async fn create<I: Io>(
     if let Some(key) = key.as_ref().filter(|_| replayed) {
         key.check(claimed.mark.body.as_deref())?;
     }
-    in_time(cluster, finish(cluster, claimed, deadline).await?, replayed)
+    ensure_in_time(cluster, finish(cluster, claimed, deadline).await?, replayed)
 }
 
 fn at(seconds: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(seconds).ok()
 }
 
-/// What came of it, unless its time was over before it came up.
-fn in_time<I: Io>(cluster: &Cluster<'_, I>, progress: Progress, replayed: bool) -> Result<Created, Error> {
+/// The result of a creation, unless the sandbox's time was over before it came up.
+fn ensure_in_time<I: Io>(
+    cluster: &Cluster<'_, I>,
+    progress: Progress,
+    replayed: bool,
+) -> Result<Created, Error> {
     let mark = &progress.mark;
     let kept = cluster.settings.limits.stopped_max_seconds;
     if !progress.ready && lifetime::time(mark, cluster.now(), kept) == Time::Over {
-        return Err(over(Some(&mark.id())));
+        return Err(time_is_over(Some(&mark.id())));
     }
     Ok(Created { progress, replayed })
 }
 
-fn over(id: Option<&SandboxId>) -> Error {
+fn time_is_over(id: Option<&SandboxId>) -> Error {
     let error = Error::new(
         Code::Over,
         "its ttlSeconds, which count from the request, were over before it came up; what was made is removed",
@@ -176,7 +180,7 @@ fn over(id: Option<&SandboxId>) -> Error {
 }
 
 /// The sandbox that this key made before, if any.
-async fn replay<I: Io>(
+async fn find_replay<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     inventory: &Inventory,
@@ -190,7 +194,8 @@ async fn replay<I: Io>(
             .is_some_and(|it| it.mark.key == Some(key.hash) && it.mark.team == caller.team.as_str())
     });
     // A claim that is not committed has no head tag yet; its VMID is one that the key draws.
-    let unmarked = source::drawn(cluster, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
+    let unmarked =
+        source::vmids_of_key(cluster, inventory, key.hash).filter_map(|vmid| inventory.guest(vmid));
     let unmarked: Vec<_> = unmarked.filter(|it| it.ours.is_none()).collect();
     for guest in listed.into_iter().chain(unmarked) {
         let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else { continue };
@@ -252,7 +257,7 @@ fn intent<I: Io>(
     mark
 }
 
-/// What was asked for, else what the preset's name says.
+/// The sizes that the request asks for, else those in the preset's name.
 fn sizes(request: &CreateRequest, source: &Template) -> Sizes {
     let preset = source.snapshot.as_ref().and_then(|it| it.preset.sizes());
     Sizes {

@@ -1,4 +1,4 @@
-//! One guest: where it is, whose it is, what may be done to it, and each thing that is done to it.
+//! A guest: locating it, the needs of operations, and each thing that is done to it.
 
 pub mod agent;
 pub mod claimed;

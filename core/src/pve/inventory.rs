@@ -16,23 +16,23 @@ use crate::{
 /// `IPCC.xs`); past it everything fails for everybody, so creation stops well before (rule S1.6).
 const TAG_CEILING: usize = 700 * 1024;
 
-/// One guest of a listing.
+/// A guest that a listing shows.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// What PVE says.
+    /// The row of the listing.
     pub row: Resource,
     /// Its VMID.
     pub vmid: Vmid,
-    /// What it is to PVE.
+    /// Container or VM.
     pub kind: Kind,
-    /// What its tags say, for a sandbox of ours.
+    /// The mark in its tags, if it is a sandbox of this deployment.
     pub ours: Option<Listed>,
-    /// What its tags say, for a template that is a snapshot of ours.
+    /// The mark in its tags, if it is a template that this deployment made.
     pub snapshot: Option<Listed>,
 }
 
 impl Guest {
-    /// As PVE joins them.
+    /// Its tags, as PVE joins them.
     pub fn tags(&self) -> &str {
         self.row.tags.as_deref().unwrap_or_default()
     }
@@ -49,9 +49,9 @@ impl Guest {
 pub struct Template {
     /// Which guest.
     pub vmid: Vmid,
-    /// What it is to PVE.
+    /// Container or VM.
     pub kind: Kind,
-    /// Where.
+    /// Its node.
     pub node: String,
     /// The preset and version that it is, if any.
     pub snapshot: Option<SnapshotId>,
@@ -61,7 +61,7 @@ pub struct Template {
     pub lock: Option<String>,
 }
 
-/// What one listing says.
+/// The guests, nodes and storages that one listing shows.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     /// All guests that the token sees, by VMID.

@@ -29,37 +29,37 @@ pub use self::{
 use super::api::config::Config;
 use crate::sandbox::{id::SourceId, preset::SnapshotId, vmid::Vmid};
 
-/// What tags alone say, for listings.
+/// The mark that tags alone tell, for listings.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// As complete as the index tags are.
+    /// The mark, as complete as the index tags are.
     pub mark: Mark,
     /// Whether name, source and metadata are all there.
     pub complete: bool,
 }
 
-/// What a listing's tags say about the guest `vmid`, if it is anybody's.
+/// Reads the mark of the guest `vmid` in a listing's tags, if it has one.
 pub fn listed(vmid: Vmid, tags: &str) -> Option<Listed> {
     let mut mark = head::read(vmid, tags)?;
     let complete = index::read(tags, &mut mark);
     Some(Listed { mark, complete })
 }
 
-/// What a config says about a guest.
+/// The reading of a config: whose the guest is.
 #[derive(Clone, Debug)]
 pub enum Reading {
-    /// Nobody's, as far as we can tell.
+    /// It carries no mark.
     Foreign,
-    /// Claimed and not committed: the intent.
+    /// It is claimed and not committed: the mark is its intent.
     Intent(Mark),
-    /// Committed.
+    /// It is committed.
     Committed(Mark),
     /// Tags and description name different owners; nothing may be done to it (rule S1.3).
     Contradiction,
 }
 
 impl Reading {
-    /// What the config of the guest `vmid` says about it.
+    /// Reads the config of the guest `vmid`.
     pub fn of(vmid: Vmid, config: &Config) -> Self {
         read(vmid, config.tags.as_deref(), config.description.as_deref())
     }
@@ -73,7 +73,7 @@ impl Reading {
     }
 }
 
-/// What tags and description together say about the guest `vmid`.
+/// Reads tags and description of the guest `vmid`.
 pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Reading {
     let tags = tags.unwrap_or_default();
     let line = description.and_then(notes::machine_line).filter(|mark| mark.vmid == vmid);
@@ -109,7 +109,8 @@ pub fn read(vmid: Vmid, tags: Option<&str>, description: Option<&str>) -> Readin
 pub fn tags(existing: &str, mark: &Mark, expires: Option<i64>, budget: usize, inherited: bool) -> String {
     let role = if mark.role == Role::Template { "template" } else { "sandbox" };
     // Tags that came back by a rollback say so until it is finished, whoever else writes meanwhile.
-    let came_back = mark.is_doing(What::Rollback) && tagged(mark.vmid, existing) == Some(What::Snapshot);
+    let came_back =
+        mark.is_doing(What::Rollback) && doing_by_tag(mark.vmid, existing) == Some(What::Snapshot);
     let what = if came_back { Some(What::Snapshot) } else { mark.doing.as_ref().map(|it| it.what) };
     let mut ours = vec![head::write(mark, expires, what), format!("edge-{}-{role}", mark.deployment)];
     // A template that is a preset's version is found by that tag, once it is made.
@@ -139,7 +140,7 @@ pub fn agree(mark: &Mark, tags: &str) -> bool {
 }
 
 /// The expiry that the head tag shows now.
-pub fn tagged_expiry(vmid: Vmid, tags: &str) -> Option<Option<i64>> {
+pub fn expiry_by_tag(vmid: Vmid, tags: &str) -> Option<Option<i64>> {
     head::read(vmid, tags).map(|mark| mark.expires)
 }
 
@@ -147,7 +148,7 @@ pub fn tagged_expiry(vmid: Vmid, tags: &str) -> Option<Option<i64>> {
 /// that were there when the snapshot was taken, and keeps the description: the
 /// tag in a snapshot always says [`What::Snapshot`], and so whether the rollback
 /// that the description speaks of has been executed.
-pub fn tagged(vmid: Vmid, tags: &str) -> Option<What> {
+pub fn doing_by_tag(vmid: Vmid, tags: &str) -> Option<What> {
     head::read(vmid, tags)?.doing.map(|it| it.what)
 }
 
@@ -186,7 +187,7 @@ fn is_ours(tag: &str) -> bool {
         || (tag.starts_with("edge-") && (tag.ends_with("-sandbox") || tag.ends_with("-template")))
 }
 
-/// What offers a template.
+/// Whether a tag offers a template.
 fn is_offer(tag: &str) -> bool {
     tag.eq_ignore_ascii_case(TEMPLATE_TAG) || tag.parse::<SnapshotId>().is_ok()
 }

@@ -52,7 +52,7 @@ impl<I: Io> Cluster<'_, I> {
     ) -> Result<Created, Error> {
         let made = create::create(self, caller, request, key, deadline).await?;
         let ready = made.progress.ready;
-        Ok(Created { shown: read::progressed(self, made.progress).await, ready, replayed: made.replayed })
+        Ok(Created { shown: read::show_progress(self, made.progress).await, ready, replayed: made.replayed })
     }
 
     pub(crate) async fn list(&self, caller: &Caller, filter: &Filter) -> Result<Page, Error> {
@@ -77,7 +77,7 @@ impl<I: Io> Cluster<'_, I> {
         deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         let changed = change::patch(self, caller, &self.sandbox(id)?, patch, if_match, deadline).await?;
-        read::changed(self, changed).await
+        read::show_changed(self, changed).await
     }
 
     pub(crate) async fn extend(
@@ -89,7 +89,7 @@ impl<I: Io> Cluster<'_, I> {
         deadline: Deadline<'_, I>,
     ) -> Result<Shown, Error> {
         let changed = change::extend(self, caller, &self.sandbox(id)?, ttl, if_match, deadline).await?;
-        read::changed(self, changed).await
+        read::show_changed(self, changed).await
     }
 
     pub(crate) async fn remove(
@@ -291,7 +291,7 @@ impl<I: Io> Cluster<'_, I> {
     async fn powered(&self, caller: &Caller, id: &SandboxId, done: Done) -> Result<Powered, Error> {
         let Done { did, finished, keeps, after } = done;
         let shown = match &after {
-            Some(place) => read::after(self, place, finished).await,
+            Some(place) => read::show_after(self, place, finished).await,
             None => read::get(self, caller, id, self.at_once()).await?,
         };
         Ok(Powered { did, finished, keeps, shown })

@@ -31,14 +31,14 @@ use crate::{
     },
 };
 
-/// What a power action came to.
+/// The result of a power action.
 #[derive(Debug)]
 pub struct Done {
-    /// What was done.
+    /// The action that was done.
     pub did: Did,
     /// Whether PVE is done with it.
     pub finished: bool,
-    /// What a pause kept.
+    /// Memory or disk, whichever a pause kept.
     pub keeps: Option<Keeps>,
     /// The sandbox as it was left, where nothing has to be read again to show it.
     pub after: Option<Located>,
@@ -131,7 +131,7 @@ pub async fn stop<I: Io>(
 ) -> Result<Done, Error> {
     let timeout = body.timeout()?;
     let found = awake(cluster, caller, id, deadline).await?;
-    let found = want(cluster, found, &|mark| mark.want = Want::Off).await?;
+    let found = write_want(cluster, found, &|mark| mark.want = Want::Off).await?;
     let graceful = (!body.force).then_some(timeout);
     let stopped = halt(cluster, &found, graceful, deadline).await?;
     Ok(Done {
@@ -160,7 +160,7 @@ pub async fn reboot<I: Io>(
         }
         Err(error) => return Err(refused(error, &found.mark)),
     };
-    let ended = outcome(cluster, &task, deadline).await?;
+    let ended = has_ended(cluster, &task, deadline).await?;
     let (finished, found) = match ended {
         true => up(cluster, found, &Condition::Running, deadline).await?,
         false => (false, found),
@@ -169,7 +169,7 @@ pub async fn reboot<I: Io>(
 }
 
 /// Writes what the sandbox is to be (rule S5.1).
-async fn want<I: Io>(
+async fn write_want<I: Io>(
     cluster: &Cluster<'_, I>,
     mut found: Located,
     apply: &(dyn Fn(&mut Mark) + Sync),
@@ -204,7 +204,7 @@ pub(crate) async fn halt<I: Io>(
         None => cluster.send(guest.stop()).await,
     };
     match sent {
-        Ok(task) => outcome(cluster, &task, deadline).await.map(Some),
+        Ok(task) => has_ended(cluster, &task, deadline).await.map(Some),
         Err(error) if error.is_not_running() => Ok(None),
         Err(error) => Err(refused(error, &found.mark)),
     }
@@ -216,11 +216,11 @@ async fn resume<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Done, Error> {
     let task = cluster.send(found.api(cluster).resume()).await.map_err(|it| refused(it, &found.mark))?;
-    let finished = outcome(cluster, &task, deadline).await?;
+    let finished = has_ended(cluster, &task, deadline).await?;
     Ok(Done { did: Did::Resumed, finished, keeps: None, after: None })
 }
 
-async fn outcome<I: Io>(
+async fn has_ended<I: Io>(
     cluster: &Cluster<'_, I>,
     task: &Upid,
     deadline: Deadline<'_, I>,

@@ -1,4 +1,4 @@
-//! What a team may take, counted from the listing: no other store knows.
+//! The quotas of a team, counted from the listing: no other store knows (rule S9.1).
 //!
 //! A team can overshoot by the creations that are between their listing and their commit (rule S9.1).
 //! Creations per minute see only sandboxes that still exist.
@@ -56,7 +56,7 @@ fn disk(guest: &Guest, mark: &Mark) -> u64 {
     listed.max(preset(mark).map(|it| u64::from(it.disk_gib))).unwrap_or(0)
 }
 
-/// What the new sandbox of this template would take, where neither the request nor the preset says.
+/// The sizes of a new sandbox of this template, where neither the request nor the preset says.
 pub fn filled(asked: Sizes, template: Option<&Guest>) -> Sizes {
     let of = |bytes: Option<u64>, unit| bytes.and_then(|it| u32::try_from(it.div_ceil(unit)).ok());
     let row = template.map(|it| &it.row);

@@ -8,7 +8,7 @@ use futures_util::future::join;
 use time::OffsetDateTime;
 
 pub use self::list::list;
-use self::list::{FRESH_SECONDS, item};
+use self::list::{FRESH_SECONDS, show_listed};
 use super::{
     api::{PveError, cluster::Resource, config::Config, task::Task},
     cluster::Cluster,
@@ -47,18 +47,18 @@ pub async fn get<I: Io>(
     id: &SandboxId,
     deadline: Deadline<'_, I>,
 ) -> Result<Shown, Error> {
-    let (found, tasks) = join(find(cluster, caller, id), tasks(cluster, id)).await;
+    let (found, tasks) = join(find(cluster, caller, id), active_tasks(cluster, id)).await;
     let found = match found {
         Ok(Found::Here(found)) => *found,
         Ok(Found::Moved(found, row)) => {
             found.needs(cluster, &[Need::Alive])?;
-            let seen = listed(cluster, &found, &row).await?;
-            return exact(cluster, repair::settle(cluster, *found).await?, seen, deadline).await;
+            let seen = condition_by_listing(cluster, &found, &row).await?;
+            return show_exactly(cluster, repair::settle(cluster, *found).await?, seen, deadline).await;
         }
-        Ok(Found::NotYet) => return Ok(without_etag(nothing_yet(cluster, caller, id))),
-        Ok(Found::Offline(guest)) => return Ok(without_etag(offline(cluster, &guest, id)?)),
+        Ok(Found::NotYet) => return Ok(without_etag(show_claimed(cluster, caller, id))),
+        Ok(Found::Offline(guest)) => return Ok(without_etag(show_offline(cluster, &guest, id)?)),
         Err(error) if error.code() == Code::StillCreating => {
-            return Ok(without_etag(nothing_yet(cluster, caller, id)));
+            return Ok(without_etag(show_claimed(cluster, caller, id)));
         }
         Err(error) => return Err(error),
     };
@@ -68,18 +68,19 @@ pub async fn get<I: Io>(
         Some(tasks) => condition_beside(cluster, tasks, &found).await?,
         None => condition(cluster, &found).await?,
     };
-    exact(cluster, repair::settle(cluster, found).await?, seen, deadline).await
+    show_exactly(cluster, repair::settle(cluster, found).await?, seen, deadline).await
 }
 
 /// A sandbox whose mark was just changed.
-pub async fn changed<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Shown, Error> {
+pub async fn show_changed<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Shown, Error> {
     let seen = condition(cluster, &found).await?;
-    exact(cluster, found, seen, cluster.at_once()).await
+    show_exactly(cluster, found, seen, cluster.at_once()).await
 }
 
-/// What one does that was found by a listing: as that says, which may be late by some seconds, unless
+/// The condition of a sandbox that a listing has found: as the listing says, which may be late by some
+/// seconds, unless
 /// it was started or stopped a moment ago.
-async fn listed<I: Io>(
+async fn condition_by_listing<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
     row: &Resource,
@@ -93,8 +94,11 @@ async fn listed<I: Io>(
     })
 }
 
-/// What works on a sandbox, asked while its config is read, where the id tells on which node.
-async fn tasks<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Option<Result<Vec<Task>, PveError>> {
+/// The tasks that work on a sandbox, asked for while its config is read, where the id tells its node.
+async fn active_tasks<I: Io>(
+    cluster: &Cluster<'_, I>,
+    id: &SandboxId,
+) -> Option<Result<Vec<Task>, PveError>> {
     if id.node.is_empty() {
         return None;
     }
@@ -102,7 +106,7 @@ async fn tasks<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Option<Result
 }
 
 /// The state of a guest whose config is at hand.
-async fn exact<I: Io>(
+async fn show_exactly<I: Io>(
     cluster: &Cluster<'_, I>,
     found: Located,
     seen: Condition,
@@ -113,7 +117,7 @@ async fn exact<I: Io>(
     let given_up = !committed && mark.age(cluster.now()) >= FINISH_SECONDS;
     if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
         let at = reach::addresses(cluster.settings, mark.vmid, None, None);
-        let sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
+        let sandbox = show(cluster, mark, node, State::Creating, at, sizes(mark, config));
         return Ok(with_etag(sandbox, mark));
     }
     let now = cluster.now();
@@ -122,8 +126,8 @@ async fn exact<I: Io>(
         && is_coming_up(mark, now)
         && deadline.has_passed()
     {
-        let at = known(cluster, config, mark);
-        let mut sandbox = shown(cluster, mark, node, State::Creating, at, sizes(mark, config));
+        let at = known_addresses(cluster, config, mark);
+        let mut sandbox = show(cluster, mark, node, State::Creating, at, sizes(mark, config));
         sandbox.problem.get_or_insert_with(|| format!("PVE works on it ({})", task.kind));
         return Ok(with_etag(sandbox, mark));
     }
@@ -135,17 +139,17 @@ async fn exact<I: Io>(
             return Err(not_found(mark.id()));
         }
         let progress = create::carry_on(cluster, found, seen, false, deadline).await?;
-        return Ok(progressed(cluster, progress).await);
+        return Ok(show_progress(cluster, progress).await);
     }
     // While PVE works on it, it is what it shall be.
     let is_working = matches!(seen, Condition::Working(_));
     let running = seen.is_running() || (is_working && mark.want == Want::On);
     let at = match is_working {
-        true => known(cluster, config, mark),
+        true => known_addresses(cluster, config, mark),
         false => reach::live_addresses(cluster, &found, running).await,
     };
     let state = if config.is_suspended() { State::Paused } else { state(mark, running, now) };
-    let mut sandbox = shown(cluster, mark, node, state, at, sizes(mark, config));
+    let mut sandbox = show(cluster, mark, node, state, at, sizes(mark, config));
     if !committed {
         sandbox.state = State::Error;
         sandbox.problem = Some(match &config.lock {
@@ -161,7 +165,7 @@ async fn exact<I: Io>(
 }
 
 /// A sandbox as its creation left it.
-pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> Shown {
+pub async fn show_progress<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> Shown {
     let Progress { mark, node, config, running, ready, problem } = progress;
     let now = cluster.now();
     let at = match &config {
@@ -169,7 +173,7 @@ pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> 
             let (node, config, mark) = (node.clone(), config.clone(), mark.clone());
             reach::live_addresses(cluster, &Located { node, config, mark, committed: true }, true).await
         }
-        Some(config) => known(cluster, config, &mark),
+        Some(config) => known_addresses(cluster, config, &mark),
         None => reach::addresses(cluster.settings, mark.vmid, None, None),
     };
     let state = match (ready, mark.phase) {
@@ -179,24 +183,24 @@ pub async fn progressed<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) -> 
         (false, _) => state(&mark, running, now),
     };
     let sizes = config.as_ref().map_or(mark.sizes, |config| sizes(&mark, config));
-    with_etag(Sandbox { problem, ..shown(cluster, &mark, &node, state, at, sizes) }, &mark)
+    with_etag(Sandbox { problem, ..show(cluster, &mark, &node, state, at, sizes) }, &mark)
 }
 
-/// Where it is reached, as far as its config tells: what it has been given at its commit.
-fn known<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addresses {
+/// The addresses of a sandbox as far as its config tells, once its commit has given it one.
+fn known_addresses<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addresses {
     let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
     reach::addresses(cluster.settings, mark.vmid, config.searchdomain.as_deref(), ip)
 }
 
 /// A sandbox as a power action left it: `finished` when it is what it shall be.
-pub async fn after<I: Io>(cluster: &Cluster<'_, I>, found: &Located, finished: bool) -> Shown {
+pub async fn show_after<I: Io>(cluster: &Cluster<'_, I>, found: &Located, finished: bool) -> Shown {
     let Located { node, config, mark, .. } = found;
     let running = finished && mark.want == Want::On;
     let at = match running {
         true => reach::live_addresses(cluster, found, true).await,
-        false => known(cluster, config, mark),
+        false => known_addresses(cluster, config, mark),
     };
-    with_etag(shown(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config)), mark)
+    with_etag(show(cluster, mark, node, state(mark, running, cluster.now()), at, sizes(mark, config)), mark)
 }
 
 fn with_etag(sandbox: Sandbox, mark: &Mark) -> Shown {
@@ -209,7 +213,7 @@ fn without_etag(sandbox: Sandbox) -> Shown {
 }
 
 /// A sandbox that is asked about.
-fn shown<I: Io>(
+fn show<I: Io>(
     cluster: &Cluster<'_, I>,
     mark: &Mark,
     node: &str,
@@ -226,7 +230,7 @@ fn shown<I: Io>(
     sandbox
 }
 
-/// What its commit has written, or shall.
+/// The sizes of a sandbox, as its commit writes them.
 fn sizes(mark: &Mark, config: &Config) -> Sizes {
     let has = config.sizes();
     match mark.phase {
@@ -244,7 +248,7 @@ fn sizes(mark: &Mark, config: &Config) -> Sizes {
 }
 
 /// Claimed, and PVE shows nothing yet.
-fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
+fn show_claimed<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
     let now = cluster.now();
     let at = reach::addresses(cluster.settings, id.vmid, None, None);
     Sandbox {
@@ -274,10 +278,10 @@ fn nothing_yet<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId)
     }
 }
 
-fn offline<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
+fn show_offline<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, id: &SandboxId) -> Result<Sandbox, Error> {
     let Some(listed) = &guest.ours else { return Err(not_found(id)) };
     ensure_alive(cluster, &listed.mark)?;
-    Ok(item(cluster, guest, listed, true))
+    Ok(show_listed(cluster, guest, listed, true))
 }
 
 /// No exec daemon listens in a VM.

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// So often a deletion begins again from the read.
+/// Number of times that a deletion begins again from the read.
 const ATTEMPTS: usize = 6;
 
 /// Deletes a sandbox. PVE's DELETE has no digest and may be executed late, on
@@ -91,7 +91,7 @@ pub async fn remove<I: Io>(
     Err(Error::new(Code::Conflict, why).retry_after(2))
 }
 
-/// What follows from a destruction that PVE has not begun. After each but the last, everything is read again.
+/// The step that follows where PVE has not begun to destroy. After each but the last, everything is read again.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Somebody else has changed the guest.

@@ -90,7 +90,7 @@ async fn prepare<I: Io>(
     let old = cluster.send(found.api(cluster).config_of(snapname)).await?;
     let tags = old.tags.unwrap_or_default();
     let ours = marks::listed(vmid, &tags).is_some_and(|it| it.mark.nonce == found.mark.nonce);
-    if ours && marks::tagged(vmid, &tags) == Some(What::Snapshot) {
+    if ours && marks::doing_by_tag(vmid, &tags) == Some(What::Snapshot) {
         return Ok(keep::has_memory(row));
     }
     let text = format!("{snapname} was not taken as it should be, and is not rolled back to: delete it");
@@ -136,7 +136,7 @@ async fn send<I: Io>(
     };
     let Ok(config) = cluster.send(begun.api(cluster).config()).await else { return Err(error) };
     // What has failed may be the last step, the start from memory: all else is done.
-    if marks::tagged(mark.vmid, config.tags.as_deref().unwrap_or_default()) == Some(What::Snapshot) {
+    if marks::doing_by_tag(mark.vmid, config.tags.as_deref().unwrap_or_default()) == Some(What::Snapshot) {
         return Ok(());
     }
     let now = Located::of(&begun.node, mark.vmid, config);

@@ -30,7 +30,7 @@ pub use self::take::take;
 pub use super::template::delete as remove;
 
 /// A snapshot whose first disk is being copied: nothing else is told yet.
-fn unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
+fn show_unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
     Snapshot {
         snapshot_id: id.to_string(),
         status: Status::Pending,
@@ -47,7 +47,7 @@ fn unknown(caller: &Caller, id: &SandboxId) -> Snapshot {
 }
 
 /// The snapshot that a mark is about.
-fn of(mark: &Mark, status: Status) -> Snapshot {
+fn snapshot_of(mark: &Mark, status: Status) -> Snapshot {
     let preset = mark.snapshot.as_ref().and_then(SourceId::preset);
     Snapshot {
         snapshot_id: mark.id().to_string(),
@@ -74,7 +74,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller) -> Result<Ve
         // The listing's own flag is late, and may be another guest's of that VMID.
         let ready = !mark.is_doing(What::Template) && !guest.is_unoffered();
         let status = if ready { Status::Ready } else { Status::Pending };
-        seen.then(|| of(mark, status))
+        seen.then(|| snapshot_of(mark, status))
     };
     let mut all: Vec<Snapshot> = inventory.guests.iter().filter_map(mine).collect();
     let mut presets = inventory.templates(cluster.settings);
@@ -101,7 +101,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller) -> Result<Ve
     Ok(all)
 }
 
-/// One snapshot; one that is still being made is carried on.
+/// Reads one snapshot; one that is still being made is carried on.
 pub async fn get<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
@@ -111,17 +111,17 @@ pub async fn get<I: Io>(
     let found = match find(cluster, caller, id).await {
         // PVE copies the first disk: nothing tells its name and metadata yet.
         Err(error) if error.code() == Code::StillCreating => {
-            return Ok(ShownSnapshot { snapshot: unknown(caller, id), etag: None });
+            return Ok(ShownSnapshot { snapshot: show_unknown(caller, id), etag: None });
         }
         found => found?,
     };
     let Advanced { mark, ready, .. } = advance(cluster, found, deadline).await?;
-    Ok(shown(&mark, ready))
+    Ok(show(&mark, ready))
 }
 
-fn shown(mark: &Mark, is_ready: bool) -> ShownSnapshot {
+fn show(mark: &Mark, is_ready: bool) -> ShownSnapshot {
     let status = if is_ready { Status::Ready } else { Status::Pending };
-    ShownSnapshot { snapshot: of(mark, status), etag: Some(mark.etag()) }
+    ShownSnapshot { snapshot: snapshot_of(mark, status), etag: Some(mark.etag()) }
 }
 
 /// Changes name and metadata, if the snapshot is still what `if_match` names.
@@ -142,7 +142,7 @@ pub async fn patch<I: Io>(
         }
         let ready = found.config.template == Some(true);
         match write(cluster, &found, &|mark| mark.patch(patch, if_match)).await? {
-            Ok(mark) => return Ok(shown(&mark, ready)),
+            Ok(mark) => return Ok(show(&mark, ready)),
             Err(unwritten) => attempts.count(unwritten, id)?,
         }
     }

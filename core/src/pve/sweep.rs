@@ -38,27 +38,27 @@ use crate::{
     },
 };
 
-/// So long after it was condemned its owner's late requests have been answered.
+/// Seconds after which the late requests of a condemned sandbox's owner have been answered.
 const CONDEMNED_SECONDS: i64 = 60;
-/// What is due for a guest.
+/// The action that is due for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing.
     Leave,
-    /// It is half made: somebody should go on.
+    /// Carry it on: it is half made.
     Finish,
-    /// Its time is up, and it shall be stopped.
+    /// Stop it: its time is up.
     Stop,
-    /// Its time is up, and it shall be paused.
+    /// Pause it: its time is up.
     Pause,
-    /// It shall be deleted, by a later run.
+    /// Condemn it, so that a later run deletes it.
     Condemn,
-    /// An earlier run condemned it.
+    /// Delete it: an earlier run condemned it.
     Delete,
 }
 
 impl Verdict {
-    /// As a report names what is done.
+    /// The name of the action in a report.
     fn name(self) -> &'static str {
         match self {
             Self::Leave => "leave",
@@ -71,7 +71,8 @@ impl Verdict {
     }
 }
 
-/// What is due, from nothing but the mark (rule S4.2): the listing's first, the config's before anything is done.
+/// Decides what is due, from nothing but the mark (rule S4.2): the listing's first, the config's before
+/// anything is done.
 pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime, kept: u32) -> Verdict {
     // Condemning writes the moment as the expiry.
     let condemned = mark.expires.filter(|_| mark.want == Want::Gone);
@@ -96,7 +97,7 @@ pub fn verdict(mark: &Mark, committed: bool, running: bool, now: OffsetDateTime,
     }
 }
 
-/// One sweep, within its budget.
+/// Runs one sweep, within its budget.
 pub async fn sweep<I: Io>(cluster: &Cluster<'_, I>, dry_run: bool) -> Result<Report, Error> {
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
@@ -188,12 +189,12 @@ async fn tend<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, dry_run: bool) -> 
     }
 }
 
-/// What a sweep says of a guest that it leaves alone.
+/// The report on a guest that a sweep leaves alone.
 fn report(vmid: Vmid, reason: String) -> Action {
     Action { vmid: Some(vmid), id: None, action: "report", reason }
 }
 
-/// What a sweep has done to a guest, or says of it.
+/// The report on an action of a sweep, or on a sandbox that it leaves alone.
 fn action(found: &Located, action: &'static str, reason: String) -> Action {
     Action { vmid: Some(found.mark.vmid), id: Some(found.mark.id().to_string()), action, reason }
 }

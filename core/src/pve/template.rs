@@ -26,7 +26,7 @@ use self::{
     claim::{Claimed, claim},
     download::{Archive, fetch},
     target::target,
-    vmid::{candidates, drawn},
+    vmid::{candidates, vmids_of_key},
 };
 use super::{
     api::{LATE_SECONDS, PveError},
@@ -34,7 +34,7 @@ use super::{
     guest::{
         Located,
         claimed::{read_claimed, taken_by_unknown},
-        wait::failure,
+        wait::failure_of_task,
         write::{Attempts, write},
     },
     inventory::Inventory,
@@ -113,7 +113,7 @@ pub async fn build<I: Io>(
         Key::new(&cluster.settings.secrets, &cluster.settings.deployment, caller, "template-key", key, body)
     });
     if let Some(key) = &key
-        && let Some(found) = replay(cluster, caller, &inventory, key, deadline).await?
+        && let Some(found) = find_replay(cluster, caller, &inventory, key, deadline).await?
     {
         let template = carry_on(cluster, found, deadline).await?;
         return Ok(Built { template, replayed: true });
@@ -155,10 +155,10 @@ pub async fn get<I: Io>(
     id: &SandboxId,
     deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
-    match own(cluster, caller, id).await {
+    match find_own(cluster, caller, id).await {
         Ok(found) => carry_on(cluster, found, deadline).await,
         Err(error) if error.code() == Code::StillCreating => Ok(Template::building(id)),
-        Err(error) if error.code() == Code::NotFound => absent(cluster, id, error).await,
+        Err(error) if error.code() == Code::NotFound => explain_absence(cluster, id, error).await,
         Err(error) => Err(error),
     }
 }
@@ -176,7 +176,7 @@ pub async fn confirm<I: Io>(
     }
     let mut attempts = Attempts::default();
     loop {
-        let found = own(cluster, caller, id).await?;
+        let found = find_own(cluster, caller, id).await?;
         if found.mark.phase != Phase::Claimed || found.mark.base.as_ref().is_none_or(|it| it.execd) {
             return carry_on(cluster, found, deadline).await;
         }
@@ -197,12 +197,16 @@ pub async fn remove<I: Io>(
     id: &SandboxId,
     deadline: Deadline<'_, I>,
 ) -> Result<bool, Error> {
-    own(cluster, caller, id).await?;
+    find_own(cluster, caller, id).await?;
     delete(cluster, caller, id, None, deadline).await
 }
 
 /// Finds one that was made from nothing.
-async fn own<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Result<Located, Error> {
+async fn find_own<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<Located, Error> {
     caller.ensure_admin("presets are everybody's")?;
     let absent = || Error::new(Code::NotFound, format!("there is no template {id}"));
     let found = find(cluster, caller, id).await.map_err(|error| match error.code() {
@@ -229,7 +233,11 @@ async fn carry_on<I: Io>(
 }
 
 /// Nowhere: not made yet, made in vain, or deleted. The task tells.
-async fn absent<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId, error: Error) -> Result<Template, Error> {
+async fn explain_absence<I: Io>(
+    cluster: &Cluster<'_, I>,
+    id: &SandboxId,
+    error: Error,
+) -> Result<Template, Error> {
     if !cluster.settings.template_range.contains(id.vmid) || id.node.is_empty() {
         return Err(error);
     }
@@ -241,29 +249,29 @@ async fn absent<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId, error: Error) -
     let age = cluster.now().unix_timestamp() - since;
     match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
         Some(task) if task.is_running() => Ok(Template::building(id)),
-        Some(task) if !task.has_succeeded() => Err(failed(&failure(cluster, task).await)),
+        Some(task) if !task.has_succeeded() => Err(creation_failed(&failure_of_task(cluster, task).await)),
         // It may be executed late.
         None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => Ok(Template::building(id)),
         _ => Err(error),
     }
 }
 
-/// As tasks name what makes a container.
+/// Type of PVE's task that makes a container.
 const CREATES: &str = "vzcreate";
 
-fn failed(cause: &PveError) -> Error {
+fn creation_failed(cause: &PveError) -> Error {
     cause.problem(Code::TaskFailed, "PVE could not make the container")
 }
 
-/// What this key began before, if anything.
-async fn replay<I: Io>(
+/// The template that this key began before, if any.
+async fn find_replay<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
     inventory: &Inventory,
     key: &Key,
     deadline: Deadline<'_, I>,
 ) -> Result<Option<Located>, Error> {
-    for guest in drawn(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
+    for guest in vmids_of_key(cluster, key).into_iter().filter_map(|it| inventory.guest(it)) {
         let Some((node, config)) = read_claimed(cluster, guest, deadline).await? else {
             // One that is there and not to be seen may be what this key made.
             match Inventory::read(cluster).await?.guest(guest.vmid) {

@@ -143,10 +143,10 @@ pub(super) fn kept_a_snapshot(scene: &Scene<'_>) {
     assert!((1..=2).contains(&config.snapshots.len()), "{told}: {}", config.text());
     assert!(config.snapshots.values().all(|it| it.get("snapstate").is_none()), "{told}: {}", config.text());
     for section in config.snapshots.values() {
-        let tagged = marks::tagged(kept.vmid, section.get("tags").unwrap_or_default());
+        let tagged = marks::doing_by_tag(kept.vmid, section.get("tags").unwrap_or_default());
         assert_eq!(tagged, Some(What::Snapshot), "{told}: {}", config.text());
     }
-    assert_eq!(marks::tagged(kept.vmid, config.get("tags").unwrap_or_default()), None, "{told}");
+    assert_eq!(marks::doing_by_tag(kept.vmid, config.get("tags").unwrap_or_default()), None, "{told}");
     scene.assert_runs(id);
 }
 

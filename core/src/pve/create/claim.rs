@@ -17,7 +17,7 @@ use crate::{
             claimed::{is_same_claim, taken_by_unknown},
             located::was_destroyed,
             network, reach,
-            wait::ended,
+            wait::end_of_task,
         },
         inventory::{Inventory, Template},
         marks::{Mark, Notes},
@@ -92,7 +92,7 @@ fn no_template(source: &Template, config: &Config) -> Error {
     Error::new(Code::NotATemplate, text)
 }
 
-/// What became of a clone.
+/// The result of an attempt to clone.
 enum Attempt {
     Claimed(Box<Claimed>),
     /// A stranger has that VMID.
@@ -111,7 +111,7 @@ struct Sent<'a> {
     unanswered: bool,
 }
 
-/// What follows from a clone that PVE has not accepted.
+/// The step that follows on a clone that PVE has not accepted.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// The VMID exists: find out whose it is.
@@ -211,7 +211,7 @@ fn claimed(mark: Mark, node: &str, task: Option<Upid>, seen: bool) -> Attempt {
     Attempt::Claimed(Box::new(Claimed { node: node.to_owned(), mark, task, seen, cause: None }))
 }
 
-/// What a look at a VMID shows of the guest that a clone was to make there.
+/// The result of a look at the VMID at which a clone was to make a guest.
 enum Look {
     /// A guest of this request, or of one with the same key.
     Ours(Box<Mark>),
@@ -219,7 +219,7 @@ enum Look {
     Deleted,
     /// Another's guest.
     Stranger,
-    /// Nothing that tells whose it is.
+    /// A guest that does not tell yet whose it is, or nothing.
     Unknown,
     /// No guest, and no clone that could make one.
     Nothing,
@@ -265,13 +265,13 @@ impl Sent<'_> {
     /// Whether no clone of ours can make the guest any more.
     async fn is_over<I: Io>(&self, cluster: &Cluster<'_, I>) -> bool {
         match &self.task {
-            Some(task) => ended(cluster, Some(task)).await.is_some(),
+            Some(task) => end_of_task(cluster, Some(task)).await.is_some(),
             None => self.mark.kind == Kind::Lxc || !self.unanswered,
         }
     }
 }
 
-/// One look at the VMID of a clone. `node` follows a guest that a listing shows on another one.
+/// Looks at the VMID of a clone. `node` follows a guest that a listing shows on another node.
 async fn look<I: Io>(
     cluster: &Cluster<'_, I>,
     sent: &Sent<'_>,
@@ -302,7 +302,7 @@ async fn look_at_listing<I: Io>(
     Sent { mark, task, .. }: &Sent<'_>,
     node: &mut String,
 ) -> Result<Look, Error> {
-    let ended = ended(cluster, task.as_ref()).await;
+    let ended = end_of_task(cluster, task.as_ref()).await;
     if let Some(Err(cause)) = &ended
         && !cause.is_outdone()
     {

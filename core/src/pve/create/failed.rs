@@ -1,4 +1,4 @@
-//! What becomes of a creation that cannot be finished.
+//! Creations that cannot be finished: what is undone, and what is kept as `error`.
 
 use crate::{
     error::{Code, Error},

@@ -17,7 +17,7 @@ use crate::{
         guest::{
             Located,
             condition::{Condition, condition},
-            wait::ended,
+            wait::end_of_task,
             write::change,
         },
         inventory::Inventory,
@@ -62,7 +62,7 @@ pub(crate) async fn finish<I: Io>(
     carry_on(cluster, *found, condition, true, deadline).await
 }
 
-/// What a look at a claimed guest shows.
+/// The result of a look at a claimed guest.
 enum Look {
     /// It is there, and nothing keeps us from it.
     There(Box<Located>),
@@ -111,7 +111,7 @@ impl Claimed {
             node.clone_from(&mark.node);
             return Ok(Look::NotYet);
         }
-        let failure = ended(cluster, task.as_ref()).await.and_then(Result::err);
+        let failure = end_of_task(cluster, task.as_ref()).await.and_then(Result::err);
         if let Some(cause) = failure.filter(|it| !it.is_outdone()) {
             return Err(clone_failed(&cause, mark));
         }

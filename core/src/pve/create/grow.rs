@@ -15,9 +15,9 @@ use crate::{
 
 /// Whether a disk is as large as it shall be.
 pub(super) enum Grown {
-    /// It was before.
+    /// The disk was large enough before.
     Already,
-    /// It is now, and that may have taken its time.
+    /// The disk is large enough now, and that may have taken its time.
     Now,
     /// Not yet; why.
     NotYet(Why),

@@ -26,7 +26,7 @@ pub(super) struct Queue<'a> {
     locked_since: Option<OffsetDateTime>,
     idle_at: Option<OffsetDateTime>,
     stale: Option<Error>,
-    /// What else than a clone works on a source, where that was seen last.
+    /// The refusal where something else than a clone works on a source, if that was seen last.
     other: Option<Error>,
 }
 
@@ -116,7 +116,7 @@ pub(super) fn chance<I: Io>(cluster: &Cluster<'_, I>, nth: usize) -> f64 {
     f64::from(cluster.seed.get(nth % cluster.seed.len()).copied().unwrap_or(0)) / 255.0
 }
 
-/// What works on a template that is not being cloned: a backup, a migration, a snapshot.
+/// The refusal of a template that something else than a clone works on: a backup, a migration, a snapshot.
 fn other(source: &Template, lock: &str) -> Option<Error> {
     let text = format!(
         "template {} is locked ({lock}): PVE works on it, and clones it when that is over; nothing was made, ask \

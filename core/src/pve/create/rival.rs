@@ -5,7 +5,7 @@
 //! before its commit, and whoever sees another gives way. So no two commit:
 //! each would have had to look before the other had claimed.
 
-use super::source::drawn;
+use super::source::vmids_of_key;
 use crate::{
     error::Error,
     io::Io,
@@ -33,7 +33,8 @@ pub(super) async fn rival<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Resul
     if let Some(guest) = listed.into_iter().find(|it| it.ours.as_ref().is_some_and(|it| is_rival(&it.mark))) {
         return Ok(Some(guest.vmid.into()));
     }
-    let drawn: Vec<_> = drawn(cluster, &inventory, key).filter_map(|vmid| inventory.guest(vmid)).collect();
+    let drawn: Vec<_> =
+        vmids_of_key(cluster, &inventory, key).filter_map(|vmid| inventory.guest(vmid)).collect();
     for guest in drawn.into_iter().filter(another).filter(|it| it.ours.is_none()) {
         let config =
             match cluster.send(cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid).config()).await {

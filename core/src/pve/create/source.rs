@@ -1,4 +1,4 @@
-//! What to clone, and to which VMID.
+//! The template that is cloned, and the VMID that the clone gets.
 
 use sha2::{Digest, Sha256};
 
@@ -42,10 +42,12 @@ pub(super) fn sources<I: Io>(
         it.snapshot.is_some() || own.is_none_or(|mark| mark.is_seen_by(caller, &settings.deployment))
     });
     let (online, offline): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| inventory.is_online(&it.node));
-    let mut all = match wanted(settings, &online, request) {
+    let mut all = match wanted_templates(settings, &online, request) {
         Ok(found) => found,
         // What an offline node has comes back with it.
-        Err(error) => return Err(wanted(settings, &offline, request).map_or(error, |it| asleep(&it))),
+        Err(error) => {
+            return Err(wanted_templates(settings, &offline, request).map_or(error, |it| all_offline(&it)));
+        }
     };
     // Those on the node that is set first, then unlocked ones, then by what room their node has.
     let served = |node: &&str| all.iter().any(|it| it.node == *node);
@@ -76,8 +78,8 @@ fn room<'a, I: Io>(cluster: &Cluster<'_, I>, inventory: &'a Inventory, nodes: &[
     Room::of(inventory, &cluster.settings.vmid_range, nodes, cluster.now(), u32::from_be_bytes([a, b, c, d]))
 }
 
-/// Those of these templates that a request asks for.
-fn wanted(
+/// The templates among `offered` that a request asks for.
+fn wanted_templates(
     settings: &Settings,
     offered: &[Template],
     request: &CreateRequest,
@@ -85,7 +87,7 @@ fn wanted(
     let wanted = match (&request.snapshot_id, &request.preset, request.template_vmid) {
         (Some(SourceId::Preset(id)), _, _) => Wanted::Snapshot(id.clone()),
         (Some(SourceId::Own(id)), _, _) => {
-            Wanted::Own(id.prove(&settings.secrets, &settings.deployment).ok_or_else(|| absent(id))?)
+            Wanted::Own(id.prove(&settings.secrets, &settings.deployment).ok_or_else(|| no_snapshot(id))?)
         }
         (Some(SourceId::Morph(id)), _, _) => return Err(no_template(&id.to_string(), offered)),
         (_, Some(preset), _) => {
@@ -112,7 +114,7 @@ fn wanted(
 }
 
 /// All templates that would serve are on nodes that are offline.
-fn asleep(templates: &[Template]) -> Error {
+fn all_offline(templates: &[Template]) -> Error {
     let all: Vec<String> = templates.iter().map(|it| format!("{} on {}", it.vmid, it.node)).collect();
     let text = format!(
         "every node that has a template for this is offline (template {}); it comes back with its node",
@@ -156,7 +158,7 @@ fn no_template(what: &str, all: &[Template]) -> Error {
 }
 
 /// The VMIDs that a key draws: the same ones each time, until enough were free (rule S2.7).
-pub(super) fn drawn<'a, I: Io>(
+pub(super) fn vmids_of_key<'a, I: Io>(
     cluster: &'a Cluster<'_, I>,
     inventory: &'a Inventory,
     key: KeyHash,
@@ -196,7 +198,7 @@ pub(super) fn free_vmids<I: Io>(
 ) -> Result<Vec<Vmid>, Error> {
     let is_free = |vmid: &Vmid| inventory.guest(*vmid).is_none() && serves(cluster.settings, *vmid);
     let free: Vec<Vmid> = match key {
-        Some(key) => drawn(cluster, inventory, key).filter(is_free).collect(),
+        Some(key) => vmids_of_key(cluster, inventory, key).filter(is_free).collect(),
         None => {
             let pool = Pool::of(cluster.settings);
             let [.., a, b, c, d] = cluster.seed;
@@ -235,6 +237,6 @@ impl Pool {
 }
 
 /// This deployment never took the snapshot `id`.
-pub(super) fn absent(id: impl std::fmt::Display) -> Error {
+pub(super) fn no_snapshot(id: impl std::fmt::Display) -> Error {
     Error::new(Code::NotFound, format!("there is no snapshot {id}"))
 }

@@ -17,7 +17,7 @@ const YOUNG_SECONDS: i64 = 30;
 /// Nodes whose sandboxes differ by fewer than so many are equally good.
 const NEAR: usize = 4;
 
-/// What room some nodes have, to choose among them.
+/// The room that some nodes have, to choose among them.
 pub(crate) struct Room<'a> {
     /// Node, free bytes of memory, and how many of ours.
     loads: Vec<(&'a str, u64, usize)>,
@@ -27,7 +27,7 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Of these nodes.
+    /// The room of these nodes.
     pub(crate) fn of(
         inventory: &'a Inventory,
         sandboxes: &VmidRange,
@@ -91,7 +91,7 @@ fn free(row: &Resource) -> u64 {
     row.maxmem.unwrap_or(0).saturating_sub(row.mem.unwrap_or(0))
 }
 
-/// What a new sandbox, or a clone that may become one, will take of its node's memory.
+/// Bytes that a new sandbox, or a clone that may become one, will take of its node's memory.
 fn expected(guest: &Guest, now: OffsetDateTime) -> u64 {
     match &guest.ours {
         Some(it) if it.mark.age(now) < YOUNG_SECONDS => memory(guest, &it.mark),

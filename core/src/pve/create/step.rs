@@ -1,4 +1,4 @@
-//! One step of a sandbox that is coming up.
+//! The steps of a sandbox that is coming up.
 
 use time::OffsetDateTime;
 
@@ -28,7 +28,7 @@ use crate::{
     sandbox::id::not_found,
 };
 
-/// What is refused for longer than this, or silent, has a reason.
+/// Seconds after which a refusal, or silence, has a reason that is told.
 pub(super) const SETTLED_SECONDS: i64 = 60;
 
 /// A guest that is coming up.
@@ -37,7 +37,7 @@ pub(super) struct Coming {
     pub(super) condition: Condition,
 }
 
-/// What one step came to.
+/// The result of one step.
 pub(super) enum Step {
     /// Nothing is missing, or nothing is to be done; whether it is up.
     Done(bool),

@@ -19,7 +19,7 @@ use crate::{
             condition::{Condition, condition},
             execd::Probe,
             reach::Prober,
-            wait::ended,
+            wait::end_of_task,
             write::{Attempts, write},
         },
         marks::{Mark, Phase, Reading, Want, What},
@@ -32,14 +32,14 @@ use crate::{
     },
 };
 
-/// So often in a row execd may refuse our token before that is final, or once after a minute.
+/// Number of times in a row that execd may refuse our token before that is final; after a minute once is enough.
 const PATIENCE: u32 = 5;
-/// So many probes of a container are short ones: it is up by then as a rule.
+/// Number of probes of a container that are short: after them it is usually up.
 const SHORT_PROBES: u32 = 15;
 
 /// Whether a sandbox came up.
 pub(crate) enum Up {
-    /// It did, and its mark says so; its config, where that was read since the commit.
+    /// It did, with this mark now; its config, where that was read since the commit.
     Ready(Box<Mark>, Option<Box<Config>>),
     /// Not yet; why, where anybody said.
     NotYet(Option<Error>),
@@ -61,7 +61,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         Started::NotYet(cause) => return Ok(Up::NotYet(Some(cause))),
     };
     // While it boots: whoever writes that it came up needs the digest of now.
-    let fresh = match task.is_none() && shows(found) {
+    let fresh = match task.is_none() && is_unchanged(found) {
         true => Some(found.config.clone()),
         false => cluster.send(found.api(cluster).config()).await.ok(),
     };
@@ -75,7 +75,7 @@ pub(crate) async fn start_and_probe<I: Io>(
         let began = cluster.now();
         let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
             Probe::Ready => return note_ready(cluster, found, fresh).await,
-            said => unfit(said),
+            said => judge_probe(said),
         };
         // It may be reading its token still, or something in front of it answers.
         let patient = refusals < PATIENCE && mark.settled_for(cluster.now()) < SETTLED_SECONDS;
@@ -85,8 +85,8 @@ pub(crate) async fn start_and_probe<I: Io>(
             Passes::Soon | Passes::Never => return Err(cause),
         }
         tries += 1;
-        if is_due(mark.kind, tries)
-            && let Some(Err(cause)) = ended(cluster, task.as_ref()).await
+        if looks_at_task(mark.kind, tries)
+            && let Some(Err(cause)) = end_of_task(cluster, task.as_ref()).await
         {
             return started_meanwhile(cluster, found, &cause).await;
         }
@@ -110,7 +110,7 @@ fn pace<I: Io>(prober: &Prober<'_, '_, I>, kind: Kind) -> Pace {
 
 /// Whether the start's task is looked at after so many probes. One of a container seldom fails, and
 /// a look costs a request; an agent of a VM is asked by way of PVE anyhow.
-fn is_due(kind: Kind, tries: u32) -> bool {
+fn looks_at_task(kind: Kind, tries: u32) -> bool {
     match kind {
         Kind::Lxc => tries % 8 == 7,
         Kind::Qemu => tries % 2 == 1,
@@ -137,8 +137,8 @@ enum Passes {
     Never,
 }
 
-/// What is wrong with a sandbox that is not ready.
-fn unfit(probe: Probe) -> (Error, Passes) {
+/// The error of a sandbox that is not ready, and whether it passes.
+fn judge_probe(probe: Probe) -> (Error, Passes) {
     let (code, text, passes) = match probe {
         Probe::Ready => (Code::ExecUnreachable, String::new(), Passes::Always),
         Probe::NotYet(said) => (Code::ExecUnreachable, said, Passes::Always),
@@ -192,7 +192,7 @@ async fn start<I: Io>(
 }
 
 /// Whether nothing has been written since the config was read.
-fn shows(found: &Located) -> bool {
+fn is_unchanged(found: &Located) -> bool {
     Reading::of(found.mark.vmid, &found.config).mark() == Some(&found.mark)
 }
 
@@ -245,7 +245,7 @@ async fn write_ready<I: Io>(
     }
 }
 
-/// What is left to write of a sandbox that has answered.
+/// The write that is left to do for a sandbox that has answered.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing: somebody has.
@@ -253,7 +253,7 @@ enum Next {
     /// Nothing: somebody has stopped it, condemned it, rolls it back, or has started it again, of which its
     /// answer proves nothing.
     Superseded,
-    /// That it has come up.
+    /// Write that it has come up.
     Write,
 }
 
@@ -278,7 +278,7 @@ fn note(mark: &mut Mark) -> Result<(), Error> {
     Ok(())
 }
 
-/// What came of a start whose task has failed: where another start was faster, nothing has.
+/// The result of a start whose task has failed: where another start was faster, nothing is wrong.
 async fn started_meanwhile<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,

@@ -12,9 +12,9 @@ use crate::{
 /// The condition of a guest at this moment.
 #[derive(Clone, Debug)]
 pub enum Condition {
-    /// It runs.
+    /// The guest runs.
     Running,
-    /// It is stopped.
+    /// The guest is stopped.
     Stopped,
     /// PVE works on it, so its status is not asked for.
     Working(Task),

@@ -51,9 +51,9 @@ impl Located {
         read(cluster, &self.node, &self.mark).await
     }
 
-    /// What its head tag says is being done: see [`marks::tagged`].
-    pub fn tagged(&self) -> Option<What> {
-        marks::tagged(self.mark.vmid, self.tags())
+    /// What its head tag says is being done: see [`marks::doing_by_tag`].
+    pub fn doing_by_tag(&self) -> Option<What> {
+        marks::doing_by_tag(self.mark.vmid, self.tags())
     }
 
     /// The tags in its config.

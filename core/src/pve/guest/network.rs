@@ -23,7 +23,7 @@ const DHCP: &str = "dhcp";
 /// Options of a config, with their new values.
 pub type Changes = Vec<(String, String)>;
 
-/// What the commit of a new sandbox changes: the address is the pool's, or DHCP's.
+/// The changes that the commit of a new sandbox makes: the address is the pool's, or DHCP's.
 pub fn of_sandbox<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Result<Changes, Error> {
     let (ip, gateway) = address(cluster, config, mark)?;
     let changes = [("ip", Some(ip)), ("gw", gateway.map(|it| it.to_string()))];
@@ -46,7 +46,7 @@ pub fn of_sandbox<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark)
     Ok(all)
 }
 
-/// What the commit of a template changes: no address is anybody's.
+/// The changes that the commit of a template makes: no address is anybody's.
 pub fn of_template(config: &Config, kind: Kind) -> Changes {
     let dhcp = [("ip", Some(DHCP.to_owned())), ("gw", None)];
     let mut all = Changes::new();

@@ -24,7 +24,7 @@ enum Next {
     Nothing,
     /// PVE may still execute what was sent.
     Wait,
-    /// It is over, or never was: only the marks are written.
+    /// The action is over, or never was: only the marks are written.
     Clear,
     /// The config is the snapshot's: all that is ours is written.
     Reassert,
@@ -32,7 +32,7 @@ enum Next {
 
 /// The next step, decided from one read of the guest.
 fn next(found: &Located, now: OffsetDateTime) -> Next {
-    let tagged = found.tagged();
+    let tagged = found.doing_by_tag();
     let Some(Doing { what, since, .. }) = &found.mark.doing else {
         // An administrator's rollback: old tags, and nothing of ours was begun.
         return if tagged.is_some() { Next::Clear } else { Next::Nothing };

@@ -32,7 +32,10 @@ pub async fn wait<I: Io>(
 }
 
 /// How a task ended, once it has and PVE tells.
-pub async fn ended<I: Io>(cluster: &Cluster<'_, I>, task: Option<&Upid>) -> Option<Result<(), PveError>> {
+pub async fn end_of_task<I: Io>(
+    cluster: &Cluster<'_, I>,
+    task: Option<&Upid>,
+) -> Option<Result<(), PveError>> {
     let task = task?;
     match cluster.send(cluster.pve.task(task)).await.ok()?.exit()? {
         Ok(()) => Some(Ok(())),
@@ -41,7 +44,7 @@ pub async fn ended<I: Io>(cluster: &Cluster<'_, I>, task: Option<&Upid>) -> Opti
 }
 
 /// Why a task of PVE's list has failed.
-pub async fn failure<I: Io>(cluster: &Cluster<'_, I>, task: &Task) -> PveError {
+pub async fn failure_of_task<I: Io>(cluster: &Cluster<'_, I>, task: &Task) -> PveError {
     let exit = task.status.clone().unwrap_or_default();
     match task.upid.parse() {
         Ok(upid) => explained(cluster, &upid, exit).await,

@@ -185,7 +185,7 @@ pub(super) fn marks_form<I: Io>(
 fn tags<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark, inherited: bool) -> String {
     let existing = config.tags.as_deref().unwrap_or_default();
     // Tags travel through the whole cluster: an expiry that comes less than a minute later stays (rule S1.4).
-    let expires = match marks::tagged_expiry(mark.vmid, existing) {
+    let expires = match marks::expiry_by_tag(mark.vmid, existing) {
         Some(Some(tagged))
             if mark.expires.is_some_and(|it| (0..=60).contains(&it.saturating_sub(tagged))) =>
         {

@@ -12,7 +12,7 @@ const PREFIX: &str = "pe1";
 /// Longer node names are not worth their bytes in the index: the hint is left out.
 const LONGEST_NODE: usize = 24;
 
-/// What a sandbox shall be.
+/// The state that a sandbox is to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
@@ -40,7 +40,7 @@ pub enum Phase {
     Error,
 }
 
-/// What a guest is to us.
+/// The role of a guest in pve-edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -54,7 +54,7 @@ pub enum Role {
 /// Something that takes more than one request, written before it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doing {
-    /// What.
+    /// Action.
     pub what: What,
     /// PVE's name of the snapshot that it is about.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -66,7 +66,7 @@ pub struct Doing {
     pub since: i64,
 }
 
-/// What is being done.
+/// An action that takes more than one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
@@ -169,7 +169,7 @@ fn parse(tag: &str) -> Option<Mark> {
     Some(Mark { node, expires, on_expiry, want, phase, was_ready, changed, role, key, doing, ..claimed })
 }
 
-/// What one letter each tells.
+/// The flags of a head tag, one letter each.
 struct Flags {
     on_expiry: OnExpiry,
     want: Want,

@@ -12,11 +12,11 @@ use crate::sandbox::{
 /// How a sandbox stands with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// It may run, or it is kept while it is stopped.
+    /// Its time is not up: it may run, or it is kept while it is stopped.
     Left,
     /// Its expiry has come: it is stopped or paused, or shall be, and is kept.
     Up,
-    /// It is to be deleted, and is there for nobody any more.
+    /// Its time is over: it is to be deleted, and is 404 for everybody.
     Over,
 }
 

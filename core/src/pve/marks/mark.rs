@@ -1,4 +1,4 @@
-//! What is kept about one guest.
+//! The mark: all that is kept about one guest.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -23,27 +23,51 @@ use crate::{
     },
 };
 
-/// Everything we keep about one guest.
+/// Mark: everything that is kept about one guest.
+///
+/// One guest has one mark, which grows: the clone carries it as an intent, the commit makes it whole. A listing sees only
+/// the part of it that its tags hold. Fields that are not set are `None`, empty, or what [`Mark::claimed`] gives.
+///
+/// | field | intent of a sandbox | committed sandbox | in a listing | template |
+/// |---|---|---|---|---|
+/// | `deployment`, `vmid`, `kind`, `nonce`, `team`, `node`, `role` | yes | yes | yes | yes |
+/// | `want`, `phase` | on, claimed | yes | yes | yes |
+/// | `on_expiry` | yes | yes | yes | no |
+/// | `expires` | yes | yes | up to 60 s early (rule S1.4) | once it is condemned |
+/// | `span` | yes | yes | no | no |
+/// | `changed` | no | yes | yes | once it is committed |
+/// | `was_ready` | no | once it came up | yes | no |
+/// | `left`, `keeps` | no | while it is stopped or paused | no | no |
+/// | `key`, `body` | with an `Idempotency-Key` | as the intent | the key | as the intent, if made from nothing |
+/// | `secret`, `env`, `sizes` | yes | yes | no | no |
+/// | `name`, `metadata` | yes | yes | as far as they fit | of a snapshot |
+/// | `template`, `snapshot` | what it is cloned from | yes | as far as they fit | `snapshot`: its version of a preset |
+/// | `gateway` | the template's | yes | no | the sandbox's |
+/// | `doing` | no | while something is being done | its `what` alone | while it is made |
+/// | `problem` | no | where it has not come up | no | where it could not be made |
+/// | `guarded` | no | of a VM | no | of a VM |
+/// | `source`, `taken_from` | no | no | the source | of a snapshot |
+/// | `base` | no | no | no | if made from nothing |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mark {
     /// Format of the machine line; 1.
     #[serde(rename = "pve-edge")]
     pub format: u32,
-    /// Whose guest, among the deployments of a cluster.
+    /// Deployment that owns the guest.
     pub deployment: String,
     /// The guest that this mark is about; on any other it was inherited.
     pub vmid: Vmid,
-    /// What that guest is to PVE.
+    /// Container or VM.
     #[serde(default, skip_serializing_if = "Kind::is_lxc")]
     pub kind: Kind,
     /// The part of the id that no other guest ever had; tells the birth.
     pub nonce: Nonce,
-    /// Whose guest, among the teams of a deployment.
+    /// Team that owns the guest.
     pub team: String,
-    /// Where it was made; a hint for where to look first.
+    /// Node on which it was made: a hint for where to look first.
     pub node: String,
-    /// Unix seconds; `None` = never.
+    /// Expiry in Unix seconds; `None` = never.
     pub expires: Option<i64>,
     /// The time to live that was given last, in seconds; `None` = never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,9 +75,9 @@ pub struct Mark {
     /// Seconds of running time that were given to it while it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<i64>,
-    /// What becomes of it then.
+    /// Action at its expiry.
     pub on_expiry: OnExpiry,
-    /// What it shall be.
+    /// State that its owner wants.
     pub want: Want,
     /// How far it has come up.
     pub phase: Phase,
@@ -63,7 +87,7 @@ pub struct Mark {
     /// When `want` or `phase` last changed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
-    /// What it is.
+    /// Sandbox or template.
     #[serde(default, skip_serializing_if = "is_sandbox")]
     pub role: Role,
     /// Hash of the Idempotency-Key that made it.
@@ -79,7 +103,7 @@ pub struct Mark {
     /// disk comes from another sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// What its owner calls it.
+    /// Name that its owner has given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Template that it was cloned from.
@@ -91,19 +115,19 @@ pub struct Mark {
     /// Sizes that the commit applies; what is absent stays the template's.
     #[serde(default, skip_serializing_if = "Sizes::is_empty")]
     pub sizes: Sizes,
-    /// What is being done to it, across requests.
+    /// Action on it that takes more than one request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<Doing>,
     /// Why it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Of a template: the id of the sandbox that it is a snapshot of.
+    /// Id of the sandbox that a template is a snapshot of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceId>,
-    /// Of a template: the sandbox that it is a snapshot of, and PVE's name of that snapshot.
+    /// Sandbox that a template is a snapshot of, and PVE's name of that snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_from: Option<TakenFrom>,
-    /// Of a template that is made from nothing: what it shall be.
+    /// Properties of a template that is made from nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
     /// Gateway that sandboxes made of it have where none is set: a snapshot's network card keeps none.
@@ -112,10 +136,10 @@ pub struct Mark {
     /// When the VM's protection was last put on, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarded: Option<i64>,
-    /// What its pause kept.
+    /// Memory or disk, whichever its pause kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<Keeps>,
-    /// The owner's.
+    /// Metadata of its owner.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Fields of newer versions, kept as they are.
@@ -134,15 +158,15 @@ pub struct TakenFrom {
     pub snapname: String,
 }
 
-/// What a template that is made from nothing shall be.
+/// Properties of a template that is made from nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// The preset that it becomes a version of.
     pub preset: PresetId,
-    /// As `pct set --features` takes them; nothing: they may be any.
+    /// Features as `pct set --features` takes them; empty where any will do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub features: String,
-    /// Its volume; nothing: it may be any.
+    /// Volume of its hookscript; empty where any will do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hookscript: String,
     /// Whether an exec daemon is in it, as its admin says.
@@ -238,7 +262,7 @@ impl Mark {
         caller.may_see(here, (&self.deployment, &self.team))
     }
 
-    /// What tags and notes must agree about.
+    /// The owner, which tags and notes must agree about (rule S1.3).
     pub(super) fn owner(&self) -> (Nonce, &str, &str, Kind) {
         (self.nonce, &self.deployment, &self.team, self.kind)
     }

@@ -16,12 +16,12 @@ const BEGIN: &str = "<!-- pve-edge -->";
 const END: &str = "<!-- /pve-edge -->";
 const LINE: &str = "{\"pve-edge\":";
 
-/// What goes into a description.
+/// The parts of a description.
 #[derive(Clone, Debug)]
 pub struct Notes<'a> {
-    /// What is there now: an admin's text in it is kept.
+    /// The description as it is now: an admin's text in it is kept.
     pub existing: &'a str,
-    /// All we keep.
+    /// The mark, which the machine line holds.
     pub mark: &'a Mark,
     /// Name and URL of the services, for a click.
     pub links: &'a [(String, String)],
@@ -86,7 +86,7 @@ fn token_line(description: &str) -> Option<&str> {
     description.lines().find(|it| it.starts_with(EXEC_TOKEN_MARKER))
 }
 
-/// What is neither our block, nor the token, nor the machine line.
+/// An admin's text: all that is neither our block, nor the token, nor the machine line.
 fn admins(description: &str) -> String {
     let without_block = match (description.find(BEGIN), description.find(END)) {
         (Some(from), Some(to)) if from < to => {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{Mark, Phase, Want, What};
 use crate::sandbox::{FINISH_SECONDS, OnExpiry, State};
 
-/// What a committed guest's state is, from its mark and what PVE says of it.
+/// The state of a committed guest, from its mark and whether PVE says that it runs.
 pub fn state(mark: &Mark, running: bool, now: OffsetDateTime) -> State {
     if mark.phase == Phase::Error {
         return State::Error;

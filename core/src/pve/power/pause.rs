@@ -1,6 +1,6 @@
 //! Pausing a sandbox, and waking one whose memory was kept.
 
-use super::{Done, halt, is_running, refused, want};
+use super::{Done, halt, is_running, refused, write_want};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
@@ -59,7 +59,7 @@ pub async fn pause<I: Io>(
     };
     // What was woken has another config now.
     let found = if was_suspended { usable(cluster, caller, id, deadline).await? } else { found };
-    let found = want(cluster, found, &pause).await?;
+    let found = write_want(cluster, found, &pause).await?;
     if memory {
         let finished = suspend(cluster, &found, deadline).await?;
         return Ok(Done { did: Did::Paused, finished, keeps: Some(keeps), after: None });

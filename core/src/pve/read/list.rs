@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 
-use super::shown;
+use super::show;
 use crate::{
     access::keys::Caller,
     error::Error,
@@ -31,16 +31,16 @@ use crate::{
 pub(super) const FRESH_SECONDS: i64 = 15;
 /// The expiry in a tag may be so much earlier than the description's.
 const TAG_SLACK_SECONDS: i64 = 60;
-/// So many sandboxes are read exactly for one page (rule S6.4).
+/// Number of sandboxes that are read exactly for one page (rule S6.4).
 const FEW: u32 = 8;
 
-/// What tags say about one sandbox and one filter.
+/// Whether a sandbox passes a filter, by its tags.
 enum Judged {
     No,
     Yes,
     /// They may tell an old expiry, or those of a snapshot.
     Unsure,
-    /// What is asked for did not fit them.
+    /// The metadata that is asked for did not fit the tags.
     Unindexed,
 }
 
@@ -69,7 +69,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, filter: &Fil
             && cluster.left() > reserve::LIST
         {
             reads -= 1;
-            if let Some(mark) = exactly(cluster, guest, &known.mark).await {
+            if let Some(mark) = read_exactly(cluster, guest, &known.mark).await {
                 known = Listed { mark, complete: true };
                 judged = judge(cluster, guest, &known, filter, is_offline, true);
             }
@@ -79,7 +79,7 @@ pub async fn list<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, filter: &Fil
             break;
         }
         match judged {
-            Judged::Yes | Judged::Unsure => items.push(item(cluster, guest, &known, is_offline)),
+            Judged::Yes | Judged::Unsure => items.push(show_listed(cluster, guest, &known, is_offline)),
             Judged::Unindexed => unindexed += 1,
             Judged::No => {}
         }
@@ -122,8 +122,8 @@ fn judge<I: Io>(
     if over(now) || may_be_old { Judged::Unsure } else { Judged::Yes }
 }
 
-/// What the guest's own config says, if it is that sandbox's.
-async fn exactly<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, known: &Mark) -> Option<Mark> {
+/// The mark in the guest's own config, if it is still that sandbox's.
+async fn read_exactly<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, known: &Mark) -> Option<Mark> {
     let call = cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid).config();
     let config = cluster.send(call).await.ok()?;
     let found = Located::of(&guest.row.node, guest.vmid, config)?;
@@ -149,7 +149,7 @@ fn state_of(guest: &Guest, mark: &Mark, is_offline: bool, now: OffsetDateTime) -
     }
 }
 
-pub(super) fn item<I: Io>(
+pub(super) fn show_listed<I: Io>(
     cluster: &Cluster<'_, I>,
     guest: &Guest,
     Listed { mark, complete }: &Listed,
@@ -157,7 +157,7 @@ pub(super) fn item<I: Io>(
 ) -> Sandbox {
     let state = state_of(guest, mark, is_offline, cluster.now());
     let at = reach::addresses(cluster.settings, guest.vmid, None, None);
-    let mut sandbox = shown(cluster, mark, &guest.row.node, state, at, sizes(guest, mark));
+    let mut sandbox = show(cluster, mark, &guest.row.node, state, at, sizes(guest, mark));
     sandbox.state_may_be_stale = true;
     sandbox.metadata_incomplete = !complete || mark.doing.is_some();
     if is_offline {
@@ -179,7 +179,7 @@ fn is_proved<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> bool {
     mark.nonce.proved_by(&cluster.settings.secrets, &mark.deployment, mark.kind, mark.vmid).is_some()
 }
 
-/// As the listing says; of a new guest, which it does not know yet, what the preset's name does.
+/// The sizes in the listing; of a new guest, which it does not know yet, those in the preset's name.
 fn sizes(guest: &Guest, mark: &Mark) -> Sizes {
     let preset = mark.snapshot.as_ref().and_then(|it| it.preset()?.preset.sizes());
     let whole = |bytes: Option<u64>, unit: u64| {

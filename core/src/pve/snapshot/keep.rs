@@ -38,7 +38,7 @@ const KEPT: &str = "kept";
 pub(super) const PASSING: &str = "edge";
 /// More make a sandbox slow and its storage full.
 const MOST: usize = 16;
-/// By then whoever took it has made its template or died: nothing late needs it.
+/// Seconds after which a snapshot that a template was to be made of is left over: no late request needs it.
 const LEFT_OVER_SECONDS: i64 = 300;
 
 /// Whether a name has the form of those of kept snapshots.

@@ -13,7 +13,7 @@ use crate::{
         guest::{
             Located,
             needs::{Need, awake, refuse_condemned},
-            wait::{ended, wait},
+            wait::{end_of_task, wait},
             write::change,
         },
         inventory::Inventory,
@@ -21,7 +21,7 @@ use crate::{
         reserve,
         template::{
             Advanced, advance, discard, version,
-            vmid::{free, no_vmid},
+            vmid::{free_vmids, no_free_vmid},
         },
     },
     sandbox::{
@@ -64,10 +64,10 @@ pub async fn take<I: Io>(
     // However short the caller waits: until PVE has its snapshot there is nothing that a later request could carry on.
     snapshot(cluster, &source, &mark, deadline.at_least(cluster.deadline(SNAPSHOT))).await?;
     let Some(copied) = copy(cluster, &source, &mark, &inventory, deadline).await? else {
-        return Ok(super::of(&mark, Status::Pending));
+        return Ok(super::snapshot_of(&mark, Status::Pending));
     };
     let Advanced { mark, ready, .. } = advance(cluster, copied, deadline).await?;
-    Ok(super::of(&mark, if ready { Status::Ready } else { Status::Pending }))
+    Ok(super::snapshot_of(&mark, if ready { Status::Ready } else { Status::Pending }))
 }
 
 pub(super) async fn supported<I: Io>(cluster: &Cluster<'_, I>, source: &Located) -> Result<(), Error> {
@@ -92,12 +92,13 @@ fn intent<I: Io>(
     inventory: &Inventory,
 ) -> Result<Mark, Error> {
     let [_, _, _, _, _, f, g, h, i, ..] = cluster.seed;
-    let vmid = free(cluster, inventory, u32::from_be_bytes([f, g, h, i])).next().ok_or_else(no_vmid)?;
+    let vmid =
+        free_vmids(cluster, inventory, u32::from_be_bytes([f, g, h, i])).next().ok_or_else(no_free_vmid)?;
     let kind = source.mark.kind;
     let promoted = request
         .promote
         .as_ref()
-        .map(|it| version::next(cluster, inventory, source.mark.kind.provider(), &it.preset));
+        .map(|it| version::next_version(cluster, inventory, source.mark.kind.provider(), &it.preset));
     let (deployment, team) = (&cluster.settings.deployment, &caller.team);
     Ok(Mark {
         node: source.node.clone(),
@@ -206,7 +207,8 @@ async fn copy<I: Io>(
     claimed(cluster, &source.node, mark, task, deadline).await
 }
 
-/// Where what is copied goes, if not to its own storage: as it is set, or where that has no room for it.
+/// The storage that a copy goes to, if not the sandbox's own: the one that is set, or the one with the most
+/// room where its own is full.
 fn elsewhere<'a, I: Io>(
     cluster: &Cluster<'a, I>,
     source: &'a Located,
@@ -248,7 +250,7 @@ async fn claimed<I: Io>(
             Err(error) if error.is_missing() => missing = true,
             Err(error) => return Err(error.into()),
         }
-        if let Some(Err(cause)) = ended(cluster, task.as_ref().filter(|_| missing)).await {
+        if let Some(Err(cause)) = end_of_task(cluster, task.as_ref().filter(|_| missing)).await {
             discard(cluster, node, mark).await;
             return Err(cause.problem(Code::CloneFailed, "PVE could not copy the sandbox"));
         }

@@ -65,7 +65,7 @@ pub(super) async fn tend_sandbox<I: Io>(
         let reason = refuse_locked(cluster, &found, lock).await?;
         return Some(action(&found, "report", reason));
     }
-    let why = why(&found.mark, found.committed, due);
+    let why = reason_for(&found.mark, found.committed, due);
     let mut done = action(&found, due.name(), why);
     if !dry_run && let Err(error) = act(cluster, found, seen, due).await {
         done.reason = format!("{}; failed: {error}", done.reason);
@@ -73,7 +73,7 @@ pub(super) async fn tend_sandbox<I: Io>(
     Some(done)
 }
 
-fn why(mark: &Mark, committed: bool, due: Verdict) -> String {
+fn reason_for(mark: &Mark, committed: bool, due: Verdict) -> String {
     match due {
         Verdict::Delete => "condemned by an earlier sweep".into(),
         Verdict::Finish if mark.phase == Phase::Claimed => "its creation was interrupted".into(),

@@ -31,7 +31,7 @@ pub(super) async fn refuse_locked<I: Io>(
         .then(|| format!("locked ({lock}): left for a later sweep"))
 }
 
-/// That nobody works under this lock, where PVE says so: no task about the guest runs.
+/// The reason to report a lock under which nobody works: PVE runs no task about the guest.
 pub(super) async fn crashed<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,

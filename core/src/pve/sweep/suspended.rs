@@ -12,7 +12,7 @@ use crate::{
     sandbox::sweep::Action,
 };
 
-/// As PVE's tasks name the suspension of a VM.
+/// Type of PVE's task that suspends a VM.
 const SUSPENDS: &str = "qmsuspend";
 
 /// Whether a VM that shall be suspended was, and is not any more (rule S4.7): whoever

@@ -57,7 +57,7 @@ pub(super) async fn tend_template<I: Io>(
     Some(done)
 }
 
-/// What is due for a template that is not locked, and why; from nothing but what was read.
+/// Decides what is due for a template that is not locked, and why, from nothing but what was read.
 fn due(Located { config, mark, .. }: &Located, now: OffsetDateTime) -> Option<(Verdict, &'static str)> {
     let condemned_for = mark.expires.map_or(0, |it| now.unix_timestamp() - it);
     match (mark.want, config.template) {

@@ -80,7 +80,7 @@ pub async fn advance<I: Io>(
             }
             (Next::Remake, Some(now)) => remake(cluster, &now).await,
             (Next::Make, Some(now)) => {
-                is_alone = is_alone || alone(cluster, &now).await?;
+                is_alone = is_alone || has_its_version_alone(cluster, &now).await?;
                 if is_alone {
                     // It answers null, and works on.
                     let made = cluster.send(now.api(cluster).make_template(None)).await;
@@ -89,7 +89,7 @@ pub async fn advance<I: Io>(
                 known = now;
             }
             (Next::Commit, Some(now)) => {
-                let commands = settle(cluster, &now).await?;
+                let commands = commit(cluster, &now).await?;
                 if !commands.is_empty() {
                     return Ok(Advanced { mark: known.mark, ready: false, commands, refused: false });
                 }
@@ -127,7 +127,7 @@ async fn remake<I: Io>(cluster: &Cluster<'_, I>, found: &Located) {
 }
 
 /// Commits what was claimed; what root has to do before it.
-async fn settle<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<String>, Error> {
+async fn commit<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<String>, Error> {
     let mut mark = found.mark.clone();
     if let Some(base) = &mark.base {
         // Its admin has deleted it, and a late request has brought it back.
@@ -139,7 +139,7 @@ async fn settle<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<
             return Ok(commands);
         }
         let inventory = Inventory::read(cluster).await?;
-        let version = version::next(cluster, &inventory, mark.kind.provider(), &base.preset);
+        let version = version::next_version(cluster, &inventory, mark.kind.provider(), &base.preset);
         mark.snapshot = Some(SourceId::Preset(version));
     }
     match commit::template(cluster, found, &mark).await {
@@ -150,8 +150,8 @@ async fn settle<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<
 }
 
 /// Whether no other template has its version; else it is given another one (rule S8.4).
-async fn alone<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, Error> {
-    let Some(another) = version::another(cluster, &found.mark).await? else { return Ok(true) };
+async fn has_its_version_alone<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, Error> {
+    let Some(another) = version::another_version(cluster, &found.mark).await? else { return Ok(true) };
     let now = cluster.now().unix_timestamp();
     // Whether it was written, the next look shows.
     let _ = write(cluster, found, &|mark| {

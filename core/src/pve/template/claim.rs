@@ -3,7 +3,7 @@
 //! PVE reserves the VMID before it answers and tells whose the container is
 //! only when its archive is unpacked (pve-container `API2/LXC.pm` `create_vm`).
 
-use super::{failed, root, target::Target};
+use super::{creation_failed, root, target::Target};
 use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline, pace},
@@ -13,7 +13,7 @@ use crate::{
         guest::{
             Located,
             claimed::{is_same_claim, taken_by_unknown},
-            wait::ended,
+            wait::end_of_task,
         },
         marks::{Mark, Notes},
         reserve,
@@ -142,8 +142,8 @@ async fn identify<I: Io>(
                 return Ok(found.map(|it| Claimed::Known(Box::new(it))));
             }
             Ok(_) => {}
-            Err(error) if error.is_missing() => match ended(cluster, task.as_ref()).await {
-                Some(Err(cause)) => return Err(failed(&cause)),
+            Err(error) if error.is_missing() => match end_of_task(cluster, task.as_ref()).await {
+                Some(Err(cause)) => return Err(creation_failed(&cause)),
                 // Another kind of guest, or on another node.
                 _ if task.is_none() && !unanswered => return Ok(None),
                 _ => {}

@@ -9,7 +9,7 @@ use crate::{
     pve::{
         api::{PveError, node::Download, task::Upid},
         cluster::Cluster,
-        guest::wait::{failure, wait},
+        guest::wait::{failure_of_task, wait},
     },
     sandbox::template::TemplateRequest,
     text::base32::base32,
@@ -88,7 +88,7 @@ async fn earlier<I: Io>(
     let ended = last.ended.and_then(|it| i64::try_from(it).ok()).unwrap_or(0);
     match &last.status {
         Some(_) if !last.has_succeeded() && now - ended < FAILED_SECONDS => {
-            Err(failed(file, &failure(cluster, last).await))
+            Err(failed(file, &failure_of_task(cluster, last).await))
         }
         _ => Ok(None),
     }

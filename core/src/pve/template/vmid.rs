@@ -13,7 +13,7 @@ use crate::{
 const CANDIDATES: usize = 4;
 
 /// The VMIDs that a key draws.
-pub(super) fn drawn<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
+pub(super) fn vmids_of_key<I: Io>(cluster: &Cluster<'_, I>, key: &Key) -> Vec<Vmid> {
     let range = cluster.settings.template_range;
     let (first, last) = (u32::from(range.first()), u32::from(range.last()));
     let one = |at: usize| {
@@ -34,14 +34,16 @@ pub(super) fn candidates<I: Io>(
 ) -> Result<Vec<Vmid>, Error> {
     let [.., a, b, c, d] = cluster.seed;
     let all: Vec<Vmid> = match key {
-        Some(key) => drawn(cluster, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect(),
-        None => free(cluster, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
+        Some(key) => {
+            vmids_of_key(cluster, key).into_iter().filter(|it| inventory.guest(*it).is_none()).collect()
+        }
+        None => free_vmids(cluster, inventory, u32::from_be_bytes([a, b, c, d])).take(CANDIDATES).collect(),
     };
-    if all.is_empty() { Err(no_vmid()) } else { Ok(all) }
+    if all.is_empty() { Err(no_free_vmid()) } else { Ok(all) }
 }
 
 /// The free VMIDs for templates, from the `start`-th one on.
-pub(crate) fn free<I: Io>(
+pub(crate) fn free_vmids<I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &Inventory,
     start: u32,
@@ -54,6 +56,6 @@ pub(crate) fn free<I: Io>(
         .filter(|it| inventory.guest(*it).is_none())
 }
 
-pub(crate) fn no_vmid() -> Error {
+pub(crate) fn no_free_vmid() -> Error {
     Error::new(Code::NoFreeVmid, "every VMID of PVE_TEMPLATE_RANGE is taken").retry_after(60)
 }

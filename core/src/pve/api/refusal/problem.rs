@@ -106,24 +106,27 @@ fn refused(error: &PveError, refusal: &Refusal) -> Error {
             format!("{message}; put the template on lvmthin, zfspool, rbd or btrfs"),
         ),
         _ if error.is_locked() => Error::new(Code::GuestLocked, message.clone()).retry_after(3),
-        400 => {
-            let which: Vec<String> = refusal
-                .errors
-                .iter()
-                .map(|(name, why)| match name.as_str() {
-                    // What was sent in it is secret, and PVE may repeat it.
-                    "env" | "description" | "command" => name.clone(),
-                    _ => format!("{name}: {why}"),
-                })
-                .collect();
-            Error::new(Code::PveError, format!("PVE does not accept {}", which.join("; ")))
-        }
+        400 => not_accepted(refusal),
         _ if message.is_empty() => Error::new(
             Code::PveError,
             format!("PVE answered {status} and its text was lost on the way; its task log has it"),
         ),
         _ => Error::new(Code::PveError, format!("PVE answered {status}: {message}")),
     }
+}
+
+/// A 400 with the parameters that PVE does not accept.
+fn not_accepted(refusal: &Refusal) -> Error {
+    let which: Vec<String> = refusal
+        .errors
+        .iter()
+        .map(|(name, why)| match name.as_str() {
+            // What was sent in it is secret, and PVE may repeat it.
+            "env" | "description" | "command" => name.clone(),
+            _ => format!("{name}: {why}"),
+        })
+        .collect();
+    Error::new(Code::PveError, format!("PVE does not accept {}", which.join("; ")))
 }
 
 /// What to do about a privilege that the token lacks.
