@@ -253,6 +253,7 @@ fn rules_that_are_cited_exist() {
             cites.extend(found);
         }
     }
+    assert!(cites.len() >= 60, "the code cites {} rules", cites.len());
     for (name, text) in pages() {
         let unknown: Vec<_> = cited(&text).difference(&known).cloned().collect();
         assert!(unknown.is_empty(), "{} cites {unknown:?}", name.display());

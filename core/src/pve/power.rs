@@ -56,7 +56,8 @@ pub async fn start<I: Io>(
     let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cluster.settings.limits)).transpose()?;
     let found = usable(cluster, caller, id, deadline).await?;
     let mark = &found.mark;
-    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then.
+    // PVE takes no change of a suspended VM: it is woken first, and what it shall be is written then
+    // (rule S5.4).
     let was_suspended = found.config.is_suspended();
     if was_suspended && !wake(cluster, &found, deadline).await? {
         return Ok(Done { did: Did::Resumed, finished: false, keeps: None, after: None });

@@ -91,8 +91,8 @@ fn born<I: Io>(cluster: &Cluster<'_, I>, found: &Located, row: &Value) -> Option
     taken(cluster.settings, (found.mark.kind, found.mark.vmid), name(row), KEPT)
 }
 
-/// PVE's snapshots of a guest, after those of ours were removed that an
-/// interrupted request has left: on ZFS they are in the way of a rollback.
+/// PVE's snapshots of a guest, after those of ours were removed that an interrupted request has left: on ZFS
+/// they are in the way of a rollback (rule S8.2).
 pub(crate) async fn tidied<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
