@@ -1,9 +1,8 @@
 //! Sandboxes that are instances of Morph Cloud, by its public API.
 //!
-//! What is kept about one is in its metadata there, and its expiry is Morph's
-//! own. Morph's calls that change something replace what was there and name no
-//! version: of two at once the later one wins, and one that is executed late
-//! undoes what came between.
+//! The metadata of an instance keeps all that is known of its sandbox, and the expiry is Morph's own. A call of Morph
+//! that changes something replaces the former value and names no version: of two calls at once the later one wins, and
+//! a call that is executed late undoes the changes since it was sent.
 
 pub mod change;
 pub mod config;
@@ -40,7 +39,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Where Morph is and how to speak to it: one method for each endpoint that is used.
+/// Client of Morph's API, with a method for each endpoint that is used.
 #[derive(Clone)]
 pub struct Morph {
     base: String,
@@ -53,12 +52,12 @@ impl fmt::Debug for Morph {
     }
 }
 
-/// An invocation, and the Morph Cloud that it is about.
+/// Morph Cloud, as one request works with it.
 pub struct Cloud<'a, I> {
     invocation: Invocation<I>,
-    /// The deployment's settings.
+    /// Settings of the deployment.
     pub settings: &'a Settings,
-    /// Morph.
+    /// Client of Morph's API.
     pub morph: &'a Morph,
 }
 
@@ -71,12 +70,12 @@ impl<'a, I> Deref for Cloud<'a, I> {
 }
 
 impl<'a, I: Io> Cloud<'a, I> {
-    /// For one request.
+    /// Morph Cloud for the request of this invocation.
     pub fn new(invocation: Invocation<I>, settings: &'a Settings, morph: &'a Morph) -> Self {
         Self { invocation, settings, morph }
     }
 
-    /// Sends one call. A read that was not answered is sent once more; anything else never is.
+    /// Sends a call. A read that was not answered is sent once more, a write never.
     pub async fn send(&self, call: Call<Value>) -> Result<Value, MorphError> {
         let is_read = call.is_read();
         refusal::decode(&self.exchange(call.request, call.template, is_read).await?)
@@ -84,101 +83,104 @@ impl<'a, I: Io> Cloud<'a, I> {
 }
 
 impl Morph {
-    /// `base` has no slash at its end. `None` when the key cannot be a header's value.
+    /// The client for an API at `base`, which has no slash at its end; `None` when the key cannot be a header's value.
     pub fn new(base: &str, key: &Secret) -> Option<Self> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
         authorization.set_sensitive(true);
         Some(Self { base: base.to_owned(), authorization })
     }
 
-    /// `GET /instance`: those whose metadata has all of these.
+    /// `GET /instance`: lists the instances whose metadata has all these entries of ours.
     pub fn instances(&self, filters: &[(&str, &str)]) -> Call<Value> {
-        self.listed("instance", filters)
+        self.list_by_metadata("instance", filters)
     }
 
-    /// `GET /snapshot`, likewise.
+    /// `GET /snapshot`: lists the snapshots whose metadata has all these entries of ours.
     pub fn snapshots(&self, filters: &[(&str, &str)]) -> Call<Value> {
-        self.listed("snapshot", filters)
+        self.list_by_metadata("snapshot", filters)
     }
 
-    fn listed(&self, kind: &'static str, filters: &[(&str, &str)]) -> Call<Value> {
+    fn list_by_metadata(&self, kind: &'static str, filters: &[(&str, &str)]) -> Call<Value> {
         let named: Vec<_> =
             filters.iter().map(|(name, value)| (format!("metadata[{RESERVED}{name}]"), *value)).collect();
         let query: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.call(Method::GET, kind, &[&kind], &query, None)
     }
 
-    /// `GET /instance/{id}`
+    /// `GET /instance/{id}`: reads an instance.
     pub fn instance(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::GET, "instance/{id}", &[&"instance", id], &[], None)
     }
 
-    /// `GET /snapshot/{id}`
+    /// `GET /snapshot/{id}`: reads a snapshot.
     pub fn snapshot(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::GET, "snapshot/{id}", &[&"snapshot", id], &[], None)
     }
 
-    /// `POST /instance?snapshot_id=`: goes on where the snapshot was taken. Each call makes another one.
+    /// `POST /instance?snapshot_id=`: makes an instance that goes on where the snapshot was taken. Each call makes another
+    /// instance.
     pub fn start(&self, snapshot: &MorphId, body: &Value) -> Call<Value> {
         let id = snapshot.to_string();
         self.call(Method::POST, "instance", &[&"instance"], &[("snapshot_id", &id)], Some(body))
     }
 
-    /// `POST /snapshot/{id}/boot`: with sizes of its own, and so from its disk alone.
+    /// `POST /snapshot/{id}/boot`: makes an instance with sizes of its own, which boots from the snapshot's disk. Each call
+    /// makes another instance.
     pub fn boot(&self, snapshot: &MorphId, body: &Value) -> Call<Value> {
         let path: [&dyn fmt::Display; 3] = [&"snapshot", snapshot, &"boot"];
         self.call(Method::POST, "snapshot/{id}/boot", &path, &[], Some(body))
     }
 
-    /// `DELETE /instance/{id}`: what Morph calls stop. Nothing of it is left.
+    /// `DELETE /instance/{id}`: deletes an instance, which Morph calls stop. Nothing of it is left.
     pub fn stop(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::DELETE, "instance/{id}", &[&"instance", id], &[], None)
     }
 
-    /// `DELETE /snapshot/{id}`
+    /// `DELETE /snapshot/{id}`: deletes a snapshot.
     pub fn remove_snapshot(&self, id: &MorphId) -> Call<Value> {
         self.call(Method::DELETE, "snapshot/{id}", &[&"snapshot", id], &[], None)
     }
 
-    /// `POST /instance/{id}/{action}`: `pause`, `resume`, `reboot`.
+    /// `POST /instance/{id}/{action}`: pauses, resumes or reboots an instance.
     pub fn power(&self, id: &MorphId, action: &'static str) -> Call<Value> {
         self.call(Method::POST, action, &[&"instance", id, &action], &[], None)
     }
 
-    /// `POST /instance/{id}/metadata`: replaces all of it.
+    /// `POST /instance/{id}/metadata`: replaces all metadata of an instance.
     pub fn set_metadata(&self, id: &MorphId, record: &Record) -> Call<Value> {
-        self.metadata("instance", id, record)
+        self.replace_metadata("instance", id, record)
     }
 
-    /// `POST /snapshot/{id}/metadata`: replaces all of it.
+    /// `POST /snapshot/{id}/metadata`: replaces all metadata of a snapshot.
     pub fn set_snapshot_metadata(&self, id: &MorphId, record: &Record) -> Call<Value> {
-        self.metadata("snapshot", id, record)
+        self.replace_metadata("snapshot", id, record)
     }
 
-    fn metadata(&self, kind: &'static str, id: &MorphId, record: &Record) -> Call<Value> {
+    fn replace_metadata(&self, kind: &'static str, id: &MorphId, record: &Record) -> Call<Value> {
         let path: [&dyn fmt::Display; 3] = [&kind, id, &"metadata"];
         self.call(Method::POST, "metadata", &path, &[], Some(&record.json()))
     }
 
-    /// `POST /instance/{id}/ttl`: counts from now; `None` = never.
+    /// `POST /instance/{id}/ttl`: sets the seconds from now after which Morph pauses or deletes an instance; `None`: never.
     pub fn set_ttl(&self, id: &MorphId, seconds: Option<i64>, action: &str) -> Call<Value> {
         let body = json!({"ttl_seconds": seconds, "ttl_action": action});
         self.call(Method::POST, "ttl", &[&"instance", id, &"ttl"], &[], Some(&body))
     }
 
-    /// `POST /instance/{id}/http`: a port by a public name.
+    /// `POST /instance/{id}/http`: gives a port of an instance a public name.
     pub fn expose(&self, id: &MorphId, port: u16) -> Call<Value> {
         let body = json!({"name": format!("port-{port}"), "port": port});
         self.call(Method::POST, "http", &[&"instance", id, &"http"], &[], Some(&body))
     }
 
-    /// `POST /instance/{id}/snapshot`: of what runs, its memory too. Each call makes another one.
+    /// `POST /instance/{id}/snapshot`: takes a snapshot of a running instance, with its memory. Each call takes another
+    /// snapshot.
     pub fn take_snapshot(&self, id: &MorphId, record: &Record) -> Call<Value> {
         let body = json!({"metadata": record.json()});
         self.call(Method::POST, "instance/{id}/snapshot", &[&"instance", id, &"snapshot"], &[], Some(&body))
     }
 
-    /// `POST /instance/{id}/exec/sse`: one element is a line for a shell.
+    /// `POST /instance/{id}/exec/sse`: runs a line in a shell. A list of one element is such a line to Morph.
     pub fn exec(&self, id: &MorphId, line: &str) -> Request<Vec<u8>> {
         let path: [&dyn fmt::Display; 4] = [&"instance", id, &"exec", &"sse"];
         let mut request =

@@ -1,4 +1,4 @@
-//! Waits for PVE and for guests: how long each kind of work is waited for. No other file says so.
+//! Waits for PVE, Morph and guests: how long each kind of work is waited for. No other file says so.
 //!
 //! A look at a task that comes too early costs one more request, and a look that comes too late keeps its
 //! caller waiting. So the first wait is as long as the work usually takes, and those after it are short.
@@ -40,6 +40,9 @@ pub const CONTAINER: Pace = Pace::millis(600, 400, 1.0, 400);
 pub const SLOW_CONTAINER: Pace = Pace::millis(600, 600, 1.3, 2500);
 /// Rhythm for a VM that boots. A question to an agent that is not there yet keeps one of PVE's workers for 3 s.
 pub const MACHINE: Pace = Pace::millis(1500, 1000, 1.3, 2500);
+
+/// Rhythm for an instance or a snapshot of Morph.
+pub const MORPH: Pace = Pace::millis(500, 750, 1.5, 3000);
 
 /// Delay before the first look at a template: of requests that come together one begins, and the others see that it has.
 /// `chance` is between 0 and 1.

@@ -2,13 +2,13 @@
 
 use super::{
     Cloud,
-    snapshot::{presets, saved},
+    snapshot::{list_by_entries, preset_versions},
 };
 use crate::{error::Error, io::Io, sandbox::offer::Offer};
 
 /// The answer, from one listing.
 pub async fn config<I: Io>(cloud: &Cloud<'_, I>) -> Result<Offer, Error> {
-    let offered = presets(saved(cloud, &[]).await?);
+    let offered = preset_versions(list_by_entries(cloud, &[]).await?);
     let ready = offered.into_iter().filter(|(_, it)| it.is_ready());
     Ok(Offer::new(
         cloud.settings.provider,

@@ -1,12 +1,13 @@
-//! Creating a sandbox: one request makes an instance that says whose it is,
-//! then whatever is missing is done, by whoever asks for it.
+//! Creation of a sandbox: one call makes an instance whose record names its owner, then the missing steps are done by
+//! each request that asks for the sandbox.
 //!
-//! Morph's call makes another instance each time, so it is sent once. One that
-//! was not answered is looked for by its nonce. Two requests with one
-//! Idempotency-Key may both make one; of all that carry the key the oldest is
-//! the sandbox. Times of creation have whole seconds, so each looks a second
-//! after its own was made: whatever is made later is younger. Whoever made
-//! another removes it.
+//! Morph's call makes another instance each time, so it is sent once, and an instance of an unanswered call is looked
+//! for by its nonce. Two requests with one Idempotency-Key may both make an instance:
+//!
+//! 1. Each lists the instances of its key a second after its own was made. Times of creation have whole seconds, so an
+//!    instance that is made after that is younger.
+//! 2. The oldest instance of the key is the sandbox, and both requests answer with it.
+//! 3. The request that has made another one deletes that; if it fails, a sweep does.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use time::OffsetDateTime;
 use super::{
     Cloud,
     finish::finish,
-    instance::{Instance, action, listed},
+    instance::{Instance, list_instances, ttl_action},
     record::{Record, refuse_reserved},
     refusal::bad_answer,
-    source::{Source, source},
+    source::{Source, choose_source},
 };
 use crate::{
     access::keys::Caller,
@@ -32,21 +33,21 @@ use crate::{
     },
 };
 
-/// Until everything that can be as old as what exists now does exist.
+/// Time after which no new instance can be as old as one that exists now.
 const SECOND: Duration = Duration::from_millis(1100);
 
-/// What a creation came to.
+/// Outcome of a creation.
 #[derive(Debug)]
 pub struct Created {
-    /// The sandbox.
+    /// Instance that is the sandbox.
     pub instance: Instance,
-    /// Whether it can be used.
+    /// Whether the sandbox can be used.
     pub ready: bool,
-    /// Whether an earlier request with the same key made it.
+    /// Whether an earlier request with the same key has made the sandbox.
     pub replayed: bool,
 }
 
-/// Morph has no stopped state.
+/// Refuses `stop` at the expiry: Morph has no stopped state.
 pub(super) fn on_expiry(asked: Option<OnExpiry>) -> Result<OnExpiry, Error> {
     match asked.unwrap_or_default() {
         OnExpiry::Stop => Err(Error::new(
@@ -57,7 +58,7 @@ pub(super) fn on_expiry(asked: Option<OnExpiry>) -> Result<OnExpiry, Error> {
     }
 }
 
-/// Creates a sandbox, or answers the one that the same key made before.
+/// Creates a sandbox, or answers with the one that the same key has made before.
 pub async fn create<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -68,7 +69,7 @@ pub async fn create<I: Io>(
     refuse_reserved(request.metadata.keys())?;
     on_expiry(request.on_expiry)?;
     admitted(cloud, &cloud.settings.deployment, caller).await?;
-    let all = listed(cloud, &[]).await?;
+    let all = list_instances(cloud, &[]).await?;
     let key = key.map(|key| {
         Key::new(
             &cloud.settings.secrets,
@@ -80,23 +81,23 @@ pub async fn create<I: Io>(
         )
     });
     if let Some(key) = &key
-        && let Some(found) = oldest(&all, caller.team.as_str(), &key.hash.to_string())
+        && let Some(found) = oldest_of_key(&all, caller.team.as_str(), &key.hash.to_string())
     {
         let made = match found.is_committed() {
             true => found.clone(),
-            false => settled(cloud, found).await?,
+            false => find_winner(cloud, found).await?,
         };
         return replay(cloud, key, made, deadline).await;
     }
-    let used = used(&all, caller, cloud.now());
-    let source = source(cloud, caller, request).await?;
+    let used = used_by_team(&all, caller, cloud.now());
+    let source = choose_source(cloud, caller, request).await?;
     allow(&used, caller.team.as_str(), source.asked, &cloud.settings.limits)?;
-    let record = record(cloud, caller, request, key.as_ref(), &source);
-    let made = claim(cloud, request, &source, &record, deadline).await?;
+    let record = new_record(cloud, caller, request, key.as_ref(), &source);
+    let made = make_instance(cloud, request, &source, &record, deadline).await?;
     if let Some(key) = &key {
-        let winner = settled(cloud, &made).await?;
+        let winner = find_winner(cloud, &made).await?;
         if winner.id != made.id {
-            // The listing has just shown that it is ours, and that nobody was told of it.
+            // The listing has just shown that this instance is ours, and no answer has named it.
             if let Err(error) = cloud.send(cloud.morph.stop(&made.id)).await {
                 tracing::info!(%error, "a second instance of a key is left to the sweep");
             }
@@ -107,6 +108,7 @@ pub async fn create<I: Io>(
     Ok(Created { instance, ready, replayed: false })
 }
 
+/// Answers with the sandbox that the key has made before.
 async fn replay<I: Io>(
     cloud: &Cloud<'_, I>,
     key: &Key,
@@ -124,25 +126,26 @@ async fn replay<I: Io>(
     Ok(Created { instance, ready, replayed: true })
 }
 
-/// Of all that a team's key has made, the one that is its sandbox.
-pub(super) fn oldest<'a>(all: &'a [Instance], team: &str, key: &str) -> Option<&'a Instance> {
-    let mine =
+/// Finds the sandbox of a team's key: the oldest of all instances that the key has made.
+pub(super) fn oldest_of_key<'a>(all: &'a [Instance], team: &str, key: &str) -> Option<&'a Instance> {
+    let of_key =
         all.iter().filter(|it| it.record.get("key") == Some(key) && it.record.get("team") == Some(team));
-    mine.min_by_key(|it| (it.created, &it.id))
+    of_key.min_by_key(|it| (it.created, &it.id))
 }
 
-/// The sandbox of a key that has made this instance, once nothing older can appear.
-pub(super) async fn settled<I: Io>(cloud: &Cloud<'_, I>, made: &Instance) -> Result<Instance, Error> {
-    let of = |name| made.record.get(name).unwrap_or_default();
-    let (team, key) = (of("team"), of("key"));
+/// Finds the sandbox of the key that has made this instance, once no older instance of the key can appear.
+pub(super) async fn find_winner<I: Io>(cloud: &Cloud<'_, I>, made: &Instance) -> Result<Instance, Error> {
+    let entry = |name| made.record.get(name).unwrap_or_default();
+    let (team, key) = (entry("team"), entry("key"));
     cloud.io.sleep(SECOND).await;
-    let all = listed(cloud, &[("key", key)]).await?;
-    oldest(&all, team, key).cloned().ok_or_else(|| {
+    let all = list_instances(cloud, &[("key", key)]).await?;
+    oldest_of_key(&all, team, key).cloned().ok_or_else(|| {
         Error::new(Code::Conflict, "it was deleted while it was being made; ask again").retry_after(1)
     })
 }
 
-fn used(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Used {
+/// What the sandboxes of the caller's team take of its quotas.
+fn used_by_team(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Used {
     let mut used = Used::default();
     let live = |it: &&Instance| !it.is_over(now) && it.condemned().is_none();
     for it in all.iter().filter(|it| it.record.get("team") == Some(caller.team.as_str())).filter(live) {
@@ -154,7 +157,8 @@ fn used(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Used {
     used
 }
 
-fn record<I: Io>(
+/// The record of a sandbox that is to be made.
+fn new_record<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     request: &CreateRequest,
@@ -164,7 +168,7 @@ fn record<I: Io>(
     let newest = cloud.settings.secrets.newest();
     let mut record = Record::new(cloud, caller, request.metadata.clone());
     for (name, value) in [
-        ("onExpiry", Some(action(request.on_expiry.unwrap_or_default()).to_owned())),
+        ("onExpiry", Some(ttl_action(request.on_expiry.unwrap_or_default()).to_owned())),
         ("name", request.name.clone()),
         ("source", Some(source.shown.to_string())),
         ("key", key.map(|it| it.hash.to_string())),
@@ -173,7 +177,7 @@ fn record<I: Io>(
     ] {
         record.set(name, value);
     }
-    let env = request.env.seal(newest, &record.whose());
+    let env = request.env.seal(newest, &record.seal_parts());
     record.set("env", env);
     if let Ok(ttl) = request.ttl(&cloud.settings.limits) {
         record.set_span(ttl);
@@ -181,9 +185,8 @@ fn record<I: Io>(
     record
 }
 
-/// The one request that makes it. Where its answer is lost, the nonce tells
-/// what came of it; it is never sent again.
-async fn claim<I: Io>(
+/// Makes the instance with one call, which is never sent again. Where its answer is lost, the nonce finds the instance.
+async fn make_instance<I: Io>(
     cloud: &Cloud<'_, I>,
     request: &CreateRequest,
     source: &Source,
@@ -191,8 +194,8 @@ async fn claim<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Instance, Error> {
     let seconds = request.ttl(&cloud.settings.limits)?.after(0);
-    let action = action(request.on_expiry.unwrap_or_default());
-    let body = json!({"metadata": record.json(), "ttl_seconds": seconds, "ttl_action": action});
+    let ttl_action = ttl_action(request.on_expiry.unwrap_or_default());
+    let body = json!({"metadata": record.json(), "ttl_seconds": seconds, "ttl_action": ttl_action});
     let lost = match cloud.send(source.call(cloud, body)).await {
         Ok(value) => match Instance::read(&value) {
             Ok(instance) if instance.record.get("nonce") == record.get("nonce") => return Ok(instance),
@@ -208,7 +211,8 @@ async fn claim<I: Io>(
     };
     loop {
         let nonce = record.get("nonce").unwrap_or_default();
-        if let Some(made) = listed(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next())
+        if let Some(made) =
+            list_instances(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next())
         {
             return Ok(made);
         }

@@ -1,4 +1,4 @@
-//! Running a command in an instance, at most once: Morph streams its output.
+//! Commands in an instance: each is sent to Morph at most once, and Morph streams its output.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     Cloud,
-    finish::environment,
-    instance::{Instance, Status, find, number},
+    finish::open_environment,
+    instance::{Instance, Status, find_instance, read_integer},
     refusal::MorphError,
 };
 use crate::{
@@ -21,31 +21,32 @@ use crate::{
     },
 };
 
-/// Time that Morph gets beyond the command's own.
+/// Time that Morph's answer may take beyond the command's own time.
 const SLACK: Duration = Duration::from_secs(15);
-/// For the first command of a machine.
+/// Time for the first command of a machine.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// Starts a command and returns its output as it comes. It is never sent again.
+/// Runs a command and returns its output as it comes. The command is never sent again.
 pub async fn open<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     request: &ExecRequest,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
-    let instance = find(cloud, caller, id).await?;
-    can_run(cloud, &instance)?;
-    let request = request.within(&environment(cloud, &instance)?);
+    let instance = find_instance(cloud, caller, id).await?;
+    ensure_running(cloud, &instance)?;
+    let request = request.within(&open_environment(cloud, &instance)?);
     let deadline = cloud.now() + request.timeout() + SLACK;
     run(cloud, id, &request, deadline).await.map_err(|error| match error {
-        // Between the look at it and the command.
+        // The instance was deleted or paused between the look at it and the command.
         ExecError::Refused { status: 404 | 410 } => not_found(id),
         ExecError::Refused { status: 409 } => not_running(&instance),
-        error => failed(&error),
+        error => exec_error(&error),
     })
 }
 
-fn can_run<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<(), Error> {
+/// Refuses a sandbox that runs no commands now.
+fn ensure_running<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<(), Error> {
     let (id, now) = (&instance.id, cloud.now());
     if instance.is_over(now) || instance.condemned().is_some() {
         return Err(not_found(id));
@@ -55,21 +56,21 @@ fn can_run<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<(), Error
         return Err(Error::new(Code::NotRunning, text));
     }
     if instance.is_coming_up(now) {
-        return Err(coming_up(id));
+        return Err(still_creating(id));
     }
     match instance.status {
         Status::Ready if instance.is_committed() => Ok(()),
-        Status::Pending if instance.is_committed() => Err(coming_up(id)),
+        Status::Pending if instance.is_committed() => Err(still_creating(id)),
         _ => Err(not_running(instance)),
     }
 }
 
-/// Not yet.
-pub(super) fn coming_up(id: &MorphId) -> Error {
+/// The refusal of a sandbox that is still coming up.
+pub(super) fn still_creating(id: &MorphId) -> Error {
     Error::new(Code::StillCreating, format!("{id} is still coming up; ask again")).retry_after(2)
 }
 
-/// Not without a change of its state.
+/// The refusal of a sandbox whose state must be changed first.
 pub(super) fn not_running(instance: &Instance) -> Error {
     let id = &instance.id;
     let text = match instance.status {
@@ -89,16 +90,17 @@ async fn run<I: Io>(
     let (begun, io) = (cloud.now(), cloud.io.clone());
     let call = cloud.morph.exec(id, &request.script(Some(request.timeout())));
     let Opened { lines } =
-        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(event)).await?;
+        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(parse_event)).await?;
     let allowed = request.timeout();
     let lines = lines.map(move |output| {
         let late = io.now() - begun >= allowed;
-        output.map(|lines| lines.into_iter().flat_map(|it| ended(it, late)).collect())
+        output.map(|lines| lines.into_iter().flat_map(|it| with_time_limit(it, late)).collect())
     });
     Ok(Opened { lines: command::limited(lines, cloud.io.clone(), allowed) })
 }
 
-fn ended(line: Line, late: bool) -> impl Iterator<Item = Line> {
+/// The lines of the answer for a line of Morph: an exit by `timeout` is told as a time limit.
+fn with_time_limit(line: Line, late: bool) -> impl Iterator<Item = Line> {
     let (other, code) = match line {
         Line::Exit(code) => (None, Some(code)),
         other => (Some(other), None),
@@ -106,8 +108,12 @@ fn ended(line: Line, late: bool) -> impl Iterator<Item = Line> {
     other.into_iter().chain(code.into_iter().flat_map(move |code| exit(code, late)))
 }
 
-/// The exit code of the command that a machine runs first; nothing while it runs none.
-pub(super) async fn first<I: Io>(cloud: &Cloud<'_, I>, id: &MorphId, request: &ExecRequest) -> Option<i32> {
+/// Runs the first command of a machine and returns its exit code; `None` while the machine runs no commands.
+pub(super) async fn run_first_command<I: Io>(
+    cloud: &Cloud<'_, I>,
+    id: &MorphId,
+    request: &ExecRequest,
+) -> Option<i32> {
     if !cloud.spend(1) {
         return None;
     }
@@ -116,22 +122,22 @@ pub(super) async fn first<I: Io>(cloud: &Cloud<'_, I>, id: &MorphId, request: &E
     command::collect(opened, 1024).await.ok().map(|it| it.exit_code)
 }
 
-/// One line of Morph's stream. Its SDK takes a stream without an exit code for
-/// a success; here that is one that was cut.
-fn event(line: &[u8]) -> Option<Line> {
+/// Parses a line of Morph's stream. A stream that ends without an exit code counts as cut; Morph's SDK counts it as a
+/// success.
+fn parse_event(line: &[u8]) -> Option<Line> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let event: Value = serde_json::from_slice(line.strip_prefix(b"data: ")?).ok()?;
     let content = event.get("content")?;
     match event.get("type")?.as_str()? {
         "stdout" => Some(Line::Stdout(content.as_str()?.to_owned())),
         "stderr" => Some(Line::Stderr(content.as_str()?.to_owned())),
-        "exit_code" => Some(Line::Exit(number(content)?.try_into().ok()?)),
+        "exit_code" => Some(Line::Exit(read_integer(content)?.try_into().ok()?)),
         _ => None,
     }
 }
 
-/// How an exec error is told; a command that may have run says so.
-pub fn failed(error: &ExecError) -> Error {
+/// The API's error for an error of a command; it says whether the command may have run.
+pub fn exec_error(error: &ExecError) -> Error {
     let (code, text) = match error {
         ExecError::Unauthorized => {
             return MorphError::Refused { status: 401, detail: String::new(), after: None }.into();
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_an_exit_code_is_an_end() {
-        let mut lines = Lines::of(event);
+        let mut lines = Lines::of(parse_event);
         let text = ": ka\n\nevent: x\ndata: {\"type\":\"stdout\",\"content\":\"a\\nb\"}\r\ndata: [DONE]\ndata: {\"type\":\"exit_code\",\"content\":\"0\"}\n";
         assert_eq!(lines.push(text.as_bytes()), [Line::Stdout("a\nb".into())]);
         let text = "data: {\"type\":\"stderr\",\"content\":\"\u{fc}\"}\ndata: {\"type\":\"exit_code\",\"content\":3}\n";

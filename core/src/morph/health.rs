@@ -2,7 +2,7 @@
 
 use super::{
     Cloud,
-    snapshot::{presets, saved},
+    snapshot::{list_by_entries, preset_versions},
 };
 use crate::{
     error::{Code, Error},
@@ -14,7 +14,7 @@ use crate::{
 pub async fn health<I: Io>(cloud: &Cloud<'_, I>) -> Report {
     let start = cloud.now();
     let provider = cloud.settings.provider;
-    let found = saved(cloud, &[]).await.map(presets);
+    let found = list_by_entries(cloud, &[]).await.map(preset_versions);
     let latency = (cloud.now() - start).whole_milliseconds() as i64;
     let offered = match found {
         Ok(offered) => offered,

@@ -103,7 +103,7 @@ impl<I: Io> Cloud<'_, I> {
         command: &ExecRequest,
     ) -> Result<Outcome, Error> {
         let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
-        command::collect(opened, self.platform.answer_bytes).await.map_err(|error| exec::failed(&error))
+        command::collect(opened, self.platform.answer_bytes).await.map_err(|error| exec::exec_error(&error))
     }
 
     pub(crate) async fn events(
@@ -114,7 +114,7 @@ impl<I: Io> Cloud<'_, I> {
         request_id: String,
     ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
         let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
-        Ok(command::events(opened, self.io.clone(), request_id, exec::failed))
+        Ok(command::events(opened, self.io.clone(), request_id, exec::exec_error))
     }
 
     pub(crate) async fn start(
@@ -187,8 +187,8 @@ impl<I: Io> Cloud<'_, I> {
 
     /// Morph keeps no snapshots on a sandbox.
     pub(crate) async fn list_kept(&self, caller: &Caller, id: &str) -> Result<Vec<KeptSnapshot>, Error> {
-        let found = instance::find(self, caller, &sandbox(id)?).await?;
-        read::gone(&found, self.now())?;
+        let found = instance::find_instance(self, caller, &sandbox(id)?).await?;
+        read::ensure_alive(&found, self.now())?;
         Ok(Vec::new())
     }
 
@@ -282,7 +282,7 @@ impl<I: Io> Cloud<'_, I> {
 
     /// The sandbox that an instance is.
     pub(super) fn shown(&self, instance: &Instance) -> Shown {
-        Shown { sandbox: read::sandbox(self, instance), etag: Some(read::etag(instance)) }
+        Shown { sandbox: read::show_sandbox(self, instance), etag: Some(read::etag(instance)) }
     }
 
     /// The sandbox after a power action.

@@ -1,19 +1,17 @@
-//! Pausing, resuming and rebooting. Memory is kept; Morph has no stopped state.
-
-use std::time::Duration;
+//! Pause, resume and reboot. A pause keeps the memory; Morph has no stopped state.
 
 use serde_json::Value;
 
 use super::{
     Cloud, MorphError,
-    change::{changeable, set_ttl},
-    exec::{coming_up, first, not_running},
-    instance::{Instance, Status, again},
+    change::{find_changeable, set_ttl},
+    exec::{not_running, run_first_command, still_creating},
+    instance::{Instance, Status, reread},
 };
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, call::Call, deadline::Deadline},
+    io::{Io, call::Call, deadline::Deadline, pace},
     sandbox::{
         command::ExecRequest,
         id::{MorphId, not_found},
@@ -22,7 +20,7 @@ use crate::{
     },
 };
 
-/// Resumes it, where it is paused, and gives it its time again.
+/// Resumes a sandbox, if it is paused, and gives it its time again.
 pub async fn resume<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -30,51 +28,51 @@ pub async fn resume<I: Io>(
     body: &StartBody,
     deadline: Deadline<'_, I>,
 ) -> Result<Powered, Error> {
-    let said = body.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
-    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
+    let asked = body.ttl_seconds.map(|it| Ttl::parse(it, &cloud.settings.limits)).transpose()?;
+    let instance = find_settled(cloud, caller, id, deadline).await?;
     let paused = match instance.status {
         Status::Paused => true,
         Status::Ready => false,
-        Status::Pending => return Err(coming_up(id)),
+        Status::Pending => return Err(still_creating(id)),
         Status::Error => return Err(not_running(&instance)),
     };
-    let given = said.is_some() || (instance.timed && (paused || instance.is_expired(cloud.now())));
-    // Before anything runs: what it runs for is then known to Morph.
-    if given {
-        let seconds = again_given(cloud, &instance, said, paused).await?;
+    let gets_time = asked.is_some() || (instance.timed && (paused || instance.is_expired(cloud.now())));
+    // The time comes first, so that Morph knows it before anything runs.
+    if gets_time {
+        let seconds = renew_time(cloud, &instance, asked, paused).await?;
         set_ttl(cloud, id, seconds, instance.record.on_expiry()).await?;
     }
     if !paused {
-        return Ok(cloud.powered(Did::Nothing, true, None, &again(cloud, &instance).await?));
+        return Ok(cloud.powered(Did::Nothing, true, None, &reread(cloud, &instance).await?));
     }
-    let taken = give(cloud, cloud.morph.power(id, "resume"), &instance).await;
-    if taken.is_err() && given {
-        // Morph said no: it stays paused, for as long as it was to.
-        let before = rest(cloud, &instance).or(instance.timed.then_some(kept(cloud)));
+    let sent = send_order(cloud, cloud.morph.power(id, "resume"), &instance).await;
+    if sent.is_err() && gets_time {
+        // Morph has refused: the instance stays paused, and gets the time back that it had before.
+        let before = seconds_left(cloud, &instance).or(instance.timed.then_some(stopped_max(cloud)));
         let _ = set_ttl(cloud, id, before, instance.on_expiry()).await;
     }
-    let (instance, finished) = reached(cloud, taken?, instance, Status::Ready, deadline).await?;
+    let (instance, finished) = wait_for_status(cloud, sent?, instance, Status::Ready, deadline).await?;
     Ok(cloud.powered(Did::Resumed, finished, None, &instance))
 }
 
-/// The seconds that a resume gives, and what it keeps of them: the later of the span and what was
-/// left, where a pause of ours has written that. Morph's own pause comes when nothing is left.
-async fn again_given<I: Io>(
+/// Writes the span that a resume gives into the record, and returns the seconds from now that Morph gets: the longer of
+/// the span and the time that was left at the pause. Nothing was left if Morph itself has paused the instance.
+async fn renew_time<I: Io>(
     cloud: &Cloud<'_, I>,
     instance: &Instance,
-    said: Option<Ttl>,
+    asked: Option<Ttl>,
     paused: bool,
 ) -> Result<Option<i64>, Error> {
     let mut record = instance.record.clone();
-    let span = said.unwrap_or_else(|| record.span(&cloud.settings.limits));
+    let span = asked.unwrap_or_else(|| record.span(&cloud.settings.limits));
     let left = match (instance.timed, paused) {
         (false, _) => None,
-        (true, true) => Some(record.left().unwrap_or(0)),
-        (true, false) => Some(rest(cloud, instance).unwrap_or(0)),
+        (true, true) => Some(record.seconds_left().unwrap_or(0)),
+        (true, false) => Some(seconds_left(cloud, instance).unwrap_or(0)),
     };
     record.set_span(span);
-    for ours in ["left", "paused"] {
-        record.set(ours, None);
+    for name in ["left", "paused"] {
+        record.set(name, None);
     }
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(&instance.id, &record)).await?;
@@ -82,8 +80,8 @@ async fn again_given<I: Io>(
     Ok(lifetime::resumed(span, left, 0, &cloud.settings.limits))
 }
 
-/// Pauses it, with its memory. It is kept for as long as is set, or its time is longer; what was
-/// left of that is written before.
+/// Pauses a sandbox with its memory. Morph keeps it for `EDGE_STOPPED_MAX_SECONDS`, or until its expiry if that is
+/// later; the running time that is left is written into the record before.
 pub async fn pause<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -95,47 +93,47 @@ pub async fn pause<I: Io>(
         let text = "Morph keeps the memory of what it pauses: leave keeps out, or say memory";
         return Err(Error::new(Code::Unsupported, text));
     }
-    let instance = settled(cloud, usable(cloud, caller, id).await?, deadline).await?;
+    let instance = find_settled(cloud, caller, id, deadline).await?;
     let keeps = Some(Keeps::Memory);
     match instance.status {
         Status::Ready => {}
         Status::Paused => return Ok(cloud.powered(Did::Nothing, true, keeps, &instance)),
-        Status::Pending => return Err(coming_up(id)),
+        Status::Pending => return Err(still_creating(id)),
         Status::Error => return Err(not_running(&instance)),
     }
-    let (kept, rest) = (kept(cloud), rest(cloud, &instance));
+    let (stopped_max, seconds_left) = (stopped_max(cloud), seconds_left(cloud, &instance));
     let mut record = instance.record.clone();
-    // A pause that was begun before, and not done, has given it more time than it has left.
-    let left = rest.map(|it| record.left().map_or(it, |before| it.min(before)));
+    // An earlier pause that was not executed may have given Morph more time than is left.
+    let left = seconds_left.map(|it| record.seconds_left().map_or(it, |before| it.min(before)));
     record.set("left", left.map(|it| it.to_string()));
     record.set("paused", Some(cloud.now().unix_timestamp().to_string()));
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(id, &record)).await?;
     }
-    let longer = rest.is_some_and(|it| it < kept);
-    if longer {
-        set_ttl(cloud, id, Some(kept), instance.on_expiry()).await?;
+    let is_prolonged = seconds_left.is_some_and(|it| it < stopped_max);
+    if is_prolonged {
+        set_ttl(cloud, id, Some(stopped_max), instance.on_expiry()).await?;
     }
-    let given = give(cloud, cloud.morph.power(id, "pause"), &instance).await;
-    if longer && given.is_err() {
-        // Morph said no: it runs on, for as long as it was to.
-        let _ = set_ttl(cloud, id, rest, instance.on_expiry()).await;
+    let sent = send_order(cloud, cloud.morph.power(id, "pause"), &instance).await;
+    if is_prolonged && sent.is_err() {
+        // Morph has refused: the instance runs on, and gets the time back that it had before.
+        let _ = set_ttl(cloud, id, seconds_left, instance.on_expiry()).await;
     }
-    let (instance, finished) = reached(cloud, given?, instance, Status::Paused, deadline).await?;
+    let (instance, finished) = wait_for_status(cloud, sent?, instance, Status::Paused, deadline).await?;
     Ok(cloud.powered(Did::Paused, finished, keeps, &instance))
 }
 
-/// Reboots it; what is paused is not resumed by it.
+/// Reboots a running sandbox; a paused one is refused, not resumed.
 pub async fn reboot<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     deadline: Deadline<'_, I>,
 ) -> Result<Powered, Error> {
-    let instance = usable(cloud, caller, id).await?;
+    let instance = find_usable(cloud, caller, id).await?;
     match instance.status {
         Status::Ready => {}
-        Status::Pending => return Err(coming_up(id)),
+        Status::Pending => return Err(still_creating(id)),
         _ => return Err(not_running(&instance)),
     }
     let call = cloud.morph.power(id, "reboot");
@@ -144,57 +142,57 @@ pub async fn reboot<I: Io>(
         Err(error) if error.is_missing() => return Err(not_found(id)),
         Err(error) => return Err(error.into()),
     }
-    let mut pause = Duration::from_millis(500);
+    let mut wait = deadline.keeping(2).paced(pace::MORPH);
     loop {
-        deadline.pause(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(3));
-        let now = again(cloud, &instance).await?;
-        let up = now.status == Status::Ready && first(cloud, id, &ExecRequest::nothing()).await == Some(0);
-        if up || deadline.keeping(2).is_over() {
+        wait.pause().await;
+        let now = reread(cloud, &instance).await?;
+        let up = now.status == Status::Ready
+            && run_first_command(cloud, id, &ExecRequest::nothing()).await == Some(0);
+        if up || wait.is_over() {
             return Ok(cloud.powered(Did::Rebooted, up, None, &now));
         }
     }
 }
 
-/// A sandbox that can be given an order.
-async fn usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Instance, Error> {
-    let instance = changeable(cloud, caller, id).await?;
+/// Finds a sandbox that a power action may change.
+async fn find_usable<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Instance, Error> {
+    let instance = find_changeable(cloud, caller, id).await?;
     if instance.is_over(cloud.now()) { Err(not_found(id)) } else { Ok(instance) }
 }
 
-/// How long what is paused is kept at least.
-fn kept<I: Io>(cloud: &Cloud<'_, I>) -> i64 {
+/// Seconds that a paused sandbox is kept at least.
+fn stopped_max<I: Io>(cloud: &Cloud<'_, I>) -> i64 {
     i64::from(cloud.settings.limits.stopped_max_seconds)
 }
 
-/// Seconds until its time is up, where Morph tells when that is.
-fn rest<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
+/// Seconds until the expiry, where Morph tells that.
+fn seconds_left<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Option<i64> {
     instance.expires.map(|it| (it - cloud.now().unix_timestamp()).max(1))
 }
 
-/// Waits while Morph saves it, for a snapshot or because it is being paused: only then
-/// it is known what an order would do.
-async fn settled<I: Io>(
+/// Finds a sandbox that a power action may change, and waits while Morph saves it for a snapshot or a pause: only after
+/// that it is known what the action would do.
+async fn find_settled<I: Io>(
     cloud: &Cloud<'_, I>,
-    mut instance: Instance,
+    caller: &Caller,
+    id: &MorphId,
     deadline: Deadline<'_, I>,
 ) -> Result<Instance, Error> {
-    let mut pause = Duration::from_millis(500);
+    let mut instance = find_usable(cloud, caller, id).await?;
+    let mut wait = deadline.keeping(5).paced(pace::MORPH);
     while instance.is_saving {
-        if deadline.keeping(5).is_over() {
+        if !wait.pause().await {
             let text = format!("Morph is saving {}; ask again", instance.id);
             return Err(Error::new(Code::Conflict, text).retry_after(2));
         }
-        deadline.pause(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(3));
-        instance = again(cloud, &instance).await?;
+        instance = reread(cloud, &instance).await?;
     }
     Ok(instance)
 }
 
-/// Gives an order, once. An error is a refusal; what is given back is why
-/// nobody knows whether it was taken: no answer, or another order was faster.
-async fn give<I: Io>(
+/// Sends a power action once. `Err` is a refusal. `Ok(Some(_))` says why it is not known whether Morph executes the
+/// action: no answer came, or another action was faster.
+async fn send_order<I: Io>(
     cloud: &Cloud<'_, I>,
     call: Call<Value>,
     instance: &Instance,
@@ -207,24 +205,23 @@ async fn give<I: Io>(
     }
 }
 
-/// Waits until the state is what was ordered.
-async fn reached<I: Io>(
+/// Waits until the instance has the status that the action leads to, and tells whether it has. At the end of the wait a
+/// `doubt` about the action is the error.
+async fn wait_for_status<I: Io>(
     cloud: &Cloud<'_, I>,
     doubt: Option<MorphError>,
     mut instance: Instance,
     wanted: Status,
     deadline: Deadline<'_, I>,
 ) -> Result<(Instance, bool), Error> {
-    let mut pause = Duration::from_millis(500);
+    let mut wait = deadline.keeping(2).paced(pace::MORPH);
     loop {
-        instance = again(cloud, &instance).await?;
+        instance = reread(cloud, &instance).await?;
         if instance.status == wanted {
             return Ok((instance, true));
         }
-        if deadline.keeping(2).is_over() {
+        if !wait.pause().await {
             return doubt.map_or(Ok((instance, false)), |error| Err(error.into()));
         }
-        deadline.pause(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(3));
     }
 }

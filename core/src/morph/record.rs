@@ -1,11 +1,11 @@
-//! What is kept in the metadata of an instance or a snapshot of Morph: the
-//! owner's entries as they are, and ours under a prefix that nobody else may use.
+//! The record of a sandbox or a snapshot, in the metadata of Morph's instance or snapshot: the owner's entries as they
+//! are, and our own under a prefix that no owner may use.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Cloud;
+use super::{Cloud, refusal::bad_answer};
 use crate::{
     access::keys::Caller,
     error::Error,
@@ -13,22 +13,22 @@ use crate::{
     sandbox::{OnExpiry, id::SourceId, lifetime::Ttl, nonce::Origin, preset::SnapshotId, quota::Limits},
 };
 
-/// Before the names of our own entries.
+/// Prefix of our own entries.
 pub const RESERVED: &str = "edge.";
 
-/// Refuses metadata whose keys begin with [`RESERVED`].
+/// Refuses an owner's metadata whose keys begin with [`RESERVED`].
 pub(super) fn refuse_reserved<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<(), Error> {
     let Some(ours) = keys.find(|it| it.starts_with(RESERVED)) else { return Ok(()) };
     let fix = format!("keys that begin with {RESERVED} are pve-edge's own");
     Err(Error::field(format!("metadata.{ours}"), fix))
 }
 
-/// All metadata; entries of newer versions are kept as they are.
+/// All metadata of an instance or a snapshot; entries of newer versions are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record(BTreeMap<String, String>);
 
 impl Record {
-    /// Of what the caller makes now: whose it is, and a nonce that nothing else ever had.
+    /// The record of a thing that the caller makes now: its owner, and a nonce that nothing else ever had.
     pub fn new<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, metadata: BTreeMap<String, String>) -> Self {
         let mut record = Self::default();
         record.set_metadata(metadata);
@@ -38,20 +38,32 @@ impl Record {
         record
     }
 
-    /// Of what Morph shows.
-    pub fn of(shown: &Value) -> Self {
+    /// Reads the record of an instance or a snapshot in Morph's JSON.
+    pub fn read(shown: &Value) -> Self {
         let metadata = shown.get("metadata").and_then(Value::as_object).into_iter().flatten();
         let mut record = Self::default();
         record.0.extend(metadata.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))));
         record
     }
 
-    /// One of ours.
+    /// Rows of a listing whose metadata has all these entries of ours, whatever Morph has made of the filter.
+    pub(super) fn matching_rows<'a>(
+        listing: &'a Value,
+        entries: &'a [(&str, &str)],
+    ) -> Result<impl Iterator<Item = &'a Value>, Error> {
+        let rows = listing.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
+        Ok(rows.iter().filter(|row| {
+            let record = Self::read(row);
+            entries.iter().all(|(name, value)| record.get(name) == Some(value))
+        }))
+    }
+
+    /// Value of an entry of our own.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&format!("{RESERVED}{name}")).map(String::as_str)
     }
 
-    /// Sets one of ours, or takes it away.
+    /// Sets an entry of our own, or removes it.
     pub fn set(&mut self, name: &str, value: Option<String>) {
         let key = format!("{RESERVED}{name}");
         match value {
@@ -60,36 +72,36 @@ impl Record {
         };
     }
 
-    /// The owner's.
+    /// Metadata that the owner has set.
     pub fn metadata(&self) -> BTreeMap<String, String> {
-        let mut theirs = self.0.clone();
-        theirs.retain(|key, _| !key.starts_with(RESERVED));
-        theirs
+        let mut metadata = self.0.clone();
+        metadata.retain(|key, _| !key.starts_with(RESERVED));
+        metadata
     }
 
-    /// Replaces the owner's.
+    /// Replaces the metadata that the owner has set.
     pub fn set_metadata(&mut self, metadata: BTreeMap<String, String>) {
         self.0.retain(|key, _| key.starts_with(RESERVED));
         self.0.extend(metadata.into_iter().filter(|(key, _)| !key.starts_with(RESERVED)));
     }
 
-    /// As Morph takes it.
+    /// All metadata, as Morph takes it.
     pub fn json(&self) -> Value {
         json!(self.0)
     }
 
-    /// Whether the caller may see what carries this record.
-    pub fn may(&self, caller: &Caller, deployment: &str) -> bool {
+    /// Whether the caller may see the sandbox or the snapshot of this record.
+    pub fn is_visible_to(&self, caller: &Caller, deployment: &str) -> bool {
         let owner = self.get("deployment").zip(self.get("team"));
         owner.is_some_and(|owner| caller.may_see(deployment, owner))
     }
 
-    /// The preset's version that a snapshot is offered as.
+    /// Version of a preset that a snapshot is offered as.
     pub fn preset(&self) -> Option<SnapshotId> {
         self.get("preset")?.parse().ok().filter(|it| SourceId::Preset(SnapshotId::clone(it)).is_morph())
     }
 
-    /// The time to live that was given last; what is given where nobody says, if that is not known.
+    /// Time to live that was given last; the deployment's default, if that is not known.
     pub fn span(&self, limits: &Limits) -> Ttl {
         match self.get("span") {
             Some("never") => Ttl::of(None),
@@ -98,23 +110,23 @@ impl Record {
         }
     }
 
-    /// Keeps the time to live that was given.
+    /// Sets the time to live that was given last.
     pub fn set_span(&mut self, ttl: Ttl) {
         self.set("span", Some(ttl.seconds().map_or_else(|| "never".into(), |it| it.to_string())));
     }
 
-    /// Seconds that were left when it was paused, if a pause of ours has written them.
-    pub fn left(&self) -> Option<i64> {
+    /// Seconds of running time that were left at the pause, if the API has paused the sandbox.
+    pub fn seconds_left(&self) -> Option<i64> {
         self.get("left")?.parse().ok()
     }
 
-    /// What becomes of it when its time is up.
+    /// Fate of the sandbox when its time is up.
     pub fn on_expiry(&self) -> OnExpiry {
         if self.get("onExpiry") == Some("pause") { OnExpiry::Pause } else { OnExpiry::Delete }
     }
 
-    /// Whose an environment is sealed for.
-    pub fn whose(&self) -> [&str; 4] {
+    /// Parts that name the one sandbox for which an environment is sealed.
+    pub fn seal_parts(&self) -> [&str; 4] {
         let of = |name| self.get(name).unwrap_or_default();
         [of("deployment"), "morph", of("nonce"), of("team")]
     }

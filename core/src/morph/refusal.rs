@@ -1,4 +1,4 @@
-//! Why a call to Morph has no data: the way, Morph's refusal, or not Morph at all.
+//! Errors of calls to Morph: no answer, Morph's refusal, or an answer that is not Morph's.
 
 use http::header::RETRY_AFTER;
 use serde_json::Value;
@@ -8,40 +8,40 @@ use crate::{
     io::{Failure, NetError, Sent, Whole, invocation::Lost},
 };
 
-/// Morph's texts are told to this length.
-const SHOWN: usize = 160;
+/// Number of characters of Morph's texts that an error repeats.
+const DETAIL: usize = 160;
 
-/// No data.
+/// Error of a call to Morph.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MorphError {
-    /// No answer.
+    /// No answer came, or not all of it.
     #[error("no answer from Morph: {0}")]
     Net(NetError),
-    /// Morph said no.
+    /// Morph refused the call.
     #[error("Morph refused: {status} {detail}")]
     Refused {
-        /// HTTP status.
+        /// HTTP status of the answer.
         status: u16,
-        /// Its `detail`, shortened; nothing where it was no text.
+        /// The answer's `detail`, shortened; empty where that was no text.
         detail: String,
-        /// `Retry-After`.
+        /// Seconds of the answer's `Retry-After`.
         after: Option<u32>,
     },
-    /// Something else answered.
+    /// The answer is not Morph's.
     #[error("not Morph's answer: {0}")]
     NotMorph(String),
-    /// The platform allows this invocation no more requests.
+    /// The platform allows this invocation no more requests; the call was not sent.
     #[error("no outgoing requests left")]
     Budget,
 }
 
 impl MorphError {
-    /// It may have been executed all the same.
+    /// Whether the call may have been executed, although nothing tells.
     pub fn may_be_executed(&self) -> bool {
         match self {
             Self::Net(error) => error.sent == Sent::Maybe,
             Self::NotMorph(_) => true,
-            // What stands before Morph says so too.
+            // A proxy before Morph answers so too.
             Self::Refused { status, .. } => *status >= 500,
             Self::Budget => false,
         }
@@ -54,23 +54,23 @@ impl MorphError {
         }
     }
 
-    /// There is none of that id.
+    /// Whether Morph has nothing of that id.
     pub fn is_missing(&self) -> bool {
         matches!(self.status(), 404 | 410)
     }
 
-    /// Nothing of that id can be the account's: a look at it is answered so, or
-    /// that this is no id. 403 is about the account, and says nothing of one.
-    pub fn is_nobodys(&self) -> bool {
+    /// Whether the account has nothing of the id that a read names: Morph has no such thing, or says that this is no id
+    /// (422). 403 is about the account, and tells nothing of the id.
+    pub fn is_unknown_id(&self) -> bool {
         self.is_missing() || self.status() == 422
     }
 
-    /// Its state does not allow that.
+    /// Whether the state of the instance or snapshot does not allow the call.
     pub fn is_conflict(&self) -> bool {
         self.status() == 409
     }
 
-    /// Proved not to help when it is sent again.
+    /// Whether the same call would certainly be refused again.
     pub fn is_final(&self) -> bool {
         (400..500).contains(&self.status()) && !matches!(self.status(), 408 | 409 | 429)
     }
@@ -85,7 +85,7 @@ impl From<Lost> for MorphError {
     }
 }
 
-/// Reads an answer: Morph's data, or null where it has none to give.
+/// Reads Morph's data from an answer; null where the answer has no body.
 pub fn decode(whole: &Whole) -> Result<Value, MorphError> {
     let status = whole.status;
     let body = match serde_json::from_slice::<Value>(&whole.body) {
@@ -98,14 +98,14 @@ pub fn decode(whole: &Whole) -> Result<Value, MorphError> {
         (400..=599, Some(body)) => {
             let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
             let after = whole.headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
-            Err(MorphError::Refused { status, detail: shortened(detail), after })
+            Err(MorphError::Refused { status, detail: shorten(detail), after })
         }
         _ => Err(MorphError::NotMorph(format!("status {status}, and the body is not Morph's JSON"))),
     }
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().filter(|it| !it.is_control()).take(SHOWN).collect()
+fn shorten(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(DETAIL).collect()
 }
 
 impl From<MorphError> for Error {
@@ -120,13 +120,13 @@ impl From<MorphError> for Error {
                 let text = format!("{what}; check MORPH_BASE_URL");
                 Error::new(Code::MorphUnreachable, text).retry_after(5)
             }
-            MorphError::Net(error) => unreached(&error),
-            MorphError::Refused { status, detail, after } => refused(status, &detail, after),
+            MorphError::Net(error) => network_error(&error),
+            MorphError::Refused { status, detail, after } => refusal_error(status, &detail, after),
         }
     }
 }
 
-fn unreached(error: &NetError) -> Error {
+fn network_error(error: &NetError) -> Error {
     let (code, fix) = match (error.failure, error.sent) {
         (Failure::Timeout, _) => (Code::MorphTimeout, "Morph or the way to it is slow; ask again"),
         (Failure::Tls, _) | (_, Sent::Never) => (Code::MorphUnreachable, "is MORPH_BASE_URL right?"),
@@ -135,7 +135,7 @@ fn unreached(error: &NetError) -> Error {
     Error::new(code, format!("{}; {fix}", error.detail)).retry_after(5)
 }
 
-fn refused(status: u16, detail: &str, after: Option<u32>) -> Error {
+fn refusal_error(status: u16, detail: &str, after: Option<u32>) -> Error {
     let said = format!("Morph answered {status}: {detail}");
     match status {
         401 => Error::new(Code::MorphUnauthorized, "Morph answered 401: check MORPH_API_KEY"),
@@ -147,7 +147,7 @@ fn refused(status: u16, detail: &str, after: Option<u32>) -> Error {
     }
 }
 
-/// An answer of Morph that lacks what it must have.
+/// The error of an answer that lacks something it must have.
 pub fn bad_answer(what: &str) -> Error {
     Error::new(Code::MorphError, format!("Morph's answer shows no {what}"))
 }

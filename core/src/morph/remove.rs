@@ -1,6 +1,6 @@
-//! Deleting a sandbox: what Morph calls stop.
+//! Deletion of a sandbox, which Morph calls stop.
 
-use super::{Cloud, instance::find, read::etag};
+use super::{Cloud, instance::find_instance, read::etag};
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
@@ -8,15 +8,15 @@ use crate::{
     sandbox::{id::MorphId, patch::unchanged},
 };
 
-/// Deletes a sandbox, if it is what `if_match` names. Ids are not used again, so one that was not answered is
-/// looked at, and sent again where it is still there.
+/// Deletes a sandbox, if it is the version that `if_match` names. Morph uses no id again, so a deletion that was not
+/// answered is sent once more if the instance is still there.
 pub async fn remove<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     if_match: Option<&str>,
 ) -> Result<(), Error> {
-    let instance = find(cloud, caller, id).await?;
+    let instance = find_instance(cloud, caller, id).await?;
     unchanged(if_match, &etag(&instance))?;
     for last in [false, true] {
         match cloud.send(cloud.morph.stop(id)).await {
@@ -25,7 +25,7 @@ pub async fn remove<I: Io>(
             Err(error) if last || !error.may_be_executed() => return Err(error.into()),
             Err(_) => {}
         }
-        if let Err(error) = find(cloud, caller, id).await {
+        if let Err(error) = find_instance(cloud, caller, id).await {
             return if error.code() == Code::NotFound { Ok(()) } else { Err(error) };
         }
     }

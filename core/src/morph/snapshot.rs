@@ -1,5 +1,5 @@
-//! Snapshots of Morph: of a sandbox that runs on, with its memory. They belong
-//! to a team, and those that are versions of a preset are offered to everybody.
+//! Snapshots of Morph: taken of a sandbox that runs on, with its memory. A snapshot belongs to a team; a snapshot that
+//! is a version of a preset is offered to everybody.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use time::OffsetDateTime;
 
 use super::{
     Cloud,
-    change::changeable,
+    change::find_changeable,
     exec::not_running,
-    instance::{Status, number},
+    instance::{Status, read_integer},
     record::{Record, refuse_reserved},
     refusal::bad_answer,
 };
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, deadline::Deadline},
+    io::{Io, deadline::Deadline, pace},
     sandbox::{
         id::MorphId,
         patch::{Patch, hashed, unchanged},
@@ -27,28 +27,28 @@ use crate::{
     text::rfc3339::stamp,
 };
 
-/// A snapshot, read a moment ago.
+/// Snapshot of Morph, as it was read a moment ago.
 #[derive(Clone, Debug)]
-pub struct Saved {
-    /// Its id.
+pub struct MorphSnapshot {
+    /// Morph's id of the snapshot.
     pub id: MorphId,
     created: i64,
     status: Stage,
-    /// Cores.
+    /// Number of cores.
     pub vcpus: i64,
-    /// MiB.
+    /// Memory in MiB.
     pub memory: i64,
-    /// MiB.
+    /// Disk in MiB.
     pub disk: i64,
-    /// What is kept in its metadata.
+    /// Record in its metadata.
     pub record: Record,
 }
 
-impl Saved {
-    /// Reads one; an error when it lacks what every snapshot has.
+impl MorphSnapshot {
+    /// Reads a snapshot from Morph's JSON; an error when it lacks what every snapshot has.
     pub fn read(value: &Value) -> Result<Self, Error> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
-        let count = |pointer: &str| value.pointer(pointer).and_then(number);
+        let count = |pointer: &str| value.pointer(pointer).and_then(read_integer);
         Ok(Self {
             id: text("/id").and_then(MorphId::snapshot).ok_or_else(|| bad_answer("snapshot id"))?,
             created: count("/created").ok_or_else(|| bad_answer("time of creation"))?,
@@ -60,7 +60,7 @@ impl Saved {
             vcpus: count("/spec/vcpus").unwrap_or(1),
             memory: count("/spec/memory").unwrap_or(0),
             disk: count("/spec/disk_size").unwrap_or(0),
-            record: Record::of(value),
+            record: Record::read(value),
         })
     }
 
@@ -69,17 +69,18 @@ impl Saved {
         self.status == Stage::Ready
     }
 
-    /// Whether it never will be.
+    /// Whether Morph could not make the snapshot.
     pub fn is_failed(&self) -> bool {
         self.status == Stage::Error
     }
 
-    /// Whether it is a version of a preset of this deployment.
+    /// Whether the snapshot is a version of a preset of this deployment.
     pub fn is_offered(&self, deployment: &str) -> bool {
         self.record.get("deployment") == Some(deployment) && self.record.preset().is_some()
     }
 
-    fn shown(&self, id: String, team: Option<String>) -> Snapshot {
+    /// The snapshot as the API shows it under `id`; only its own `team` sees the owner's fields.
+    fn show(&self, id: String, team: Option<String>) -> Snapshot {
         let preset = self.record.preset();
         let created = OffsetDateTime::from_unix_timestamp(self.created).ok();
         Snapshot {
@@ -97,33 +98,26 @@ impl Saved {
         }
     }
 
-    fn own(&self) -> Snapshot {
-        self.shown(self.id.to_string(), self.record.get("team").map(str::to_owned))
+    /// The snapshot as the API shows it to its own team.
+    fn show_to_owner(&self) -> Snapshot {
+        self.show(self.id.to_string(), self.record.get("team").map(str::to_owned))
     }
 }
 
-/// All snapshots of this deployment whose metadata has these of ours too.
-pub(super) async fn saved<I: Io>(
+/// Lists the deployment's snapshots whose metadata has these entries of ours.
+pub(super) async fn list_by_entries<I: Io>(
     cloud: &Cloud<'_, I>,
     filters: &[(&str, &str)],
-) -> Result<Vec<Saved>, Error> {
+) -> Result<Vec<MorphSnapshot>, Error> {
     let mut all = vec![("deployment", cloud.settings.deployment.as_str())];
     all.extend(filters);
     let value = cloud.send(cloud.morph.snapshots(&all)).await?;
-    let rows = value.get("data").and_then(Value::as_array).ok_or_else(|| bad_answer("list"))?;
-    let mut found = Vec::new();
-    for row in rows {
-        // As of instances.
-        let record = Record::of(row);
-        if all.iter().all(|(name, value)| record.get(name) == Some(value)) {
-            found.push(Saved::read(row)?);
-        }
-    }
-    Ok(found)
+    Record::matching_rows(&value, &all)?.map(MorphSnapshot::read).collect()
 }
 
-/// The versions of presets, sorted. Of two that were made at once the older one is the version.
-pub(super) fn presets(all: Vec<Saved>) -> Vec<(SnapshotId, Saved)> {
+/// Picks the versions of presets out of all snapshots, sorted. Of two snapshots that were made as the same version at
+/// once the older one is it.
+pub(super) fn preset_versions(all: Vec<MorphSnapshot>) -> Vec<(SnapshotId, MorphSnapshot)> {
     let offered = all.into_iter().filter(|it| !it.is_failed());
     let mut found: Vec<_> = offered.filter_map(|it| Some((it.record.preset()?, it))).collect();
     found.sort_unstable_by(|(a, one), (b, other)| {
@@ -133,29 +127,30 @@ pub(super) fn presets(all: Vec<Saved>) -> Vec<(SnapshotId, Saved)> {
     found
 }
 
-/// The team's snapshots and all presets, from one listing.
+/// Lists the team's snapshots and all presets, from one listing of Morph.
 pub async fn list<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller) -> Result<Vec<Snapshot>, Error> {
-    let all = saved(cloud, &[]).await?;
-    let mine = |it: &Saved| it.record.may(caller, &cloud.settings.deployment);
-    let mut items: Vec<Snapshot> = all.iter().filter(|it| mine(it)).map(Saved::own).collect();
-    let others = presets(all).into_iter().filter(|(_, it)| !mine(it));
-    items.extend(others.map(|(id, it)| it.shown(id.to_string(), None)));
+    let all = list_by_entries(cloud, &[]).await?;
+    let mine = |it: &MorphSnapshot| it.record.is_visible_to(caller, &cloud.settings.deployment);
+    let mut items: Vec<Snapshot> =
+        all.iter().filter(|it| mine(it)).map(MorphSnapshot::show_to_owner).collect();
+    let others = preset_versions(all).into_iter().filter(|(_, it)| !mine(it));
+    items.extend(others.map(|(id, it)| it.show(id.to_string(), None)));
     Ok(items)
 }
 
-/// One of the caller's, and its ETag; one that is being made is waited for.
+/// Reads one of the caller's snapshots; a snapshot that is being made is waited for until `deadline`.
 pub async fn get<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     deadline: Deadline<'_, I>,
 ) -> Result<ShownSnapshot, Error> {
-    let found = find(cloud, caller, id).await?;
-    let found = waited(cloud, found, deadline).await;
-    Ok(ShownSnapshot { snapshot: found.own(), etag: Some(etag(&found)) })
+    let found = find_snapshot(cloud, caller, id).await?;
+    let found = wait_until_made(cloud, found, deadline).await;
+    Ok(ShownSnapshot { snapshot: found.show_to_owner(), etag: Some(etag(&found)) })
 }
 
-/// Changes name and metadata. Of two changes at once the later one wins.
+/// Changes a snapshot's name and metadata. Of two changes at once the later one wins.
 pub async fn patch<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -165,24 +160,24 @@ pub async fn patch<I: Io>(
 ) -> Result<ShownSnapshot, Error> {
     patch.check_timeless()?;
     refuse_reserved(patch.keys())?;
-    let mut found = find(cloud, caller, id).await?;
+    let mut found = find_snapshot(cloud, caller, id).await?;
     unchanged(if_match, &etag(&found))?;
     let (mut name, mut metadata) = (found.record.get("name").map(str::to_owned), found.record.metadata());
     patch.apply(&mut name, &mut metadata)?;
     found.record.set("name", name);
     found.record.set_metadata(metadata);
     cloud.send(cloud.morph.set_snapshot_metadata(id, &found.record)).await?;
-    Ok(ShownSnapshot { snapshot: found.own(), etag: Some(etag(&found)) })
+    Ok(ShownSnapshot { snapshot: found.show_to_owner(), etag: Some(etag(&found)) })
 }
 
-/// Deletes one of the caller's.
+/// Deletes one of the caller's snapshots.
 pub async fn remove<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     if_match: Option<&str>,
 ) -> Result<(), Error> {
-    let found = find(cloud, caller, id).await?;
+    let found = find_snapshot(cloud, caller, id).await?;
     unchanged(if_match, &etag(&found))?;
     match cloud.send(cloud.morph.remove_snapshot(id)).await {
         Err(error) if error.is_missing() => Ok(()),
@@ -195,8 +190,8 @@ pub async fn remove<I: Io>(
     }
 }
 
-/// Takes one; the sandbox runs on. Morph's call makes another one each time: it
-/// is sent once, and looked for by its nonce where it was not answered.
+/// Takes a snapshot of a sandbox, which runs on. Morph's call takes another one each time: it is sent once, and a
+/// snapshot of an unanswered call is looked for by its nonce.
 pub async fn take<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
@@ -212,20 +207,22 @@ pub async fn take<I: Io>(
             "Morph keeps no snapshots on a sandbox: take one without keep, and make another sandbox from it";
         return Err(Error::new(Code::Unsupported, text));
     }
-    let instance = changeable(cloud, caller, id).await?;
-    super::read::gone(&instance, cloud.now())?;
+    let instance = find_changeable(cloud, caller, id).await?;
+    super::read::ensure_alive(&instance, cloud.now())?;
     if instance.status != Status::Ready {
         return Err(not_running(&instance));
     }
     let preset = match &request.promote {
         None => None,
-        Some(promote) => Some(next_version(&presets(saved(cloud, &[]).await?), &promote.preset)),
+        Some(promote) => {
+            Some(next_version(&preset_versions(list_by_entries(cloud, &[]).await?), &promote.preset))
+        }
     };
-    let record = record(cloud, caller, id, request, preset);
+    let record = new_record(cloud, caller, id, request, preset);
     let lost = match cloud.send(cloud.morph.take_snapshot(id, &record)).await {
-        Ok(value) => match Saved::read(&value) {
+        Ok(value) => match MorphSnapshot::read(&value) {
             Ok(made) if made.record.get("nonce") == record.get("nonce") => {
-                return Ok(waited(cloud, made, deadline).await.own());
+                return Ok(wait_until_made(cloud, made, deadline).await.show_to_owner());
             }
             Ok(_) => bad_answer("metadata of ours"),
             Err(error) => error,
@@ -236,9 +233,10 @@ pub async fn take<I: Io>(
     };
     loop {
         let nonce = record.get("nonce").unwrap_or_default();
-        let found = saved(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next());
+        let found =
+            list_by_entries(cloud, &[("nonce", nonce)]).await.ok().and_then(|it| it.into_iter().next());
         if let Some(made) = found {
-            return Ok(waited(cloud, made, deadline).await.own());
+            return Ok(wait_until_made(cloud, made, deadline).await.show_to_owner());
         }
         if deadline.keeping(4).is_over() {
             let text = format!(
@@ -251,13 +249,14 @@ pub async fn take<I: Io>(
     }
 }
 
-fn next_version(known: &[(SnapshotId, Saved)], preset: &PresetId) -> SnapshotId {
+fn next_version(known: &[(SnapshotId, MorphSnapshot)], preset: &PresetId) -> SnapshotId {
     let versions = known.iter().filter(|(id, _)| id.preset == *preset).map(|(id, _)| id.version);
     let version = versions.max().unwrap_or(0).saturating_add(1);
     SnapshotId { provider: ProviderName::Morph, preset: preset.clone(), version }
 }
 
-fn record<I: Io>(
+/// The record of a snapshot that is to be taken.
+fn new_record<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
@@ -271,34 +270,41 @@ fn record<I: Io>(
     record
 }
 
-/// Until it is made or `deadline` has passed.
-async fn waited<I: Io>(cloud: &Cloud<'_, I>, mut found: Saved, deadline: Deadline<'_, I>) -> Saved {
-    let mut pause = Duration::from_millis(500);
-    while found.status == Stage::Pending && !deadline.keeping(1).is_over() {
-        deadline.pause(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(3));
-        // It is made, however often a look at it fails.
+/// Waits until the snapshot is made or has failed, or `deadline` has passed.
+async fn wait_until_made<I: Io>(
+    cloud: &Cloud<'_, I>,
+    mut found: MorphSnapshot,
+    deadline: Deadline<'_, I>,
+) -> MorphSnapshot {
+    let mut wait = deadline.keeping(1).paced(pace::MORPH);
+    while found.status == Stage::Pending && wait.pause().await {
+        // A read that fails says nothing of the snapshot, which is being made all the same.
         let looked = cloud.send(cloud.morph.snapshot(&found.id)).await;
-        if let Some(now) = looked.ok().and_then(|it| Saved::read(&it).ok()) {
+        if let Some(now) = looked.ok().and_then(|it| MorphSnapshot::read(&it).ok()) {
             found = now;
         }
     }
     found
 }
 
-async fn find<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Saved, Error> {
+/// Finds the snapshot of an id, if it is the caller's; anything else is 404.
+async fn find_snapshot<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &MorphId,
+) -> Result<MorphSnapshot, Error> {
     let absent = || Error::new(Code::NotFound, format!("there is no snapshot {id}"));
     match cloud.send(cloud.morph.snapshot(id)).await {
         Ok(value) => {
-            let found = Saved::read(&value)?;
-            let mine = found.id == *id && found.record.may(caller, &cloud.settings.deployment);
+            let found = MorphSnapshot::read(&value)?;
+            let mine = found.id == *id && found.record.is_visible_to(caller, &cloud.settings.deployment);
             if mine { Ok(found) } else { Err(absent()) }
         }
-        Err(error) if error.is_nobodys() => Err(absent()),
+        Err(error) if error.is_unknown_id() => Err(absent()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn etag(found: &Saved) -> String {
+fn etag(found: &MorphSnapshot) -> String {
     hashed(&json!(found.record.json()).to_string())
 }

@@ -1,10 +1,10 @@
-//! What a creation starts from, and with which sizes.
+//! The source of a creation: the snapshot that an instance is made from, and the sizes that it gets.
 
 use serde_json::{Value, json};
 
 use super::{
     Cloud,
-    snapshot::{Saved, presets, saved},
+    snapshot::{MorphSnapshot, list_by_entries, preset_versions},
 };
 use crate::{
     access::keys::Caller,
@@ -20,19 +20,19 @@ use crate::{
 
 const MIB: u32 = 1024;
 
-/// A snapshot, and what a sandbox shall have that the snapshot has not.
+/// Snapshot that a sandbox is made from, and the sizes that differ from the snapshot's.
 pub(super) struct Source {
     id: MorphId,
-    /// As the sandbox tells it.
+    /// Source that the sandbox names.
     pub(super) shown: SourceId,
-    /// Where they differ from the snapshot's; Morph then boots from its disk.
+    /// Sizes that differ from the snapshot's; with any, Morph boots from the snapshot's disk.
     changes: Sizes,
-    /// What it will take of the team's quotas.
+    /// Sizes that the sandbox takes of the team's quotas.
     pub(super) asked: Sizes,
 }
 
 impl Source {
-    /// Makes an instance of it.
+    /// The call that makes an instance of the source.
     pub(super) fn call<I: Io>(&self, cloud: &Cloud<'_, I>, mut body: Value) -> Call<Value> {
         let Sizes { cpu, memory, disk } = self.changes;
         if self.changes == Sizes::default() {
@@ -47,8 +47,8 @@ impl Source {
         cloud.morph.boot(&self.id, &body)
     }
 
-    /// What was asked for, else what the preset's name says, else the snapshot's.
-    fn of(request: &CreateRequest, shown: SourceId, saved: Saved) -> Self {
+    /// The source with the sizes that were asked for, else those in the preset's name, else the snapshot's.
+    fn with_sizes(request: &CreateRequest, shown: SourceId, saved: MorphSnapshot) -> Self {
         let preset = shown.preset().and_then(|it| it.preset.sizes());
         let cpu = request.cpu.or(preset.map(|it| it.cores));
         let memory = request.memory.or(preset.map(|it| it.memory_mib));
@@ -70,19 +70,20 @@ impl Source {
     }
 }
 
-/// What a request starts from.
-pub(super) async fn source<I: Io>(
+/// Chooses the snapshot that a request starts from.
+pub(super) async fn choose_source<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     request: &CreateRequest,
 ) -> Result<Source, Error> {
     let (shown, found) = match &request.snapshot_id {
-        Some(SourceId::Morph(id)) => (SourceId::Morph(id.clone()), one(cloud, caller, id).await?),
+        Some(SourceId::Morph(id)) => (SourceId::Morph(id.clone()), find_snapshot(cloud, caller, id).await?),
         wanted => {
-            let offered = presets(saved(cloud, &[]).await?);
-            // One that is being made is taken where there is no other, or by its id.
+            let offered = preset_versions(list_by_entries(cloud, &[]).await?);
+            // A snapshot that is being made is taken if there is no other, or by its id.
             let any_ready = |wanted: Option<&PresetId>| {
-                let of = |it: &&(SnapshotId, Saved)| wanted.is_none_or(|wanted| it.0.preset == *wanted);
+                let of =
+                    |it: &&(SnapshotId, MorphSnapshot)| wanted.is_none_or(|wanted| it.0.preset == *wanted);
                 let ready: Vec<_> = offered.iter().filter(of).filter(|(_, it)| it.is_ready()).collect();
                 if ready.is_empty() { offered.iter().filter(of).collect() } else { ready }
             };
@@ -95,7 +96,7 @@ pub(super) async fn source<I: Io>(
                 _ => default_preset(any_ready(None).into_iter().map(|(id, _)| id)),
             };
             let found = id.and_then(|id| offered.iter().find(|it| it.0 == id).cloned());
-            let (id, found) = found.ok_or_else(|| absent(request, &offered))?;
+            let (id, found) = found.ok_or_else(|| not_offered(request, &offered))?;
             (SourceId::Preset(id), found)
         }
     };
@@ -109,25 +110,32 @@ pub(super) async fn source<I: Io>(
         let text = format!("{shown} is still being made; ask again");
         return Err(Error::new(Code::StillCreating, text).retry_after(3));
     }
-    Ok(Source::of(request, shown, found))
+    Ok(Source::with_sizes(request, shown, found))
 }
 
-/// A snapshot of the team, or a preset; for admins any of the account.
-async fn one<I: Io>(cloud: &Cloud<'_, I>, caller: &Caller, id: &MorphId) -> Result<Saved, Error> {
+/// Finds the snapshot of an id: one of the team's, or a preset; for admins any of the account.
+async fn find_snapshot<I: Io>(
+    cloud: &Cloud<'_, I>,
+    caller: &Caller,
+    id: &MorphId,
+) -> Result<MorphSnapshot, Error> {
     let absent = || Error::new(Code::TemplateNotFound, format!("there is no snapshot {id}"));
     match cloud.send(cloud.morph.snapshot(id)).await {
         Ok(value) => {
-            let saved = Saved::read(&value)?;
+            let saved = MorphSnapshot::read(&value)?;
             let deployment = &cloud.settings.deployment;
-            let seen = caller.admin || saved.record.may(caller, deployment) || saved.is_offered(deployment);
-            if seen { Ok(saved) } else { Err(absent()) }
+            let is_visible = caller.admin
+                || saved.record.is_visible_to(caller, deployment)
+                || saved.is_offered(deployment);
+            if is_visible { Ok(saved) } else { Err(absent()) }
         }
-        Err(error) if error.is_nobodys() => Err(absent()),
+        Err(error) if error.is_unknown_id() => Err(absent()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn absent(request: &CreateRequest, offered: &[(SnapshotId, Saved)]) -> Error {
+/// The error of a source that does not exist, which names those that do.
+fn not_offered(request: &CreateRequest, offered: &[(SnapshotId, MorphSnapshot)]) -> Error {
     let what = match (&request.snapshot_id, &request.preset) {
         (Some(id), _) => format!("snapshot {id}"),
         (_, Some(preset)) => format!("preset {preset}"),
