@@ -1,23 +1,23 @@
-//! `EDGE_CORS_ORIGINS`: the origins whose pages may use the API.
+//! Origins whose pages may use the API, from `EDGE_CORS_ORIGINS`.
 
 use super::values::{Scheme, origin};
 
-/// The setting's name.
+/// Name of the setting.
 pub(super) const NAME: &str = "EDGE_CORS_ORIGINS";
 
-/// Origins, as browsers name them; or all of them.
+/// Origins whose pages may use the API, as browsers name them; or all origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
 
 impl Origins {
-    /// By the setting alone, whatever else is wrong; none where it is wrong itself.
+    /// Reads the setting by itself, whatever is wrong with other settings; no origins where it is wrong itself.
     pub(crate) fn read(pairs: &[(String, String)]) -> Self {
         let set = pairs.iter().rev().map(|(name, value)| (name, value.trim()));
         let set = set.filter(|(name, value)| *name == NAME && !value.is_empty()).map(|(_, value)| value);
         set.take(1).find_map(|it| Self::parse(it).ok()).unwrap_or_default()
     }
 
-    /// Separated by spaces or commas; `*` alone is all of them.
+    /// Parses origins that are separated by spaces or commas; `*` alone stands for all.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self(vec![text.to_owned()]));
@@ -25,29 +25,31 @@ impl Origins {
         let entries = text.split([' ', ',', '\n', '\t']).filter(|it| !it.is_empty());
         let parsed = entries.enumerate().map(|(at, entry)| {
             let wrong = |why| format!("entry {}: {why}; or * alone, for every origin", at + 1);
-            origin(&entry.to_ascii_lowercase(), Scheme::Any).map(|it| as_browsers_do(&it)).map_err(wrong)
+            origin(&entry.to_ascii_lowercase(), Scheme::Any)
+                .map(|it| without_default_port(&it))
+                .map_err(wrong)
         });
         parsed.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether pages of other origins have nothing to do here.
+    /// Whether pages of no other origin may use the API.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether every origin is one of them.
+    /// Whether pages of all origins may use the API.
     pub(crate) fn are_all(&self) -> bool {
         self.0.iter().any(|it| it == "*")
     }
 
-    /// Whether this is one of them.
+    /// Whether pages of this origin may use the API.
     pub(crate) fn has(&self, origin: &str) -> bool {
         self.are_all() || self.0.iter().any(|it| it == origin)
     }
 }
 
-/// Without the port that the scheme has anyway.
-fn as_browsers_do(origin: &str) -> String {
+/// An origin without the default port of its scheme, which browsers leave out.
+fn without_default_port(origin: &str) -> String {
     let usual = [("https://", ":443"), ("http://", ":80")];
     let port = usual.iter().find(|(scheme, _)| origin.starts_with(scheme)).map_or("", |(_, port)| port);
     origin.strip_suffix(port).unwrap_or(origin).to_owned()

@@ -1,20 +1,21 @@
-//! Reads text pairs and collects what is wrong with them.
+//! The reader of settings, which collects all problems with them.
 
 use super::table::{SETTINGS, Takes, setting};
 
+/// Reader of settings by their names.
 pub(super) struct Reader<'a> {
     pairs: Vec<(&'a str, &'a str)>,
     problems: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    /// What is set to nothing is not set.
+    /// A reader of pairs of name and value; an empty value counts as not set.
     pub(super) fn new(pairs: &'a [(String, String)]) -> Self {
         let set = pairs.iter().map(|(name, value)| (name.as_str(), value.trim()));
         let set = set.filter(|(name, value)| !value.is_empty() && setting(name).is_some());
         let (mut right, mut problems) = (Vec::new(), Vec::new());
         for (name, value) in set {
-            match malformed(value) {
+            match form_error(value) {
                 None => right.push((name, value)),
                 Some(why) => problems.push(format!("{name} {why}")),
             }
@@ -26,19 +27,22 @@ impl<'a> Reader<'a> {
         self.pairs.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
+    /// Whether the setting has a value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
+    /// Value of a setting that takes any text.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(str::to_owned)
     }
 
-    pub(super) fn wrong(&mut self, name: &str, why: &str) {
+    /// Notes a problem with a setting.
+    pub(super) fn add_problem(&mut self, name: &str, why: &str) {
         self.problems.push(format!("{name} {why}"));
     }
 
-    /// The value that is set, or that the table gives where none is.
+    /// Parses the value of a setting, or the table's default where it is not set; notes a problem where the value is wrong.
     pub(super) fn parsed<T>(
         &mut self,
         name: &str,
@@ -48,12 +52,13 @@ impl<'a> Reader<'a> {
         match parse(value) {
             Ok(value) => Some(value),
             Err(why) => {
-                self.wrong(name, &format!("is wrong: {why}"));
+                self.add_problem(name, &format!("is wrong: {why}"));
                 None
             }
         }
     }
 
+    /// Parses the value of a setting, and notes a problem where it is not set.
     pub(super) fn required<T>(
         &mut self,
         name: &str,
@@ -61,11 +66,12 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         if !self.has(name) {
             let what = setting(name).map(ToString::to_string).unwrap_or_default();
-            self.wrong(name, &format!("is needed: {what}"));
+            self.add_problem(name, &format!("is needed: {what}"));
         }
         self.parsed(name, parse)
     }
 
+    /// Reads a setting that is true or false.
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let read = self.parsed(name, |it| match it.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => Ok(true),
@@ -75,6 +81,7 @@ impl<'a> Reader<'a> {
         read.unwrap_or_default()
     }
 
+    /// Reads a setting that is a number within the table's bounds.
     pub(super) fn number(&mut self, name: &str) -> Option<u32> {
         let (least, most) = match setting(name).map(|it| it.takes) {
             Some(Takes::Number(least, most)) => (least, most),
@@ -86,13 +93,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub(super) fn problems(self) -> Vec<String> {
+    /// All problems that were noted.
+    pub(super) fn into_problems(self) -> Vec<String> {
         self.problems
     }
 }
 
-/// What no setting's value looks like.
-fn malformed(value: &str) -> Option<&'static str> {
+/// Says why a text cannot be the value of any setting.
+fn form_error(value: &str) -> Option<&'static str> {
     // A Worker's var may be a table, a list or null, which its adapter passes on with a NUL before it.
     if value.contains('\0') {
         return Some("must be text, not a table, a list or null");
@@ -102,8 +110,8 @@ fn malformed(value: &str) -> Option<&'static str> {
     quoted.then_some("still has its quotes around it: whatever read them left them there; write it without")
 }
 
-/// A name of ours that is none is a slip of the pen, and would otherwise be taken as unset.
-pub(super) fn unknown(reader: &mut Reader<'_>, pairs: &[(String, String)]) {
+/// Reports names that look like settings and are none: a slip of the pen would otherwise leave the setting unset.
+pub(super) fn report_unknown(reader: &mut Reader<'_>, pairs: &[(String, String)]) {
     for (name, _) in pairs {
         let ours = name.starts_with("EDGE_") || name.starts_with("PVE_");
         if !ours || setting(name).is_some() {
@@ -112,11 +120,11 @@ pub(super) fn unknown(reader: &mut Reader<'_>, pairs: &[(String, String)]) {
         let nearest = SETTINGS.iter().map(|it| it.name).min_by_key(|known| distance(known, name));
         let nearest = nearest.filter(|known| distance(known, name) <= 4);
         let hint = nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
-        reader.wrong(name, &format!("is not a setting{hint}"));
+        reader.add_problem(name, &format!("is not a setting{hint}"));
     }
 }
 
-/// Levenshtein's.
+/// Levenshtein distance of two names.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, a) in one.bytes().enumerate() {
@@ -298,9 +306,8 @@ mod tests {
         assert!(read(&[("PVE_PUBLIC_DOMAIN", "example.com")], &WORKERS).is_ok());
     }
 
-    /// The review's "getActiveSandboxProvider() auto-detection logic".
     #[test]
-    fn get_active_sandbox_provider_auto_detection() {
+    fn the_provider_is_the_one_that_is_named_or_has_credentials() {
         assert_eq!(read(&[], &LOCAL).unwrap().provider, ProviderName::PveLxc);
         assert_eq!(read(&[("SANDBOX_PROVIDER", "pve-lxc")], &LOCAL).unwrap().provider, ProviderName::PveLxc);
         let morph = ("MORPH_API_KEY", "k");

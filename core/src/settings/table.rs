@@ -1,11 +1,11 @@
-//! The table of all settings: the one place for their names, forms, bounds and defaults.
+//! The table of all settings. No other place has their names, forms, bounds and defaults.
 
 use std::fmt;
 
 use Takes::{Flag, Number, Text};
 use Unset::{Default, Means, Needed};
 
-/// One variable by which a deployment is set.
+/// Row of the table: a variable that sets something of a deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Name of the variable.
@@ -14,7 +14,7 @@ pub struct Setting {
     pub sets: &'static str,
     /// Values that it takes.
     pub takes: Takes,
-    /// Value or behaviour where it is not set.
+    /// Value or behaviour where the variable is not set.
     pub unset: Unset,
 }
 
@@ -25,18 +25,18 @@ pub enum Takes {
     Text(&'static str),
     /// `true` or `false`.
     Flag,
-    /// A whole number, from the first to the last.
+    /// A whole number from the first to the second.
     Number(u32, u32),
 }
 
-/// What holds where a setting is not set.
+/// Value or behaviour of a setting that is not set.
 #[derive(Clone, Copy, Debug)]
 pub enum Unset {
-    /// Nothing works without it.
+    /// The setting is needed: nothing works without it.
     Needed,
-    /// This value.
+    /// This value counts.
     Default(&'static str),
-    /// This behaviour, in words.
+    /// This behaviour holds, in words.
     Means(&'static str),
 }
 
@@ -44,9 +44,9 @@ const fn row(name: &'static str, sets: &'static str, takes: Takes, unset: Unset)
     Setting { name, sets, takes, unset }
 }
 
-/// Number of sandboxes, cores or creations that a limit may name.
+/// Numbers of sandboxes, cores or creations that a limit may have.
 const MANY: Takes = Number(1, 1_000_000);
-/// About 30 years.
+/// Numbers of seconds that a limit may have: up to about 30 years.
 const SECONDS: Takes = Number(1, 1_000_000_000);
 
 /// Every setting.
@@ -217,13 +217,13 @@ pub const SETTINGS: &[Setting] = &[
     row("EDGE_LAMBDA_STREAM", "whether answers of this Lambda stream", Flag, Default("false")),
 ];
 
-/// The setting of this name.
+/// Finds the setting of a name.
 pub(super) fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|it| it.name == name)
 }
 
 impl Setting {
-    /// The value where it is not set, if that is one.
+    /// Value of the setting where it is not set, if it has a default.
     pub(super) fn default(&self) -> Option<&'static str> {
         match self.unset {
             Default(value) => Some(value),
@@ -242,7 +242,7 @@ impl fmt::Display for Takes {
     }
 }
 
-/// As a missing setting is asked for.
+/// Text that asks for a missing setting.
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.sets, self.takes)

@@ -1,28 +1,28 @@
-//! What the values of settings must look like.
+//! Parsers of the values of settings.
 
 use std::net::IpAddr;
 
 use crate::{access::secret::Secret, sandbox::address::is_dns_name};
 
-/// By which scheme something may be reached.
+/// Schemes that an address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// `https`; of this machine `http` too.
+    /// `https`; for this machine `http` too.
     Private,
-    /// Either: nothing secret goes there.
+    /// `https` or `http`: nothing secret goes there.
     Any,
 }
 
 const ORIGIN: &str = "scheme, host and port, such as https://pve.example.com:8006";
 
-/// `https://host:port`, and nothing else.
+/// Parses `https://host:port`, and nothing else.
 pub(super) fn origin(text: &str, scheme: Scheme) -> Result<String, String> {
     let base = base_url(text, scheme)?;
     // The scheme has two slashes; a third begins a path.
     if base.matches('/').count() == 2 { Ok(base) } else { Err(nothing_else()) }
 }
 
-/// The same, or a path below it; without a slash at the end.
+/// Parses an origin, or the address of a path below one; drops a slash at the end.
 pub(super) fn base_url(text: &str, wanted: Scheme) -> Result<String, String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let uri: http::Uri = text.parse().map_err(|_| ORIGIN)?;
@@ -52,22 +52,24 @@ fn nothing_else() -> String {
     format!("{ORIGIN}, and nothing else: no user, no path")
 }
 
-/// `/sandboxes`, of a URL's plain characters.
+/// Parses a path such as `/sandboxes`, of characters that URLs need not encode.
 pub(super) fn base_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-_.~".contains(&it);
     let mut segments = path.split('/').skip(1);
-    let fine = path.is_empty() || path.starts_with('/');
-    let fine = fine && segments.all(|it| !it.is_empty() && !it.starts_with('.') && it.bytes().all(is_plain));
-    if fine { Ok(path.to_owned()) } else { Err("a path, such as /sandboxes".into()) }
+    let begins_well = path.is_empty() || path.starts_with('/');
+    let is_path =
+        begins_well && segments.all(|it| !it.is_empty() && !it.starts_with('.') && it.bytes().all(is_plain));
+    if is_path { Ok(path.to_owned()) } else { Err("a path, such as /sandboxes".into()) }
 }
 
+/// Parses a key that is sent in a header.
 pub(super) fn header_value(text: &str) -> Result<Secret, String> {
     let plain = text.bytes().all(|it| it.is_ascii_graphic());
     if plain { Ok(Secret::new(text)) } else { Err("a key as Morph Cloud gives it".into()) }
 }
 
-/// Split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).
+/// Parses PVE's API token; id and secret are split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).
 pub(super) fn api_token(text: &str) -> Result<Secret, String> {
     let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
     let well_formed = text.rsplit_once('=').is_some_and(|(id, secret)| {
@@ -78,6 +80,7 @@ pub(super) fn api_token(text: &str) -> Result<Secret, String> {
     if well_formed && plain { Ok(Secret::new(text)) } else { Err("USER@REALM!TOKENID=SECRET".into()) }
 }
 
+/// Parses a domain name.
 pub(super) fn dns_name(text: &str) -> Result<String, String> {
     if is_dns_name(text) {
         Ok(text.to_owned())
@@ -86,6 +89,7 @@ pub(super) fn dns_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the name of a node.
 pub(super) fn node_name(text: &str) -> Result<String, String> {
     if is_dns_name(text) && !text.contains('.') {
         Ok(text.to_owned())
@@ -94,7 +98,8 @@ pub(super) fn node_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the name of a storage or a bridge.
 pub(super) fn plain_name(text: &str) -> Result<String, String> {
-    let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
-    if fine && text.len() <= 64 { Ok(text.to_owned()) } else { Err("a name as PVE shows it".into()) }
+    let is_plain = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
+    if is_plain && text.len() <= 64 { Ok(text.to_owned()) } else { Err("a name as PVE shows it".into()) }
 }
