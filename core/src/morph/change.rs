@@ -17,7 +17,7 @@ use crate::{
         OnExpiry,
         id::{MorphId, not_found},
         lifetime::{self, Ttl},
-        patch::{Patch, unchanged},
+        patch::{Patch, check_etag},
     },
 };
 
@@ -34,7 +34,7 @@ pub async fn patch<I: Io>(
     refuse_reserved(patch.keys())?;
     let new_fate = patch.on_expiry.map(|it| on_expiry(Some(it))).transpose()?;
     let instance = find_changeable(cloud, caller, id).await?;
-    unchanged(if_match, &etag(&instance))?;
+    check_etag(if_match, &etag(&instance))?;
     let now = cloud.now();
     let mut record = instance.record.clone();
     let (mut name, mut metadata) = (record.get("name").map(str::to_owned), record.metadata());
@@ -78,7 +78,7 @@ pub async fn extend<I: Io>(
     if_match: Option<&str>,
 ) -> Result<Instance, Error> {
     let instance = find_changeable(cloud, caller, id).await?;
-    unchanged(if_match, &etag(&instance))?;
+    check_etag(if_match, &etag(&instance))?;
     let now = cloud.now().unix_timestamp();
     let mut record = instance.record.clone();
     let seconds = match asked {
@@ -91,9 +91,11 @@ pub async fn extend<I: Io>(
         None => {
             let (span, expires) = (record.span(&cloud.settings.limits), instance.expires.unwrap_or(now));
             let paused = (instance.status == Status::Paused).then(|| record.seconds_left().unwrap_or(0));
-            let left = paused.and_then(|it| lifetime::resumed(span, Some(it), 0, &cloud.settings.limits));
+            let left =
+                paused.and_then(|it| lifetime::expiry_after_start(span, Some(it), 0, &cloud.settings.limits));
             record.set("left", left.map(|it| it.to_string()));
-            lifetime::extended(span, Some(expires), now, &cloud.settings.limits).map(|it| it - now)
+            lifetime::expiry_after_extension(span, Some(expires), now, &cloud.settings.limits)
+                .map(|it| it - now)
         }
     };
     if record != instance.record {

@@ -29,7 +29,7 @@ use crate::{
     sandbox::{
         OnExpiry,
         creation::{CreateRequest, Key},
-        quota::{Used, admitted, allow},
+        quota::{Usage, ensure_admitted, ensure_within_quota},
     },
 };
 
@@ -68,7 +68,7 @@ pub async fn create<I: Io>(
 ) -> Result<Created, Error> {
     refuse_reserved(request.metadata.keys())?;
     on_expiry(request.on_expiry)?;
-    admitted(cloud, &cloud.settings.deployment, caller).await?;
+    ensure_admitted(cloud, &cloud.settings.deployment, caller).await?;
     let all = list_instances(cloud, &[]).await?;
     let key = key.map(|key| {
         Key::new(
@@ -91,7 +91,7 @@ pub async fn create<I: Io>(
     }
     let used = used_by_team(&all, caller, cloud.now());
     let source = choose_source(cloud, caller, request).await?;
-    allow(&used, caller.team.as_str(), source.asked, &cloud.settings.limits)?;
+    ensure_within_quota(&used, caller.team.as_str(), source.asked, &cloud.settings.limits)?;
     let record = new_record(cloud, caller, request, key.as_ref(), &source);
     let made = make_instance(cloud, request, &source, &record, deadline).await?;
     if let Some(key) = &key {
@@ -145,8 +145,8 @@ pub(super) async fn find_winner<I: Io>(cloud: &Cloud<'_, I>, made: &Instance) ->
 }
 
 /// What the sandboxes of the caller's team take of its quotas.
-fn used_by_team(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Used {
-    let mut used = Used::default();
+fn used_by_team(all: &[Instance], caller: &Caller, now: OffsetDateTime) -> Usage {
+    let mut used = Usage::default();
     let live = |it: &&Instance| !it.is_over(now) && it.condemned().is_none();
     for it in all.iter().filter(|it| it.record.get("team") == Some(caller.team.as_str())).filter(live) {
         used.vcpus += it.vcpus;
@@ -172,7 +172,7 @@ fn new_record<I: Io>(
         ("name", request.name.clone()),
         ("source", Some(source.shown.to_string())),
         ("key", key.map(|it| it.hash.to_string())),
-        ("body", key.and_then(Key::body)),
+        ("body", key.and_then(Key::request_hash)),
         ("secret", Some(newest.name().to_owned())),
     ] {
         record.set(name, value);

@@ -16,7 +16,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     sandbox::{
-        command::{self, ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit},
+        command::{self, ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit_lines},
         id::{MorphId, not_found},
     },
 };
@@ -90,13 +90,14 @@ async fn run<I: Io>(
     let (begun, io) = (cloud.now(), cloud.io.clone());
     let call = cloud.morph.exec(id, &request.script(Some(request.timeout())));
     let Opened { lines } =
-        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::of(parse_event)).await?;
+        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::with_parser(parse_event))
+            .await?;
     let allowed = request.timeout();
     let lines = lines.map(move |output| {
         let late = io.now() - begun >= allowed;
         output.map(|lines| lines.into_iter().flat_map(|it| with_time_limit(it, late)).collect())
     });
-    Ok(Opened { lines: command::limited(lines, cloud.io.clone(), allowed) })
+    Ok(Opened { lines: command::limit_output(lines, cloud.io.clone(), allowed) })
 }
 
 /// The lines of the answer for a line of Morph: an exit by `timeout` is told as a time limit.
@@ -105,7 +106,7 @@ fn with_time_limit(line: Line, late: bool) -> impl Iterator<Item = Line> {
         Line::Exit(code) => (None, Some(code)),
         other => (Some(other), None),
     };
-    other.into_iter().chain(code.into_iter().flat_map(move |code| exit(code, late)))
+    other.into_iter().chain(code.into_iter().flat_map(move |code| exit_lines(code, late)))
 }
 
 /// Runs the first command of a machine and returns its exit code; `None` while the machine runs no commands.
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn only_an_exit_code_is_an_end() {
-        let mut lines = Lines::of(parse_event);
+        let mut lines = Lines::with_parser(parse_event);
         let text = ": ka\n\nevent: x\ndata: {\"type\":\"stdout\",\"content\":\"a\\nb\"}\r\ndata: [DONE]\ndata: {\"type\":\"exit_code\",\"content\":\"0\"}\n";
         assert_eq!(lines.push(text.as_bytes()), [Line::Stdout("a\nb".into())]);
         let text = "data: {\"type\":\"stderr\",\"content\":\"\u{fc}\"}\ndata: {\"type\":\"exit_code\",\"content\":3}\n";

@@ -68,7 +68,7 @@ pub(super) fn public_ports() -> impl Iterator<Item = u16> {
 /// Writes the environment into the machine and gives its services their public names; tells whether all of it is done.
 async fn prepare_machine<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Result<bool, Error> {
     let nonce = instance.record.get("nonce").unwrap_or_default();
-    let first = open_environment(cloud, instance)?.unpack(nonce);
+    let first = open_environment(cloud, instance)?.write_command(nonce);
     match exec::run_first_command(cloud, &instance.id, &first).await {
         Some(0) => {}
         Some(code) if code != 124 => {

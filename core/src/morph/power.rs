@@ -77,7 +77,7 @@ async fn renew_time<I: Io>(
     if record != instance.record {
         cloud.send(cloud.morph.set_metadata(&instance.id, &record)).await?;
     }
-    Ok(lifetime::resumed(span, left, 0, &cloud.settings.limits))
+    Ok(lifetime::expiry_after_start(span, left, 0, &cloud.settings.limits))
 }
 
 /// Pauses a sandbox with its memory. Morph keeps it for `EDGE_STOPPED_MAX_SECONDS`, or until its expiry if that is

@@ -18,7 +18,7 @@ use crate::{
         address::{SERVICES, Viewers},
         id::{MorphId, not_found},
         listing::{Filter, Page, bad_cursor},
-        patch::hashed,
+        patch::hash_etag,
     },
     text::rfc3339::stamp,
 };
@@ -128,5 +128,5 @@ pub fn show_sandbox<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Sandbox
 /// request may write.
 pub fn etag(instance: &Instance) -> String {
     let pauses = instance.on_expiry() == OnExpiry::Pause;
-    hashed(&json!([instance.record.json(), instance.expires, pauses]).to_string())
+    hash_etag(&json!([instance.record.json(), instance.expires, pauses]).to_string())
 }

@@ -5,7 +5,7 @@ use crate::{
     access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    sandbox::{id::MorphId, patch::unchanged},
+    sandbox::{id::MorphId, patch::check_etag},
 };
 
 /// Deletes a sandbox, if it is the version that `if_match` names. Morph uses no id again, so a deletion that was not
@@ -17,7 +17,7 @@ pub async fn remove<I: Io>(
     if_match: Option<&str>,
 ) -> Result<(), Error> {
     let instance = find_instance(cloud, caller, id).await?;
-    unchanged(if_match, &etag(&instance))?;
+    check_etag(if_match, &etag(&instance))?;
     for last in [false, true] {
         match cloud.send(cloud.morph.stop(id)).await {
             Ok(_) => return Ok(()),

@@ -20,7 +20,7 @@ use crate::{
     io::{Io, deadline::Deadline, pace},
     sandbox::{
         id::MorphId,
-        patch::{Patch, hashed, unchanged},
+        patch::{Patch, check_etag, hash_etag},
         preset::{PresetId, ProviderName, SnapshotId},
         snapshot::{ShownSnapshot, Snapshot, SnapshotRequest, Status as Stage},
     },
@@ -161,7 +161,7 @@ pub async fn patch<I: Io>(
     patch.check_timeless()?;
     refuse_reserved(patch.keys())?;
     let mut found = find_snapshot(cloud, caller, id).await?;
-    unchanged(if_match, &etag(&found))?;
+    check_etag(if_match, &etag(&found))?;
     let (mut name, mut metadata) = (found.record.get("name").map(str::to_owned), found.record.metadata());
     patch.apply(&mut name, &mut metadata)?;
     found.record.set("name", name);
@@ -178,7 +178,7 @@ pub async fn remove<I: Io>(
     if_match: Option<&str>,
 ) -> Result<(), Error> {
     let found = find_snapshot(cloud, caller, id).await?;
-    unchanged(if_match, &etag(&found))?;
+    check_etag(if_match, &etag(&found))?;
     match cloud.send(cloud.morph.remove_snapshot(id)).await {
         Err(error) if error.is_missing() => Ok(()),
         Err(error) if error.is_conflict() => {
@@ -306,5 +306,5 @@ async fn find_snapshot<I: Io>(
 }
 
 fn etag(found: &MorphSnapshot) -> String {
-    hashed(&json!(found.record.json()).to_string())
+    hash_etag(&json!(found.record.json()).to_string())
 }

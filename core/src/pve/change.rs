@@ -16,7 +16,7 @@ use crate::{
     sandbox::{
         id::SandboxId,
         lifetime::Ttl,
-        patch::{Patch, unchanged},
+        patch::{Patch, check_etag},
     },
 };
 
@@ -57,7 +57,7 @@ pub async fn extend<I: Io>(
 ) -> Result<Located, Error> {
     let limits = &cluster.settings.limits;
     update(cluster, caller, id, deadline, &|mark, now| {
-        unchanged(if_match, &mark.etag())?;
+        check_etag(if_match, &mark.etag())?;
         lifetime::extend(mark, said, now, limits);
         Ok(())
     })

@@ -41,7 +41,7 @@ use crate::{
         creation::{CreateRequest, Key},
         id::{SandboxId, SourceId},
         nonce::Origin,
-        quota::admitted,
+        quota::ensure_admitted,
         vmid::Vmid,
     },
 };
@@ -100,7 +100,7 @@ pub async fn create<I: Io>(
         id.prove(&cluster.settings.secrets, &cluster.settings.deployment)
             .ok_or_else(|| source::no_snapshot(id))?;
     }
-    admitted(cluster, &cluster.settings.deployment, caller).await?;
+    ensure_admitted(cluster, &cluster.settings.deployment, caller).await?;
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
     let key = key.map(|it| {
@@ -237,7 +237,7 @@ fn intent<I: Io>(
         node: node.to_owned(),
         on_expiry: request.on_expiry.unwrap_or(OnExpiry::Delete),
         key: key.map(|it| it.hash),
-        body: key.and_then(Key::body),
+        body: key.and_then(Key::request_hash),
         secret: Some(newest.name().to_owned()),
         name: request.name.clone(),
         template: Some(source.vmid),

@@ -102,7 +102,7 @@ async fn by_execd<I: Io>(
         }
         match execd::open(&cluster.io, execd::request(request, &base, token, way), deadline).await {
             Ok(Opened { lines }) => {
-                return Ok(Opened { lines: command::limited(lines, cluster.io.clone(), allowed) });
+                return Ok(Opened { lines: command::limit_output(lines, cluster.io.clone(), allowed) });
             }
             Err(ExecError::Unauthorized) => last = ExecError::Unauthorized,
             Err(error) => {

@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     sandbox::{
         Sizes, preset,
-        quota::{self, Limits, Used},
+        quota::{self, Limits, Usage},
     },
 };
 
@@ -31,7 +31,7 @@ pub fn check(
     limits: &Limits,
     now: OffsetDateTime,
 ) -> Result<(), Error> {
-    let mut used = Used::default();
+    let mut used = Usage::default();
     for guest in &inventory.guests {
         let Some(mark) = guest.ours.as_ref().map(|it| &it.mark) else { continue };
         if mark.team != team || !is_live(mark, now, limits.stopped_max_seconds) {
@@ -42,7 +42,7 @@ pub fn check(
         used.disk += disk(guest, mark);
         used.ages.push(mark.age(now));
     }
-    quota::allow(&used, team, asked, limits)
+    quota::ensure_within_quota(&used, team, asked, limits)
 }
 
 /// Bytes of a guest's memory.

@@ -20,7 +20,7 @@ use crate::{
     sandbox::{
         Removed,
         id::{Kind, SandboxId},
-        patch::unchanged,
+        patch::check_etag,
     },
 };
 
@@ -47,7 +47,7 @@ pub async fn remove<I: Io>(
         // What a deletion has condemned is seen to its end.
         if found.mark.want != Want::Gone {
             found.needs(cluster, &[Need::Alive])?;
-            unchanged(if_match, &found.mark.etag())?;
+            check_etag(if_match, &found.mark.etag())?;
         }
         if found.mark.kind == Kind::Qemu && !condemn(cluster, &mut found, deadline).await? {
             continue;

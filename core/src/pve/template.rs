@@ -309,7 +309,7 @@ fn intent<I: Io>(
         node: node.to_owned(),
         role: Role::Template,
         key: key.map(|it| it.hash),
-        body: key.and_then(Key::body),
+        body: key.and_then(Key::request_hash),
         base: Some(base.clone()),
         ..Mark::claimed(deployment, team.as_str(), vmid, Kind::Lxc, cluster.nonce(Kind::Lxc, vmid))
     }

@@ -1,5 +1,5 @@
-//! Addresses: one printer and one parser of service hosts, one table of
-//! ports, and the pool that makes a container's IP a function of its VMID.
+//! Addresses of sandboxes: the table of services, the names of their hosts, and the pool in which a container's VMID
+//! determines its IP.
 
 mod pool;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub use self::pool::{IpPool, Reserved};
 use super::vmid::Vmid;
 
-/// The services of a sandbox, by name.
+/// Services of a sandbox: name and port in the guest.
 pub const SERVICES: [(&str, u16); 6] = [
     ("vscode", 39378),
     ("worker", 39377),
@@ -20,12 +20,11 @@ pub const SERVICES: [(&str, u16); 6] = [
     ("preview", 5173),
 ];
 
-/// Under which sandboxes are reached: `example.com`, or with scheme and port,
-/// `http://localhost:8787`.
+/// Domain under which sandboxes are reached: `example.com`, or with scheme and port, `http://localhost:8787`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     scheme: String,
-    /// Name and port, as a URL has it.
+    /// Name and port, as in a URL.
     authority: String,
 }
 
@@ -48,26 +47,26 @@ impl FromStr for Domain {
 }
 
 impl Domain {
-    /// Name and port.
+    /// Name and port of the domain, as in a URL.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 }
 
-/// `https://port-{port}-vm-{vmid}.{domain}`: one label deep, since the usual
-/// wildcard certificates cover only that.
+/// Public URL of a guest's port, `https://port-{port}-vm-{vmid}.{domain}`: one label before the domain, because usual
+/// wildcard certificates cover no more.
 pub fn public_url(domain: &Domain, port: u16, vmid: Vmid) -> String {
     format!("{}://port-{port}-vm-{vmid}.{}", domain.scheme, domain.authority)
 }
 
-/// The same of any port and any guest: `{port}` and `{vmid}` stand for them.
+/// Template of public URLs, in which `{port}` and `{vmid}` stand for a guest's port and VMID.
 pub fn any_port_url(domain: &Domain) -> String {
     format!("{}://port-{{port}}-vm-{{vmid}}.{}", domain.scheme, domain.authority)
 }
 
-/// `http://{hostname}.{search}:{port}`.
+/// URL of a guest's port by the network's DNS, `http://{hostname}.{search}:{port}`.
 pub fn fqdn_url(hostname: &str, search: &str, port: u16) -> String {
-    // resolv.conf allows several; the first is the network's own.
+    // resolv.conf allows several search domains; the first is the network's own.
     let search = search.split_whitespace().next().unwrap_or_default().trim_matches('.');
     if search.is_empty() {
         format!("http://{hostname}:{port}")
@@ -76,7 +75,7 @@ pub fn fqdn_url(hostname: &str, search: &str, port: u16) -> String {
     }
 }
 
-/// `http://{ip}:{port}`.
+/// URL of a guest's port by its address, `http://{ip}:{port}`.
 pub fn ip_url(ip: Ipv4Addr, port: u16) -> String {
     format!("http://{ip}:{port}")
 }
@@ -102,20 +101,20 @@ pub struct Viewers {
 pub const SOCKET_IO_PORT: u16 = 9776;
 
 impl Viewers {
-    /// `base` gives the URL of a port, whichever provider the sandbox is of.
+    /// The viewers of a sandbox whose ports have the URLs that `base` gives; `None` where one has no URL.
     pub fn new(base: impl Fn(u16) -> Option<String>) -> Option<Self> {
         let (vnc, xterm) = (base(39380)?, base(39383)?);
         Some(Self {
             vnc: vnc_viewer(&vnc),
             vnc_websocket: websocket(&vnc, "/websockify"),
             xterm_websocket: websocket(&xterm, "/ws"),
-            xterm: at(&xterm, "/"),
+            xterm: with_path(&xterm, "/"),
             socket_io: websocket(&base(SOCKET_IO_PORT)?, "/socket.io/"),
         })
     }
 }
 
-/// The viewer's page at a VNC service's URL; a query that is there, such as a token, is kept.
+/// URL of noVNC's page at a VNC service; a query of the service's URL, such as a token, is kept.
 pub fn vnc_viewer(url: &str) -> String {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let base = base.trim_end_matches('/');
@@ -129,36 +128,36 @@ pub fn vnc_viewer(url: &str) -> String {
     format!("{page}?{}", query.join("&"))
 }
 
-/// `https` becomes `wss`, `http` becomes `ws`; a query that is there is kept.
+/// URL of a websocket at a path of a service: `https` becomes `wss`, `http` becomes `ws`, and a query is kept.
 pub fn websocket(url: &str, path: &str) -> String {
-    let url = at(url, path);
+    let url = with_path(url, path);
     url.strip_prefix("http").map_or_else(|| url.clone(), |rest| format!("ws{rest}"))
 }
 
-/// A path of a service; a query that is there, such as a token, is kept.
-fn at(url: &str, path: &str) -> String {
+/// URL of a path of a service; a query of the service's URL, such as a token, is kept.
+fn with_path(url: &str, path: &str) -> String {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let mark = if query.is_empty() { "" } else { "?" };
     format!("{}{path}{mark}{query}", base.trim_end_matches('/'))
 }
 
-/// Whom a service host names.
+/// Guest and port that the host of a service URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceHost {
     /// `port-{port}-vm-{vmid}.{domain}`.
     Pve {
-        /// In the guest.
+        /// Port in the guest.
         port: u16,
-        /// The guest.
+        /// VMID of the guest.
         vmid: Vmid,
-        /// The rest, port included.
+        /// Domain after the first label, with its port.
         domain: String,
     },
     /// `port-{port}-morphvm-{id}.http.cloud.morph.so`.
     Morph {
-        /// In the machine.
+        /// Port in the machine.
         port: u16,
-        /// After `morphvm_`.
+        /// Id of the instance without `morphvm_`.
         id: String,
     },
 }
@@ -166,7 +165,7 @@ pub enum ServiceHost {
 impl FromStr for ServiceHost {
     type Err = &'static str;
 
-    /// Strict: one host, one spelling, but for the case of letters.
+    /// Parses a host strictly: it has one spelling, but for the case of letters.
     fn from_str(host: &str) -> Result<Self, Self::Err> {
         const BAD: &str = "not port-PORT-vm-VMID.DOMAIN";
         let (label, domain) = host.split_once('.').ok_or(BAD)?;
@@ -195,13 +194,13 @@ impl FromStr for ServiceHost {
     }
 }
 
-/// 1 to 65535, no sign, no leading zeros.
+/// Parses a port: 1 to 65535, no sign, no leading zeros.
 fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|it| it.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| plain)
 }
 
-/// Labels of letters, digits and inner hyphens.
+/// Whether a text is a DNS name: labels of letters, digits and inner hyphens.
 pub(crate) fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

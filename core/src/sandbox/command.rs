@@ -14,7 +14,7 @@ use http::{Request, header};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-pub(crate) use self::limit::limited;
+pub(crate) use self::limit::limit_output;
 pub use self::{
     events::events,
     lines::{Line, Lines},

@@ -64,7 +64,7 @@ pub struct CreateRequest {
 }
 
 impl CreateRequest {
-    /// Refuses what cannot be, before anything is asked of PVE.
+    /// Refuses a request that cannot be served, before anything is asked of the provider.
     pub fn check(&self, provider: ProviderName, limits: &Limits) -> Result<(), Error> {
         let mut errors = Vec::new();
         let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
@@ -90,7 +90,7 @@ impl CreateRequest {
         self.ttl(limits).map(|_| ())
     }
 
-    /// How long it shall live.
+    /// Time to live that was asked for, or the default.
     pub fn ttl(&self, limits: &Limits) -> Result<Ttl, Error> {
         match self.ttl_seconds {
             None => Ok(Ttl::default(limits)),
@@ -98,21 +98,21 @@ impl CreateRequest {
         }
     }
 
-    /// One text for one request, however its JSON was spelled.
+    /// Text of the request that is the same however its JSON was spelled.
     pub fn canonical(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// An Idempotency-Key: which VMIDs it draws, how tags and intent remember it (rule S2.7).
+/// Idempotency-Key of a request: its hash, which draws VMIDs and stands in tags, and the hashes of the request (rule S2.7).
 pub(crate) struct Key {
     pub(crate) hash: KeyHash,
-    /// HMAC of the request under each of `EDGE_SECRET`, newest first.
-    pub(crate) bodies: Vec<String>,
+    /// HMAC of the request under each secret of `EDGE_SECRET`, the newest first.
+    pub(crate) request_hashes: Vec<String>,
 }
 
 impl Key {
-    /// Of one kind of request; `canonical` is the request, however it was spelled.
+    /// The key for one `kind` of requests; `canonical` is the request's text, however it was spelled.
     pub(crate) fn new(
         secrets: &Keyring,
         deployment: &Label,
@@ -127,19 +127,18 @@ impl Key {
             hasher.update(part.as_bytes());
         }
         let [a, b, c, d, e, ..] = <[u8; 32]>::from(hasher.finalize());
-        let bodies = secrets.request_hashes(canonical);
-        Self { hash: KeyHash([a, b, c, d, e]), bodies }
+        Self { hash: KeyHash([a, b, c, d, e]), request_hashes: secrets.request_hashes(canonical) }
     }
 
-    /// The HMAC that a mark keeps.
-    pub(crate) fn body(&self) -> Option<String> {
-        self.bodies.first().cloned()
+    /// Hash of the request that a mark keeps.
+    pub(crate) fn request_hash(&self) -> Option<String> {
+        self.request_hashes.first().cloned()
     }
 
-    /// Refuses a key that came with another body than this one's.
-    pub(crate) fn check(&self, body: Option<&str>) -> Result<(), Error> {
-        match body {
-            Some(body) if !self.bodies.iter().any(|it| it == body) => Err(Error::new(
+    /// Refuses a key that was used for another request, whose hash a mark keeps.
+    pub(crate) fn check(&self, kept: Option<&str>) -> Result<(), Error> {
+        match kept {
+            Some(kept) if !self.request_hashes.iter().any(|it| it == kept) => Err(Error::new(
                 Code::IdempotencyConflict,
                 "this Idempotency-Key made something from another request; use a new key for a new request",
             )),
@@ -148,7 +147,7 @@ impl Key {
     }
 }
 
-/// 40 bits of the hash of an Idempotency-Key.
+/// Hash of an Idempotency-Key, of which 40 bits are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyHash(pub [u8; 5]);

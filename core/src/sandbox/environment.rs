@@ -1,4 +1,4 @@
-//! A sandbox's environment variables: secrets of its owner (rule S7.6).
+//! Environment variables of a sandbox, which are secrets of its owner (rule S7.6).
 //!
 //! PVE's own `env` option and the Notes are read by others than the owner, so
 //! they are kept sealed in the machine line, under a key that only
@@ -19,20 +19,20 @@ use crate::{
     },
 };
 
-/// Where it is in the guest.
+/// File of the environment in the guest.
 pub const FILE: &str = "/etc/pve-edge/env";
 /// First words of that file; the guest's nonce follows.
 const HEADER: &str = "# pve-edge";
 /// The variable that brings its text to the command that writes it.
 const TEXT: &str = "PVE_EDGE_ENV";
 const LONGEST_NAME: usize = 128;
-/// All of it as JSON.
+/// Bytes that an environment may have as JSON.
 const BYTES: usize = 3072;
-/// What it takes sealed, together with the metadata: the rest of a description
-/// of 8192 characters is for the marks.
+/// Characters that the sealed environment and the metadata may have together; the rest of a description of 8192
+/// characters is for the marks.
 const TOGETHER: usize = 6400;
 
-/// Names and values; the values are never shown.
+/// Environment variables, whose values are never shown.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Env(BTreeMap<String, String>);
@@ -58,12 +58,12 @@ impl From<BTreeMap<String, String>> for Env {
 }
 
 impl Env {
-    /// Whether there is nothing in it.
+    /// Whether there are no variables.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is wrong with it, by field.
+    /// Problems of the variables, each with its field.
     pub fn errors(&self, metadata: &BTreeMap<String, String>) -> Vec<(String, String)> {
         let mut errors = Vec::new();
         for (name, value) in &self.0 {
@@ -90,22 +90,22 @@ impl Env {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Sealed for the one guest that `whose` names; nothing when it is empty.
-    pub fn seal(&self, key: &Key, whose: &[&str]) -> Option<String> {
-        let sealed = (!self.is_empty()).then(|| key.seal("env", whose, self.json()));
+    /// Seals the variables for the one guest that `guest` names; `None` when there are none.
+    pub fn seal(&self, key: &Key, guest: &[&str]) -> Option<String> {
+        let sealed = (!self.is_empty()).then(|| key.seal("env", guest, self.json()));
         sealed.flatten().map(|it| base32(&it))
     }
 
-    /// What was sealed for `whose`, under the secret that is `named` so or any other.
+    /// Opens variables that were sealed for `guest`, under the secret that is `named` so or any other.
     pub fn open(
         sealed: Option<&str>,
-        whose: &[&str],
+        guest: &[&str],
         named: Option<&str>,
         secrets: &Keyring,
     ) -> Result<Self, Error> {
         let Some(sealed) = sealed.filter(|it| !it.is_empty()) else { return Ok(Self::default()) };
         let sealed = from_base32(sealed).unwrap_or_default();
-        let opened = secrets.named_first(named).find_map(|key| key.open("env", whose, &sealed));
+        let opened = secrets.named_first(named).find_map(|key| key.open("env", guest, &sealed));
         opened.and_then(|it| serde_json::from_slice(&it).ok()).ok_or_else(|| {
             let text = "no EDGE_SECRET opens this sandbox's environment: was the one that made it removed, or were its \
                         Notes changed by hand?";
@@ -118,16 +118,15 @@ impl Env {
         self.0.iter()
     }
 
-    /// These and those of `other`, which win.
+    /// These variables and those of `other`, which win.
     pub(crate) fn overridden_by(&self, other: &Self) -> Self {
         let both = self.0.iter().chain(&other.0);
         Self(both.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// Writes the file, once for each guest: what its owner makes of it
-    /// afterwards stays. A guest that is made of a snapshot has that sandbox's
-    /// file on its disk, which goes.
-    pub fn unpack(&self, nonce: &str) -> ExecRequest {
+    /// The command that writes the file in a guest, once: later changes of its owner stay. A guest that is made of a
+    /// snapshot has the former sandbox's file on its disk, which the command replaces.
+    pub fn write_command(&self, nonce: &str) -> ExecRequest {
         let header = format!("{HEADER} {nonce}");
         let lines = self.0.iter().map(|(name, value)| format!("\n{name}={}", quote(value)));
         let text = header.clone() + &lines.collect::<String>();

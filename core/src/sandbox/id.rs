@@ -1,4 +1,4 @@
-//! Ids: of sandboxes, of what they are made from, and which kind of guest of PVE they name.
+//! Ids of sandboxes and of their sources, and the kind of PVE guest that an id names.
 
 use std::{fmt, str::FromStr};
 
@@ -21,13 +21,13 @@ use crate::{
 /// comes from a guest's mark, or from [`SpelledId::prove`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxId {
-    /// Which kind of guest.
+    /// Provider, and so the kind of guest.
     pub provider: ProviderName,
-    /// Which guest.
+    /// VMID of the guest.
     pub vmid: Vmid,
-    /// And no other of that VMID.
+    /// Nonce, which tells the guest from all others of its VMID.
     pub nonce: Nonce,
-    /// Where it was born; a hint, which the nonce does not prove.
+    /// Node on which the guest was born: a hint, which the nonce does not prove.
     pub node: String,
 }
 
@@ -57,19 +57,19 @@ pub struct KeptId;
 schema!(KeptId {"type": "string", "description": "PVE's name of the snapshot.", "pattern": "^kept[a-z2-7]{24}$"});
 
 impl SandboxId {
-    /// What its guest is to PVE.
+    /// Kind of the guest.
     pub fn kind(&self) -> Kind {
         if self.provider == ProviderName::PveVm { Kind::Qemu } else { Kind::Lxc }
     }
 }
 
-/// An id in the form of a [`SandboxId`], as somebody spelled it: it may be made up.
+/// Id in the form of a [`SandboxId`], as a caller has spelled it: it may be made up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpelledId(SandboxId);
 
 impl SpelledId {
-    /// The id, if this deployment gave it out under one of the secrets that `EDGE_SECRET` lists.
-    /// A VMID outside today's ranges is still ours: it was given out before they were changed.
+    /// Proves that this deployment gave the id out under one of the secrets that `EDGE_SECRET` lists. The VMID may be
+    /// outside today's ranges: it was given out before they were changed.
     pub fn prove(&self, secrets: &Keyring, deployment: &Label) -> Option<SandboxId> {
         let Self(id) = self;
         let key = id.nonce.proved_by(secrets, deployment, id.kind(), id.vmid);
@@ -83,8 +83,8 @@ impl From<SandboxId> for SpelledId {
     }
 }
 
-/// As tags keep it: lower-case, and nothing when it is too long for them.
-pub(crate) fn hint(node: &str) -> String {
+/// Name of a node as tags keep it: in lower case, and empty when it is too long for them.
+pub(crate) fn node_hint(node: &str) -> String {
     if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
 }
 
@@ -113,9 +113,10 @@ impl FromStr for SpelledId {
         let vmid = next()?.parse().map_err(|_| BAD)?;
         let nonce = next()?.parse().map_err(|_| BAD)?;
         let node = parts.next().unwrap_or_default();
-        let is_name = node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && hint(node) == node;
+        let is_name =
+            node.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') && node_hint(node) == node;
         let id = SandboxId { provider, vmid, nonce, node: node.to_owned() };
-        // One id, one spelling.
+        // An id has one spelling.
         if is_name && id.to_string() == text { Ok(Self(id)) } else { Err(BAD) }
     }
 }
@@ -147,7 +148,7 @@ impl schemars::JsonSchema for SourceId {
 }
 
 impl SourceId {
-    /// The preset's version, if it is one.
+    /// Version of a preset, if the source is one.
     pub fn preset(&self) -> Option<&SnapshotId> {
         match self {
             Self::Preset(id) => Some(id),
@@ -155,7 +156,7 @@ impl SourceId {
         }
     }
 
-    /// Whether it is one of Morph's.
+    /// Whether the source is of Morph.
     pub fn is_morph(&self) -> bool {
         match self {
             Self::Preset(id) => id.provider == ProviderName::Morph,
@@ -201,7 +202,7 @@ impl From<SourceId> for String {
     }
 }
 
-/// What a guest is to PVE.
+/// Kind of a PVE guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -213,7 +214,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As PVE's paths and listings name it.
+    /// Name of the kind in PVE's paths and listings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lxc => "lxc",
@@ -221,12 +222,12 @@ impl Kind {
         }
     }
 
-    /// By [`Kind::name`].
+    /// Finds the kind by its [`Kind::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Lxc, Self::Qemu].into_iter().find(|it| it.name() == name)
     }
 
-    /// Whose sandboxes are such guests.
+    /// Provider whose sandboxes are guests of this kind.
     pub const fn provider(self) -> ProviderName {
         match self {
             Self::Lxc => ProviderName::PveLxc,
@@ -234,7 +235,7 @@ impl Kind {
         }
     }
 
-    /// For the serializer: containers are what older marks are about.
+    /// Whether the kind is left out of marks: older marks, which name no kind, are of containers.
     pub fn is_lxc(&self) -> bool {
         *self == Self::Lxc
     }
@@ -246,17 +247,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Morph's own name of something: `morphvm_…` of an instance, `snapshot_…` of a snapshot.
+/// Morph's id of an instance (`morphvm_…`) or a snapshot (`snapshot_…`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MorphId(String);
 
 impl MorphId {
-    /// Of an instance.
+    /// Parses the id of an instance.
     pub fn instance(text: &str) -> Option<Self> {
         Self::parse(text, "morphvm_")
     }
 
-    /// Of a snapshot.
+    /// Parses the id of a snapshot.
     pub fn snapshot(text: &str) -> Option<Self> {
         Self::parse(text, "snapshot_")
     }
@@ -274,7 +275,7 @@ impl fmt::Display for MorphId {
     }
 }
 
-/// No such sandbox, or not the caller's: nobody can tell which (rule S6.6).
+/// The error of a sandbox that does not exist or is not the caller's: the answer does not tell which (rule S6.6).
 pub fn not_found(id: impl std::fmt::Display) -> Error {
     Error::new(Code::NotFound, format!("there is no sandbox {id}"))
 }

@@ -29,17 +29,17 @@ schema!(TtlSeconds {
     "maximum": LONGEST_TTL
 });
 
-/// How long a sandbox lives.
+/// Time to live of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(Option<u32>);
 
 impl Ttl {
-    /// What was not said: an hour, or less where the deployment allows only that.
+    /// The time to live of a sandbox that was asked for without one: an hour, or less where the deployment allows less.
     pub fn default(limits: &Limits) -> Self {
         Self(Some(limits.max_ttl_seconds.map_or(DEFAULT_TTL, |most| most.min(DEFAULT_TTL))))
     }
 
-    /// Seconds, or `None` = never; as the deployment allows.
+    /// Parses seconds, or `None` for no expiry, within the deployment's limits.
     pub fn parse(seconds: Option<u64>, limits: &Limits) -> Result<Self, Error> {
         let most = limits.max_ttl_seconds;
         match (seconds, most) {
@@ -59,41 +59,42 @@ impl Ttl {
         }
     }
 
-    /// Seconds that were given before; `None` = never.
+    /// The time to live that a mark or a record keeps; `None` for no expiry.
     pub fn of(seconds: Option<u32>) -> Self {
         Self(seconds)
     }
 
-    /// Seconds; `None` = never.
+    /// Seconds of the time to live; `None` for no expiry.
     pub fn seconds(&self) -> Option<u32> {
         self.0
     }
 
-    /// The expiry when it begins now.
+    /// Expiry of a time to live that begins `now`, in Unix seconds.
     pub fn after(&self, now: i64) -> Option<i64> {
         self.0.map(|seconds| now + i64::from(seconds))
     }
 }
 
-/// The expiry at a start: the later of the span and what was `left` (`None`: all the time there
-/// is), up to the deployment's maximum.
-pub fn resumed(span: Ttl, left: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
+/// Expiry that a start or resume gives, in Unix seconds: `now` and the longer of the span and the seconds that were `left`
+/// (`None`: no expiry), up to the deployment's maximum.
+pub fn expiry_after_start(span: Ttl, left: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
     let given = span.seconds().map(i64::from).zip(left).map(|(span, left)| span.max(left));
-    capped(given, limits).map(|it| now.saturating_add(it))
+    cap_ttl(given, limits).map(|it| now.saturating_add(it))
 }
 
-/// The expiry when the span is given again.
-pub fn extended(span: Ttl, expires: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
-    let again = capped(span.seconds().map(i64::from), limits).map(|it| now + it);
+/// Expiry that an extension by the span gives, in Unix seconds; never earlier than the present one.
+pub fn expiry_after_extension(span: Ttl, expires: Option<i64>, now: i64, limits: &Limits) -> Option<i64> {
+    let again = cap_ttl(span.seconds().map(i64::from), limits).map(|it| now + it);
     again.zip(expires).map(|(again, expires)| again.max(expires))
 }
 
-/// Seconds of life that may be given at once.
-pub fn at_most(seconds: i64, limits: &Limits) -> i64 {
+/// Caps seconds at the deployment's maximum.
+pub fn cap_seconds(seconds: i64, limits: &Limits) -> i64 {
     limits.max_ttl_seconds.map_or(seconds, |most| seconds.min(i64::from(most)))
 }
 
-pub(crate) fn capped(seconds: Option<i64>, limits: &Limits) -> Option<i64> {
+/// Caps seconds, where `None` is no expiry, at the deployment's maximum.
+pub(crate) fn cap_ttl(seconds: Option<i64>, limits: &Limits) -> Option<i64> {
     let most = limits.max_ttl_seconds.map(i64::from);
     match (seconds, most) {
         (Some(seconds), Some(most)) => Some(seconds.min(most)),

@@ -1,4 +1,4 @@
-//! The part of an id that no other guest ever had, and that proves who gave the id out (rule S1.10).
+//! Nonces: the part of an id that no other guest ever had, and that proves which deployment gave the id out (rule S1.10).
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ use crate::{
 /// Bytes of an authentication code: with 2^48 codes, guessing one takes as many requests.
 const CODE: usize = 6;
 
-/// One request's second and 32 random bits: all nonces that the request gives out have them in common.
+/// Second and 32 random bits of a request, which all nonces that it gives out have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin([u8; 9]);
 
@@ -61,12 +61,12 @@ pub struct Nonce {
 }
 
 impl Nonce {
-    /// The request that gave it out.
+    /// Origin of the request that gave the nonce out.
     pub fn origin(self) -> Origin {
         self.origin
     }
 
-    /// When it was given out, to the second.
+    /// Time at which the nonce was given out, to the second.
     pub fn birth(self) -> OffsetDateTime {
         let [a, b, c, d, e, ..] = self.origin.0;
         let seconds = i64::from_be_bytes([0, 0, 0, a, b, c, d, e]);

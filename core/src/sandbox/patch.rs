@@ -36,14 +36,14 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// Refuses what cannot be.
+    /// Refuses values that a name or metadata cannot have.
     pub fn check(&self) -> Result<(), Error> {
         let mut errors = self.name.iter().flatten().flat_map(|it| name_errors(it)).collect::<Vec<_>>();
         errors.extend(key_error(self.keys()));
         if errors.is_empty() { Ok(()) } else { Err(Error::fields(errors)) }
     }
 
-    /// As [`Patch::check`], for what has no time of its own.
+    /// Checks like [`Patch::check`], and refuses a time, which snapshots do not have.
     pub fn check_timeless(&self) -> Result<(), Error> {
         let timed = [("ttlSeconds", self.ttl_seconds.is_some()), ("onExpiry", self.on_expiry.is_some())];
         match timed.into_iter().find(|(_, given)| *given) {
@@ -52,12 +52,12 @@ impl Patch {
         }
     }
 
-    /// Keys of metadata that it sets or removes.
+    /// Keys of metadata that the patch sets or removes.
     pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.metadata.iter().flatten().flat_map(BTreeMap::keys)
     }
 
-    /// What it makes of a name and metadata.
+    /// Applies the patch to a name and metadata.
     pub fn apply(
         &self,
         name: &mut Option<String>,
@@ -82,8 +82,8 @@ impl Patch {
     }
 }
 
-/// Refuses where `if_match` does not name this ETag.
-pub fn unchanged(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
+/// Refuses a change whose `If-Match` does not name this ETag.
+pub fn check_etag(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
     if if_match.is_none_or(|it| it.trim() == "*" || it.split(',').any(|it| it.trim() == etag)) {
         return Ok(());
     }
@@ -91,8 +91,8 @@ pub fn unchanged(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
     Err(Error::new(Code::PreconditionFailed, text).member("etag", etag))
 }
 
-/// The ETag of what this text says all of.
-pub fn hashed(text: &str) -> String {
+/// ETag of a thing that this text describes completely.
+pub fn hash_etag(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
     format!("\"{}\"", base32(hash.get(..10).unwrap_or_default()))
 }

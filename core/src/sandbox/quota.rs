@@ -1,4 +1,4 @@
-//! What a team, and a guest, may take.
+//! Quotas: the limits of a team and of a guest, and the checks against them.
 
 use super::Sizes;
 use crate::{
@@ -7,35 +7,35 @@ use crate::{
     io::{Io, invocation::Invocation},
 };
 
-/// What a team, and a guest, may take.
+/// Limits of a team and of a guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// `EDGE_TAG_BUDGET`.
+    /// Bytes of tags of a sandbox, from `EDGE_TAG_BUDGET`.
     pub tag_budget: usize,
-    /// `EDGE_MAX_SANDBOXES`.
+    /// Sandboxes of a team, from `EDGE_MAX_SANDBOXES`.
     pub max_sandboxes: Option<u32>,
-    /// `EDGE_CREATES_PER_MINUTE`.
+    /// Creations of a team in a minute, from `EDGE_CREATES_PER_MINUTE`.
     pub creates_per_minute: Option<u32>,
-    /// `EDGE_MAX_VCPUS`.
+    /// Cores of a team's sandboxes together, from `EDGE_MAX_VCPUS`.
     pub max_vcpus: Option<u32>,
-    /// `EDGE_MAX_MEMORY_MIB`.
+    /// MiB of memory of a team's sandboxes together, from `EDGE_MAX_MEMORY_MIB`.
     pub max_memory_mib: Option<u32>,
-    /// `EDGE_MAX_DISK_GIB`.
+    /// GiB of disk of a team's sandboxes together, from `EDGE_MAX_DISK_GIB`.
     pub max_disk_gib: Option<u32>,
-    /// `EDGE_MAX_TTL_SECONDS`.
+    /// Longest time to live in seconds, from `EDGE_MAX_TTL_SECONDS`.
     pub max_ttl_seconds: Option<u32>,
-    /// `EDGE_STOPPED_MAX_SECONDS`.
+    /// Seconds that a stopped or paused sandbox is kept at least, from `EDGE_STOPPED_MAX_SECONDS`.
     pub stopped_max_seconds: u32,
-    /// `EDGE_SWEEP_REQUESTS`.
+    /// Requests that one sweep may send, from `EDGE_SWEEP_REQUESTS`.
     pub sweep_requests: u32,
 }
 
-/// A limiter of Workers counts in periods of 10 or 60 s, and does not tell in which.
+/// Longest period of a limiter of Workers: 10 or 60 s, and it does not tell which.
 const PLATFORM_PERIOD: u32 = 60;
 
-/// Refuses what the platform's own limiter does, before PVE or Morph is asked anything (rule S9.2). It counts
+/// Refuses a creation that the platform's own limiter refuses, before PVE or Morph is asked anything (rule S9.2). It counts
 /// attempts, and so sees what a listing cannot: sandboxes that are gone.
-pub async fn admitted<I: Io>(
+pub async fn ensure_admitted<I: Io>(
     invocation: &Invocation<I>,
     deployment: &Label,
     caller: &Caller,
@@ -53,21 +53,21 @@ pub async fn admitted<I: Io>(
         .retry_after(PLATFORM_PERIOD))
 }
 
-/// What a team has.
+/// Usage of its quotas by a team.
 #[derive(Clone, Debug, Default)]
-pub struct Used {
+pub struct Usage {
     /// Cores of all its sandboxes.
     pub vcpus: u64,
-    /// MiB of all of them.
+    /// MiB of memory of all its sandboxes.
     pub memory: u64,
-    /// GiB of all of their disks.
+    /// GiB of disk of all its sandboxes.
     pub disk: u64,
-    /// Seconds since the birth of each.
+    /// Seconds since the creation of each sandbox.
     pub ages: Vec<i64>,
 }
 
-/// Refuses what does not fit beside what the team has.
-pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(), Error> {
+/// Refuses a creation that does not fit into the team's quotas beside its usage.
+pub fn ensure_within_quota(used: &Usage, team: &str, asked: Sizes, limits: &Limits) -> Result<(), Error> {
     let rows = [
         ("sandboxes", limits.max_sandboxes, used.ages.len() as u64, 1),
         ("vCPUs", limits.max_vcpus, used.vcpus, u64::from(asked.cpu.unwrap_or(1))),
@@ -82,10 +82,11 @@ pub fn allow(used: &Used, team: &str, asked: Sizes, limits: &Limits) -> Result<(
             .member("limit", most)
             .retry_after(60));
     }
-    per_minute(used, team, limits.creates_per_minute)
+    ensure_within_rate(used, team, limits.creates_per_minute)
 }
 
-fn per_minute(used: &Used, team: &str, most: Option<u32>) -> Result<(), Error> {
+/// Refuses a creation when the team has made `most` sandboxes in the last minute.
+fn ensure_within_rate(used: &Usage, team: &str, most: Option<u32>) -> Result<(), Error> {
     let ages: Vec<i64> = used.ages.iter().copied().filter(|it| *it < 60).collect();
     let Some(most) = most.filter(|most| ages.len() as u64 >= u64::from(*most)) else { return Ok(()) };
     let oldest = ages.iter().copied().max().unwrap_or(0).clamp(0, 59);

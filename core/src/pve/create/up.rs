@@ -298,6 +298,6 @@ async fn started_meanwhile<I: Io>(
 fn first_command(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
     match &mark.env {
         None => Ok(ExecRequest::nothing()),
-        Some(_) => Ok(mark.environment(secrets)?.unpack(&mark.nonce.to_string())),
+        Some(_) => Ok(mark.environment(secrets)?.write_command(&mark.nonce.to_string())),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         cluster::Cluster,
         marks::{Mark, state::is_coming_up},
     },
-    sandbox::command::{self, ExecRequest, Line, Opened, limit::exit},
+    sandbox::command::{self, ExecRequest, Line, Opened, limit::exit_lines},
 };
 
 /// How long after its time a command's end may take to be told.
@@ -170,7 +170,7 @@ fn lines(told: &Value, late: bool) -> Option<Vec<Line>> {
     if is_cut("out-truncated") || is_cut("err-truncated") {
         lines.push(Line::TooLong);
     }
-    lines.extend(exit(code, late));
+    lines.extend(exit_lines(code, late));
     Some(lines)
 }
 

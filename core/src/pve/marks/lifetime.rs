@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{Mark, Phase, Want};
 use crate::sandbox::{
     OnExpiry,
-    lifetime::{Ttl, capped, extended, resumed},
+    lifetime::{Ttl, cap_ttl, expiry_after_extension, expiry_after_start},
     quota::Limits,
 };
 
@@ -51,7 +51,7 @@ pub fn stopped_at(mark: &Mark) -> Option<i64> {
 /// Gives a sandbox its time again because it is started or resumed; `said` is what its owner gives it.
 pub fn start(mark: &mut Mark, said: Option<Ttl>, now: i64, limits: &Limits) {
     let span = said.unwrap_or_else(|| span(mark, limits));
-    mark.expires = resumed(span, left(mark, now), now, limits);
+    mark.expires = expiry_after_start(span, left(mark, now), now, limits);
     mark.span = span.seconds();
     mark.left = None;
 }
@@ -60,10 +60,10 @@ pub fn start(mark: &mut Mark, said: Option<Ttl>, now: i64, limits: &Limits) {
 pub fn extend(mark: &mut Mark, said: Option<Ttl>, now: i64, limits: &Limits) {
     let Some(ttl) = said else {
         let span = span(mark, limits);
-        let again = capped(span.seconds().map(i64::from), limits);
+        let again = cap_ttl(span.seconds().map(i64::from), limits);
         let longer = again.zip(left(mark, now)).map(|(again, left)| again.max(left));
         mark.left = longer.filter(|_| stopped_at(mark).is_some());
-        mark.expires = extended(span, mark.expires, now, limits);
+        mark.expires = expiry_after_extension(span, mark.expires, now, limits);
         return;
     };
     give(mark, ttl, now);

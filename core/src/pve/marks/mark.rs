@@ -14,9 +14,9 @@ use crate::{
         OnExpiry, Sizes,
         creation::KeyHash,
         environment::Env,
-        id::{Kind, SandboxId, SourceId, hint},
+        id::{Kind, SandboxId, SourceId, node_hint},
         nonce::Nonce,
-        patch::{Patch, hashed, unchanged},
+        patch::{Patch, check_etag, hash_etag},
         power::Keeps,
         preset::PresetId,
         vmid::Vmid,
@@ -224,7 +224,7 @@ impl Mark {
             provider: self.kind.provider(),
             vmid: self.vmid,
             nonce: self.nonce,
-            node: hint(&self.node),
+            node: node_hint(&self.node),
         }
     }
 
@@ -248,12 +248,12 @@ impl Mark {
     /// The ETag of what this mark is about (rule S1.9): a hash of the mark, since PVE's own digest
     /// changes with locks and starts too.
     pub fn etag(&self) -> String {
-        hashed(&serde_json::to_string(self).unwrap_or_default())
+        hash_etag(&serde_json::to_string(self).unwrap_or_default())
     }
 
     /// Changes name and metadata as a patch says, if this is still the mark that `if_match` names.
     pub fn patch(&mut self, patch: &Patch, if_match: Option<&str>) -> Result<(), Error> {
-        unchanged(if_match, &self.etag())?;
+        check_etag(if_match, &self.etag())?;
         patch.apply(&mut self.name, &mut self.metadata)
     }
 

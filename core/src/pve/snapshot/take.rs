@@ -120,7 +120,8 @@ fn intent<I: Io>(
 
 /// While PVE copies nothing can be written: the time that the sandbox has left must be enough.
 async fn outlast<I: Io>(cluster: &Cluster<'_, I>, source: &Located) -> Result<(), Error> {
-    let until = cluster.now().unix_timestamp() + lifetime::at_most(OUTLAST_SECONDS, &cluster.settings.limits);
+    let until =
+        cluster.now().unix_timestamp() + lifetime::cap_seconds(OUTLAST_SECONDS, &cluster.settings.limits);
     if source.mark.expires.is_none_or(|it| it >= until) {
         return Ok(());
     }

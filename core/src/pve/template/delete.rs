@@ -17,7 +17,7 @@ use crate::{
             write::{change, locked},
         },
     },
-    sandbox::{id::SandboxId, patch::unchanged},
+    sandbox::{id::SandboxId, patch::check_etag},
 };
 
 /// By then PVE has said that a template is in use.
@@ -33,7 +33,7 @@ pub async fn delete<I: Io>(
 ) -> Result<bool, Error> {
     let found = find(cluster, caller, id).await?;
     let mark = &found.mark;
-    unchanged(if_match, &mark.etag())?;
+    check_etag(if_match, &mark.etag())?;
     if mark.base.is_some() || mark.snapshot.as_ref().is_some_and(|it| it.preset().is_some()) {
         caller.ensure_admin("presets are everybody's")?;
     }

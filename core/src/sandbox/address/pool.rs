@@ -1,27 +1,27 @@
-//! `PVE_IP_POOL_CIDR`: claiming a VMID claims its address (rule S7.2).
+//! The pool of addresses that `PVE_IP_POOL_CIDR` sets: a request that claims a VMID claims its address (rule S7.2).
 
 use std::{net::Ipv4Addr, str::FromStr};
 
 use crate::sandbox::vmid::{Vmid, VmidRange};
 
-/// Larger pools would be more than there are VMIDs by default; they are used in part.
+/// Number of addresses that are used of a larger network; by default there are fewer VMIDs.
 const LARGEST: u32 = 1 << 20;
 
-/// A bijection between the first VMIDs of a range and the host addresses of a network, in their
-/// order. Which of them may be given changes with the settings; which VMID has which does not.
+/// Pool in which the first VMIDs of a range have the host addresses of a network, in their order. Settings change which
+/// addresses may be given, and never which VMID has which.
 #[derive(Clone, Debug)]
 pub struct IpPool {
     prefix: u8,
     first_vmid: u32,
-    /// The first host address.
+    /// First host address.
     base: u32,
-    /// VMIDs that have an address.
+    /// Number of VMIDs that have an address.
     size: u32,
-    /// Addresses that are others', the gateway's among them.
+    /// Addresses that no sandbox gets, the gateway's among them.
     reserved: Reserved,
 }
 
-/// Addresses that are others': `10.0.0.5`, `10.0.0.10-10.0.0.20`, `10.0.1.0/24`, separated by spaces or commas.
+/// Addresses that no sandbox gets: `10.0.0.5`, `10.0.0.10-10.0.0.20`, `10.0.1.0/24`, separated by spaces or commas.
 #[derive(Clone, Debug, Default)]
 pub struct Reserved(Vec<(u32, u32)>);
 
@@ -48,7 +48,7 @@ impl FromStr for Reserved {
 }
 
 impl IpPool {
-    /// Of the host addresses of `cidr`; the gateway and reserved ones are not given.
+    /// The pool of the host addresses of `cidr`; the gateway and reserved addresses are not given.
     pub fn new(
         cidr: &str,
         gateway: Option<Ipv4Addr>,
@@ -78,23 +78,23 @@ impl IpPool {
         }
     }
 
-    /// How many VMIDs have an address, be it one that may be given or not.
+    /// Number of VMIDs that have an address, be it one that may be given or not.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The network's prefix length.
+    /// Prefix length of the network.
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// The address that belongs to a VMID, be it one that may be given or not.
+    /// Address of a VMID, be it one that may be given or not.
     pub fn address(&self, vmid: Vmid) -> Option<Ipv4Addr> {
         let index = u32::from(vmid).checked_sub(self.first_vmid).filter(|it| *it < self.size)?;
         Some((self.base + index).into())
     }
 
-    /// Whether a sandbox may be given this address: one of a VMID, and nobody else's.
+    /// Whether a sandbox may be given the address: a VMID has it, and it is not reserved.
     pub fn gives(&self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);
         let has_vmid = address.checked_sub(self.base).is_some_and(|it| it < self.size);
@@ -112,6 +112,7 @@ impl IpPool {
     }
 }
 
+/// Parses a network into its base address and its prefix length.
 fn network(cidr: &str) -> Option<(u32, u8)> {
     let (address, prefix) = cidr.split_once('/')?;
     let prefix = prefix.parse::<u8>().ok().filter(|it| (1..=32).contains(it))?;
@@ -119,6 +120,7 @@ fn network(cidr: &str) -> Option<(u32, u8)> {
     Some((address & !host_mask(prefix), prefix))
 }
 
+/// Mask of the bits of an address that name the host.
 fn host_mask(prefix: u8) -> u32 {
     u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }

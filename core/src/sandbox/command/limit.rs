@@ -1,4 +1,4 @@
-//! The end of a command whose output comes faster than it is read.
+//! The time limit of a command whose output comes faster than it is read.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use futures_util::{Stream, StreamExt, stream};
 use super::{Line, Output};
 use crate::io::{Failure, Io};
 
-/// After its time a command's own end may still be on the way for so long.
+/// Time after the limit for which the command's own end may still be on its way.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Ends output that still comes when the time that the command is `allowed`, from its answer on, is
-/// over: what is left of it waits behind a reader that is too slow, and so does the daemon's word
-/// that it has ended the command. Output that stops without a word is cut, as ever. Dropping the
-/// stream ends the command.
-pub(crate) fn limited<I: Io>(
+/// Ends output that still comes when the time that the command is `allowed`, from its answer on, is over: the rest waits
+/// behind a reader that is too slow, and so does the daemon's message that it has ended the command. Output that stops
+/// without an exit is cut. Dropping the stream ends the command.
+pub(crate) fn limit_output<I: Io>(
     lines: impl Stream<Item = Output> + Unpin,
     io: I,
     allowed: Duration,
@@ -30,7 +29,7 @@ pub(crate) fn limited<I: Io>(
             Ok(found) if late && !found.iter().any(|it| matches!(it, Line::Exit(_))) => {
                 Some((Ok(found.into_iter().chain(timed_out()).collect()), None))
             }
-            // Nobody had read for so long that the connection's time was over too.
+            // The reader has paused for so long that the connection's deadline has passed too.
             Err(error) if late && error.failure == Failure::Timeout && now - asked < GRACE => {
                 Some((Ok(timed_out().into()), None))
             }
@@ -39,13 +38,13 @@ pub(crate) fn limited<I: Io>(
     }))
 }
 
-/// As the daemon tells it.
+/// Lines by which the daemon tells that the command's time was over.
 pub(crate) fn timed_out() -> [Line; 2] {
     [Line::Error("timeout: the command took longer than it was allowed".into()), Line::Exit(124)]
 }
 
-/// How a command ended: as `timeout` exits when it has ended the command, or had to kill it.
-pub(crate) fn exit(code: i32, late: bool) -> impl Iterator<Item = Line> {
+/// Lines for an exit code: those of a time limit, if the command is `late` and `timeout` has ended or killed it.
+pub(crate) fn exit_lines(code: i32, late: bool) -> impl Iterator<Item = Line> {
     let is_late = late && matches!(code, 124 | 137);
     let ended = is_late.then(timed_out);
     ended.into_iter().flatten().chain((!is_late).then_some(Line::Exit(code)))
@@ -67,7 +66,7 @@ mod tests {
             output
         });
         let read = io.clone();
-        let lines = limited(pieces, io, Duration::from_secs(10)).inspect(move |_| read.advance(unread));
+        let lines = limit_output(pieces, io, Duration::from_secs(10)).inspect(move |_| read.advance(unread));
         let all = collect(Opened { lines }, 1 << 20).now_or_never().expect("nothing waits");
         all.map(|it| (it.exit_code, it.timed_out, it.stdout.len()))
     }

@@ -1,26 +1,27 @@
-//! A command's output line by line, from bytes as they come.
+//! The splitter of a command's output into lines, from bytes as they come.
 
 use serde_json::Value;
 
-/// A command decides how long its lines are, and all instances of a Worker share 128 MB.
+/// Length of a line from which on it is left out: a command decides how long its lines are, and all requests of a Worker
+/// share 128 MB.
 const LONGEST: usize = 8 << 20;
 
-/// One line of output.
+/// Line of a command's output, or its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// With its newline.
+    /// Line of the output, with its newline.
     Stdout(String),
-    /// With its newline.
+    /// Line of the output of errors, with its newline.
     Stderr(String),
-    /// The daemon's own words.
+    /// Message of the daemon itself.
     Error(String),
-    /// One that was too long, and is left out.
+    /// Place of a line that was too long, and is left out.
     TooLong,
-    /// The last one.
+    /// Exit code of the command; no line comes after it.
     Exit(i32),
 }
 
-/// Splits bytes into lines; a line and a character may span any number of chunks.
+/// Splitter of bytes into lines; a line and a character may span any number of chunks.
 #[derive(Debug)]
 pub struct Lines {
     parse: fn(&[u8]) -> Option<Line>,
@@ -30,17 +31,17 @@ pub struct Lines {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self::of(parse)
+        Self::with_parser(parse_daemon_line)
     }
 }
 
 impl Lines {
-    /// Lines that are written otherwise than the daemon's.
-    pub(crate) fn of(parse: fn(&[u8]) -> Option<Line>) -> Self {
+    /// A splitter for lines that another parser than the daemon's reads.
+    pub(crate) fn with_parser(parse: fn(&[u8]) -> Option<Line>) -> Self {
         Self { parse, partial: Vec::new(), too_long: false }
     }
 
-    /// The lines that these bytes complete. Kinds that a newer daemon adds are passed over.
+    /// Takes bytes, and returns the lines that they complete. Kinds of lines that a newer daemon adds are left out.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut found = Vec::new();
         let mut rest = bytes;
@@ -56,6 +57,7 @@ impl Lines {
         found
     }
 
+    /// Keeps bytes of a line that is not complete.
     fn keep(&mut self, bytes: &[u8]) {
         self.too_long |= self.partial.len() + bytes.len() > LONGEST;
         if self.too_long {
@@ -66,8 +68,8 @@ impl Lines {
     }
 }
 
-/// One JSON object of the daemon.
-fn parse(line: &[u8]) -> Option<Line> {
+/// Parses a line of the daemon, which is a JSON object.
+fn parse_daemon_line(line: &[u8]) -> Option<Line> {
     let mut line: Value = serde_json::from_slice(line).ok()?;
     let kind = line.get("type")?.as_str()?.to_owned();
     let mut text = |name| match line.get_mut(name).map(Value::take) {
