@@ -4,6 +4,7 @@
 
 mod operations;
 mod problem;
+mod rules;
 mod schemas;
 mod text;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use self::{
-    operations::{Answer, Operation},
+    operations::Answer,
     schemas::{Schemas, extend, prose},
 };
 use super::routes::{Action, ROUTES};
@@ -35,7 +36,7 @@ fn document() -> Result<Value, String> {
     let parameters = parameters(&mut schemas);
     let mut schemas = schemas.finish()?;
     extend(&mut schemas, "Powered", "Sandbox");
-    operations::complete(&mut schemas)?;
+    rules::complete(&mut schemas)?;
     let mut of_schemas = taken(&mut examples, "schemas")?;
     for (name, schema) in &mut schemas {
         if let Some(examples) = of_schemas.remove(name) {
@@ -92,10 +93,9 @@ fn paths(schemas: &mut Schemas, examples: &mut Map<String, Value>) -> Result<Val
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, path, action) in ROUTES {
         let (id, comment) = actions.get(action as usize).ok_or("an action has no comment")?;
-        let operation = Operation::of(action, schemas);
-        let examples = examples.remove(id);
+        let operation = operation(path, action, schemas, examples.remove(id));
         let item = paths.entry(path).or_default();
-        item.insert(method.to_lowercase(), shown(path, action, id, comment, operation, examples));
+        item.insert(method.to_lowercase(), introduced(id, comment, operation));
         let in_path: Vec<Value> = path.split('/').filter_map(|it| path_parameter(path, it)).collect();
         if !in_path.is_empty() {
             item.insert("parameters".into(), in_path.into());
@@ -107,64 +107,58 @@ fn paths(schemas: &mut Schemas, examples: &mut Map<String, Value>) -> Result<Val
     }
 }
 
-fn shown(
-    path: &str,
-    action: Action,
-    id: &str,
-    comment: &str,
-    operation: Operation,
-    examples: Option<Value>,
-) -> Value {
+/// An operation with its name and its comment: a summary, and what a client has to know besides.
+fn introduced(id: &str, comment: &str, mut operation: Value) -> Value {
     let (summary, description) = comment.split_once("\n\n").unwrap_or((comment, ""));
-    let mut shown = json!({
-        "operationId": id,
-        "tags": [operation.tag],
-        "summary": prose(summary).trim_end_matches('.'),
-        "description": prose(description),
-    });
-    if operation.is_public {
-        put(&mut shown, "security", json!([]));
+    put(&mut operation, "operationId", id.into());
+    put(&mut operation, "summary", prose(summary).trim_end_matches('.').into());
+    put(&mut operation, "description", prose(description).into());
+    operation
+}
+
+fn operation(path: &str, action: Action, schemas: &mut Schemas, examples: Option<Value>) -> Value {
+    let mut operation = json!({"tags": [operations::tag(action)]});
+    if operations::is_public(action) {
+        put(&mut operation, "security", json!([]));
     }
-    let mut parameters = operation.parameters.clone();
+    let mut parameters = operations::parameters(action, schemas);
     parameters.extend(action.waits().then(|| parameter("Prefer")));
+    let body = operations::body(action, schemas);
+    let problems = problems(path, action, body.is_some(), &parameters).into_iter();
+    let problems = problems.map(|status| (status.to_string(), problem::reference(status)));
+    // Of health, 503 is an answer too.
+    let answers = operations::answers(action, schemas).into_iter().map(answer);
+    put(&mut operation, "responses", problems.chain(answers).collect::<Map<String, Value>>().into());
     if !parameters.is_empty() {
-        put(&mut shown, "parameters", parameters.into());
+        put(&mut operation, "parameters", parameters.into());
     }
-    if let Some(body) = &operation.body {
+    if let Some(body) = body {
         let mut media = json!({"schema": body.schema});
         if let Some(examples) = examples {
             put(&mut media, "examples", examples);
         }
-        put(
-            &mut shown,
-            "requestBody",
-            json!({"required": body.is_required, "content": {"application/json": media}}),
-        );
+        let body = json!({"required": body.is_required, "content": {"application/json": media}});
+        put(&mut operation, "requestBody", body);
     }
-    let problems = problems(path, &operation).into_iter();
-    let problems = problems.map(|status| (status.to_string(), problem::reference(status)));
-    let answers = operation.answers.into_iter().map(answer);
-    put(&mut shown, "responses", problems.chain(answers).collect::<Map<String, Value>>().into());
-    shown
+    operation
 }
 
 /// Statuses of the problems that an operation answers with.
-fn problems(path: &str, operation: &Operation) -> Vec<u16> {
+fn problems(path: &str, action: Action, has_body: bool, parameters: &[Value]) -> Vec<u16> {
     let mut statuses = vec![413, 503];
-    if !operation.is_public {
-        statuses.extend([400, 401, 500, 502, 504]);
+    if !operations::is_public(action) {
+        statuses.extend([400, 401, 500]);
+        // What health finds of PVE is in its report.
+        if action != Action::GetSandboxHealth {
+            statuses.extend([502, 504]);
+        }
     }
     if path.contains("{id}") {
         statuses.extend([404, 409, 507]);
     }
-    if operation.body.is_some() {
-        statuses.push(415);
-    }
-    if operation.parameters.contains(&parameter("IfMatch")) {
-        statuses.push(412);
-    }
-    statuses.extend(operation.problems);
-    statuses.retain(|it| !operation.never.contains(it));
+    statuses.extend(has_body.then_some(415));
+    statuses.extend(parameters.contains(&parameter("IfMatch")).then_some(412));
+    statuses.extend(operations::problems(action));
     statuses
 }
 
