@@ -1,18 +1,12 @@
 //! Where a sandbox is reached: public domain, then FQDN, then its address.
 
-use pve_edge_tests::{
-    sim::{Kind, Setup, Spec, Version},
-    world::World,
-};
-use serde_json::{Value, json};
-
-use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, sim_of, vmid_of};
+use crate::stage::prelude::*;
 
 const INSIDE: (&str, &str) = ("PVE_PUBLIC_DOMAIN", "");
 
 fn created(kind: Kind, changes: &[(&str, &str)]) -> (Stage, Answer) {
     let stage = Stage::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), changes);
-    let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+    let answer = stage.ask(Ask::create().wait(25));
     assert_eq!(answer.status, 201, "{answer:?}\n{}", stage.told());
     (stage, answer)
 }
@@ -46,7 +40,7 @@ fn assert_served(answer: &Answer, kind: Kind, base: impl Fn(u16) -> String) {
 
 #[test]
 fn the_chain() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let both = [
             ("PVE_SEARCH_DOMAIN", "lan"),
             ("PVE_IP_POOL_CIDR", "10.50.0.0/16"),
@@ -79,7 +73,7 @@ fn the_chain() {
         assert_eq!(stage.ask(Ask::exec(&answer.id(), "true")).status, 200);
         // What does not run has none.
         let stop = Ask::post(format!("/api/sandboxes/{}/stop", answer.id()), json!({}));
-        assert_eq!(stage.ask(stop.header("prefer", "wait=25")).status, 200);
+        assert_eq!(stage.ask(stop.wait(25)).status, 200);
         stage.world.settle();
         let stopped = stage.ask(Ask::one(&answer.id())).json();
         assert_eq!(
@@ -111,7 +105,7 @@ fn no_token_where_pve_tells_no_address() {
     };
     let stage = Stage::of(world(), &[INSIDE, ("PVE_SEARCH_DOMAIN", "lan")]);
     let answer = stage.ask(Ask::create());
-    assert_eq!((answer.status, answer.code()), (502, "pve-unsupported".into()), "{answer:?}");
+    assert_eq!(answer.refusal(), "502 pve-unsupported", "{answer:?}");
     assert_eq!(hosts_of_execd(&stage), [] as [String; 0]);
     // The pool's address is in the config.
     let stage = Stage::of(world(), &[INSIDE, ("PVE_IP_POOL_CIDR", "10.50.0.0/24")]);
@@ -133,12 +127,12 @@ fn hosts_of_execd(stage: &Stage) -> Vec<String> {
 /// Only the card that PVE gave the guest has its address, whatever else the guest makes for itself.
 #[test]
 fn nothing_is_sent_to_an_address_that_is_not_proved_to_be_the_guests() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let inner = [("docker0", "172.17.0.1/16"), ("br-1", "10.9.9.9/24")];
         let inner_interfaces = inner.map(|(name, cidr)| (name.to_owned(), cidr.to_owned())).to_vec();
         let sim = sim_of(kind, Setup { inner_interfaces, ..Setup::default() });
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[INSIDE]);
-        let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+        let answer = stage.ask(Ask::create().wait(25));
         assert_eq!(answer.status, 201, "{answer:?}\n{}", stage.told());
         let vmid = vmid_of(&answer.id());
         let address = stage.world.sim().guest(vmid).and_then(|it| Some(it.run.as_ref()?.address)).unwrap();
@@ -161,7 +155,7 @@ fn nothing_is_sent_to_an_address_that_is_not_proved_to_be_the_guests() {
         assert_eq!(shown["services"][0]["url"], Value::Null, "{shown}");
         if kind == Kind::Lxc {
             let refused = stage.ask(Ask::exec(&answer.id(), "true"));
-            assert_eq!((refused.status, refused.code()), (502, "exec-unreachable".into()), "{refused:?}");
+            assert_eq!(refused.refusal(), "502 exec-unreachable", "{refused:?}");
             assert_eq!(hosts_of_execd(&stage), expected);
         }
     }
@@ -170,7 +164,7 @@ fn nothing_is_sent_to_an_address_that_is_not_proved_to_be_the_guests() {
 /// Settings decide at creation: what exists keeps its address, and no other gets it.
 #[test]
 fn settings_move_no_address_of_a_sandbox_that_exists() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let pool = ("PVE_IP_POOL_CIDR", "10.50.0.0/28");
         let (stage, first) = created(kind, &[INSIDE, pool]);
         let url =
@@ -193,7 +187,7 @@ fn settings_move_no_address_of_a_sandbox_that_exists() {
             // Nor does any change of it, a start included.
             let restart = |what: &str| Ask::post(format!("/api/sandboxes/{}/{what}", first.id()), json!({}));
             for what in ["stop", "start"] {
-                let answer = changed.ask(restart(what).header("prefer", "wait=25"));
+                let answer = changed.ask(restart(what).wait(25));
                 assert_eq!(answer.status, 200, "{what}: {answer:?}");
                 stage.world.settle();
             }
@@ -202,7 +196,7 @@ fn settings_move_no_address_of_a_sandbox_that_exists() {
             // A listing reads no config: it tells nothing that it does not know.
             let listed = changed.ask(Ask::get("/api/sandboxes")).json();
             assert_eq!(listed["items"][0]["services"][0]["url"], Value::Null, "{listed}");
-            let another = changed.ask(Ask::create().header("prefer", "wait=25"));
+            let another = changed.ask(Ask::create().wait(25));
             assert_eq!(another.status, 201, "{settings:?}: {another:?}");
             taken.push(address(&another));
             assert!(nth != 1 || !others[..4].contains(taken.last().unwrap()), "{taken:?}");
@@ -218,7 +212,7 @@ fn settings_move_no_address_of_a_sandbox_that_exists() {
 fn a_key_finds_its_sandbox_whatever_is_reserved_since() {
     let pool = ("PVE_IP_POOL_CIDR", "10.50.0.0/29");
     let stage = Stage::of(World::new(sim_of(Kind::Lxc, Setup::default()), 7), &[INSIDE, pool]);
-    let keyed = |stage: &Stage, key: &str| stage.ask(Ask::create_keyed(key).header("prefer", "wait=25"));
+    let keyed = |stage: &Stage, key: &str| stage.ask(Ask::create_keyed(key).wait(25));
     let first = keyed(&stage, "k");
     assert_eq!(first.status, 201, "{first:?}");
     let all = "10.50.0.1-10.50.0.5";
@@ -239,7 +233,7 @@ fn a_key_finds_its_sandbox_whatever_is_reserved_since() {
 /// A template of a sandbox keeps the gateway that its network card cannot.
 #[test]
 fn a_promoted_snapshot_keeps_the_gateway() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let (line, network) = match kind {
             Kind::Lxc => ("net0", "name=eth0,bridge=vmbr0,ip=10.50.0.9/24,gw=10.50.0.3"),
             Kind::Qemu => ("ipconfig0", "ip=10.50.0.9/24,gw=10.50.0.3"),
@@ -248,14 +242,14 @@ fn a_promoted_snapshot_keeps_the_gateway() {
         let mut sim = sim_of(kind, Setup::default());
         sim.admin_set(template, line, network);
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[("PVE_IP_POOL_CIDR", "10.50.0.0/24")]);
-        let mut id = stage.ask(Ask::create().header("prefer", "wait=25")).id();
+        let mut id = stage.ask(Ask::create().wait(25)).id();
         // A template of a template's sandbox, too.
         for nth in 0..2 {
             let promote = json!({"promote": {"preset": "2vcpu_2gb_8gb"}});
             let path = format!("/api/sandboxes/{id}/snapshots");
-            let taken = stage.ask(Ask::post(path, promote).by("ops").header("prefer", "wait=25"));
+            let taken = stage.ask(Ask::post(path, promote).by("ops").wait(25));
             assert!(matches!(taken.status, 201 | 202), "{nth}: {taken:?}");
-            let snapshot = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+            let snapshot = taken.snapshot_id();
             for _ in 0..40 {
                 stage.world.advance(time::Duration::seconds(2));
                 let path = format!("/api/snapshots/{snapshot}");
@@ -270,7 +264,7 @@ fn a_promoted_snapshot_keeps_the_gateway() {
             drop(sim);
             assert!(net.contains("ip=dhcp") && !net.contains("gw="), "{net}");
             let body = json!({"templateVmid": made});
-            let child = stage.ask(Ask::post("/api/sandboxes", body).by("ops").header("prefer", "wait=25"));
+            let child = stage.ask(Ask::sandbox(body).by("ops").wait(25));
             assert_eq!(child.status, 201, "{kind:?} {nth}: {child:?}\n{}", stage.told());
             id = child.id();
             let sim = stage.world.sim();
@@ -287,7 +281,7 @@ fn a_promoted_snapshot_keeps_the_gateway() {
 /// No two sandboxes have one address on a further card either, and health tells of the template.
 #[test]
 fn further_cards_have_no_static_address() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let (template, line) = match kind {
             Kind::Lxc => (TEMPLATE, "net1"),
             Kind::Qemu => (crate::stage::VM_TEMPLATE, "ipconfig1"),
@@ -297,7 +291,7 @@ fn further_cards_have_no_static_address() {
         let fixed = format!("{card}ip=10.60.0.9/24,gw=10.60.0.1,ip6=fd00::9/64");
         sim.admin_set(template, line, &fixed);
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
-        let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+        let answer = stage.ask(Ask::create().wait(25));
         assert_eq!(answer.status, 201, "{answer:?}");
         let sim = stage.world.sim();
         let net = sim.guest(vmid_of(&answer.id())).and_then(|it| it.config.get(line)).unwrap_or_default();
@@ -332,7 +326,7 @@ fn what_the_config_tells_a_client() {
 /// With no PVE_GATEWAY it is the template's, and nobody gets that address for its own.
 #[test]
 fn the_gateway_of_the_pool() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let (line, network) = match kind {
             Kind::Lxc => ("net0", "name=eth0,bridge=vmbr0,ip=10.50.0.9/29,gw=10.50.0.3"),
             Kind::Qemu => ("ipconfig0", "ip=10.50.0.9/29,gw=10.50.0.3"),
@@ -343,7 +337,7 @@ fn the_gateway_of_the_pool() {
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[("PVE_IP_POOL_CIDR", "10.50.0.0/29")]);
         let mut taken = Vec::new();
         for nth in 0..5 {
-            let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+            let answer = stage.ask(Ask::create().wait(25));
             assert_eq!(answer.status, 201, "{kind:?} {nth}: {answer:?}\n{}", stage.told());
             let sim = stage.world.sim();
             let guest = sim.guest(vmid_of(&answer.id())).expect("it is there");
@@ -356,13 +350,13 @@ fn the_gateway_of_the_pool() {
         assert_eq!(taken.len(), 5);
         // The sixth would have been the gateway.
         let answer = stage.ask(Ask::create());
-        assert_eq!((answer.status, answer.code()), (503, "no-free-vmid".into()), "{answer:?}");
+        assert_eq!(answer.refusal(), "503 no-free-vmid", "{answer:?}");
         // What is set comes first.
         let mut sim = sim_of(kind, Setup::default());
         sim.admin_set(template, line, network);
         let changes = [("PVE_IP_POOL_CIDR", "10.50.0.0/29"), ("PVE_GATEWAY", "10.50.0.1")];
         let stage = Stage::of_kind(kind, World::new(sim, 7), &changes);
-        let answer = stage.ask(Ask::create().header("prefer", "wait=25"));
+        let answer = stage.ask(Ask::create().wait(25));
         let sim = stage.world.sim();
         let net = sim
             .guest(vmid_of(&answer.id()))
@@ -371,4 +365,14 @@ fn the_gateway_of_the_pool() {
             .to_owned();
         assert!(net.contains("gw=10.50.0.1"), "{net}");
     }
+}
+
+#[test]
+fn no_two_sandboxes_get_their_templates_ipv6_address() {
+    let net0 = "name=eth0,bridge=vmbr0,ip=10.0.0.9/24,gw=10.0.0.1,ip6=fd00::9/64,gw6=fd00::1,tag=7";
+    let stage = Stage::from_template(Spec::template(TEMPLATE).set("net0", net0));
+    let id = stage.created(json!({}));
+    let sim = stage.world.sim();
+    let net0 = sim.guest(vmid_of(&id)).unwrap().config.get("net0").unwrap();
+    assert!(net0.contains("ip=dhcp") && net0.contains("tag=7") && !net0.contains("fd00::"), "{net0}");
 }

@@ -1,12 +1,6 @@
 //! What a caller can do wrong: told by field, and PVE never hears of it.
 
-use pve_edge_tests::{sim::Setup, world::World};
-use serde_json::{Value, json};
-
-use crate::{
-    ids::old_id,
-    stage::{Answer, Ask, Stage, plain_sim},
-};
+use crate::{ids::old_id, stage::prelude::*};
 
 /// The answer, after no request to anybody.
 fn refused(ask: Ask) -> Answer {
@@ -27,7 +21,7 @@ fn check(ask: Ask, status: u16, code: &str, says: &str) {
 }
 
 fn create(body: Value) -> Ask {
-    Ask::post("/api/sandboxes", body)
+    Ask::sandbox(body)
 }
 
 #[test]
@@ -164,4 +158,30 @@ fn nobody_gets_in_without_a_key() {
     let by_key = Ask::get("/api/sandboxes").without("authorization").header("x-api-key", "key-blue");
     assert_eq!(Stage::new().ask(by_key).status, 200);
     assert_eq!(Stage::new().ask(Ask::get("/api/health").without("authorization")).status, 200);
+}
+
+/// Input that is repeated in an answer is cut, whatever is wrong with it.
+#[test]
+fn a_long_name_that_is_there_twice_is_cut() {
+    let stage = Stage::new();
+    let name = "n".repeat(100_000);
+    for body in [
+        format!(r#"{{"{name}": 1, "{name}": 2}}"#),
+        format!(r#"{{"{name}": 1}}"#),
+        format!(r#"{{"metadata": {{"{name}": "1", "{name}": "2"}}}}"#),
+        format!(r#"{{"metadata": {{"{name}": 1}}}}"#),
+    ] {
+        let answer = stage.ask(Ask::post("/api/sandboxes", json!({})).bytes(body));
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.len() < 2000, "{}", answer.body.len());
+    }
+}
+
+#[test]
+fn a_query_parameter_said_twice_is_refused() {
+    let stage = Stage::new();
+    for query in ["state=running&state=stopped", "limit=1&limit=2", "metadata.a=1&metadata.a=2"] {
+        let answer = stage.ask(Ask::get(format!("/api/sandboxes?{query}")));
+        assert_eq!(answer.refusal(), "400 invalid-request", "{query}");
+    }
 }

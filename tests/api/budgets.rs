@@ -1,18 +1,15 @@
 //! What operations cost, in requests and in PVE's own time.
 
-use crate::{
-    ids::nonce,
-    stage::{Ask, Stage, plain_sim, vmid_of},
+use pve_edge_bed::{
+    floor::{self, Line},
+    sim::Reply,
 };
 use pve_edge_core::{
     pve::marks::{self, Mark, Phase},
     sandbox::{id::Kind, nonce::Origin},
 };
-use pve_edge_tests::{
-    floor::{self, Line},
-    sim::{Node, Setup, Spec},
-};
-use time::Duration;
+
+use crate::{ids::nonce, stage::prelude::*};
 
 /// Tasks take 1 s each; the sandbox answers 0.2 s after its start.
 #[test]
@@ -100,7 +97,7 @@ fn beside_a_floor_that_knows_the_end_of_each_task() {
 }
 
 fn with_one() -> (Stage, String) {
-    with_one_on(Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() })
+    with_one_on(Setup::two_nodes())
 }
 
 fn with_one_on(setup: Setup) -> (Stage, String) {
@@ -133,4 +130,21 @@ fn sandbox(number: u32, birth: time::OffsetDateTime) -> Mark {
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..Mark::claimed("prod", "blue", vmid, Kind::Lxc, nonce)
     }
+}
+
+#[test]
+fn probes_are_counted_all() {
+    let key = "k";
+    let vmid = vmid_of(&Stage::new().ask(Ask::create_keyed(key)).id());
+    let stage = Stage::new();
+    // It refuses the wrong token, and is too busy for ours.
+    stage.world.route(&format!("port-39375-vm-{vmid}.sandbox.test"), |request| {
+        let wrong = request.headers()["authorization"].to_str().unwrap().ends_with("0000");
+        let (status, delay) = (if wrong { 401 } else { 503 }, Duration::ZERO);
+        Ok(Reply { status, delay, reason: String::new(), headers: Default::default(), body: Vec::new() })
+    });
+    let answer = stage.ask(Ask::create_keyed(key).wait(25));
+    assert_eq!((answer.status, vmid_of(&answer.id())), (202, vmid));
+    let all = stage.world.requests().len();
+    assert!(all <= 40, "{all} requests");
 }

@@ -3,23 +3,19 @@
 
 use std::{collections::BTreeSet, pin::Pin};
 
-use pve_edge_tests::{
-    sim::{Kind, Spec},
-    world::Fault,
-};
 use time::OffsetDateTime;
 
-use crate::{
+use crate::stage::{
     client,
-    stage::{Answer, Ask, Stage, TEMPLATE, vmid_of},
-    truth::{all_committed, assert_honest},
+    guests::{all_committed, assert_honest},
+    prelude::*,
 };
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 
 #[test]
 fn eight_creations_end_within_their_own_requests() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(eight_creations_end_within_their_own_requests_of);
+    BOTH.into_iter().for_each(eight_creations_end_within_their_own_requests_of);
 }
 
 fn eight_creations_end_within_their_own_requests_of(kind: Kind) {
@@ -36,7 +32,7 @@ fn eight_creations_end_within_their_own_requests_of(kind: Kind) {
 /// Each follows `Retry-After` with its own key; each ends with exactly one.
 #[test]
 fn thirty_two_creations_are_all_served() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(thirty_two_creations_are_all_served_of);
+    BOTH.into_iter().for_each(thirty_two_creations_are_all_served_of);
 }
 
 fn thirty_two_creations_are_all_served_of(kind: Kind) {
@@ -65,7 +61,7 @@ fn thirty_two_creations_are_all_served_of(kind: Kind) {
 /// No invocation outgrows what the platform allows it.
 #[test]
 fn nobody_sends_more_than_forty_requests() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(nobody_sends_more_than_forty_requests_of);
+    BOTH.into_iter().for_each(nobody_sends_more_than_forty_requests_of);
 }
 
 fn nobody_sends_more_than_forty_requests_of(kind: Kind) {
@@ -87,65 +83,21 @@ fn nobody_sends_more_than_forty_requests_of(kind: Kind) {
 const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
 #[test]
-fn one_key_at_the_same_time_makes_one_sandbox() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_at_the_same_time_makes_one_sandbox_of);
-}
-
-fn one_key_at_the_same_time_makes_one_sandbox_of(kind: Kind) {
-    for many in [2, 5] {
-        let stage = Stage::with(kind);
-        let answers = stage.world.run_all((0..many).map(|_| stage.pending(Ask::create_keyed("same"))));
-        let ids: BTreeSet<String> = answers.iter().flatten().map(Answer::id).collect();
-        assert_eq!(ids.len(), 1, "{answers:?}");
-        let made = answers.iter().flatten().filter(|it| it.status == 201).count();
-        assert!(made <= 1, "{answers:?}");
-        assert!(answers.iter().flatten().all(|it| matches!(it.status, 200..=202)), "{answers:?}");
-        stage.world.settle();
-        assert_eq!(all_committed(&stage.world.sim()).len(), 1);
+fn eight_at_once_from_one_template_wait_for_nobody() {
+    let stage = Stage::of_vms();
+    let began = stage.world.now();
+    let asked = (0..8).map(|_| stage.pending(Ask::create()));
+    let answers: Vec<Answer> = stage.world.run_all(asked).into_iter().flatten().collect();
+    assert_eq!(answers.len(), 8);
+    for answer in &answers {
+        assert_eq!(answer.status, 201, "{answer:?}");
     }
-}
-
-/// The first VMID that the key draws is taken in one request's listing and free in the other's.
-#[test]
-fn one_key_makes_one_sandbox_though_its_vmids_come_and_go() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_makes_one_sandbox_though_its_vmids_come_and_go_of);
-}
-
-fn one_key_makes_one_sandbox_though_its_vmids_come_and_go_of(kind: Kind) {
-    for held_back in [100, 400, 900, 1400, 2500] {
-        let stage = Stage::with(kind);
-        let first = stage.ask(Ask::create_keyed("k")).id();
-        assert_eq!(stage.ask(Ask::end(&first)).status, 204);
-        stage.world.sim_mut().add(Spec::guest(vmid_of(&first)));
-        let slow = Fault::Slow(std::time::Duration::from_millis(held_back));
-        stage.world.fault_once(|seen| seen.path.ends_with("/clone"), slow);
-        let client = |stage: &Stage| stage.world.spawn(client::create(stage.clone(), Ask::create_keyed("k")));
-        let one = client(&stage);
-        stage.world.advance(time::Duration::milliseconds(60));
-        stage.world.sim_mut().admin_remove(vmid_of(&first));
-        let other = client(&stage);
-        stage.world.settle();
-        let ids = [one.take(), other.take()].map(|it| it.expect("both are served").id());
-        assert_eq!(ids[0], ids[1], "held back {held_back} ms\n{}", stage.told());
-        let sim = stage.world.sim();
-        assert_eq!((all_committed(&sim).len(), sim.guests().count()), (1, 2), "{}", stage.told());
-    }
-}
-
-/// Teams of the same key do not meet; neither do deployments.
-#[test]
-fn one_key_of_two_teams_makes_two() {
-    [Kind::Lxc, Kind::Qemu].into_iter().for_each(one_key_of_two_teams_makes_two_of);
-}
-
-fn one_key_of_two_teams_makes_two_of(kind: Kind) {
-    let stage = Stage::with(kind);
-    let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
-    let answers = stage.world.run_all([
-        stage.pending(Ask::create_keyed("same")),
-        stage.pending(Ask::create_keyed("same").by("red")),
-        staging.pending(Ask::create_keyed("same")),
-    ]);
-    assert!(answers.iter().flatten().all(|it| it.status == 201), "{answers:?}");
-    assert_eq!(answers.iter().flatten().map(Answer::id).collect::<BTreeSet<_>>().len(), 3);
+    let mut ids: Vec<String> = answers.iter().map(Answer::id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 8);
+    let setup = stage.world.sim().setup().clone();
+    let last = answers.iter().map(|it| it.at).max().expect("eight");
+    let work = setup.clone_secs + setup.start_secs + setup.vm_boot;
+    assert!(last - began < work * 2, "{} of {work}", last - began);
 }

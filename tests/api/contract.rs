@@ -3,10 +3,8 @@
 
 mod document;
 
-use serde_json::json;
-
 use self::document::Contract;
-use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE};
+use crate::stage::prelude::*;
 
 /// Fails when this is no answer that the document allows to this request.
 pub(crate) fn check(method: &str, target: &str, answer: &Answer) {
@@ -55,38 +53,37 @@ fn every_operation_answers_as_it_is_documented() {
         "snapshotId": SNAPSHOT, "name": "n", "ttlSeconds": 60, "onExpiry": "stop",
         "metadata": {"a": "b"}, "cpu": 2, "memory": 512, "disk": 9,
     });
-    let create = || Ask::post("/api/sandboxes", body.clone()).header("idempotency-key", "k");
+    let create = || Ask::sandbox(body.clone()).header("idempotency-key", "k");
     let id = ask(create(), 201).id();
     assert_eq!(ask(create(), 200).id(), id);
-    ask(Ask::post("/api/sandboxes", json!({"templateVmid": TEMPLATE})).header("prefer", "wait=0"), 202);
+    ask(Ask::sandbox(json!({"templateVmid": TEMPLATE})).wait(0), 202);
     ask(Ask::get("/api/sandboxes?limit=1&state=running&metadata.a=b"), 200);
     let etag = ask(Ask::one(&id), 200).header("etag").to_owned();
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
-    ask(Ask::patch(at(""), json!({"name": null, "metadata": null})).header("if-match", &etag), 200);
-    ask(Ask::patch(at(""), json!({"onExpiry": "pause"})).header("if-match", etag), 412);
+    ask(Ask::change(&id, json!({"name": null, "metadata": null})).header("if-match", &etag), 200);
+    ask(Ask::change(&id, json!({"onExpiry": "pause"})).header("if-match", etag), 412);
     ask(Ask::extend(&id, 300), 200);
     ask(Ask::exec(&id, "true"), 200);
     ask(Ask::exec(&id, "true").header("accept", "text/event-stream"), 200);
     // A caller in a hurry gets a snapshot too.
-    let taken = ask(Ask::post(at("/snapshots"), json!({"name": "s"})).header("prefer", "wait=0"), 202);
+    let taken = ask(Ask::act(&id, "snapshots", json!({"name": "s"})).wait(0), 202);
     let snapshot = taken.header("location").to_owned();
     stage.world.settle();
-    ask(Ask::get(&snapshot).header("prefer", "wait=20"), 200);
+    ask(Ask::get(&snapshot).wait(20), 200);
     ask(Ask::get("/api/snapshots"), 200);
-    ask(Ask::get(format!("/api/snapshots/{SNAPSHOT}")), 403);
+    ask(Ask::snapshot(&SNAPSHOT), 403);
     ask(Ask::delete(&snapshot), 204);
     ask(Ask::get(&snapshot), 404);
-    ask(Ask::post(at("/reboot"), json!({"force": true})), 200);
-    ask(Ask::post(at("/pause"), json!({"keeps": "memory"})), 422);
-    ask(Ask::post(at("/pause"), json!({})).header("prefer", "wait=0"), 202);
+    ask(Ask::act(&id, "reboot", json!({"force": true})), 200);
+    ask(Ask::act(&id, "pause", json!({"keeps": "memory"})), 422);
+    ask(Ask::act(&id, "pause", json!({})).wait(0), 202);
     stage.world.settle();
-    ask(Ask::post(at("/resume"), json!({"ttlSeconds": null})), 200);
-    ask(Ask::post(at("/stop"), json!({"timeoutSeconds": 5})), 200);
+    ask(Ask::act(&id, "resume", json!({"ttlSeconds": null})), 200);
+    ask(Ask::act(&id, "stop", json!({"timeoutSeconds": 5})), 200);
     ask(Ask::exec(&id, "true"), 409);
-    ask(Ask::post(at("/start"), json!({})), 200);
+    ask(Ask::act(&id, "start", json!({})), 200);
     ask(Ask::post("/api/gc", json!({"dryRun": true})), 403);
     ask(Ask::post("/api/gc", json!({"dryRun": true})).by("ops"), 200);
-    ask(Ask::end(&id).header("prefer", "wait=0"), 202);
+    ask(Ask::end(&id).wait(0), 202);
     stage.world.settle();
     ask(Ask::end(&id), 404);
 }
@@ -99,11 +96,11 @@ fn what_is_wrong_with_a_request_is_answered_as_it_is_documented() {
         (Ask::get("/api/sandboxes?limit=0"), 400),
         (Ask::get("/api/nothing"), 404),
         (Ask::patch("/api/sandboxes", json!({})), 405),
-        (Ask::post("/api/sandboxes", json!({"cpu": 0, "name": "\0"})), 400),
+        (Ask::sandbox(json!({"cpu": 0, "name": "\0"})), 400),
         (Ask::create().bytes("{"), 400),
         (Ask::create().header("content-type", "text/plain"), 415),
         (Ask::create().header("idempotency-key", ""), 400),
-        (Ask::post("/api/sandboxes", json!({"templateVmid": 101})), 422),
+        (Ask::sandbox(json!({"templateVmid": 101})), 422),
         (Ask::one("no-such"), 404),
     ] {
         let answer = stage.ask(ask);

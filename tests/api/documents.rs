@@ -7,12 +7,11 @@ use std::{
     process::Command,
 };
 
+use crate::tidy::{root, sources};
 use pve_edge_core::{
     error::Code,
     settings::{SETTINGS, Takes, Unset},
 };
-
-use crate::tidy::{root, sources};
 
 /// Markdown files of the repository, by their path in it.
 fn pages() -> BTreeMap<PathBuf, String> {

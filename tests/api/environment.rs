@@ -1,17 +1,9 @@
 //! Environment variables given at creation: in each command and in a file of
 //! the guest, and in clear nowhere else.
 
-use crate::{
-    stage::{Answer, Ask, SECRET, SNAPSHOT, Stage, TEMPLATE, vmid_of},
-    truth::reading,
-};
 use pve_edge_core::pve::marks::Reading;
-use pve_edge_tests::{
-    sim::{Setup, Sim, Spec},
-    world::World,
-};
-use serde_json::{Value, json};
-use time::Duration;
+
+use crate::stage::{SECRET, guests::reading, prelude::*};
 
 /// With real commands, which can look around in their guest.
 fn real() -> Stage {
@@ -21,13 +13,13 @@ fn real() -> Stage {
 }
 
 fn created(stage: &Stage, env: &Value) -> String {
-    let answer = stage.ask(Ask::post("/api/sandboxes", json!({"env": env})));
+    let answer = stage.ask(Ask::sandbox(json!({"env": env})));
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.id()
 }
 
 fn run(stage: &Stage, id: &str, body: Value) -> String {
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/exec"), body));
+    let answer = stage.act(&id, "exec", body);
     assert_eq!((answer.status, &answer.json()["exitCode"]), (200, &json!(0)), "{answer:?}");
     answer.json()["stdout"].as_str().unwrap_or_default().to_owned()
 }
@@ -53,8 +45,8 @@ fn commands_and_a_file_have_it() {
     // It goes on after a stop, and what the owner makes of the file stays.
     said(&stage, &id, "echo MORE=1 >>/etc/pve-edge/env");
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
-    assert_eq!(stage.ask(Ask::post(format!("/api/sandboxes/{id}/stop"), json!({}))).status, 200);
-    assert_eq!(stage.ask(Ask::post(format!("/api/sandboxes/{id}/start"), json!({}))).status, 200);
+    assert_eq!(stage.act(&id, "stop", json!({})).status, 200);
+    assert_eq!(stage.act(&id, "start", json!({})).status, 200);
     assert_eq!(said(&stage, &id, "tail -n1 /etc/pve-edge/env; echo $TOKEN"), "MORE=1\ns3cr3t\n");
 }
 
@@ -66,20 +58,20 @@ fn the_file_of_another_sandbox_goes() {
         "mkdir -p /etc/pve-edge; printf '# pve-edge aaaaaaaaaaaaaaaa\\nTOKEN=theirs\\n' >/etc/pve-edge/env";
     let look = "cat /etc/pve-edge/env 2>/dev/null || echo none";
     let of = created(&stage, &json!({}));
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{of}/snapshots"), json!({})));
+    let taken = stage.act(&of, "snapshots", json!({}));
     stage.world.settle();
     let snapshot = taken.json()["snapshotId"].clone();
     let path = format!("/api/snapshots/{}", snapshot.as_str().expect("an id"));
-    assert_eq!(stage.ask(Ask::get(path).header("prefer", "wait=20")).json()["status"], "ready");
+    assert_eq!(stage.ask(Ask::get(path).wait(20)).json()["status"], "ready");
     let made = |env: Value| {
-        let answer = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": snapshot, "env": env})));
+        let answer = stage.ask(Ask::sandbox(json!({"snapshotId": snapshot, "env": env})));
         assert_eq!(answer.status, 201, "{answer:?}\n{}", stage.told());
         answer.id()
     };
     let (without, with) = (made(json!({})), made(json!({"A": "mine"})));
     let restarted = |id: &str| {
         for verb in ["stop", "start"] {
-            let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), json!({})));
+            let answer = stage.act(&id, verb, json!({}));
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     };
@@ -99,18 +91,18 @@ fn the_file_of_another_sandbox_goes() {
 fn in_clear_it_is_nowhere_else() {
     let stage = Stage::new();
     let body = json!({"env": {"PASSWORD_NAME": "s3cr3t-value"}, "metadata": {"a": "1"}});
-    let made = stage.ask(Ask::post("/api/sandboxes", body).header("idempotency-key", "k"));
+    let made = stage.ask(Ask::sandbox(body).header("idempotency-key", "k"));
     let id = made.id();
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+    let taken = stage.act(&id, "snapshots", json!({}));
     stage.world.settle();
-    let snapshot = taken.json()["snapshotId"].as_str().expect("an id").to_owned();
+    let snapshot = taken.snapshot_id();
     let answers: Vec<Answer> = vec![
         made,
         taken,
         stage.ask(Ask::one(&id)),
         stage.ask(Ask::get("/api/sandboxes")),
-        stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "n"}))),
-        stage.ask(Ask::get(format!("/api/snapshots/{snapshot}"))),
+        stage.ask(Ask::change(&id, json!({"name": "n"}))),
+        stage.ask(Ask::snapshot(&snapshot)),
         stage.ask(Ask::post("/api/gc", json!({"dryRun": true})).by("ops")),
     ];
     let mut places: Vec<String> = answers.iter().map(|it| format!("{:?}{}", it.headers, it.body)).collect();
@@ -135,14 +127,14 @@ fn in_clear_it_is_nowhere_else() {
 fn others_finish_it_after_a_rotation() {
     let stage = real();
     let body = json!({"env": {"A": "mine"}});
-    let begun = stage.ask(Ask::post("/api/sandboxes", body).header("prefer", "wait=0"));
+    let begun = stage.ask(Ask::sandbox(body).wait(0));
     assert_eq!(begun.status, 202, "{begun:?}");
     stage.world.settle();
     let id = begun.id();
     assert!(matches!(reading(stage.world.sim().guest(vmid_of(&id)).expect("claimed")), Reading::Intent(_)));
     let rotated = format!("{} {SECRET}", "n".repeat(32));
     let other = stage.beside("", &[("EDGE_SECRET", &rotated)]);
-    let shown = other.ask(Ask::one(&id).header("prefer", "wait=20"));
+    let shown = other.ask(Ask::one(&id).wait(20));
     assert_eq!(shown.state(), "running", "{shown:?}");
     assert_eq!(said(&other, &id, "echo $A; tail -n1 /etc/pve-edge/env"), "mine\nA='mine'\n");
     // Without the secret that made it nothing is run, rather than without its environment.
@@ -167,7 +159,7 @@ fn what_cannot_be_is_refused_by_field() {
         (json!({"env": {"A": "x".repeat(2000)}, "metadata": most}), "env"),
         (json!({"env": {"A".repeat(129): "x"}}), "env.A"),
     ] {
-        let answer = stage.ask(Ask::post("/api/sandboxes", body.clone()));
+        let answer = stage.ask(Ask::sandbox(body.clone()));
         let told = answer.json()["errors"][0]["field"].as_str().unwrap_or_default().to_owned();
         assert_eq!((answer.status, told.starts_with(field)), (400, true), "{body}: {answer:?}");
     }
@@ -182,8 +174,8 @@ fn what_is_let_in_fits() {
         let body = json!({
             "env": {"A": "x".repeat(env)}, "metadata": {"k": "v".repeat(metadata)}, "name": "\"".repeat(64),
         });
-        let answer = stage.ask(Ask::post("/api/sandboxes", body).header("idempotency-key", env.to_string()));
-        assert_eq!((answer.status, answer.state()), (201, "running".into()), "{env} {metadata} {answer:?}");
+        let answer = stage.ask(Ask::sandbox(body).header("idempotency-key", env.to_string()));
+        assert_eq!(answer.shows(), "201 running", "{env} {metadata} {answer:?}");
         stage.world.advance(Duration::seconds(61));
     }
 }
@@ -191,7 +183,7 @@ fn what_is_let_in_fits() {
 #[test]
 fn a_key_tells_another_environment() {
     let stage = Stage::of(World::new(crate::stage::plain_sim(Setup::default()), 1), &[]);
-    let ask = |env: Value| Ask::post("/api/sandboxes", json!({ "env": env })).header("idempotency-key", "k");
+    let ask = |env: Value| Ask::sandbox(json!({ "env": env })).header("idempotency-key", "k");
     let id = stage.ask(ask(json!({"A": "1"}))).id();
     assert_eq!(stage.ask(ask(json!({"A": "1"}))).id(), id);
     assert_eq!(stage.ask(ask(json!({"A": "2"}))).code(), "idempotency-conflict");

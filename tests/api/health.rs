@@ -2,15 +2,11 @@
 
 mod privileges;
 
-use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
 use http::HeaderMap;
+use pve_edge_bed::sim::Reply;
 use pve_edge_core::io::{Failure, NetError, Sent};
-use pve_edge_tests::{
-    sim::{Kind, Node, Reply, Setup, Sim, Spec, Storage, StorageKind, Version},
-    world::{Fault, World},
-};
-use serde_json::{Value, json};
-use time::Duration;
+
+use crate::stage::prelude::*;
 
 /// Every change of a cluster that a test makes, and takes back.
 type Change = fn(&mut Sim);
@@ -58,15 +54,11 @@ fn assert_red(stage: &Stage, code: &str, says: &str) -> Answer {
     answer
 }
 
-fn two_nodes() -> Setup {
-    Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() }
-}
-
 #[test]
 fn a_few_requests_when_all_is_well() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
-        for kind in [Kind::Lxc, Kind::Qemu] {
-            let mut setup = Setup { version, ..two_nodes() };
+        for kind in BOTH {
+            let mut setup = Setup { version, ..Setup::two_nodes() };
             setup.storages.push(Storage { shared: true, ..Storage::new("ceph", StorageKind::ZfsPool) });
             setup.nodes.push(Node { online: false, ..Node::new("pve3") });
             let stage = Stage::of_kind(kind, World::new(sim_of(kind, setup), 7), &[]);
@@ -146,7 +138,7 @@ fn the_cluster() {
         ),
     ];
     for (code, says, breaks, mends) in cases {
-        let stage = Stage::on(plain_sim(two_nodes()));
+        let stage = Stage::on(plain_sim(Setup::two_nodes()));
         assert_green(&stage);
         breaks(&mut stage.world.sim_mut());
         assert_red(&stage, code, says);
@@ -157,7 +149,7 @@ fn the_cluster() {
 
 #[test]
 fn settings_that_the_cluster_does_not_know() {
-    let world = World::new(plain_sim(two_nodes()), 7);
+    let world = World::new(plain_sim(Setup::two_nodes()), 7);
     for (name, wrong, right, code) in
         [("PVE_NODE", "pve7", "pve2", "node-offline"), ("PVE_STORAGE", "tank", "local-lvm", "misconfigured")]
     {
@@ -320,7 +312,7 @@ fn a_pool_without_a_gateway() {
 /// A bridge that is set and is not there, on one of the nodes that serve.
 #[test]
 fn a_bridge_that_does_not_exist() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let stage =
             Stage::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), &[("PVE_BRIDGE", "vmbr7")]);
         assert_red(
@@ -339,7 +331,7 @@ fn what_is_detected() {
     let small = Storage { total: 1 << 38, ..Storage::new("small", StorageKind::ZfsPool) };
     let wide =
         Storage { total: 1 << 42, content: "images".into(), ..Storage::new("wide", StorageKind::LvmThin) };
-    let mut setup = two_nodes();
+    let mut setup = Setup::two_nodes();
     setup.nodes[0].memory.1 = 60 << 30;
     setup.storages.extend([small, wide]);
     let mut sim = plain_sim(setup);

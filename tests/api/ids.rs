@@ -1,6 +1,5 @@
 //! An id that this deployment never gave out is 404, and PVE never hears of it.
 
-use crate::stage::{Answer, Ask, SECRET, Stage, plain_sim, vmid_of};
 use pve_edge_core::{
     access::secret::Keyring,
     sandbox::{
@@ -9,9 +8,9 @@ use pve_edge_core::{
         vmid::Vmid,
     },
 };
-use pve_edge_tests::world::World;
-use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
+
+use crate::stage::{SECRET, prelude::*};
 
 const NEW: &str = "a-newer-secret-of-the-tests-0123456789abcdef";
 
@@ -31,7 +30,7 @@ pub(crate) fn old_id(vmid: u32) -> String {
 /// Every operation of the contract whose path names a guest, and a creation from it.
 fn everything(id: &str, kept: &str) -> Vec<Ask> {
     let contract: Value = serde_json::from_str(include_str!("../../core/openapi.json")).expect("JSON");
-    let mut asks = vec![Ask::post("/api/sandboxes", json!({"snapshotId": id}))];
+    let mut asks = vec![Ask::sandbox(json!({"snapshotId": id}))];
     for (template, operations) in contract["paths"].as_object().expect("paths") {
         let path = template.replace("{id}", id).replace("{snapshot}", kept);
         let body = match template.rsplit('/').next() {
@@ -61,19 +60,19 @@ fn assert_never_given_out(stage: &Stage, id: &str, kept: &str) {
     for ask in asks.into_iter().flat_map(|it| [it.clone(), it.by("ops")]) {
         let before = stage.world.requests().len();
         let answer = stage.ask(ask.clone());
-        assert_eq!((answer.status, &*answer.code()), (404, "not-found"), "{ask:?}: {answer:?}");
+        assert_eq!(answer.refusal(), "404 not-found", "{ask:?}: {answer:?}");
         assert_eq!(stage.world.requests().len(), before, "{ask:?}\n{}", stage.told());
     }
 }
 
 fn keep(stage: &Stage, id: &str) -> String {
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"keep": true})));
+    let taken = stage.act(&id, "snapshots", json!({"keep": true}));
     assert_eq!(taken.status, 201, "{taken:?}\n{}", stage.told());
     taken.json()["snapshotId"].as_str().unwrap_or_default().to_owned()
 }
 
 fn snapshot(stage: &Stage, id: &str) -> String {
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+    let taken = stage.act(&id, "snapshots", json!({}));
     assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
     stage.world.settle();
     taken.json()["snapshotId"].as_str().unwrap_or_default().to_owned()
@@ -141,13 +140,13 @@ fn made_up_names_of_kept_snapshots_are_404_and_pve_is_not_asked() {
     for made_up in [others, format!("{}{code}", &kept[..kept.len() - 1])] {
         for ask in [
             Ask::delete(format!("/api/sandboxes/{id}/snapshots/{made_up}")),
-            Ask::post(format!("/api/sandboxes/{id}/rollback"), json!({"snapshot": made_up})),
+            Ask::act(&id, "rollback", json!({"snapshot": made_up})),
         ] {
             let (answer, requests) = stage.counted(ask);
             assert_eq!((answer.status, &*answer.code(), requests), (404, "not-found", 0), "{answer:?}");
         }
     }
-    let back = stage.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), json!({"snapshot": kept})));
+    let back = stage.act(&id, "rollback", json!({"snapshot": kept}));
     assert!(matches!(back.status, 200 | 202), "{back:?}\n{}", stage.told());
 }
 
@@ -158,7 +157,7 @@ fn what_is_not_there_yet_is_creating_for_the_id_that_was_given_out() {
     let id = stage.ask(Ask::create()).id();
     let gone = Stage::on(plain_sim(stage.world.sim().setup().clone()));
     let shown = gone.ask(Ask::one(&id));
-    assert_eq!((shown.status, shown.state()), (200, "creating".into()), "{shown:?}");
+    assert_eq!(shown.shows(), "200 creating", "{shown:?}");
     assert_eq!(gone.ask(Ask::one(&misspelled(&id)[20])).status, 404);
     assert_eq!(gone.ask(Ask::one(&old_id(200_000))).status, 404);
 }
@@ -187,7 +186,7 @@ fn a_rotation_locks_nobody_out_and_health_counts_what_it_still_proves() {
     let own = snapshot(&stage, &old);
     let both = stage.beside("new", &[("EDGE_SECRET", &format!("{NEW} {SECRET}"))]);
     usable(&both, &old);
-    let from = both.ask(Ask::post("/api/sandboxes", json!({"snapshotId": own})));
+    let from = both.ask(Ask::sandbox(json!({"snapshotId": own})));
     assert_eq!(from.status, 201, "{from:?}\n{}", stage.told());
     usable(&both, &from.id());
     let (told, requests) = both.counted(Ask::get("/api/health/sandbox"));
@@ -225,8 +224,29 @@ fn a_removed_secret_locks_out_is_told_and_its_sandboxes_still_expire() {
     assert!(listed["items"][0]["problem"].as_str().is_some_and(|it| it.contains("EDGE_SECRET")), "{listed}");
     stage.world.advance(Duration::hours(2));
     for _ in 0..2 {
-        assert_eq!(removed.ask(Ask::post("/api/gc", json!({})).by("ops")).status, 200);
+        assert_eq!(removed.ask(Ask::gc()).status, 200);
         stage.world.advance(Duration::minutes(2));
     }
     assert!(stage.world.sim().guest(vmid_of(&id)).is_none(), "{}", stage.told());
+}
+
+/// `EDGE_SECRET` is put right again; nothing was known against the sandbox.
+#[test]
+fn a_wrong_secret_marks_nobody() {
+    for kind in BOTH {
+        let stage = Stage::with(kind);
+        stage.world.sim_mut().setup_mut().boot = Duration::seconds(30);
+        stage.world.sim_mut().setup_mut().vm_boot = Duration::seconds(30);
+        let create = Ask::sandbox(json!({"env": {"A": "1"}})).wait(6);
+        let made = stage.ask(create);
+        assert_eq!(made.shows(), "202 creating", "{made:?}");
+        let id = made.id();
+        let wrong = stage.beside("wrong", &[("EDGE_SECRET", "another-secret-of-the-tests-0123456789")]);
+        stage.world.advance(Duration::minutes(1));
+        let shown = wrong.ask(Ask::one(&id));
+        assert_eq!(shown.refusal(), "404 not-found", "{shown:?}");
+        let shown = stage.ask(Ask::one(&id));
+        assert_eq!(shown.shows(), "200 running", "{shown:?}");
+        assert_eq!(stage.ask(Ask::exec(&id, "true")).status, 200);
+    }
 }

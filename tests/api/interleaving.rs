@@ -6,13 +6,8 @@ mod book;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use pve_edge_tests::{
-    sim::{Kind, Node, Setup, Spec},
-    world::{Fault, Moment, Seen},
-};
-
 use self::{actor::Actor, book::Book};
-use crate::stage::{Ask, Stage, sim_of};
+use crate::stage::prelude::*;
 
 /// Worlds that every run goes through.
 const SEEDS: u64 = 150;
@@ -31,22 +26,23 @@ fn nor_is_it_with_virtual_machines() {
 }
 
 fn worlds(kind: Kind, many: u64) {
-    match std::env::var("PVE_EDGE_SEED").ok().and_then(|it| it.parse().ok()) {
-        Some(seed) => world_of(kind, seed),
-        None => (0..std::env::var("PVE_EDGE_WORLDS").ok().and_then(|it| it.parse().ok()).unwrap_or(many))
-            .chain(FOUND)
-            .for_each(|seed| world_of(kind, seed)),
-    }
+    seeds(many).into_iter().chain(FOUND).for_each(|seed| world_of(kind, seed));
+}
+
+/// The seed of `PVE_EDGE_SEED`, or the first `PVE_EDGE_WORLDS`, or `many`.
+pub(crate) fn seeds(many: u64) -> Vec<u64> {
+    let set = |name: &str| std::env::var(name).ok().and_then(|it| it.parse().ok());
+    let one = set("PVE_EDGE_SEED").map(|seed| vec![seed]);
+    one.unwrap_or_else(|| (0..set("PVE_EDGE_WORLDS").unwrap_or(many)).collect())
 }
 
 /// Says how to repeat what failed.
-struct Tell(u64, Stage);
+pub(crate) struct Tell(pub(crate) u64, pub(crate) Stage);
 
 impl Drop for Tell {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.1.told());
-            eprintln!("PVE_EDGE_SEED={} cargo test -p pve-edge-tests interleaving", self.0);
+            eprintln!("{}\nPVE_EDGE_SEED={} cargo test --test api interleaving", self.1.told(), self.0);
         }
     }
 }
@@ -85,7 +81,7 @@ fn stage_of(kind: Kind, seed: u64, dice: &mut Dice) -> Stage {
     sim.add(Spec::guest(100).running());
     sim.add(Spec::vm(101));
     sim.add(Spec::guest(200_001).description("somebody's"));
-    let world = pve_edge_tests::world::World::new(sim, seed);
+    let world = pve_edge_bed::world::World::new(sim, seed);
     // A small range: VMIDs are drawn twice, and met again.
     let stage = Stage::of_kind(kind, world, &[("PVE_VMID_RANGE", "200000-200011")]);
     let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging"), ("PVE_VMID_RANGE", "200000-200011")]);

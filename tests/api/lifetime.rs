@@ -1,27 +1,17 @@
 //! The time to live: one rule, whatever is done to a sandbox.
 
-use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
 use pve_edge_core::{
     pve::marks::{Mark, Phase, Want, lifetime},
     sandbox::OnExpiry,
 };
-use pve_edge_tests::{
-    sim::{Kind, Setup},
-    world::World,
-};
-use serde_json::json;
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::stage::prelude::*;
 
 const DAY: i64 = 24 * 3600;
 
-fn created(stage: &Stage, body: serde_json::Value) -> String {
-    let answer = stage.ask(Ask::post("/api/sandboxes", body));
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.id()
-}
-
 fn act(stage: &Stage, id: &str, verb: &str, body: serde_json::Value) -> Answer {
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), body));
+    let answer = stage.act(&id, verb, body);
     assert_eq!(answer.status, 200, "{verb}: {answer:?}\n{}", stage.told());
     answer
 }
@@ -36,30 +26,12 @@ fn left(stage: &Stage, answer: &Answer) -> i64 {
     (at(answer, "expiresAt") - stage.world.now()).whole_seconds()
 }
 
-fn sweep(stage: &Stage) {
-    for _ in 0..3 {
-        assert_eq!(stage.ask(Ask::post("/api/gc", json!({})).by("ops")).status, 200);
-        stage.world.advance(Duration::seconds(70));
-    }
-    stage.world.settle();
-}
-
-fn exists(stage: &Stage, id: &str) -> bool {
-    stage.world.sim().guest(vmid_of(id)).is_some()
-}
-
-fn listed(stage: &Stage) -> Vec<String> {
-    let page = stage.ask(Ask::get("/api/sandboxes")).json();
-    let items = page["items"].as_array().cloned().unwrap_or_default();
-    items.iter().filter_map(|it| it["id"].as_str().map(str::to_owned)).collect()
-}
-
 /// The rule, row by row: until when a sandbox is there for anybody.
 #[test]
 fn until_when_it_is_there() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 3600}));
-    let mark = crate::truth::mark(stage.world.sim().guest(vmid_of(&id)).unwrap()).unwrap();
+    let id = stage.created(json!({"ttlSeconds": 3600}));
+    let mark = crate::stage::guests::mark(stage.world.sim().guest(vmid_of(&id)).unwrap()).unwrap();
     let birth = mark.birth().unix_timestamp();
     let ends = |want, phase, on_expiry, expires: Option<i64>, changed: i64| {
         let expires = expires.map(|it| birth + it);
@@ -88,15 +60,15 @@ fn until_when_it_is_there() {
 
 #[test]
 fn a_pause_does_not_shorten_thirty_days() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let stage = Stage::with(kind);
-        let id = created(&stage, json!({"ttlSeconds": 30 * DAY}));
+        let id = stage.created(json!({"ttlSeconds": 30 * DAY}));
         act(&stage, &id, "pause", json!({}));
         stage.world.advance(Duration::hours(5));
         let resumed = act(&stage, &id, "resume", json!({}));
         assert!((30 * DAY - 60..=30 * DAY).contains(&left(&stage, &resumed)), "{kind:?}: {resumed:?}");
         stage.world.advance(Duration::days(29));
-        sweep(&stage);
+        stage.sweeps();
         assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{kind:?}");
     }
 }
@@ -104,7 +76,7 @@ fn a_pause_does_not_shorten_thirty_days() {
 #[test]
 fn what_was_left_is_given_back_where_it_is_more_than_the_span() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 3600}));
+    let id = stage.created(json!({"ttlSeconds": 3600}));
     act(&stage, &id, "extend", json!({"ttlSeconds": 2 * DAY}));
     stage.world.advance(Duration::days(1));
     act(&stage, &id, "stop", json!({}));
@@ -121,10 +93,10 @@ fn what_was_left_is_given_back_where_it_is_more_than_the_span() {
 
 #[test]
 fn nothing_gets_around_the_maximum() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let world = World::new(crate::stage::sim_of(kind, Setup::default()), 7);
         let stage = Stage::of_kind(kind, world, &[("EDGE_MAX_TTL_SECONDS", "600")]);
-        let id = created(&stage, json!({"ttlSeconds": 600}));
+        let id = stage.created(json!({"ttlSeconds": 600}));
         for verb in ["pause", "resume", "stop", "start", "extend"] {
             act(&stage, &id, verb, json!({}));
             stage.world.advance(Duration::seconds(20));
@@ -136,14 +108,13 @@ fn nothing_gets_around_the_maximum() {
             }
         }
         for path in ["start", "resume", "extend"] {
-            let answer =
-                stage.ask(Ask::post(format!("/api/sandboxes/{id}/{path}"), json!({"ttlSeconds": null})));
+            let answer = stage.act(&id, path, json!({"ttlSeconds": null}));
             assert_eq!(answer.status, 400, "{path}: {answer:?}");
         }
         stage.world.advance(Duration::seconds(601));
         assert_eq!(stage.ask(Ask::one(&id)).status, 404, "{kind:?}");
-        sweep(&stage);
-        assert!(!exists(&stage, &id), "{kind:?}: {}", stage.told());
+        stage.sweeps();
+        assert!(!stage.exists(&id), "{kind:?}: {}", stage.told());
     }
 }
 
@@ -156,30 +127,30 @@ fn what_is_stopped_is_kept_until_the_later_of_both() {
         (9 * DAY, "stop", "stopped", 9 * DAY),
     ] {
         let stage = Stage::new();
-        let id = created(&stage, json!({"ttlSeconds": ttl}));
+        let id = stage.created(json!({"ttlSeconds": ttl}));
         let answer = act(&stage, &id, verb, json!({}));
         let until = (at(&answer, "keptUntil") - stage.world.now()).whole_seconds();
         assert!((kept - 60..=kept).contains(&until), "{answer:?}");
         stage.world.advance(Duration::seconds(kept - 3600));
-        sweep(&stage);
+        stage.sweeps();
         let shown = stage.ask(Ask::one(&id));
-        assert_eq!((shown.status, &*shown.state(), listed(&stage)), (200, state, vec![id.clone()]));
+        assert_eq!((shown.status, &*shown.state(), stage.listed()), (200, state, vec![id.clone()]));
         let over = ttl < kept;
         assert_eq!(shown.json()["expiredAt"].is_string(), over, "{shown:?}");
         stage.world.advance(Duration::hours(1));
-        for ask in [Ask::one(&id), Ask::post(format!("/api/sandboxes/{id}/start"), json!({}))] {
+        for ask in [Ask::one(&id), Ask::act(&id, "start", json!({}))] {
             assert_eq!(stage.ask(ask).status, 404);
         }
-        assert_eq!(listed(&stage), [] as [String; 0]);
-        sweep(&stage);
-        assert!(!exists(&stage, &id), "{}", stage.told());
+        assert_eq!(stage.listed(), [] as [String; 0]);
+        stage.sweeps();
+        assert!(!stage.exists(&id), "{}", stage.told());
     }
 }
 
 #[test]
 fn what_is_kept_past_its_expiry_starts_with_its_span() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 600}));
+    let id = stage.created(json!({"ttlSeconds": 600}));
     act(&stage, &id, "stop", json!({}));
     stage.world.advance(Duration::days(2));
     let started = act(&stage, &id, "start", json!({}));
@@ -193,7 +164,7 @@ fn what_is_kept_past_its_expiry_starts_with_its_span() {
 #[test]
 fn nothing_is_kept_longer_by_pausing_it_again() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 600}));
+    let id = stage.created(json!({"ttlSeconds": 600}));
     let first = at(&act(&stage, &id, "stop", json!({})), "keptUntil");
     for verb in ["pause", "stop", "pause"] {
         stage.world.advance(Duration::days(1));
@@ -204,7 +175,7 @@ fn nothing_is_kept_longer_by_pausing_it_again() {
 #[test]
 fn extend_gives_the_span_again_and_never_shortens() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 2 * 3600}));
+    let id = stage.created(json!({"ttlSeconds": 2 * 3600}));
     stage.world.advance(Duration::hours(1));
     let again = act(&stage, &id, "extend", json!({}));
     assert!((7100..=7200).contains(&left(&stage, &again)), "{again:?}");
@@ -213,7 +184,7 @@ fn extend_gives_the_span_again_and_never_shortens() {
     assert!((800..=900).contains(&left(&stage, &less)), "{less:?}");
     let again = act(&stage, &id, "extend", json!({}));
     assert!((800..=900).contains(&left(&stage, &again)), "{again:?}");
-    let patched = stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({"ttlSeconds": 5000})));
+    let patched = stage.ask(Ask::change(&id, json!({"ttlSeconds": 5000})));
     assert!((4900..=5000).contains(&left(&stage, &patched)), "{patched:?}");
     let never = act(&stage, &id, "extend", json!({"ttlSeconds": null}));
     assert!(never.json()["expiresAt"].is_null(), "{never:?}");
@@ -227,7 +198,7 @@ fn extend_gives_the_span_again_and_never_shortens() {
 #[test]
 fn a_time_that_is_given_while_stopped_is_what_a_start_gives() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 20 * DAY}));
+    let id = stage.created(json!({"ttlSeconds": 20 * DAY}));
     act(&stage, &id, "stop", json!({}));
     stage.world.advance(Duration::days(2));
     act(&stage, &id, "extend", json!({"ttlSeconds": 900}));
@@ -246,13 +217,13 @@ fn a_creation_whose_time_is_over_is_404_for_every_verb() {
     };
     let stage = slow();
     let began = stage.world.now();
-    let ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": 5})).header("prefer", "wait=20");
+    let ask = Ask::sandbox(json!({"ttlSeconds": 5})).wait(20);
     let answer = stage.ask(ask);
-    assert_eq!((answer.status, &*answer.code()), (410, "expired"), "{answer:?}\n{}", stage.told());
+    assert_eq!(answer.refusal(), "410 expired", "{answer:?}\n{}", stage.told());
     assert!(answer.at - began < Duration::seconds(10), "it waits no longer than there is time");
     for ttl in [2, 5] {
         let stage = slow();
-        let ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": ttl})).header("prefer", "wait=1");
+        let ask = Ask::sandbox(json!({"ttlSeconds": ttl})).wait(1);
         let answer = stage.ask(ask);
         assert_eq!(answer.status, 202, "{answer:?}");
         let id = answer.id();
@@ -273,21 +244,21 @@ fn a_creation_whose_time_is_over_is_404_for_every_verb() {
             Ask::end(&id),
         ] {
             let answer = stage.ask(ask.clone());
-            assert_eq!((answer.status, &*answer.code()), (404, "not-found"), "{ttl}: {ask:?}: {answer:?}");
+            assert_eq!(answer.refusal(), "404 not-found", "{ttl}: {ask:?}: {answer:?}");
         }
-        assert_eq!(listed(&stage), [] as [String; 0]);
+        assert_eq!(stage.listed(), [] as [String; 0]);
         stage.world.advance(Duration::minutes(11));
-        sweep(&stage);
-        assert!(!exists(&stage, &id), "{}", stage.told());
+        stage.sweeps();
+        assert!(!stage.exists(&id), "{}", stage.told());
     }
 }
 
 #[test]
 fn what_expired_is_not_listed_from_that_moment_on() {
     let stage = Stage::on(plain_sim(Setup::default()));
-    let gone = created(&stage, json!({"ttlSeconds": 100}));
-    let stopped = created(&stage, json!({"ttlSeconds": 100, "onExpiry": "stop"}));
-    let renewed = created(&stage, json!({"ttlSeconds": 100}));
+    let gone = stage.created(json!({"ttlSeconds": 100}));
+    let stopped = stage.created(json!({"ttlSeconds": 100, "onExpiry": "stop"}));
+    let renewed = stage.created(json!({"ttlSeconds": 100}));
     // Less than a minute more: the tag does not tell it.
     stage.world.advance(Duration::seconds(40));
     act(&stage, &renewed, "extend", json!({"ttlSeconds": 100}));

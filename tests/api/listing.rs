@@ -1,15 +1,6 @@
 //! What a list shows, and what it says that it cannot tell.
 
-use serde_json::{Value, json};
-use time::Duration;
-
-use crate::stage::{Ask, Stage};
-
-fn made(stage: &Stage, body: Value) -> String {
-    let answer = stage.ask(Ask::post("/api/sandboxes", body));
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.id()
-}
+use crate::stage::prelude::*;
 
 fn ids(page: &Value) -> Vec<String> {
     let items = page["items"].as_array().into_iter().flatten();
@@ -19,11 +10,11 @@ fn ids(page: &Value) -> Vec<String> {
 #[test]
 fn sizes_are_shown() {
     let stage = Stage::at_once();
-    let answer = stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 3, "memory": 1536, "disk": 11})));
+    let answer = stage.ask(Ask::sandbox(json!({"cpu": 3, "memory": 1536, "disk": 11})));
     let shown = answer.json();
     assert_eq!((&shown["cpu"], &shown["memory"], &shown["disk"]), (&json!(3), &json!(1536), &json!(11)));
     let asked = answer.id();
-    let preset = made(&stage, json!({}));
+    let preset = stage.created(json!({}));
     stage.world.advance(Duration::seconds(60));
     let page = stage.ask(Ask::get("/api/sandboxes")).json();
     for (id, sizes) in [(asked, [3, 1536, 11]), (preset, [1, 1024, 8])] {
@@ -37,12 +28,12 @@ fn sizes_are_shown() {
 #[test]
 fn a_snapshot_says_what_it_was_taken_from() {
     let stage = Stage::new();
-    let id = made(&stage, json!({}));
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"name": "one"})));
+    let id = stage.created(json!({}));
+    let taken = stage.act(&id, "snapshots", json!({"name": "one"}));
     assert_eq!(taken.json()["sourceId"], *id, "{taken:?}");
     stage.world.settle();
     let snapshot = taken.json()["snapshotId"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(stage.ask(Ask::get(format!("/api/snapshots/{snapshot}"))).json()["sourceId"], *id);
+    assert_eq!(stage.ask(Ask::snapshot(&snapshot)).json()["sourceId"], *id);
     let all = stage.ask(Ask::get("/api/snapshots")).json();
     let row =
         all["items"].as_array().and_then(|it| it.iter().find(|it| it["snapshotId"] == *snapshot)).cloned();
@@ -55,9 +46,11 @@ fn what_is_not_indexed_is_read_or_counted() {
     let stage = Stage::new();
     let long = "x".repeat(300);
     let all: Vec<String> = (0..12)
-        .map(|nth| made(&stage, json!({"metadata": {"a": format!("{nth}"), "long": format!("{long}{nth}")}})))
+        .map(|nth| {
+            stage.created(json!({"metadata": {"a": format!("{nth}"), "long": format!("{long}{nth}")}}))
+        })
         .collect();
-    let other = made(&stage, json!({"metadata": {"b": "1"}}));
+    let other = stage.created(json!({"metadata": {"b": "1"}}));
     stage.world.advance(Duration::seconds(60));
     // The short one is indexed, and judges.
     let (page, requests) = stage.counted(Ask::get("/api/sandboxes?metadata.a=7"));

@@ -1,37 +1,39 @@
-//! What is true of core on a simulated PVE, in virtual time.
+//! What the API answers, and what it does to a simulated cluster, in virtual time.
 
 mod addresses;
 mod bad_input;
 mod budgets;
-mod client;
+mod commands;
 mod concurrency;
 mod contract;
 mod documents;
-mod doubts;
 mod environment;
 mod expiry;
 mod health;
 mod http;
 mod ids;
 mod interleaving;
-mod late;
+mod keys;
+mod late_writes;
 mod layers;
+mod lifecycle;
 mod lifetime;
 mod listing;
+mod locks;
+mod marks;
 mod matrix;
-mod memory;
-
 mod morph;
 mod mount_protection;
-mod on_the_way;
 mod power;
+mod presets;
+mod providers;
+mod proxies;
 mod pve_faults;
 mod quotas;
 mod readiness;
-mod recommendations;
-mod review;
 mod rollback;
 mod secrets;
+mod services;
 mod sizes;
 mod snapshots;
 mod spread;
@@ -41,8 +43,4 @@ mod tasks;
 mod templates;
 mod tidy;
 mod transcripts;
-mod truth;
-mod turns;
 mod visibility;
-mod vm;
-mod vms;

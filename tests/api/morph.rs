@@ -11,10 +11,9 @@ mod settings;
 mod snapshots;
 mod sweep;
 
-use pve_edge_tests::morph::{Instance, Spec};
-use serde_json::{Value, json};
+use pve_edge_bed::morph::{Instance, Spec};
 
-use crate::stage::{Answer, Ask, Stage};
+use crate::stage::prelude::*;
 
 /// The preset that is there from the beginning.
 pub(crate) const PRESET: &str = "morph_1vcpu_1gb_8gb_v1";
@@ -82,7 +81,7 @@ pub(crate) fn assert_runs(stage: &Stage, id: &str) {
 
 /// A sandbox, made.
 pub(crate) fn made(stage: &Stage, body: Value) -> Answer {
-    let answer = stage.ask(Ask::post("/api/sandboxes", body));
+    let answer = stage.ask(Ask::sandbox(body));
     assert_eq!(answer.status, 201, "{answer:?}\n{}", stage.told());
     answer
 }

@@ -1,11 +1,7 @@
 //! File systems that wait before they are grown or mounted (ext4's multi-mount protection): tasks
 //! that hold a guest's lock for long, and what is asked of PVE meanwhile.
 
-use pve_edge_tests::sim::Setup;
-use serde_json::json;
-use time::Duration;
-
-use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
+use crate::stage::prelude::*;
 
 const SECOND: Duration = Duration::seconds(1);
 
@@ -36,8 +32,8 @@ fn is_starting(stage: &Stage, vmid: u32) -> bool {
 fn a_disk_is_grown_before_the_start() {
     for wait in ["wait=0", "wait=10", "wait=25"] {
         let stage = stage();
-        let made = stage.ask(Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", wait));
-        assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}");
+        let made = stage.ask(Ask::sandbox(json!({"disk": 20})).header("prefer", wait));
+        assert_eq!(made.shows(), "202 creating", "{made:?}");
         let id = made.id();
         let mut shown = made;
         for _ in 0..60 {
@@ -45,7 +41,7 @@ fn a_disk_is_grown_before_the_start() {
             if shown.state() == "running" {
                 break;
             }
-            assert_eq!((shown.status, &*shown.state()), (200, "creating"), "{shown:?}\n{}", stage.told());
+            assert_eq!(shown.shows(), "200 creating", "{shown:?}\n{}", stage.told());
             stage.world.advance(SECOND);
         }
         assert_eq!(&*shown.state(), "running", "{}", stage.told());
@@ -65,7 +61,7 @@ fn a_disk_is_grown_before_the_start() {
 #[test]
 fn a_creation_that_waits_for_its_disk_says_so() {
     let stage = stage();
-    let made = stage.ask(Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=10"));
+    let made = stage.ask(Ask::sandbox(json!({"disk": 20})).wait(10));
     let problem = made.json()["problem"].as_str().unwrap_or_default().to_owned();
     assert!(problem.contains("grows the disk"), "{made:?}");
     let shown = stage.ask(Ask::one(&made.id()));
@@ -79,11 +75,11 @@ fn a_creation_that_waits_for_its_disk_says_so() {
 fn a_guest_that_hangs_in_its_start_makes_nobody_wait() {
     let stage = stage();
     let (id, other) = (stage.ask(Ask::create()).id(), stage.ask(Ask::create()).id());
-    let kept = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"keep": true})));
+    let kept = stage.act(&id, "snapshots", json!({"keep": true}));
     let snapshot = kept.json()["snapshotId"].as_str().unwrap_or_default().to_owned();
     stage.world.advance(SECOND * 60);
     let body = json!({ "snapshot": snapshot });
-    let back = stage.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), body).header("prefer", "wait=5"));
+    let back = stage.ask(Ask::act(&id, "rollback", body).wait(5));
     assert_eq!(back.status, 202, "{back:?}\n{}", stage.told());
     let before = stage.world.requests().len();
     let status = format!("/lxc/{}/status/current", vmid_of(&id));
@@ -91,10 +87,10 @@ fn a_guest_that_hangs_in_its_start_makes_nobody_wait() {
     while is_starting(&stage, vmid_of(&id)) {
         let (shown, took) = timed(&stage, Ask::one(&id));
         seen += 1;
-        assert_eq!((shown.status, &*shown.state()), (200, "creating"), "{shown:?}");
+        assert_eq!(shown.shows(), "200 creating", "{shown:?}");
         assert!(took < SECOND, "{took}\n{}", stage.told());
         let (shown, took) = timed(&stage, Ask::one(&other));
-        assert_eq!((shown.status, &*shown.state()), (200, "running"), "{shown:?}");
+        assert_eq!(shown.shows(), "200 running", "{shown:?}");
         assert!(took < SECOND, "another's: {took}\n{}", stage.told());
         assert_eq!(sent(&stage, before, &status), 0, "asked while it hangs\n{}", stage.told());
         stage.world.advance(SECOND);

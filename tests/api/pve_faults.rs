@@ -4,12 +4,9 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use pve_edge_tests::{
-    sim::{MINIMAL, Node, Reply, Setup, Sim, Spec, Storage, StorageKind, TOKEN},
-    world::{Fault, World},
-};
+use pve_edge_bed::sim::{MINIMAL, Reply, TOKEN};
 
-use crate::stage::{Answer, Ask, SNAPSHOT, Stage, TEMPLATE, echo, plain_sim};
+use crate::stage::prelude::*;
 
 /// A creation ends with this problem, and no guest is new.
 fn check(stage: &Stage, expected: (u16, &str), says: &str) -> Answer {
@@ -89,7 +86,7 @@ fn a_start_that_the_token_may_not_ask_for() {
     granted(&mut stage.world.sim_mut(), &rest);
     let answer = stage.ask(Ask::create());
     let told = answer.json();
-    assert_eq!((answer.status, &*answer.code()), (502, "pve-forbidden"), "{answer:?}");
+    assert_eq!(answer.refusal(), "502 pve-forbidden", "{answer:?}");
     assert!(
         told["detail"].as_str().is_some_and(|it| it.contains("lacks VM.PowerMgmt on /vms/")),
         "{answer:?}"
@@ -207,13 +204,13 @@ fn a_bare_500_on_resize_is_asked_again() {
         hit.then(|| Fault::Refused(500, "unexpected failure".into()))
     });
     let body = serde_json::json!({"disk": 20});
-    let answer = stage.ask(Ask::post("/api/sandboxes", body.clone()));
-    assert_eq!((answer.status, answer.state()), (201, "running".into()), "{answer:?}");
+    let answer = stage.ask(Ask::sandbox(body.clone()));
+    assert_eq!(answer.shows(), "201 running", "{answer:?}");
     // One that lasts is told.
     stage.world.fault_if(|seen| {
         seen.path.ends_with("/resize").then(|| Fault::Refused(500, "unexpected failure".into()))
     });
-    let id = stage.ask(Ask::post("/api/sandboxes", body)).id();
+    let id = stage.ask(Ask::sandbox(body)).id();
     stage.world.advance(time::Duration::seconds(61));
     assert_eq!(stage.ask(Ask::one(&id)).code(), "pve-error");
     assert_eq!(stage.ask(Ask::one(&id)).state(), "error");
@@ -221,7 +218,7 @@ fn a_bare_500_on_resize_is_asked_again() {
 
 #[test]
 fn a_template_on_another_node() {
-    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let setup = Setup::two_nodes();
     let stage = Stage::of(World::new(plain_sim(setup.clone()), 7), &[("PVE_NODE", "pve2")]);
     check(&stage, (422, "template-on-other-node"), "PVE_NODE");
     let stage = Stage::on(plain_sim(setup));
@@ -258,13 +255,9 @@ fn a_locked_sandbox() {
     let id = stage.ask(Ask::create()).id();
     stage.world.advance(time::Duration::minutes(20));
     stage.world.sim_mut().set_lock(crate::stage::vmid_of(&id), Some("backup"));
-    for ask in [
-        Ask::extend(&id, 600),
-        Ask::patch(format!("/api/sandboxes/{id}"), serde_json::json!({"name": "x"})),
-        Ask::end(&id),
-    ] {
+    for ask in [Ask::extend(&id, 600), Ask::change(&id, serde_json::json!({"name": "x"})), Ask::end(&id)] {
         let answer = stage.ask(ask.clone());
-        assert_eq!((answer.status, &*answer.code()), (409, "guest-locked"), "{ask:?}: {answer:?}");
+        assert_eq!(answer.refusal(), "409 guest-locked", "{ask:?}: {answer:?}");
         assert_eq!((answer.json()["lock"].as_str(), answer.retry_after().is_some()), (Some("backup"), true));
     }
     assert_eq!(
@@ -279,10 +272,10 @@ fn a_start_that_fails() {
     let stage = Stage::new();
     stage.world.sim_mut().fail_next("vzstart", "startup for container failed: no such bridge");
     let answer = stage.ask(Ask::create_keyed("k"));
-    assert_eq!((answer.status, &*answer.code()), (502, "start-failed"), "{answer:?}");
+    assert_eq!(answer.refusal(), "502 start-failed", "{answer:?}");
     let id = answer.json()["sandboxId"].as_str().unwrap_or_default().to_owned();
     let shown = stage.ask(Ask::one(&id));
-    assert_eq!((shown.status, &*shown.state()), (200, "error"), "{shown:?}");
+    assert_eq!(shown.shows(), "200 error", "{shown:?}");
     assert!(shown.json()["problem"].as_str().is_some_and(|it| it.contains("no such bridge")), "{shown:?}");
     let replay = stage.ask(Ask::create_keyed("k"));
     assert_eq!((replay.status, replay.id(), &*replay.state()), (200, id.clone(), "error"));
@@ -293,7 +286,7 @@ fn a_start_that_fails() {
 /// An exec daemon that asks nobody for a token must not stay reachable.
 #[test]
 fn an_exec_daemon_that_lets_everyone_in() {
-    let mut sim = Sim::new(Setup { version: pve_edge_tests::sim::Version::V8, ..Setup::default() });
+    let mut sim = Sim::new(Setup { version: pve_edge_bed::sim::Version::V8, ..Setup::default() });
     // Its hookscript does not read the notes, as far as the guest is concerned.
     sim.add(Spec::template(TEMPLATE).tags(SNAPSHOT).set("hookscript", "local:snippets/other.sh"));
     echo(&mut sim);
@@ -307,7 +300,7 @@ fn an_exec_daemon_that_lets_everyone_in() {
     });
     let answer = stage.ask(Ask::create());
     stage.world.unhook();
-    assert_eq!((answer.status, &*answer.code()), (502, "exec-unprotected"), "{answer:?}");
+    assert_eq!(answer.refusal(), "502 exec-unprotected", "{answer:?}");
     stage.world.settle();
     let sim = stage.world.sim();
     assert!(sim.guests().all(|it| it.run.is_none()), "{}", stage.told());
@@ -315,17 +308,17 @@ fn an_exec_daemon_that_lets_everyone_in() {
 
 #[test]
 fn a_node_that_is_offline() {
-    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let setup = Setup::two_nodes();
     let stage = Stage::on(plain_sim(setup));
     let id = stage.ask(Ask::create()).id();
     stage.world.advance(time::Duration::minutes(20));
     stage.world.sim_mut().migrate(crate::stage::vmid_of(&id), "pve2");
     stage.world.sim_mut().set_online("pve2", false);
     let shown = stage.ask(Ask::one(&id));
-    assert_eq!((shown.status, &*shown.state()), (200, "error"), "{shown:?}");
+    assert_eq!(shown.shows(), "200 error", "{shown:?}");
     for ask in [Ask::extend(&id, 60), Ask::end(&id), Ask::exec(&id, "true")] {
         let answer = stage.ask(ask);
-        assert_eq!((answer.status, &*answer.code()), (503, "node-offline"), "{answer:?}");
+        assert_eq!(answer.refusal(), "503 node-offline", "{answer:?}");
     }
 }
 
@@ -340,4 +333,17 @@ fn nobody_waits_longer_than_the_platform_does() {
         let took = Duration::try_from(answer.at - began).unwrap_or_default();
         assert!(took <= Duration::from_secs(28), "{index}: {took:?} {answer:?}");
     }
+}
+
+#[test]
+fn health_tells_whether_pve_can_be_reached() {
+    let stage = Stage::new();
+    let health = stage.ask(Ask::get("/api/health/sandbox"));
+    assert_eq!((health.status, &health.json()["reachable"]), (200, &json!(true)), "{health:?}");
+    let wrong = stage.beside("", &[("PVE_API_TOKEN", "edge@pve!edge=wrong")]);
+    let refused = wrong.ask(Ask::get("/api/health/sandbox"));
+    assert_eq!((refused.status, &refused.json()["reasons"][0]["code"]), (503, &json!("pve-unauthorized")));
+    let nowhere = stage.beside("", &[("PVE_API_URL", "https://nowhere.test:8006")]);
+    let silent = nowhere.ask(Ask::get("/api/health/sandbox"));
+    assert_eq!((silent.status, &silent.json()["reachable"]), (503, &json!(false)), "{silent:?}");
 }

@@ -2,17 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use pve_edge_tests::{
-    sim::{Setup, Spec},
-    world::World,
-};
-use serde_json::json;
-use time::Duration;
-
-use crate::{
-    stage::{Answer, Ask, Stage, plain_sim},
-    truth::all_committed,
-};
+use crate::stage::{guests::all_committed, prelude::*};
 
 fn stage(changes: &[(&str, &str)]) -> Stage {
     Stage::of(World::new(plain_sim(Setup::default()), 5), changes)
@@ -49,7 +39,7 @@ fn what_the_platform_does_not_admit_is_refused_before_pve_is_asked() {
         seen.borrow_mut().push(key.to_owned());
         seen.borrow().iter().filter(|it| *it == key).count() <= 1
     });
-    assert_eq!(stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 0}))).status, 400);
+    assert_eq!(stage.ask(Ask::sandbox(json!({"cpu": 0}))).status, 400);
     assert_eq!(stage.ask(Ask::create()).status, 201);
     let (refused, requests) = stage.counted(Ask::create());
     assert_eq!((refused.status, refused.code(), requests), (429, "rate-limited".into(), 0), "{refused:?}");
@@ -67,7 +57,7 @@ fn what_the_platform_does_not_admit_is_refused_before_pve_is_asked() {
 #[test]
 fn asking_for_more_than_is_left_is_refused_at_once() {
     let stage = stage(&[("EDGE_MAX_VCPUS", "4")]);
-    let refused = stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 5})));
+    let refused = stage.ask(Ask::sandbox(json!({"cpu": 5})));
     assert_eq!((refused.status, refused.json()["used"].as_u64()), (429, Some(0)), "{refused:?}");
 }
 
@@ -78,8 +68,8 @@ fn one_sandbox_has_bounds() {
     for (field, asked, bound) in
         [("disk", 100_000, "16384 GiB"), ("cpu", 513, "512 cores"), ("memory", 4_194_305, "4194304 MiB")]
     {
-        let refused = stage.ask(Ask::post("/api/sandboxes", json!({field: asked})));
-        assert_eq!((refused.status, refused.code()), (400, "invalid-request".into()), "{refused:?}");
+        let refused = stage.ask(Ask::sandbox(json!({field: asked})));
+        assert_eq!(refused.refusal(), "400 invalid-request", "{refused:?}");
         let said = &refused.json()["errors"][0];
         assert!(said["field"] == field && said["detail"].as_str().unwrap().contains(bound), "{refused:?}");
     }
@@ -93,13 +83,13 @@ fn a_disk_that_nobody_asked_for_counts_too() {
     sim.add(Spec::template(9001).tags("edge-template").disk("30G"));
     let stage = Stage::of(World::new(sim, 5), &[("EDGE_MAX_DISK_GIB", "40")]);
     stage.world.advance(Duration::seconds(20));
-    let large = || Ask::post("/api/sandboxes", json!({"templateVmid": 9001}));
+    let large = || Ask::sandbox(json!({"templateVmid": 9001}));
     assert_eq!(stage.ask(large()).status, 201);
     // The listing tells the size of its disk a moment later.
     stage.world.advance(Duration::seconds(20));
     let refused = stage.ask(large());
-    assert_eq!((refused.status, refused.code()), (429, "quota-exceeded".into()), "{refused:?}");
-    let asked = Ask::post("/api/sandboxes", json!({"disk": 41}));
+    assert_eq!(refused.refusal(), "429 quota-exceeded", "{refused:?}");
+    let asked = Ask::sandbox(json!({"disk": 41}));
     assert_eq!(stage.ask(asked.by("red")).status, 429);
 }
 

@@ -1,15 +1,8 @@
 //! Whether a sandbox came up: GET, exec and lists say the same, and why not.
 
-use pve_edge_tests::{
-    sim::{Kind, Setup},
-    world::Fault,
-};
-use serde_json::{Value, json};
-use time::Duration;
+mod interrupted;
 
-use crate::stage::{Answer, Ask, Stage, plain_sim, vmid_of};
-
-const BOTH: [Kind; 2] = [Kind::Lxc, Kind::Qemu];
+use crate::stage::prelude::*;
 
 /// Guests that start, and in which nothing answers.
 fn silent(stage: &Stage) {
@@ -19,7 +12,7 @@ fn silent(stage: &Stage) {
 }
 
 fn act(stage: &Stage, id: &str, verb: &str) -> Answer {
-    stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), json!({})))
+    stage.act(&id, verb, json!({}))
 }
 
 fn states(stage: &Stage, query: &str) -> Vec<(String, String)> {
@@ -36,27 +29,27 @@ fn what_never_answers_ends_in_error_with_its_cause() {
         for by_sweep in [false, true] {
             let stage = Stage::with(kind);
             silent(&stage);
-            let made = stage.ask(Ask::create().header("prefer", "wait=5"));
-            assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}");
+            let made = stage.ask(Ask::create().wait(5));
+            assert_eq!(made.shows(), "202 creating", "{made:?}");
             let id = made.id();
             stage.world.advance(Duration::minutes(5));
             let shown = stage.ask(Ask::one(&id));
             assert_eq!(&*shown.state(), "creating", "{shown:?}");
             assert!(shown.json()["problem"].is_string(), "{shown:?}");
             let exec = stage.ask(Ask::exec(&id, "true"));
-            assert_eq!((exec.status, &*exec.code()), (409, "still-creating"), "{exec:?}");
+            assert_eq!(exec.refusal(), "409 still-creating", "{exec:?}");
             stage.world.advance(Duration::minutes(6));
             assert_eq!(states(&stage, ""), [(id.clone(), "error".into())]);
             if by_sweep {
-                let report = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+                let report = stage.ask(Ask::gc());
                 assert!(report.body.contains("\"finish\""), "{report:?}");
             }
             let shown = stage.ask(Ask::one(&id));
-            assert_eq!((shown.status, &*shown.state()), (200, "error"), "{shown:?}\n{}", stage.told());
+            assert_eq!(shown.shows(), "200 error", "{shown:?}\n{}", stage.told());
             let problem = shown.json()["problem"].as_str().unwrap_or_default().to_owned();
             assert!(problem.contains("600 s"), "{problem}");
             let exec = stage.ask(Ask::exec(&id, "true"));
-            assert_eq!((exec.status, &*exec.code()), (409, "not-running"), "{exec:?}");
+            assert_eq!(exec.refusal(), "409 not-running", "{exec:?}");
             assert_eq!(states(&stage, "?state=error"), [(id.clone(), "error".into())]);
             // And it stays so, whoever comes.
             assert_eq!(stage.ask(Ask::one(&id)).json()["problem"], problem);
@@ -73,7 +66,7 @@ fn who_asks_late_finds_what_came_up() {
             let mut sim = stage.world.sim_mut();
             (sim.setup_mut().boot, sim.setup_mut().vm_boot) = (Duration::seconds(30), Duration::seconds(30));
         }
-        let made = stage.ask(Ask::create().header("prefer", "wait=6"));
+        let made = stage.ask(Ask::create().wait(6));
         assert_eq!(made.status, 202, "{made:?}");
         stage.world.advance(Duration::minutes(11));
         assert_eq!(stage.ask(Ask::exec(&made.id(), "true")).status, 200, "{}", stage.told());
@@ -89,13 +82,12 @@ fn what_was_ready_once_is_never_given_up_for_a_slow_daemon() {
         let id = stage.ask(Ask::create()).id();
         assert_eq!(act(&stage, &id, "stop").status, 200);
         silent(&stage);
-        let started =
-            stage.ask(Ask::post(format!("/api/sandboxes/{id}/start"), json!({})).header("prefer", "wait=5"));
-        assert_eq!((started.status, &*started.state()), (202, "creating"), "{started:?}");
+        let started = stage.ask(Ask::act(&id, "start", json!({})).wait(5));
+        assert_eq!(started.shows(), "202 creating", "{started:?}");
         stage.world.advance(Duration::minutes(11));
-        stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        stage.ask(Ask::gc());
         let shown = stage.ask(Ask::one(&id));
-        assert_eq!((shown.status, &*shown.state()), (200, "running"), "{shown:?}\n{}", stage.told());
+        assert_eq!(shown.shows(), "200 running", "{shown:?}\n{}", stage.told());
         assert_eq!(states(&stage, ""), [(id, "running".into())]);
     }
 }
@@ -162,7 +154,7 @@ fn a_ready_that_is_lost_is_written_by_whoever_asks_next() {
 fn a_stop_while_it_comes_up_is_not_undone() {
     for at in 5..12 {
         let stage = Stage::on(plain_sim(Setup::default()));
-        let key = || Ask::create_keyed("k").header("prefer", "wait=20");
+        let key = || Ask::create_keyed("k").wait(20);
         let handle = stage.world.spawn(stage.pending(key()));
         while stage.world.requests().len() < at && !handle.is_done() {
             stage.world.advance(Duration::milliseconds(20));
@@ -170,7 +162,7 @@ fn a_stop_while_it_comes_up_is_not_undone() {
         let owner = stage.beside("owner", &[]);
         let found = stage.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
         let Some(id) = found.as_str() else { continue };
-        let stopped = owner.ask(Ask::post(format!("/api/sandboxes/{id}/stop"), json!({"force": true})));
+        let stopped = owner.act(&id, "stop", json!({"force": true}));
         stage.world.advance(Duration::minutes(2));
         assert!(handle.take().is_some());
         if stopped.status == 200 {
@@ -210,7 +202,34 @@ fn the_end_of_a_snapshot_is_waited_for() {
         stage.world.sim_mut().set_lock(vmid_of(&id), Some(lock));
         let began = stage.world.now();
         let answer = stage.ask(Ask::extend(&id, 600).header("prefer", wait));
-        assert_eq!((answer.status, &*answer.code()), (409, "guest-locked"), "{answer:?}");
+        assert_eq!(answer.refusal(), "409 guest-locked", "{answer:?}");
         assert!(answer.at - began < Duration::seconds(most), "{lock} {wait}: {}", answer.at - began);
+    }
+}
+
+#[test]
+fn a_crashed_creation_is_an_error_in_the_end() {
+    let stage = Stage::new();
+    let answer = stage.ask(Ask::create().wait(0));
+    let id = answer.id();
+    stage.world.sim_mut().crash(vmid_of(&id));
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "creating");
+    stage.world.advance(Duration::seconds(601));
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(shown.state(), "error", "{shown:?}");
+    assert!(shown.json()["problem"].as_str().unwrap().contains("locked (create)"), "{shown:?}");
+}
+
+/// Whether the newest version of a preset lacks it, or a template that was asked for by its VMID.
+#[test]
+fn a_template_of_vms_without_an_agent_is_told() {
+    for agent in ["", "0"] {
+        let stage = Stage::of_vms();
+        let lacking = Spec::vm_template(9101).tags("pvevm_1vcpu_1gb_8gb_v2").set("agent", agent);
+        stage.world.sim_mut().add(lacking);
+        for body in [json!({}), json!({"templateVmid": 9101})] {
+            let answer = stage.ask(Ask::sandbox(body));
+            assert_eq!(answer.refusal(), "502 guest-agent-missing", "{agent:?} {answer:?}");
+        }
     }
 }

@@ -5,10 +5,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pve_edge_tests::{sim::TOKEN, world::Fault};
-use serde_json::json;
+use pve_edge_bed::sim::TOKEN;
 
-use crate::stage::{Ask, SECRET, Stage, vmid_of};
+use crate::stage::{SECRET, prelude::*};
 
 /// Log lines of this thread.
 #[derive(Clone, Default)]
@@ -109,7 +108,7 @@ fn operations(id: &str) -> Vec<Ask> {
         Ask::get("/api/sandboxes"),
         Ask::get("/api/config/sandbox"),
         Ask::get("/api/health/sandbox"),
-        Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"})),
+        Ask::change(&id, json!({"name": "x"})),
         Ask::extend(id, 600),
         Ask::exec(id, "true"),
         Ask::exec(id, "true").header("accept", "text/event-stream"),

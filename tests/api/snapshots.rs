@@ -1,55 +1,18 @@
 //! Snapshots: taken of a sandbox that goes on, outliving it, with nothing of it in them.
 
-use pve_edge_tests::{
-    sim::{Setup, Spec, Storage, StorageKind},
-    world::{Fault, World},
-};
-use serde_json::{Value, json};
-use time::Duration;
+mod templates;
 
-use crate::stage::{Answer, Ask, Stage, TEMPLATE, plain_sim, vmid_of};
-
-fn created(stage: &Stage, body: Value) -> String {
-    let answer = stage.ask(Ask::post("/api/sandboxes", body));
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.id()
-}
-
-fn take(stage: &Stage, id: &str, body: Value) -> Answer {
-    stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), body))
-}
-
-fn snapshot_id(answer: &Answer) -> String {
-    answer.json()["snapshotId"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
-}
-
-fn on(kind: StorageKind) -> Stage {
-    let setup = Setup { storages: vec![Storage::new("store", kind)], ..Setup::default() };
-    Stage::on(plain_sim(setup))
-}
-
-/// Polls until it is ready.
-fn ready(stage: &Stage, id: &str) -> Answer {
-    for _ in 0..60 {
-        let answer = stage.ask(Ask::get(format!("/api/snapshots/{id}")));
-        if answer.json()["status"] == "ready" {
-            return answer;
-        }
-        assert_eq!(answer.status, 200, "{answer:?}\n{}", stage.told());
-        stage.world.advance(Duration::seconds(2));
-    }
-    panic!("never ready\n{}", stage.told());
-}
+use crate::stage::prelude::*;
 
 #[test]
 fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
     for kind in [StorageKind::LvmThin, StorageKind::ZfsPool] {
-        let stage = on(kind);
-        let id = created(&stage, json!({"metadata": {"a": "1"}}));
-        let taken = take(&stage, &id, json!({"name": "base", "metadata": {"b": "2"}}));
+        let stage = Stage::on_storage(Kind::Lxc, kind);
+        let id = stage.created(json!({"metadata": {"a": "1"}}));
+        let taken = stage.act(&id, "snapshots", json!({"name": "base", "metadata": {"b": "2"}}));
         assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
-        let snapshot = snapshot_id(&taken);
-        let shown = ready(&stage, &snapshot);
+        let snapshot = taken.snapshot_id();
+        let shown = stage.ready(&snapshot);
         assert_eq!(
             (shown.json()["name"].as_str(), &shown.json()["metadata"]["b"]),
             (Some("base"), &json!("2"))
@@ -63,8 +26,8 @@ fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
         assert_eq!(left, 0, "{kind:?}");
         // And others are made from it, even after the sandbox is gone.
         assert_eq!(stage.ask(Ask::end(&id)).status, 204);
-        let child = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": snapshot})));
-        assert_eq!((child.status, child.state()), (201, "running".into()), "{child:?}");
+        let child = stage.ask(Ask::sandbox(json!({"snapshotId": snapshot})));
+        assert_eq!(child.shows(), "201 running", "{child:?}");
         assert_eq!(child.json()["snapshotId"], snapshot);
         assert_eq!(stage.ask(Ask::exec(&child.id(), "true")).status, 200);
     }
@@ -73,29 +36,24 @@ fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
 /// PVE's listing calls it no template for some seconds: what was said to be ready is listed as that.
 #[test]
 fn a_listing_knows_at_once_what_is_ready() {
-    let stage = on(StorageKind::LvmThin);
-    let id = created(&stage, json!({}));
+    let stage = Stage::on_storage(Kind::Lxc, StorageKind::LvmThin);
+    let id = stage.created(json!({}));
     let listed = |stage: &Stage, id: &str| {
         let all = stage.ask(Ask::get("/api/snapshots")).json();
         let items = all["items"].as_array().unwrap();
         items.iter().find(|it| it["snapshotId"] == id).unwrap_or_else(|| panic!("{all}"))["status"].clone()
     };
     stage.world.sim_mut().silence_stats(true);
-    let taken =
-        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=25"));
+    let taken = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(25));
     assert_eq!((taken.status, &taken.json()["status"]), (201, &json!("ready")), "{taken:?}");
-    assert_eq!(listed(&stage, &snapshot_id(&taken)), "ready");
+    assert_eq!(listed(&stage, &taken.snapshot_id()), "ready");
     stage.world.settle();
     // One that is being made is not, whatever the guest was that had its VMID.
-    let another =
-        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=0"));
+    let another = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(0));
     assert_eq!(another.status, 202, "{another:?}");
-    let snapshot = snapshot_id(&another);
-    assert_eq!(
-        stage.ask(Ask::get(format!("/api/snapshots/{snapshot}")).header("prefer", "wait=0")).json()["status"],
-        "pending"
-    );
-    ready(&stage, &snapshot);
+    let snapshot = another.snapshot_id();
+    assert_eq!(stage.ask(Ask::snapshot(&snapshot).wait(0)).json()["status"], "pending");
+    stage.ready(&snapshot);
     assert_eq!(listed(&stage, &snapshot), "ready");
 }
 
@@ -109,10 +67,10 @@ fn nothing_of_the_sandbox_is_in_the_template() {
             ("PVE_PUBLIC_DOMAIN", "sandbox.test"),
         ],
     );
-    let id = created(&stage, json!({"metadata": {"private": "yes"}}));
-    let taken = take(&stage, &id, json!({}));
-    let snapshot = snapshot_id(&taken);
-    ready(&stage, &snapshot);
+    let id = stage.created(json!({"metadata": {"private": "yes"}}));
+    let taken = stage.act(&id, "snapshots", json!({}));
+    let snapshot = taken.snapshot_id();
+    stage.ready(&snapshot);
     let sim = stage.world.sim();
     let (source, template) = (sim.guest(vmid_of(&id)).unwrap(), sim.guest(vmid_of(&snapshot)).unwrap());
     let text = template.config.text();
@@ -127,87 +85,72 @@ fn nothing_of_the_sandbox_is_in_the_template() {
 #[test]
 fn a_snapshot_is_its_teams_and_a_preset_everybodys() {
     let stage = Stage::new();
-    let id = created(&stage, json!({}));
-    let own = snapshot_id(&take(&stage, &id, json!({})));
-    ready(&stage, &own);
+    let id = stage.created(json!({}));
+    let own = stage.act(&id, "snapshots", json!({})).snapshot_id();
+    stage.ready(&own);
     let red = |ask: Ask| stage.ask(ask.by("red"));
-    assert_eq!(red(Ask::get(format!("/api/snapshots/{own}"))).status, 404);
+    assert_eq!(red(Ask::snapshot(&own)).status, 404);
     assert_eq!(red(Ask::delete(format!("/api/snapshots/{own}"))).status, 404);
-    assert_eq!(red(Ask::post("/api/sandboxes", json!({"snapshotId": own}))).code(), "template-not-found");
+    assert_eq!(red(Ask::sandbox(json!({"snapshotId": own}))).code(), "template-not-found");
     assert!(!red(Ask::get("/api/snapshots")).body.contains(&own));
     assert!(stage.ask(Ask::get("/api/snapshots")).body.contains(&own));
     // Promotion is an admin's.
     let promote = json!({"promote": {"preset": "1vcpu_1gb_8gb"}});
-    assert_eq!(take(&stage, &id, promote.clone()).code(), "forbidden");
+    assert_eq!(stage.act(&id, "snapshots", promote.clone()).code(), "forbidden");
     stage.world.settle();
-    let promoted = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops"));
+    let promoted = stage.ask(Ask::act(&id, "snapshots", promote).by("ops"));
     assert_eq!(
         (&promoted.json()["presetId"], &promoted.json()["version"]),
         (&json!("1vcpu_1gb_8gb"), &json!(2))
     );
     for _ in 0..20 {
         stage.world.advance(Duration::seconds(5));
-        stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        stage.ask(Ask::gc());
     }
     let config = red(Ask::get("/api/config/sandbox"));
     let versions = config.json()["presets"][0]["versions"].as_array().unwrap().len();
     assert_eq!(versions, 2, "{config:?}");
-    let newest = red(Ask::post("/api/sandboxes", json!({"preset": "1vcpu_1gb_8gb"})));
+    let newest = red(Ask::sandbox(json!({"preset": "1vcpu_1gb_8gb"})));
     assert_eq!((newest.status, &newest.json()["snapshotId"]), (201, &json!("pvelxc_1vcpu_1gb_8gb_v2")));
 }
 
 #[test]
 fn a_snapshot_is_no_sandbox_and_no_sandbox_a_snapshot() {
     let stage = Stage::new();
-    let id = created(&stage, json!({}));
-    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
-    ready(&stage, &snapshot);
+    let id = stage.created(json!({}));
+    let snapshot = stage.act(&id, "snapshots", json!({})).snapshot_id();
+    stage.ready(&snapshot);
     assert_eq!(stage.ask(Ask::one(&snapshot)).status, 404);
     assert_eq!(stage.ask(Ask::end(&snapshot)).status, 404);
     assert_eq!(stage.ask(Ask::exec(&snapshot, "true")).status, 404);
-    assert_eq!(stage.ask(Ask::get(format!("/api/snapshots/{id}"))).status, 404);
+    assert_eq!(stage.ask(Ask::snapshot(&id)).status, 404);
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{id}"))).status, 404);
     let items = stage.ask(Ask::get("/api/sandboxes")).json()["items"].as_array().unwrap().len();
     assert_eq!(items, 1);
 }
 
 #[test]
-fn what_is_in_use_is_refused_and_what_is_not_is_deleted() {
-    let stage = on(StorageKind::ZfsPool);
-    let id = created(&stage, json!({}));
-    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
-    ready(&stage, &snapshot);
-    let child = created(&stage, json!({"snapshotId": snapshot}));
-    let refused = stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}")));
-    assert_eq!((refused.status, refused.code()), (409, "snapshot-in-use".into()), "{refused:?}");
-    stage.world.settle();
-    assert_eq!(stage.ask(Ask::end(&child)).status, 204);
-    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}"))).status, 204);
-    assert_eq!(stage.ask(Ask::get(format!("/api/snapshots/{snapshot}"))).status, 404);
-}
-
-#[test]
 fn a_storage_without_snapshots_is_told() {
     // A template on a directory makes no linked clones, so the sandbox's disk is put there by an admin.
     let stage = Stage::new();
-    let id = created(&stage, json!({}));
+    let id = stage.created(json!({}));
     let mut sim = stage.world.sim_mut();
     sim.add_storage(Storage::new("local", StorageKind::Dir));
     sim.admin_set(vmid_of(&id), "rootfs", "local:200000/vm-200000-disk-0.raw,size=8G");
     drop(sim);
-    let refused = take(&stage, &id, json!({}));
-    assert_eq!((refused.status, refused.code()), (422, "snapshot-unsupported".into()), "{refused:?}");
+    let refused = stage.act(&id, "snapshots", json!({}));
+    assert_eq!(refused.refusal(), "422 snapshot-unsupported", "{refused:?}");
     assert!(refused.body.contains("local"), "{refused:?}");
 }
 
 #[test]
 fn a_sandbox_outlives_its_copy() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 60}));
-    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
+    let id = stage.created(json!({"ttlSeconds": 60}));
+    let snapshot = stage.act(&id, "snapshots", json!({})).snapshot_id();
     stage.world.advance(Duration::seconds(120));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
-    ready(&stage, &snapshot);
+    stage.ready(&snapshot);
 }
 
 /// Whoever dies on the way: asking again and the sweep leave either nothing or a template that is ready.
@@ -216,14 +159,14 @@ fn every_request_of_a_snapshot_may_fail() {
     for fault in [Fault::NeverSent, Fault::Unanswered, Fault::Dies, Fault::DiesAfter] {
         for index in 0..16 {
             let stage = Stage::of(World::new(plain_sim(Setup::default()), index), &[]);
-            let id = created(&stage, json!({}));
+            let id = stage.created(json!({}));
             let at = stage.world.requests().len() + usize::try_from(index).unwrap();
             stage.world.fault_at(at, fault.clone());
-            stage.try_ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+            stage.try_ask(Ask::act(&id, "snapshots", json!({})));
             stage.world.clear_faults();
             for _ in 0..12 {
                 stage.world.advance(Duration::seconds(20));
-                stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+                stage.ask(Ask::gc());
             }
             stage.world.settle();
             let sim = stage.world.sim();
@@ -245,10 +188,11 @@ fn every_request_of_a_snapshot_may_fail() {
 #[test]
 fn its_name_and_metadata_can_be_changed() {
     let stage = Stage::new();
-    let id = created(&stage, json!({}));
-    let snapshot = snapshot_id(&take(&stage, &id, json!({"name": "a", "metadata": {"x": "1", "y": "2"}})));
+    let id = stage.created(json!({}));
+    let snapshot =
+        stage.act(&id, "snapshots", json!({"name": "a", "metadata": {"x": "1", "y": "2"}})).snapshot_id();
     let path = format!("/api/snapshots/{snapshot}");
-    let etag = ready(&stage, &snapshot).header("etag").to_owned();
+    let etag = stage.ready(&snapshot).header("etag").to_owned();
     let patch = |body: Value| Ask::patch(&*path, body);
     let changed =
         stage.ask(patch(json!({"name": "b", "metadata": {"x": null, "z": "3"}})).header("if-match", &*etag));
@@ -273,59 +217,6 @@ fn its_name_and_metadata_can_be_changed() {
     assert_eq!(stage.ask(patch(json!({"name": null})).by("ops")).json()["name"], Value::Null);
 }
 
-/// PVE's `protection` is taken off to delete it, and is back where that was refused.
-#[test]
-fn what_is_in_use_stays_protected() {
-    let stage = on(StorageKind::ZfsPool);
-    let id = created(&stage, json!({}));
-    let snapshot = snapshot_id(&take(&stage, &id, json!({})));
-    ready(&stage, &snapshot);
-    created(&stage, json!({"snapshotId": snapshot}));
-    let protected = || stage.world.sim().guest(vmid_of(&snapshot)).unwrap().config.is("protection");
-    assert!(protected());
-    assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{snapshot}"))).code(), "snapshot-in-use");
-    stage.world.settle();
-    assert!(protected(), "{}", stage.told());
-}
-
-/// Whatever PVE refuses for ten minutes is given up, in two runs, and only what is ours.
-#[test]
-fn a_template_that_is_never_made_is_given_up() {
-    for refused in ["/template", "/config"] {
-        let stage = Stage::new();
-        let id = created(&stage, json!({"ttlSeconds": null}));
-        let source = vmid_of(&id).to_string();
-        let status = if refused == "/template" { 500 } else { 403 };
-        stage.world.fault_if(move |seen| {
-            let hit = seen.is_write() && seen.path.ends_with(refused) && !seen.path.contains(&source);
-            // Only a template's own marks are refused: condemning needs no tags of a half-made one.
-            let hit = hit && (refused == "/template" || seen.body.contains("tags="));
-            hit.then(|| Fault::Refused(status, "Permission check failed (/vms/1, VM.Allocate)".into()))
-        });
-        take(&stage, &id, json!({}));
-        let others = [TEMPLATE, vmid_of(&id), 100_500];
-        let made = || stage.world.sim().guests().map(|it| it.vmid).find(|it| !others.contains(it));
-        let exists = || made().is_some();
-        let sweep = || stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
-        for _ in 0..3 {
-            stage.world.advance(Duration::seconds(100));
-            assert!(!sweep().body.contains("condemn"), "{}", stage.told());
-        }
-        // A stranger in the range of templates is nobody's to give up.
-        stage.world.sim_mut().add(Spec::guest(100_500).description("somebody's"));
-        stage.world.advance(Duration::seconds(400));
-        assert!(sweep().body.contains("condemn"), "{refused}: {}", stage.told());
-        assert!(exists());
-        assert_eq!(stage.ask(Ask::get("/api/snapshots")).json()["items"].as_array().unwrap().len(), 1);
-        stage.world.advance(Duration::seconds(61));
-        assert!(sweep().body.contains("delete"), "{refused}: {}", stage.told());
-        stage.world.settle();
-        assert!(!exists(), "{refused}: {}", stage.told());
-        assert!(stage.world.sim().guest(100_500).is_some());
-        assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
-    }
-}
-
 /// What is copied goes where it is set, or where there is room; a linked clone stays.
 #[test]
 fn the_storage_of_a_full_copy() {
@@ -347,9 +238,9 @@ fn the_storage_of_a_full_copy() {
         let plain = Storage { total: 4 << 40, ..Storage::new("plain", StorageKind::Dir) };
         let setup = Setup { storages: vec![own, Storage::new("tank", zfs), wide, plain], ..Setup::default() };
         let stage = Stage::of(World::new(plain_sim(setup), 3), changes);
-        let id = created(&stage, json!({}));
-        let snapshot = snapshot_id(&take(&stage, &id, json!({})));
-        ready(&stage, &snapshot);
+        let id = stage.created(json!({}));
+        let snapshot = stage.act(&id, "snapshots", json!({})).snapshot_id();
+        stage.ready(&snapshot);
         let sim = stage.world.sim();
         let rootfs = sim.guest(vmid_of(&snapshot)).and_then(|it| it.config.get("rootfs")).unwrap_or_default();
         assert_eq!(rootfs.split(':').next(), Some(expected), "{told}: {rootfs}");
@@ -358,15 +249,15 @@ fn the_storage_of_a_full_copy() {
 
 #[test]
 fn where_one_volume_cannot_be_linked_everything_is_copied() {
-    let stage = on(StorageKind::LvmThin);
-    let id = created(&stage, json!({}));
+    let stage = Stage::on_storage(Kind::Lxc, StorageKind::LvmThin);
+    let id = stage.created(json!({}));
     let refused = "Linked clone feature for 'nfs:200000/vm-200000-disk-1.raw' is not available";
     stage.world.fault_if(move |seen| {
         let links = seen.path.ends_with("/clone") && !seen.body.contains("full=1");
         links.then(|| Fault::Refused(500, refused.into()))
     });
-    let taken = take(&stage, &id, json!({}));
+    let taken = stage.act(&id, "snapshots", json!({}));
     assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
     stage.world.clear_faults();
-    ready(&stage, &snapshot_id(&taken));
+    stage.ready(&taken.snapshot_id());
 }

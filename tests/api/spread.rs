@@ -2,14 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pve_edge_tests::{
-    sim::{Kind, Node, Setup, Sim, Spec, Storage, StorageKind},
-    world::World,
-};
-use serde_json::json;
-use time::Duration;
-
-use crate::stage::{Ask, SNAPSHOT, Stage, TEMPLATE, VM_TEMPLATE, echo, sim_of, vmid_of};
+use crate::stage::prelude::*;
 
 const GIB: u64 = 1 << 30;
 
@@ -63,7 +56,7 @@ fn of_several_copies_that_of_the_node_with_the_most_memory() {
 #[test]
 fn then_the_one_with_the_fewest_of_ours() {
     let stage = copies(nodes(&[("pve1", 40), ("pve2", 20)]), &["pve1", "pve2"]);
-    let token = pve_edge_tests::sim::TOKEN.rsplit_once('=').map_or("", |it| it.0);
+    let token = pve_edge_bed::sim::TOKEN.rsplit_once('=').map_or("", |it| it.0);
     for who in [token, "edge@pve"] {
         stage.world.sim_mut().grant(who, "/nodes", &[]);
     }
@@ -91,12 +84,12 @@ fn what_is_new_weighs_before_pve_tells() {
 
 #[test]
 fn to_the_best_of_the_nodes_that_share_the_templates_storage() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let setup = shared(nodes(&[("pve1", 10), ("pve2", 20), ("pve3", 40), ("pve4", 60)]));
         let mut sim = sim_of(kind, setup);
         sim.set_online("pve4", false);
         let stage = Stage::of_kind(kind, World::new(sim, 7), &[]);
-        let (answer, requests) = stage.counted(Ask::create().header("prefer", "wait=25"));
+        let (answer, requests) = stage.counted(Ask::create().wait(25));
         let at = (answer.status, &answer.json()["node"]);
         assert_eq!(at, (201, &json!("pve3")), "{answer:?}\n{}", stage.told());
         let most = if kind == Kind::Lxc { 10 } else { 20 };
@@ -139,7 +132,7 @@ fn what_cannot_go_elsewhere_stays_with_its_template() {
 fn creations_of_one_moment_do_not_all_go_to_one_node() {
     let setup = shared(nodes(&[("pve1", 40), ("pve2", 40), ("pve3", 39), ("pve4", 10)]));
     let stage = Stage::of_kind(Kind::Qemu, World::new(sim_of(Kind::Qemu, setup), 7), &[]);
-    let asked: Vec<_> = (0..12).map(|_| stage.pending(Ask::create().header("prefer", "wait=25"))).collect();
+    let asked: Vec<_> = (0..12).map(|_| stage.pending(Ask::create().wait(25))).collect();
     let answers = stage.world.run_all(asked);
     stage.world.settle();
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
@@ -166,4 +159,14 @@ fn a_sandbox_is_found_wherever_it_is() {
     }
     stage.world.sim_mut().migrate(vmid_of(&id), "pve3");
     assert_eq!(stage.ask(Ask::end(&id)).status, 204);
+}
+
+#[test]
+fn a_sandbox_that_moves_to_and_fro_is_not_404() {
+    let stage = Stage::on(plain_sim(Setup::two_nodes()));
+    let id = stage.created(json!({}));
+    stage.world.advance(Duration::minutes(11));
+    stage.world.sim_mut().migrate(vmid_of(&id), "pve2");
+    stage.move_after_listing(&id, &["pve1"]);
+    assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
 }

@@ -1,6 +1,10 @@
 //! A deployment on a simulated cluster, asked as an adapter asks it.
 
+mod acts;
 mod ask;
+pub(crate) mod client;
+pub(crate) mod guests;
+pub(crate) mod prelude;
 
 use std::{
     cell::{Cell, RefCell, RefMut},
@@ -10,19 +14,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
-use pve_edge_core::{
-    api::{Body, Service, handle},
-    io::Platform,
-};
-use pve_edge_tests::{
+use pve_edge_bed::{
     morph::{self, Morph},
     sim::{
-        Kind, Setup, Sim, Spec, TOKEN,
+        Kind, Setup, Sim, Spec, Storage, StorageKind, TOKEN,
         execd::{ExecLine, asked},
     },
     world::{API, World},
 };
+use pve_edge_core::{api::Service, io::Platform};
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::ask::{Answer, Ask};
@@ -45,6 +45,8 @@ pub(crate) const SNAPSHOT: &str = "pvelxc_1vcpu_1gb_8gb_v1";
 pub(crate) const TEMPLATE: u32 = 9000;
 /// The template of the same sizes of VMs.
 pub(crate) const VM_TEMPLATE: u32 = 9100;
+/// What a sandbox on PVE may be.
+pub(crate) const BOTH: [Kind; 2] = [Kind::Lxc, Kind::Qemu];
 /// `EDGE_SECRET` of every stage.
 pub(crate) const SECRET: &str = "edge-secret-of-the-tests-0123456789abcdef";
 
@@ -114,9 +116,7 @@ impl Stage {
     /// In an empty account of Morph Cloud.
     pub(crate) fn on_morph(seed: u64, changes: &[(&str, &str)]) -> Self {
         let world = World::new(Sim::new(Setup::default()), seed);
-        let morph = Rc::new(RefCell::new(Morph::new(world.now(), morph::KEY)));
-        let served = morph.clone();
-        world.serve(morph::HOST, move |request, now| served.borrow_mut().answer(request, now));
+        let morph = served(&world, Morph::new(world.now(), morph::KEY));
         let changes: Vec<_> = ON_MORPH.iter().chain(changes).copied().collect();
         Self { morph: Some(morph), ..Self::of(world, &changes) }
     }
@@ -143,6 +143,20 @@ impl Stage {
         Self::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), &[])
     }
 
+    /// One node, and this template of containers.
+    pub(crate) fn from_template(template: Spec) -> Self {
+        let mut sim = Sim::new(Setup::default());
+        sim.add(template.tags(SNAPSHOT));
+        echo(&mut sim);
+        Self::on(sim)
+    }
+
+    /// One node, one template of this kind, on a storage of this kind.
+    pub(crate) fn on_storage(kind: Kind, storage: StorageKind) -> Self {
+        let setup = Setup { storages: vec![Storage::new("store", storage)], ..Setup::default() };
+        Self::of_kind(kind, World::new(sim_of(kind, setup), 7), &[])
+    }
+
     /// Another adapter on the same world.
     pub(crate) fn beside(&self, name: &'static str, changes: &[(&str, &str)]) -> Self {
         let dice = Rc::new(Cell::new(1 + 1000 * u64::from(name.bytes().fold(1, u8::wrapping_add))));
@@ -150,6 +164,13 @@ impl Stage {
         let base = ON_MORPH.iter().filter(|_| morph.is_some());
         let changes: Vec<_> = base.chain(changes).copied().collect();
         Self { name, dice, morph, ..Self::of_kind(self.kind, self.world.clone(), &changes) }
+    }
+
+    /// Another stage that begins as this one is now: its world, its dice and, on Morph, its account.
+    pub(crate) fn fork(&self) -> Self {
+        let (world, dice) = (self.world.fork(), Rc::new(Cell::new(self.dice.get())));
+        let morph = self.morph.as_ref().map(|it| served(&world, it.borrow().clone()));
+        Self { world, dice, morph, ..self.clone() }
     }
 
     /// What a careless log line would show.
@@ -171,24 +192,13 @@ impl Stage {
     pub(crate) fn pending(&self, ask: Ask) -> Pending {
         self.dice.set(self.dice.get() + 1);
         let seed: [u8; 32] = Sha256::digest(self.dice.get().to_be_bytes()).into();
-        let (io, service, platform) = (self.world.io_named(self.name), self.service.clone(), self.platform);
-        let world = self.world.clone();
         let (method, target) = (ask.method, ask.path.clone());
+        let answer = self.world.answer(self.name, &self.service, self.platform, seed, ask.request());
         Box::pin(async move {
-            let response = handle(io, &service, platform, seed, ask.request()).await;
+            let (response, at) = answer.await;
             let (head, body) = response.into_parts();
-            let mut bytes = Vec::new();
-            match body {
-                Body::Whole(whole) => bytes = whole,
-                Body::Stream(mut events) => {
-                    while let Some(Ok(event)) = events.next().await {
-                        bytes.extend(event);
-                    }
-                }
-            }
-            let body = String::from_utf8(bytes).expect("answers are UTF-8");
-            let answer =
-                Answer { status: head.status.as_u16(), headers: head.headers, body, at: world.now() };
+            let body = String::from_utf8(body).expect("answers are UTF-8");
+            let answer = Answer { status: head.status.as_u16(), headers: head.headers, body, at };
             crate::contract::check(method, &target, &answer);
             answer
         })
@@ -212,6 +222,14 @@ impl Stage {
     }
 }
 
+/// Has this account answered in this world.
+fn served(world: &World, account: Morph) -> morph::Shared {
+    let morph = Rc::new(RefCell::new(account));
+    let served = morph.clone();
+    world.serve(morph::HOST, move |request, now| served.borrow_mut().answer(request, now));
+    morph
+}
+
 /// The usual cluster: a template, and commands that only echo.
 pub(crate) fn plain_sim(setup: Setup) -> Sim {
     let mut sim = Sim::new(setup);
@@ -226,9 +244,14 @@ pub(crate) fn sim_of(kind: Kind, setup: Setup) -> Sim {
         return plain_sim(setup);
     }
     let mut sim = Sim::new(setup);
-    sim.add(Spec::vm_template(VM_TEMPLATE).tags(&SNAPSHOT.replace("pvelxc", "pvevm")));
+    sim.add(Spec::vm_template(VM_TEMPLATE).tags(preset_of(kind)));
     echo(&mut sim);
     sim
+}
+
+/// The version of the preset of [`sim_of`].
+pub(crate) fn preset_of(kind: Kind) -> &'static str {
+    if kind == Kind::Lxc { SNAPSHOT } else { "pvevm_1vcpu_1gb_8gb_v1" }
 }
 
 /// No real processes: every command prints its own text.

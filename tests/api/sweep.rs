@@ -1,9 +1,8 @@
 //! The sweep: what is over goes, in two runs; nothing else is touched.
 
-use crate::{
-    stage::{Answer, Ask, Stage, plain_sim, vmid_of},
-    truth::{all_committed, mark},
-};
+mod expired;
+mod half_made;
+
 use pve_edge_core::{
     pve::{
         marks::{Mark, Phase, Want},
@@ -11,21 +10,14 @@ use pve_edge_core::{
     },
     sandbox::OnExpiry,
 };
-use pve_edge_tests::{
-    sim::{Node, Setup, Spec},
-    world::{Fault, World},
-};
-use serde_json::{Value, json};
-use time::Duration;
 
-fn created(stage: &Stage, body: Value) -> String {
-    let answer = stage.ask(Ask::post("/api/sandboxes", body));
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.id()
-}
+use crate::stage::{
+    guests::{all_committed, mark},
+    prelude::*,
+};
 
 fn sweep(stage: &Stage) -> Vec<(u32, String)> {
-    let answer = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    let answer = stage.ask(Ask::gc());
     actions(&answer)
 }
 
@@ -42,16 +34,12 @@ fn writes(stage: &Stage) -> usize {
     stage.world.requests().into_iter().filter(|it| it.is_write() && it.path.contains("/config")).count()
 }
 
-fn exists(stage: &Stage, id: &str) -> bool {
-    stage.world.sim().guest(vmid_of(id)).is_some()
-}
-
 /// The listing says for up to 15 s that it is stopped, after that too when a node's pvestatd hangs.
 #[test]
 fn what_was_just_resumed_is_left_alone() {
     let stage = Stage::new();
-    let id = created(&stage, json!({}));
-    let order = |action: &str| stage.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), json!({})));
+    let id = stage.created(json!({}));
+    let order = |action: &str| stage.act(&id, action, json!({}));
     assert_eq!(order("pause").state(), "paused");
     stage.world.advance(Duration::minutes(1));
     stage.world.sim_mut().silence_stats(true);
@@ -64,7 +52,7 @@ fn what_was_just_resumed_is_left_alone() {
 #[test]
 fn what_expires_is_condemned_and_deleted_a_run_later() {
     let stage = Stage::new();
-    let (id, kept) = (created(&stage, json!({"ttlSeconds": 60})), created(&stage, json!({})));
+    let (id, kept) = (stage.created(json!({"ttlSeconds": 60})), stage.created(json!({})));
     let vmid = vmid_of(&id);
     assert_eq!(sweep(&stage), []);
     stage.world.advance(Duration::seconds(61));
@@ -74,14 +62,14 @@ fn what_expires_is_condemned_and_deleted_a_run_later() {
     stage.world.advance(Duration::seconds(61));
     assert_eq!(sweep(&stage), [(vmid, "delete".into())]);
     stage.world.settle();
-    assert!(!exists(&stage, &id) && exists(&stage, &kept));
+    assert!(!stage.exists(&id) && stage.exists(&kept));
     assert_eq!(sweep(&stage), []);
 }
 
 #[test]
 fn a_dry_run_says_the_same_and_writes_nothing() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 60}));
+    let id = stage.created(json!({"ttlSeconds": 60}));
     stage.world.advance(Duration::seconds(61));
     let before = writes(&stage);
     let dry = stage.ask(Ask::post("/api/gc", json!({"dryRun": true})).by("ops"));
@@ -94,30 +82,30 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
 fn renewed_after_its_expiry_it_lives_and_condemned_it_cannot_be_renewed() {
     let stage = Stage::new();
     let (renewed, over) =
-        (created(&stage, json!({"ttlSeconds": 60})), created(&stage, json!({"ttlSeconds": 60})));
+        (stage.created(json!({"ttlSeconds": 60})), stage.created(json!({"ttlSeconds": 60})));
     stage.world.advance(Duration::seconds(70));
     assert_eq!(stage.ask(Ask::extend(&renewed, 3600)).status, 200);
     assert_eq!(sweep(&stage), [(vmid_of(&over), "condemn".into())]);
     for ask in [
         Ask::extend(&over, 3600),
-        Ask::patch(format!("/api/sandboxes/{over}"), json!({"ttlSeconds": 3600})),
-        Ask::post(format!("/api/sandboxes/{over}/start"), json!({})),
-        Ask::post(format!("/api/sandboxes/{over}/resume"), json!({})),
+        Ask::change(&over, json!({"ttlSeconds": 3600})),
+        Ask::act(&over, "start", json!({})),
+        Ask::act(&over, "resume", json!({})),
     ] {
         let answer = stage.ask(ask.clone());
-        assert_eq!((answer.status, answer.code()), (409, "condemned".into()), "{ask:?} {answer:?}");
+        assert_eq!(answer.refusal(), "409 condemned", "{ask:?} {answer:?}");
     }
     stage.world.advance(Duration::minutes(2));
     sweep(&stage);
     stage.world.settle();
-    assert!(exists(&stage, &renewed) && !exists(&stage, &over));
+    assert!(stage.exists(&renewed) && !stage.exists(&over));
 }
 
 #[test]
 fn on_expiry_stop_and_pause_stop_and_keep_for_as_long_as_is_set() {
     for (on_expiry, state) in [("stop", "stopped"), ("pause", "paused")] {
         let stage = Stage::new();
-        let id = created(&stage, json!({"ttlSeconds": 60, "onExpiry": on_expiry}));
+        let id = stage.created(json!({"ttlSeconds": 60, "onExpiry": on_expiry}));
         stage.world.advance(Duration::seconds(70));
         let shown = stage.ask(Ask::one(&id));
         assert_eq!(shown.state(), state);
@@ -127,8 +115,8 @@ fn on_expiry_stop_and_pause_stop_and_keep_for_as_long_as_is_set() {
         assert!(stage.world.sim().guest(vmid_of(&id)).unwrap().run.is_none());
         assert_eq!(stage.ask(Ask::one(&id)).state(), state);
         // Resumable with a new TTL.
-        let started = stage.ask(Ask::post(format!("/api/sandboxes/{id}/start"), json!({"ttlSeconds": 60})));
-        assert_eq!((started.status, started.state()), (200, "running".into()));
+        let started = stage.act(&id, "start", json!({"ttlSeconds": 60}));
+        assert_eq!(started.shows(), "200 running");
         stage.world.advance(Duration::seconds(61));
         sweep(&stage);
         stage.world.advance(Duration::days(7));
@@ -136,65 +124,21 @@ fn on_expiry_stop_and_pause_stop_and_keep_for_as_long_as_is_set() {
     }
 }
 
-#[test]
-fn half_made_guests_are_finished_while_young_and_condemned_when_given_up() {
-    let stage = Stage::new();
-    let young = stage.ask(Ask::create_keyed("a").header("prefer", "wait=0"));
-    assert_eq!(young.status, 202);
-    stage.world.settle();
-    assert_eq!(sweep(&stage), [(vmid_of(&young.id()), "finish".into())]);
-    stage.world.advance(Duration::seconds(5));
-    assert_eq!(stage.ask(Ask::one(&young.id())).state(), "running");
-    let old = stage.ask(Ask::create_keyed("b").header("prefer", "wait=0"));
-    stage.world.advance(Duration::seconds(601));
-    assert_eq!(sweep(&stage), [(vmid_of(&old.id()), "condemn".into())]);
-    stage.world.advance(Duration::seconds(61));
-    assert_eq!(sweep(&stage), [(vmid_of(&old.id()), "delete".into())]);
-    stage.world.settle();
-    assert!(!exists(&stage, &old.id()) && exists(&stage, &young.id()));
-}
-
-#[test]
-fn a_guest_that_is_being_created_is_no_orphan() {
-    let stage = Stage::new();
-    let slow = stage.ask(Ask::create_keyed("a").header("prefer", "wait=0"));
-    // The clone still runs: locked, unmarked in tags, stopped.
-    let told = sweep(&stage);
-    assert!(told.iter().all(|(_, action)| action != "condemn" && action != "delete"), "{told:?}");
-    stage.world.settle();
-    assert!(exists(&stage, &slow.id()));
-}
-
-#[test]
-fn crashed_locks_are_told_with_the_command_and_backups_are_waited_for() {
-    let stage = Stage::new();
-    let crashed = stage.ask(Ask::create_keyed("a").header("prefer", "wait=0")).id();
-    stage.world.sim_mut().crash(vmid_of(&crashed));
-    let backed_up = created_after_crash(&stage);
-    stage.world.advance(Duration::seconds(601));
-    stage.world.sim_mut().set_lock(vmid_of(&backed_up), Some("backup"));
-    let answer = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
-    let text = answer.body.clone();
-    assert!(text.contains(&format!("pct unlock {}", vmid_of(&crashed))), "{text}");
-    assert!(text.contains("locked (backup): left for a later sweep"), "{text}");
-    assert!(exists(&stage, &crashed) && exists(&stage, &backed_up));
-}
-
 /// The crash left the template locked too.
 fn created_after_crash(stage: &Stage) -> String {
     stage.world.sim_mut().set_lock(crate::stage::TEMPLATE, None);
-    created(stage, json!({"ttlSeconds": 60}))
+    stage.created(json!({"ttlSeconds": 60}))
 }
 
 #[test]
 fn nobody_elses_guest_is_touched() {
-    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let setup = Setup::two_nodes();
     let mut sim = plain_sim(setup);
     sim.add(Spec::guest(100).running());
     sim.add(Spec::guest(200_123).description("somebody's").node("pve2"));
     let stage = Stage::on(sim);
     let staging = stage.beside("", &[("EDGE_DEPLOYMENT", "staging")]);
-    let theirs = staging.ask(Ask::post("/api/sandboxes", json!({"ttlSeconds": 60}))).id();
+    let theirs = staging.ask(Ask::sandbox(json!({"ttlSeconds": 60}))).id();
     let red = stage.ask(Ask::create().by("red")).id();
     // An admin's clone of a sandbox carries its marks, which name another VMID.
     let copy = {
@@ -213,33 +157,33 @@ fn nobody_elses_guest_is_touched() {
     }
     let after = stage.world.sim().snapshot_of(|guest| guest.vmid != vmid_of(&red));
     assert_eq!(before, after);
-    assert!(exists(&stage, &theirs) && stage.world.sim().guest(copy).is_some());
+    assert!(stage.exists(&theirs) && stage.world.sim().guest(copy).is_some());
 }
 
 #[test]
 fn a_sweep_costs_one_listing_and_at_most_two_requests_for_each_guest() {
     let stage = Stage::new();
     for _ in 0..5 {
-        created(&stage, json!({"ttlSeconds": 60}));
+        stage.created(json!({"ttlSeconds": 60}));
     }
-    let untouched = created(&stage, json!({}));
+    let untouched = stage.created(json!({}));
     stage.world.advance(Duration::seconds(61));
-    let (answer, requests) = stage.counted(Ask::post("/api/gc", json!({})).by("ops"));
+    let (answer, requests) = stage.counted(Ask::gc());
     assert_eq!((actions(&answer).len(), requests), (5, 1 + 2 * 5));
     stage.world.advance(Duration::seconds(61));
-    let (answer, requests) = stage.counted(Ask::post("/api/gc", json!({})).by("ops"));
+    let (answer, requests) = stage.counted(Ask::gc());
     assert_eq!((actions(&answer).len(), requests), (5, 1 + 2 * 5));
-    assert!(exists(&stage, &untouched));
+    assert!(stage.exists(&untouched));
 }
 
 #[test]
 fn a_bounded_sweep_says_that_there_is_more_and_the_next_ones_get_through() {
     let stage = Stage::of(World::new(plain_sim(Setup::default()), 3), &[("EDGE_SWEEP_REQUESTS", "9")]);
     for _ in 0..6 {
-        created(&stage, json!({"ttlSeconds": 60}));
+        stage.created(json!({"ttlSeconds": 60}));
     }
     stage.world.advance(Duration::seconds(120));
-    let (answer, requests) = stage.counted(Ask::post("/api/gc", json!({})).by("ops"));
+    let (answer, requests) = stage.counted(Ask::gc());
     assert!(answer.json()["more"].as_bool().unwrap() && requests <= 9, "{requests} {answer:?}");
     for _ in 0..20 {
         sweep(&stage);
@@ -252,7 +196,7 @@ fn a_bounded_sweep_says_that_there_is_more_and_the_next_ones_get_through() {
 fn the_sweep_is_for_admins() {
     let stage = Stage::new();
     let answer = stage.ask(Ask::post("/api/gc", json!({})));
-    assert_eq!((answer.status, answer.code()), (403, "forbidden".into()));
+    assert_eq!(answer.refusal(), "403 forbidden");
     assert_eq!(stage.pve_requests(), 0);
 }
 
@@ -269,22 +213,18 @@ fn every_request_of_a_sweep_may_fail() {
     ] {
         for index in 0..6 {
             let stage = Stage::of(World::new(plain_sim(Setup::default()), index), &[]);
-            let (over, kept) = (created(&stage, json!({"ttlSeconds": 60})), created(&stage, json!({})));
+            let (over, kept) = (stage.created(json!({"ttlSeconds": 60})), stage.created(json!({})));
             stage.world.advance(Duration::seconds(61));
             let at = stage.world.requests().len() + usize::try_from(index).unwrap();
             stage.world.fault_at(at, fault.clone());
-            stage.try_ask(Ask::post("/api/gc", json!({})).by("ops"));
+            stage.try_ask(Ask::gc());
             stage.world.clear_faults();
             for _ in 0..4 {
                 stage.world.advance(Duration::minutes(2));
                 sweep(&stage);
             }
             stage.world.settle();
-            assert!(
-                !exists(&stage, &over) && exists(&stage, &kept),
-                "{fault:?} at {index}\n{}",
-                stage.told()
-            );
+            assert!(!stage.exists(&over) && stage.exists(&kept), "{fault:?} at {index}\n{}", stage.told());
         }
     }
 }
@@ -294,10 +234,10 @@ fn every_request_of_a_sweep_may_fail() {
 fn two_sweeps_at_once_and_a_late_renewal_are_harmless() {
     for seed in 0..40 {
         let stage = Stage::of(World::new(plain_sim(Setup::default()), seed), &[]);
-        let id = created(&stage, json!({"ttlSeconds": 60}));
+        let id = stage.created(json!({"ttlSeconds": 60}));
         stage.world.advance(Duration::seconds(61));
         stage.world.latency(1, 400);
-        let gc = || stage.pending(Ask::post("/api/gc", json!({})).by("ops"));
+        let gc = || stage.pending(Ask::gc());
         let answers = stage.world.run_all(vec![gc(), stage.pending(Ask::extend(&id, 3600)), gc()]);
         let renewed = answers[1].as_ref().unwrap().status == 200;
         for _ in 0..3 {
@@ -305,7 +245,7 @@ fn two_sweeps_at_once_and_a_late_renewal_are_harmless() {
             sweep(&stage);
         }
         stage.world.settle();
-        assert_eq!(exists(&stage, &id), renewed, "seed {seed}\n{}", stage.told());
+        assert_eq!(stage.exists(&id), renewed, "seed {seed}\n{}", stage.told());
     }
 }
 
@@ -313,7 +253,7 @@ fn two_sweeps_at_once_and_a_late_renewal_are_harmless() {
 #[test]
 fn the_verdict() {
     let stage = Stage::new();
-    let id = created(&stage, json!({"ttlSeconds": 3600}));
+    let id = stage.created(json!({"ttlSeconds": 3600}));
     let mark = mark(stage.world.sim().guest(vmid_of(&id)).unwrap()).unwrap();
     let birth = mark.birth();
     let week = 7 * 24 * 3600;
@@ -341,4 +281,19 @@ fn the_verdict() {
     let gone = |mark: &mut Mark| (mark.want, mark.expires) = (Want::Gone, Some(birth.unix_timestamp()));
     assert_eq!(judge(&gone, true, false, 59), Verdict::Leave);
     assert_eq!(judge(&gone, true, false, 60), Verdict::Delete);
+}
+
+#[test]
+fn crashed_locks_are_told_with_the_command_and_backups_are_waited_for() {
+    let stage = Stage::new();
+    let crashed = stage.ask(Ask::create_keyed("a").wait(0)).id();
+    stage.world.sim_mut().crash(vmid_of(&crashed));
+    let backed_up = created_after_crash(&stage);
+    stage.world.advance(Duration::seconds(601));
+    stage.world.sim_mut().set_lock(vmid_of(&backed_up), Some("backup"));
+    let answer = stage.ask(Ask::gc());
+    let text = answer.body.clone();
+    assert!(text.contains(&format!("pct unlock {}", vmid_of(&crashed))), "{text}");
+    assert!(text.contains("locked (backup): left for a later sweep"), "{text}");
+    assert!(stage.exists(&crashed) && stage.exists(&backed_up));
 }

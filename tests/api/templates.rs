@@ -6,14 +6,9 @@ mod meets;
 mod refused;
 mod versions;
 
-use pve_edge_tests::sim::{DOWNLOAD, MINIMAL, Setup, Sim, Spec, Storage, StorageKind, Version};
-use serde_json::{Value, json};
-use time::Duration;
+use pve_edge_bed::sim::{DOWNLOAD, MINIMAL};
 
-use crate::{
-    stage::{Answer, Ask, Stage, echo, vmid_of},
-    truth::mark,
-};
+use crate::stage::{guests::mark, prelude::*};
 
 const PRESET: &str = "2vcpu_2gb_8gb";
 
@@ -47,7 +42,7 @@ fn get(id: &str) -> Ask {
 }
 
 fn gc() -> Ask {
-    Ask::post("/api/gc", json!({})).by("ops")
+    Ask::gc()
 }
 
 /// Asked for until its status is this.
@@ -64,7 +59,7 @@ fn until(stage: &Stage, ask: &Ask, status: &str) -> Answer {
 }
 
 fn sandbox(stage: &Stage) -> Answer {
-    stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})))
+    stage.ask(Ask::sandbox(json!({"preset": PRESET})))
 }
 
 fn count(stage: &Stage, method: &str, path: &str) -> usize {
@@ -106,7 +101,7 @@ fn from_nothing_to_a_sandbox() {
         assert!(sim.volumes().contains_key("local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"));
         drop(sim);
         let made = sandbox(&stage);
-        assert_eq!((made.status, made.state()), (201, "running".into()), "{made:?}\n{}", stage.told());
+        assert_eq!(made.shows(), "201 running", "{made:?}\n{}", stage.told());
         assert_eq!(stage.ask(Ask::exec(&made.id(), "true")).status, 200);
     }
 }
@@ -116,7 +111,7 @@ fn it_is_offered_only_when_it_is_made() {
     let stage = stage();
     let mut seen = Vec::new();
     for _ in 0..60 {
-        let answer = stage.ask(build(&body()).header("prefer", "wait=0"));
+        let answer = stage.ask(build(&body()).wait(0));
         let status = answer.json()["status"].as_str().unwrap_or_default().to_owned();
         if status == "ready" {
             break;
@@ -136,7 +131,7 @@ fn it_is_offered_only_when_it_is_made() {
 fn a_get_and_the_sweep_carry_it_on() {
     for by_sweep in [false, true] {
         let stage = stage();
-        let first = until(&stage, &build(&body()).header("prefer", "wait=0"), "building");
+        let first = until(&stage, &build(&body()).wait(0), "building");
         let id = first.id();
         stage.world.advance(Duration::seconds(30));
         for _ in 0..8 {
@@ -187,15 +182,10 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         assert!(stage.ask(gc()).body.contains(&format!("pct stop {vmid}")));
         assert_eq!(sandbox(&stage).code(), "template-not-found");
         stage.world.sim_mut().set_running(vmid, false);
-        let ready = until(&stage, &get(&id).header("prefer", "wait=20"), "ready");
+        let ready = until(&stage, &get(&id).wait(20), "ready");
         assert!(ready.json()["commands"].is_null(), "{ready:?}");
         let made = sandbox(&stage);
-        assert_eq!(
-            (made.status, made.state()),
-            (201, "running".into()),
-            "{version:?} {made:?}\n{}",
-            stage.told()
-        );
+        assert_eq!(made.shows(), "201 running", "{version:?} {made:?}\n{}", stage.told());
         let sim = stage.world.sim();
         let config = &sim.guest(vmid_of(&made.id())).unwrap().config;
         assert_eq!(config.get("hookscript"), Some(hook), "{version:?}");

@@ -5,15 +5,53 @@ mod others;
 
 use expect_test::Expect;
 
-use crate::stage::{Answer, Ask, Stage};
+use crate::stage::prelude::*;
 
 /// Asks, and compares what was said and what was answered.
 fn check(stage: &Stage, ask: Ask, expected: Expect) -> Answer {
+    let (text, answer) = said(stage, ask);
+    expected.assert_eq(&text);
+    answer
+}
+
+/// Asks on the newest PVE and on an older one, and tells in what the two differ: lines of the newest alone
+/// begin with `-`, lines of the older alone with `+`.
+fn difference(newest: &Stage, older: &Stage, ask: Ask) -> String {
+    let (newest, _) = said(newest, ask.clone());
+    let (older, _) = said(older, ask);
+    different_lines(&newest, &older)
+}
+
+fn said(stage: &Stage, ask: Ask) -> (String, Answer) {
     stage.world.clear_transcript();
     let answer = stage.ask(ask);
     let told = told(&stage.world.transcript());
-    expected.assert_eq(&format!("{told}= {} {}\n", answer.status, without_services(&answer.body)));
-    answer
+    (format!("{told}= {} {}\n", answer.status, without_services(&answer.body)), answer)
+}
+
+/// Lines that one text has and the other has not, by their longest common subsequence.
+fn different_lines(before: &str, after: &str) -> String {
+    let (a, b): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    let mut common = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            let longest = common[i + 1][j].max(common[i][j + 1]);
+            common[i][j] = if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { longest };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, String::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if i < a.len() && (j == b.len() || common[i + 1][j] >= common[i][j + 1]) {
+            lines += &format!("-{}\n", a[i]);
+            i += 1;
+        } else {
+            lines += &format!("+{}\n", b[j]);
+            j += 1;
+        }
+    }
+    lines
 }
 
 /// Requests as they are, without what only repeats; answers only as far as they are no data.

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pve_edge_tests::sim::Spec;
-use serde_json::json;
-use time::Duration;
-
-use crate::stage::{Ask, Stage, vmid_of};
+use crate::stage::prelude::*;
 
 /// Everything that can be asked of one sandbox.
 fn everything(id: &str) -> Vec<Ask> {
     vec![
         Ask::one(id),
-        Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "mine"})),
+        Ask::change(&id, json!({"name": "mine"})),
         Ask::extend(id, 60),
         Ask::exec(id, "id"),
         Ask::exec(id, "id").header("accept", "text/event-stream"),
@@ -40,7 +36,7 @@ fn assert_invisible(stage: &Stage, id: &str, team: &str) {
     let (before, ran) = (all(stage), stage.world.sim().executions().clone());
     for ask in everything(id) {
         let answer = stage.ask(ask.clone().by(team));
-        assert_eq!((answer.status, &*answer.code()), (404, "not-found"), "{ask:?}: {answer:?}");
+        assert_eq!(answer.refusal(), "404 not-found", "{ask:?}: {answer:?}");
     }
     stage.world.settle();
     assert_eq!((all(stage), stage.world.sim().executions()), (before, &ran));

@@ -5,8 +5,6 @@
 //! [`guests`] are the same over sockets and ordinary processes. [`floor`]
 //! measures it beside a client that knows the end of each task.
 
-#[path = "../e2e/mod.rs"]
-pub mod e2e;
 pub mod floor;
 pub mod guests;
 pub mod morph;

@@ -4,6 +4,7 @@ use std::{path::Path, time::Instant};
 
 use crate::tape::{Player, Recorder};
 use http::Request;
+use pve_edge_bed::{guests::Guests, serve::Api};
 use pve_edge_core::{
     access::secret::Keyring,
     api::{Body, Service, handle},
@@ -13,13 +14,9 @@ use pve_edge_core::{
 };
 use pve_edge_lambda::{http::seed, net::Transport};
 use pve_edge_tests::{
-    e2e::{
-        Cluster, Keys, Network, Pve, Speed,
-        cluster::{MORE, NODE},
-        settings,
-    },
-    guests::Guests,
-    serve::Api,
+    Cluster, Keys, Network, Pve, Speed,
+    cluster::{MORE, NODE},
+    settings,
 };
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};

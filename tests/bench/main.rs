@@ -8,10 +8,8 @@ use std::{process::ExitCode, time::Instant};
 
 use bed::{Bed, Taken};
 use futures_util::future::join_all;
-use pve_edge_tests::{
-    e2e::Pve,
-    floor::{self, Line},
-};
+use pve_edge_bed::floor::{self, Line};
+use pve_edge_tests::Pve;
 use serde_json::{Value, json};
 
 /// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.

@@ -8,12 +8,12 @@ mod welcome;
 use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
 
 use hex::encode as hex;
-use pve_edge_core::api::Pairs;
-use pve_edge_tests::{
+use pve_edge_bed::{
     guests::Guests,
     serve::{Api, serve},
     sim::server::{Server, lock},
 };
+use pve_edge_core::api::Pairs;
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pve_edge_tests::{
+use pve_edge_bed::{
     guests::{GuestState, Inventory},
     sim::{
         Setup, Sim, Spec, Storage, StorageKind,

@@ -14,7 +14,7 @@ use super::{
     process::Process,
     simulated::Simulated,
 };
-use crate::{
+use pve_edge_bed::{
     guests::{Guests, Inventory},
     sim::{self, Kind, Setup, Sim, Spec, server::serve},
 };

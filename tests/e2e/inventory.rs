@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use crate::guests::{GuestState, Inventory};
 use http::Request;
+use pve_edge_bed::guests::{GuestState, Inventory};
 use pve_edge_core::io::{Io, Way, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::Value;

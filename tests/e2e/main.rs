@@ -6,7 +6,7 @@
 
 use std::{io, process::ExitCode};
 
-use pve_edge_tests::e2e::{Combination, Pve, Tally, Target, morph, run};
+use pve_edge_tests::{Combination, Pve, Tally, Target, morph, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];

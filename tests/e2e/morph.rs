@@ -10,7 +10,7 @@ use super::{
     run::{Tally, attempt, no_secret},
     target::Target,
 };
-use crate::{
+use pve_edge_bed::{
     guests::{GuestState, Guests, Inventory},
     morph::{
         Morph, Setup, Spec,

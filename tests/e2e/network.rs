@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{guests::Guests, serve::serve};
+use pve_edge_bed::{guests::Guests, serve::serve};
 
 /// Where sandboxes listen for commands; the API knows no other.
 const EXECD: u16 = 39375;

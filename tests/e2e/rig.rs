@@ -10,7 +10,7 @@ use super::{
     target::{Running, Target},
     world::World,
 };
-use crate::guests::Guests;
+use pve_edge_bed::guests::Guests;
 use pve_edge_core::api::Pairs;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -39,7 +39,8 @@ pub(super) struct Rig {
 }
 
 /// Long enough that clones meet each other's locks, short enough for a quick test.
-const SPEED: Speed = Speed { clone: 0.3, start: 0.15, destroy: 0.3 };
+const SIMULATED: Speed = Speed { clone: 0.1, start: 0.1, destroy: 0.1 };
+const FAKE: Speed = Speed { clone: 0.3, start: 0.15, destroy: 0.3 };
 
 impl Pve {
     /// Its name in the output.
@@ -52,8 +53,8 @@ impl Pve {
 
     pub(super) async fn start(self, folder: &Path, log: &Log) -> Result<Cluster, String> {
         match self {
-            Self::Simulator => Cluster::simulated(SPEED, &[]).await,
-            Self::Fakepve => Cluster::fakepve(folder, &log.file("fakepve"), SPEED, 0).await,
+            Self::Simulator => Cluster::simulated(SIMULATED, &[]).await,
+            Self::Fakepve => Cluster::fakepve(folder, &log.file("fakepve"), FAKE, 0).await,
         }
     }
 }

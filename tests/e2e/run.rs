@@ -12,9 +12,6 @@ use super::{
     target::Target,
 };
 
-/// Scenarios at one time: they share two cores with what they test.
-const AT_ONCE: usize = 6;
-
 /// What is tested against what.
 #[derive(Clone, Copy, Debug)]
 pub struct Combination {
@@ -49,8 +46,13 @@ pub async fn run(combination: Combination, filter: &str) -> Tally {
     println!("-- {place}: started in {:.1} s", start.elapsed().as_secs_f64());
     let before = rig.cluster.strangers().await;
     let wanted = ALL.iter().filter(|it| it.name.contains(filter) && it.applies(target));
-    // With six, the emulator has been seen never to deliver an answer of 4 MB.
-    let at_once = if matches!(target, Target::Lambda | Target::LambdaStreaming) { 3 } else { AT_ONCE };
+    // They share two cores with what they test, and in this process mostly wait. With six, the emulator
+    // has been seen never to deliver an answer of 4 MB.
+    let at_once = match target {
+        Target::Local => 16,
+        Target::Workerd => 6,
+        Target::Lambda | Target::LambdaStreaming => 3,
+    };
     let named = |it: &'static Scenario| {
         let running = attempt((it.run)(rig.world.clone()));
         async move { (it.name, running.await) }

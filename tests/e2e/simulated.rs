@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{
+use pve_edge_bed::{
     guests::{GuestState, Guests, Inventory},
     sim::{
         Guest,

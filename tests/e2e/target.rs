@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use super::{log::Log, process::Process};
-use crate::{
+use pve_edge_bed::{
     guests::Guests,
     serve::{Api, serve},
 };

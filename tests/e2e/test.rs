@@ -4,12 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Request;
+use pve_edge_bed::serve::{Api, serve};
 use pve_edge_core::io::{Io, fetch};
 use pve_edge_lambda::net::Transport;
-use pve_edge_tests::{
-    e2e::{Combination, Pve, Target, run},
-    serve::{Api, serve},
-};
+use pve_edge_tests::{Combination, Pve, Target, run};
 use tokio::{net::TcpListener, sync::oneshot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

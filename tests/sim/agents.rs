@@ -1,6 +1,6 @@
 //! The guest agents of VMs.
 
-use pve_edge_tests::sim::{MINIMAL, Setup, Spec, TOKEN, Version, execd::ExecLine};
+use pve_edge_bed::sim::{MINIMAL, Setup, Spec, TOKEN, Version, execd::ExecLine};
 use time::Duration;
 
 use crate::{

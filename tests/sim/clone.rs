@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{Setup, Sim, Spec, Storage, StorageKind, TOKEN};
+use pve_edge_bed::sim::{Setup, Sim, Spec, Storage, StorageKind, TOKEN};
 use time::Duration;
 
 use crate::talk::{TEMPLATE, call, cloned, fails, ok, request, sim, task, with};

@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{Setup, Sim, Spec, Version};
+use pve_edge_bed::sim::{Setup, Sim, Spec, Version};
 
 use crate::talk::{cloned, fails, ok, sim, task, with};
 

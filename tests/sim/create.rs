@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{DOWNLOAD, MINIMAL, Setup, Sim, Storage, StorageKind, Version};
+use pve_edge_bed::sim::{DOWNLOAD, MINIMAL, Setup, Sim, Storage, StorageKind, Version};
 use time::Duration;
 
 use crate::talk::{call, fails, ok, request, task, with};

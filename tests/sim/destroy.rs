@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::Sim;
+use pve_edge_bed::sim::Sim;
 use time::Duration;
 
 use crate::talk::{cloned, fails, item, ok, sim, task};

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::Request;
-use pve_edge_tests::sim::{
+use pve_edge_bed::sim::{
     Setup, Sim, Spec, Version,
     execd::{ExecLine, Piece},
 };

@@ -1,6 +1,6 @@
 //! A VM's memory in snapshots, and what waits for a start.
 
-use pve_edge_tests::sim::Sim;
+use pve_edge_bed::sim::Sim;
 use time::Duration;
 
 use crate::{

@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{Node, Setup, Sim, Spec, TOKEN, Version};
+use pve_edge_bed::sim::{Node, Setup, Sim, Spec, TOKEN, Version};
 use time::Duration;
 
 use crate::talk::{call, cloned, fails, item, ok, sim, task, with};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Request;
-use pve_edge_tests::sim::{Reply, Setup, Sim, Spec, Storage, StorageKind};
+use pve_edge_bed::sim::{Reply, Setup, Sim, Spec, Storage, StorageKind};
 use serde_json::Value;
 
 /// One request and its answer in each line; see the README beside it.

@@ -15,7 +15,7 @@ fn parameters_are_those_that_pve_publishes() {
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sim/schema.py");
     let mut child = Command::new(&python).arg(script).stdin(Stdio::piped()).spawn().expect("python");
-    let schema = pve_edge_tests::sim::schema().to_string();
+    let schema = pve_edge_bed::sim::schema().to_string();
     child.stdin.take().expect("a pipe").write_all(schema.as_bytes()).expect("written");
     assert!(child.wait().expect("an end").success());
 }

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use pve_edge_tests::sim::{Node, Setup, Sim, Spec, TOKEN, server};
+use pve_edge_bed::sim::{Node, Setup, Sim, Spec, TOKEN, server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

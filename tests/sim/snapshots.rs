@@ -1,4 +1,4 @@
-use pve_edge_tests::sim::{Setup, Sim, Storage, StorageKind};
+use pve_edge_bed::sim::{Setup, Sim, Storage, StorageKind};
 
 use crate::talk::{cloned, fails, ok, task, with};
 

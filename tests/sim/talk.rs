@@ -1,7 +1,7 @@
 //! A client of one line per call.
 
 use http::Request;
-use pve_edge_tests::sim::{Reply, Setup, Sim, Spec, TOKEN};
+use pve_edge_bed::sim::{Reply, Setup, Sim, Spec, TOKEN};
 use serde_json::Value;
 
 /// The template of these tests.

@@ -2,11 +2,11 @@
 
 use crate::talk::{call, cloned, fails, item, ok, request, task, with};
 use http::Request;
-use pve_edge_core::io::{Io, fetch};
-use pve_edge_tests::{
+use pve_edge_bed::{
     sim::{Setup, Sim, Spec, Storage, StorageKind},
     world::World,
 };
+use pve_edge_core::io::{Io, fetch};
 use time::Duration;
 
 const START: &str = "POST /nodes/pve1/lxc/200/status/start";

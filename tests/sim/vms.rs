@@ -1,6 +1,6 @@
 //! What surprises in QEMU virtual machines.
 
-use pve_edge_tests::sim::{Setup, Sim, Spec, Storage, StorageKind, Version};
+use pve_edge_bed::sim::{Setup, Sim, Spec, Storage, StorageKind, Version};
 use time::Duration;
 
 use crate::talk::{fails, item, ok, request, task};

@@ -1,5 +1,5 @@
 use http::{Request, header};
-use pve_edge_tests::sim::{Reply, Setup, TOKEN, Version};
+use pve_edge_bed::sim::{Reply, Setup, TOKEN, Version};
 
 use crate::talk::{built, call, cloned, fails, ok, request, sim, with};
 

@@ -3,11 +3,11 @@ use std::{cell::RefCell, pin::Pin, rc::Rc, time::Duration};
 use crate::talk::{TEMPLATE, request, sim};
 use expect_test::expect;
 use http::Request;
-use pve_edge_core::io::{Io, NetError, Sent, Whole, fetch};
-use pve_edge_tests::{
+use pve_edge_bed::{
     sim::{Spec, execd::ExecLine},
     world::{Fault, Moment, World, WorldIo},
 };
+use pve_edge_core::io::{Io, NetError, Sent, Whole, fetch};
 
 const CLONE: &str = "POST /nodes/pve1/lxc/9000/clone newid=200&full=0&description=mine";
 

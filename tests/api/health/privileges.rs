@@ -1,14 +1,9 @@
 //! Each missing privilege, by the path where it is missing.
 
-use pve_edge_tests::{
-    sim::{Kind, Setup, Sim, Storage, StorageKind, TOKEN, Version},
-    world::World,
-};
-
-use serde_json::json;
+use pve_edge_bed::sim::TOKEN;
 
 use super::{Stage, assert_green, assert_red, health, told};
-use crate::stage::{Ask, TEMPLATE, VM_TEMPLATE, plain_sim, sim_of};
+use crate::stage::prelude::*;
 
 /// The token, and its user.
 fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
@@ -74,11 +69,10 @@ fn by_the_book(kind: Kind, version: Version) -> Stage {
 #[test]
 fn the_roles_of_the_readme_are_enough() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
-        for kind in [Kind::Lxc, Kind::Qemu] {
+        for kind in BOTH {
             let stage = by_the_book(kind, version);
             assert_green(&stage);
-            let made =
-                stage.ask(Ask::post("/api/sandboxes", json!({"disk": 10})).header("prefer", "wait=25"));
+            let made = stage.ask(Ask::sandbox(json!({"disk": 10})).wait(25));
             let id = made.id();
             let to = |what: &str| format!("/api/sandboxes/{id}/{what}");
             let asks = [
@@ -99,7 +93,7 @@ fn the_roles_of_the_readme_are_enough() {
             ];
             for ask in asks {
                 stage.world.settle();
-                let answer = stage.ask(ask.clone().header("prefer", "wait=25"));
+                let answer = stage.ask(ask.clone().wait(25));
                 assert!((200..300).contains(&answer.status), "{version:?} {kind:?} {ask:?}: {answer:?}");
             }
             assert_green(&stage);
@@ -110,7 +104,7 @@ fn the_roles_of_the_readme_are_enough() {
 #[test]
 fn one_at_a_time() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
-        for kind in [Kind::Lxc, Kind::Qemu] {
+        for kind in BOTH {
             for (path, all) in readme(kind, version) {
                 for lost in &all {
                     let stage = by_the_book(kind, version);
@@ -183,7 +177,7 @@ fn what_is_set_is_checked_where_it_is() {
 #[test]
 fn of_a_mixed_deployment() {
     let stage = by_the_book(Kind::Lxc, Version::V9);
-    let template = pve_edge_tests::sim::Spec::vm_template(VM_TEMPLATE).tags("pvevm_1vcpu_1gb_8gb_v1");
+    let template = pve_edge_bed::sim::Spec::vm_template(VM_TEMPLATE).tags("pvevm_1vcpu_1gb_8gb_v1");
     stage.world.sim_mut().add(template);
     assert_red(&stage, "pve-forbidden", "lacks VM.GuestAgent.Unrestricted on /vms: ");
     let (path, privileges) = readme(Kind::Qemu, Version::V9).remove(0);

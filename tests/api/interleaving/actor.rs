@@ -2,15 +2,15 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use super::{Dice, book::Book};
-use crate::{
-    client,
-    stage::{Answer, Ask, Stage},
-    truth::{assert_honest, mark},
-};
+use pve_edge_bed::sim::execd::asked;
 use pve_edge_core::io::Io;
-use pve_edge_tests::sim::execd::asked;
-use serde_json::json;
+
+use super::{Dice, book::Book};
+use crate::stage::{
+    client,
+    guests::{assert_honest, mark},
+    prelude::*,
+};
 
 /// The value of a variable, which PVE never has in clear.
 pub(super) const HIDDEN: &str = "s3cr3t-in-a-world";
@@ -50,7 +50,7 @@ impl Actor {
                 (13 | 14, Some(id)) => self.roll_back(&id).await,
                 (15, Some(id)) => self.snapshot(&id).await,
                 (16, _) => self.template().await,
-                (_, Some(_)) => drop(self.ask(Ask::post("/api/gc", json!({})).by("ops")).await),
+                (_, Some(_)) => drop(self.ask(Ask::gc()).await),
             }
         }
     }
@@ -79,7 +79,7 @@ impl Actor {
         let key = self.dice.below(3);
         // One key, one body.
         let env = if key == 0 { json!({"HIDDEN": HIDDEN}) } else { json!({}) };
-        let mut ask = Ask::post("/api/sandboxes", json!({"ttlSeconds": TTL, "env": env}));
+        let mut ask = Ask::sandbox(json!({"ttlSeconds": TTL, "env": env}));
         if keyed {
             ask = ask.header("idempotency-key", format!("shared-{key}"));
         }
@@ -150,7 +150,7 @@ impl Actor {
         self.count += 1;
         let (name, count) = (format!("count-{}", self.nth), self.count);
         let body = json!({"metadata": {&name: count.to_string()}});
-        let answer = self.ask(Ask::patch(format!("/api/sandboxes/{id}"), body)).await;
+        let answer = self.ask(Ask::change(&id, body)).await;
         if answer.is_some_and(|it| it.status == 200) {
             self.book.borrow_mut().entry(id).counts.insert(name, count);
         }
@@ -186,21 +186,21 @@ impl Actor {
         let action = ["stop", "pause", "pause", "start", "resume", "reboot"][self.dice.below(6) as usize];
         self.book.borrow_mut().entry(id).powered = true;
         let body = if matches!(action, "start" | "resume") { json!({"ttlSeconds": TTL}) } else { json!({}) };
-        self.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), body)).await;
+        self.ask(Ask::act(&id, action, body)).await;
     }
 
     /// With a VM's memory, now and then; of a container that is refused.
     async fn keep(&mut self, id: &str) {
         let body = json!({"keep": true, "memory": self.dice.below(2) == 0});
-        self.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), body)).await;
+        self.ask(Ask::act(&id, "snapshots", body)).await;
     }
 
     /// A template of it, which whoever hears of it believes to be there.
     async fn snapshot(&mut self, id: &str) {
-        let ask = Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({}));
-        let Some(answer) = self.ask(ask.header("prefer", "wait=20")).await else { return };
+        let ask = Ask::act(&id, "snapshots", json!({}));
+        let Some(answer) = self.ask(ask.wait(20)).await else { return };
         if answer.status < 300 {
-            let id = answer.json()["snapshotId"].as_str().expect("an id").to_owned();
+            let id = answer.snapshot_id();
             self.book.borrow_mut().templates.entry(id).or_default().ready |= answer.status == 201;
         }
     }
@@ -218,14 +218,13 @@ impl Actor {
         };
         match self.dice.below(3) {
             0 => {
-                let answer =
-                    self.ask(Ask::get(format!("/api/snapshots/{id}")).header("prefer", "wait=5")).await;
+                let answer = self.ask(Ask::snapshot(&id).wait(5)).await;
                 let ready = answer.is_some_and(|it| it.json()["status"] == "ready");
                 self.book.borrow_mut().templates.entry(id).or_default().ready |= ready;
             }
             1 => {
                 let body = json!({"ttlSeconds": TTL, "snapshotId": id});
-                if let Some(answer) = self.ask(Ask::post("/api/sandboxes", body)).await {
+                if let Some(answer) = self.ask(Ask::sandbox(body)).await {
                     self.believe(&answer);
                 }
             }
@@ -244,7 +243,7 @@ impl Actor {
         let nth = self.dice.below(many.max(1) as u64) as usize;
         let Some(snapshot) = all["items"][nth]["snapshotId"].as_str() else { return };
         let body = json!({"snapshot": snapshot});
-        let answer = self.ask(Ask::post(format!("/api/sandboxes/{id}/rollback"), body)).await;
+        let answer = self.ask(Ask::act(&id, "rollback", body)).await;
         if let Some(answer) = answer.filter(|it| it.status == 200) {
             self.believe(&answer);
         }
@@ -263,7 +262,7 @@ impl Actor {
 fn look_at_templates(stage: &Stage, book: &RefCell<Book>) {
     for _ in 0..9 {
         stage.world.advance(time::Duration::seconds(100));
-        let swept = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        let swept = stage.ask(Ask::gc());
         assert_eq!(swept.status, 200, "{swept:?}");
     }
     stage.world.settle();
@@ -287,11 +286,11 @@ pub(super) fn look_back(stage: &Stage, book: &RefCell<Book>) {
     for (id, entry) in entries {
         if entry.alive && !entry.ending {
             if entry.powered {
-                let start = Ask::post(format!("/api/sandboxes/{id}/start"), json!({"ttlSeconds": TTL}));
+                let start = Ask::act(&id, "start", json!({"ttlSeconds": TTL}));
                 stage.world.run(client::repeat(stage.clone(), start, |it| it.status == 200));
             }
             let answer = stage.world.run(client::poll(stage.clone(), id.clone()));
-            assert_eq!((answer.status, &*answer.state()), (200, "running"), "{id}: {answer:?}");
+            assert_eq!(answer.shows(), "200 running", "{id}: {answer:?}");
         }
         if entry.gone {
             let answer = stage.ask(Ask::one(&id));

@@ -2,13 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pve_edge_tests::{sim::Sim, world::Seen};
-
 use super::actor::HIDDEN;
-use crate::{
-    stage::{TEMPLATE, vmid_of},
-    truth::committed,
-};
+use crate::stage::{guests::committed, prelude::*};
 
 /// One sandbox that somebody was told of.
 #[derive(Clone, Debug, Default)]

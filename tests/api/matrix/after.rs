@@ -1,15 +1,13 @@
 //! What the client does next, and what must be true in the end.
 
-use super::{CREATE, before::Neighbours};
-use crate::{
-    client,
-    stage::{Answer, Ask, Stage, vmid_of},
-    truth::{all_committed, committed, mark},
-};
+use pve_edge_bed::sim::{Guest, Task, execd::asked};
 use pve_edge_core::pve::marks::{self, Mark, Role, Want, What};
-use pve_edge_tests::{
-    sim::{Kind, Task, execd::asked},
-    world::Fault,
+
+use super::{CREATE, before::Neighbours};
+use crate::stage::{
+    client,
+    guests::{all_committed, committed, mark},
+    prelude::*,
 };
 
 /// After one fault in one operation.
@@ -18,6 +16,8 @@ pub(super) struct Scene<'a> {
     pub(super) neighbours: &'a Neighbours,
     /// The sandbox that the operation is about.
     pub(super) id: &'a str,
+    /// Its guest, as it was.
+    pub(super) was: Option<&'a Guest>,
     pub(super) fault: &'a Fault,
     /// `None` when the operation died.
     pub(super) first: Option<&'a Answer>,
@@ -44,10 +44,14 @@ pub(super) fn created_with_a_key(scene: &Scene<'_>) {
 /// The value of a variable that a sandbox is created with.
 pub(super) const HIDDEN: &str = "s3cr3t-in-the-matrix";
 
+pub(super) fn create_with_env() -> Ask {
+    Ask::create_keyed(CREATE).json(json!({"env": {"HIDDEN": HIDDEN}}))
+}
+
 /// As any other; commands and a file have its variable, and PVE has it nowhere in clear.
-pub(super) fn created_with_env(scene: &Scene<'_>, ask: &Ask) {
+pub(super) fn created_with_env(scene: &Scene<'_>) {
     let Scene { stage, told, .. } = scene;
-    let id = stage.world.run(client::create((*stage).clone(), ask.clone())).id();
+    let id = stage.world.run(client::create((*stage).clone(), create_with_env())).id();
     stage.world.settle();
     scene.assert_only(&[vmid_of(&id)]);
     scene.assert_runs(&id);
@@ -93,11 +97,15 @@ pub(super) fn polled(scene: &Scene<'_>) {
     }
 }
 
+/// What the patch matrix changes.
+pub(super) fn patch() -> Value {
+    json!({"metadata": {"pr": "7"}})
+}
+
 pub(super) fn patched(scene: &Scene<'_>) {
-    let body = serde_json::json!({"metadata": {"pr": "7"}});
     let expires = scene.kept().expires;
     scene.told_before(|mark| mark.metadata.get("pr").is_some_and(|it| it == "7"));
-    scene.until_200(Ask::patch(format!("/api/sandboxes/{}", scene.id), body));
+    scene.until_200(Ask::change(scene.id, patch()));
     let kept = scene.kept();
     assert_eq!(kept.metadata.get("pr").map(String::as_str), Some("7"), "{}", scene.told);
     assert_eq!((kept.expires, kept.want), (expires, Want::On), "{}", scene.told);
@@ -132,10 +140,10 @@ pub(super) fn kept_a_snapshot(scene: &Scene<'_>) {
     let Scene { stage, told, id, .. } = scene;
     let before = scene.kept();
     let path = format!("/api/sandboxes/{id}/snapshots");
-    let ask = Ask::post(&*path, serde_json::json!({"keep": true}));
+    let ask = Ask::post(&*path, json!({"keep": true}));
     stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 201));
     stage.world.advance(time::Duration::seconds(100));
-    stage.ask(Ask::post("/api/gc", serde_json::json!({})).by("ops"));
+    stage.ask(Ask::gc());
     let kept = scene.kept();
     assert_eq!((&kept.doing, kept.expires), (&None, before.expires), "{told}\n{}", stage.told());
     let sim = stage.world.sim();
@@ -156,7 +164,7 @@ pub(super) fn made_a_template(scene: &Scene<'_>) {
     let made = first.filter(|it| it.status == 201).map(|it| it.json()["snapshotId"].clone());
     for _ in 0..9 {
         stage.world.advance(time::Duration::seconds(100));
-        stage.ask(Ask::post("/api/gc", serde_json::json!({})).by("ops"));
+        stage.ask(Ask::gc());
     }
     stage.world.settle();
     let kept = scene.kept();
@@ -174,7 +182,7 @@ pub(super) fn made_a_template(scene: &Scene<'_>) {
     assert!(told_ready.is_none_or(|it| templates.contains(&it)), "{told}: {templates:?}\n{}", stage.told());
     drop(sim);
     // What is left of PVE's own snapshot goes with the next that is taken.
-    let ask = Ask::post(format!("/api/sandboxes/{id}/snapshots"), serde_json::json!({"keep": true}));
+    let ask = Ask::act(&id, "snapshots", json!({"keep": true}));
     stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 201));
     let sim = stage.world.sim();
     let snapshots = sim.guest(own).map(|it| it.config.snapshots.keys().cloned().collect::<Vec<_>>());
@@ -201,7 +209,7 @@ pub(super) fn rolled_back(scene: &Scene<'_>) {
     }
     let list = stage.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots")));
     let snapshot = list.json()["items"][0]["snapshotId"].as_str().unwrap_or_default().to_owned();
-    let ask = super::before::rolls_back(id, &snapshot);
+    let ask = Ask::rollback(id, &snapshot).wait(20);
     stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 200));
     let done = rollbacks();
     assert!(done >= 1, "{told}: 200 and not so\n{}", stage.told());

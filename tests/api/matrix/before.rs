@@ -2,14 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pve_edge_tests::{
-    sim::{Kind, Node, Setup, Spec},
-    world::World,
-};
-use serde_json::json;
-use time::Duration;
-
-use crate::stage::{Ask, Stage, sim_of, vmid_of};
+use crate::stage::prelude::*;
 
 /// Guests of others, as they were.
 pub(super) struct Neighbours(BTreeMap<u32, String>);
@@ -42,7 +35,7 @@ fn snapshot(stage: &Stage, which: impl Fn(u32) -> bool) -> BTreeMap<u32, String>
 /// Two nodes; others' guests, inside the range of sandboxes too; sandboxes of
 /// another deployment, of another team, and one of the caller's own.
 pub(super) fn crowded(kind: Kind) -> (Stage, Neighbours) {
-    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let setup = Setup::two_nodes();
     let mut sim = sim_of(kind, setup);
     sim.add(Spec::guest(100).running().tags("db;prod"));
     sim.add(Spec::vm(101));
@@ -71,10 +64,15 @@ pub(super) fn shared(stage: &Stage) -> String {
     String::new()
 }
 
+/// Only others' guests.
+pub(super) fn nothing(_: &Stage) -> String {
+    String::new()
+}
+
 /// A creation that ended right after its claim; nothing is committed.
 pub(super) fn half_made(stage: &Stage) -> String {
-    let answer = stage.ask(Ask::create_keyed("half").header("prefer", "wait=0"));
-    assert_eq!((answer.status, answer.state()), (202, "creating".to_owned()));
+    let answer = stage.ask(Ask::create_keyed("half").wait(0));
+    assert_eq!(answer.shows(), "202 creating");
     stage.world.settle();
     answer.id()
 }
@@ -94,37 +92,40 @@ pub(super) fn long_running(stage: &Stage) -> String {
     id
 }
 
-/// One that was stopped or paused a while ago, and the number of the memory that it had.
-pub(super) fn switched(stage: &Stage, action: &str) -> (String, Option<u64>) {
-    let id = running(stage);
-    let memory = stage.world.sim().guest(vmid_of(&id)).and_then(|it| it.run.as_ref()).map(|run| run.memory);
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{action}"), json!({})));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    stage.world.advance(Duration::minutes(20));
-    (id, memory)
+/// A sandbox that was stopped a while ago.
+pub(super) fn stopped(stage: &Stage) -> String {
+    switched(stage, "stop")
 }
 
-/// A sandbox that was given a new name, metadata and a longer life since it was
-/// given a snapshot, when it was about to expire; one with memory has another by now.
-pub(super) fn kept(stage: &Stage, memory: bool) -> (String, String) {
+/// A sandbox that was paused a while ago.
+pub(super) fn paused(stage: &Stage) -> String {
+    switched(stage, "pause")
+}
+
+fn switched(stage: &Stage, verb: &str) -> String {
     let id = running(stage);
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+    let answer = stage.act(&id, verb, json!({}));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.world.advance(Duration::minutes(20));
+    id
+}
+
+/// A sandbox that was given a new name, metadata and a longer life since it was given a snapshot, when it
+/// was about to expire; one with memory has another by now. And the way back.
+pub(super) fn kept(stage: &Stage, memory: bool) -> (String, Ask) {
+    let id = running(stage);
     assert_eq!(stage.ask(Ask::extend(&id, 300)).status, 200);
-    let kept = stage.ask(Ask::post(at("/snapshots"), json!({"keep": true, "memory": memory})));
+    let kept = stage.act(&id, "snapshots", json!({"keep": true, "memory": memory}));
     assert_eq!(kept.status, 201, "{kept:?}");
     if memory {
-        for action in ["/stop", "/start"] {
-            assert_eq!(stage.ask(Ask::post(at(action), json!({}))).status, 200);
+        for verb in ["stop", "start"] {
+            assert_eq!(stage.act(&id, verb, json!({})).status, 200);
         }
     }
     assert_eq!(stage.ask(Ask::extend(&id, 36_000)).status, 200);
     let newer = json!({"name": "newer", "metadata": {"later": "1"}});
-    assert_eq!(stage.ask(Ask::patch(at(""), newer)).status, 200);
+    assert_eq!(stage.ask(Ask::change(&id, newer)).status, 200);
     stage.world.advance(Duration::minutes(20));
-    (id, kept.json()["snapshotId"].as_str().expect("an id").to_owned())
-}
-
-pub(super) fn rolls_back(id: &str, snapshot: &str) -> Ask {
-    let body = json!({"snapshot": snapshot});
-    Ask::post(format!("/api/sandboxes/{id}/rollback"), body).header("prefer", "wait=20")
+    let ask = Ask::rollback(&id, &kept.snapshot_id()).wait(20);
+    (id, ask)
 }

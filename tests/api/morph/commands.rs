@@ -2,15 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pve_edge_tests::{
-    morph::real,
-    sim::execd::ExecLine,
-    world::{Fault, Seen},
-};
-use serde_json::json;
+use pve_edge_bed::{morph::real, sim::execd::ExecLine};
 
 use super::{made, stage};
-use crate::stage::{Ask, Stage};
+use crate::stage::prelude::*;
 
 /// A sandbox whose commands do this.
 fn running(lines: Vec<ExecLine>) -> (Stage, String) {
@@ -44,7 +39,7 @@ fn words_reach_the_program_through_two_shells() {
     stage.account().set_runner(real());
     let words = ["printf", "%s|", "it's", "$HOME `x`", "a\nb", "\"q\" \\"];
     let body = json!({"argv": words, "cwd": "/", "env": {"A": "it's"}});
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/exec"), body));
+    let answer = stage.act(&id, "exec", body);
     assert_eq!(answer.json()["stdout"], "it's|$HOME `x`|a\nb|\"q\" \\|", "{answer:?}");
 }
 
@@ -54,7 +49,7 @@ fn a_stream_without_an_exit_code_is_no_success() {
     for lines in [vec![out("some")], vec![out("some"), ExecLine::Cut], vec![]] {
         let (stage, id) = running(lines.clone());
         let answer = stage.ask(Ask::exec(&id, "x"));
-        assert_eq!((answer.status, &*answer.code()), (502, "exec-cut"), "{lines:?}: {answer:?}");
+        assert_eq!(answer.refusal(), "502 exec-cut", "{lines:?}: {answer:?}");
         let events = stage.ask(Ask::exec(&id, "x").header("accept", "text/event-stream"));
         assert_eq!(events.status, 200);
         assert!(
@@ -74,7 +69,7 @@ fn what_takes_too_long_is_told_so() {
     let ended = vec![out("some"), ExecLine::Wait(Duration::from_millis(1100)), ExecLine::Exit(124)];
     let (stage, id) = running(ended);
     let body = json!({"command": "sleep 9", "timeoutMs": 1000});
-    let exec = || Ask::post(format!("/api/sandboxes/{id}/exec"), body.clone());
+    let exec = || Ask::act(&id, "exec", body.clone());
     let answer = stage.ask(exec()).json();
     assert_eq!((&answer["timedOut"], &answer["exitCode"]), (&json!(true), &json!(124)), "{answer}");
     let events = stage.ask(exec().header("accept", "text/event-stream"));
@@ -85,7 +80,7 @@ fn what_takes_too_long_is_told_so() {
     assert_eq!((&answer["timedOut"], &answer["exitCode"]), (&json!(false), &json!(124)));
     // One that neither ends nor is ended.
     let (stage, id) = running(vec![ExecLine::Wait(Duration::from_secs(9000)), ExecLine::Exit(0)]);
-    assert_eq!(stage.ask(Ask::post(format!("/api/sandboxes/{id}/exec"), body)).code(), "exec-cut");
+    assert_eq!(stage.act(&id, "exec", body).code(), "exec-cut");
 }
 
 #[test]

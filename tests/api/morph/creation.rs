@@ -5,11 +5,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use pve_edge_tests::{morph::Spec, sim::execd::ExecLine, world::Fault};
-use serde_json::json;
+use pve_edge_bed::{morph::Spec, sim::execd::ExecLine};
 
 use super::{SMALL, made, ours, stage};
-use crate::stage::Ask;
+use crate::stage::prelude::*;
 
 #[test]
 fn the_newest_version_of_the_smallest_preset() {
@@ -58,15 +57,15 @@ fn any_snapshot_of_the_account_is_for_admins() {
     let stage = stage();
     let plain = stage.account().add_snapshot(SMALL, &[]);
     let body = json!({"snapshotId": plain});
-    assert_eq!(stage.ask(Ask::post("/api/sandboxes", body.clone())).code(), "template-not-found");
-    let made = stage.ask(Ask::post("/api/sandboxes", body).by("ops"));
+    assert_eq!(stage.ask(Ask::sandbox(body.clone())).code(), "template-not-found");
+    let made = stage.ask(Ask::sandbox(body).by("ops"));
     assert_eq!((made.status, &made.json()["snapshotId"]), (201, &json!(plain)), "{made:?}");
     for (body, code) in [
         (json!({"snapshotId": "snapshot_nosuch"}), "template-not-found"),
         (json!({"preset": "9vcpu_9gb_9gb"}), "template-not-found"),
         (json!({"snapshotId": "morph_9vcpu_9gb_9gb_v1"}), "template-not-found"),
     ] {
-        assert_eq!(stage.ask(Ask::post("/api/sandboxes", body)).code(), code);
+        assert_eq!(stage.ask(Ask::sandbox(body)).code(), code);
     }
 }
 
@@ -134,14 +133,14 @@ fn one_key_one_sandbox() {
 fn whoever_is_in_a_hurry_gets_an_id_that_stays() {
     let stage = stage();
     for ask in [Ask::create(), Ask::create_keyed("k")] {
-        let claimed = stage.ask(ask.header("prefer", "wait=0"));
-        assert_eq!((claimed.status, &*claimed.state()), (202, "creating"), "{claimed:?}");
+        let claimed = stage.ask(ask.wait(0));
+        assert_eq!(claimed.shows(), "202 creating", "{claimed:?}");
         let id = claimed.id();
         let exec = stage.ask(Ask::exec(&id, "true"));
         assert_eq!(exec.code(), "still-creating", "{exec:?}");
-        assert_eq!(stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({}))).code(), "still-creating");
-        let polled = stage.ask(Ask::one(&id).header("prefer", "wait=20"));
-        assert_eq!((polled.status, &*polled.state()), (200, "running"), "{polled:?}\n{}", stage.told());
+        assert_eq!(stage.ask(Ask::change(&id, json!({}))).code(), "still-creating");
+        let polled = stage.ask(Ask::one(&id).wait(20));
+        assert_eq!(polled.shows(), "200 running", "{polled:?}\n{}", stage.told());
         super::assert_runs(&stage, &id);
     }
 }
@@ -150,7 +149,7 @@ fn whoever_is_in_a_hurry_gets_an_id_that_stays() {
 #[test]
 fn an_answer_that_is_lost_makes_no_second_one() {
     let stage = stage();
-    let posts = |it: &pve_edge_tests::world::Seen| it.method == "POST" && it.path.contains("snapshot_id=");
+    let posts = |it: &pve_edge_bed::world::Seen| it.method == "POST" && it.path.contains("snapshot_id=");
     stage.world.fault_once(posts, Fault::Unanswered);
     let answer = stage.ask(Ask::create());
     assert_eq!(answer.status, 201, "{answer:?}");

@@ -1,14 +1,12 @@
 //! What Morph says when it does not do what it is asked to.
 
-use pve_edge_tests::{
+use pve_edge_bed::{
     morph::HOST,
     sim::execd::{Piece, Streamed},
-    world::{Fault, Seen},
 };
-use serde_json::json;
 
 use super::{made, stage, stage_of};
-use crate::stage::{Ask, Stage};
+use crate::stage::prelude::*;
 
 #[test]
 fn health_tells_what_is_missing() {
@@ -24,7 +22,7 @@ fn health_tells_what_is_missing() {
     let wrong = stage_of(7, &[("MORPH_API_KEY", "another")]);
     assert_eq!(health(&wrong), (503, "morph-unauthorized".into()));
     let answer = wrong.ask(Ask::get("/api/sandboxes"));
-    assert_eq!((answer.status, &*answer.code()), (502, "morph-unauthorized"));
+    assert_eq!(answer.refusal(), "502 morph-unauthorized");
     let away = stage_of(7, &[("MORPH_BASE_URL", "https://nowhere.test/api")]);
     assert_eq!(health(&away), (503, "morph-unreachable".into()));
 }
@@ -92,7 +90,7 @@ fn templates_are_of_pve() {
     let stage = stage();
     let body = json!({"appliance": "debian-13-standard", "preset": "1vcpu_1gb_8gb"});
     let refused = stage.ask(Ask::post("/api/templates", body).by("ops"));
-    assert_eq!((refused.status, refused.code()), (422, "unsupported".into()), "{refused:?}");
+    assert_eq!(refused.refusal(), "422 unsupported", "{refused:?}");
     for ask in [Ask::get("/api/templates/x"), Ask::delete("/api/templates/x")] {
         assert_eq!(stage.ask(ask.by("ops")).status, 404);
     }

@@ -3,15 +3,13 @@
 
 use std::{cell::RefCell, collections::BTreeMap, pin::Pin, rc::Rc, time::Duration};
 
+use pve_edge_core::io::Io;
+
 use super::{assert_runs, assert_untouched, crowd, ours, stage_of};
 use crate::{
-    client,
-    interleaving::Dice,
-    stage::{Answer, Ask, Stage},
+    interleaving::{Dice, Tell, seeds},
+    stage::{client, prelude::*},
 };
-use pve_edge_core::io::Io;
-use pve_edge_tests::world::{Fault, Seen};
-use serde_json::json;
 
 const SEEDS: u64 = 50;
 const TTL: u64 = 36_000;
@@ -29,28 +27,9 @@ struct Entry {
 
 type Book = Rc<RefCell<BTreeMap<String, Entry>>>;
 
-/// Says how to repeat what failed.
-struct Tell(u64, Stage);
-
-impl Drop for Tell {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "{}\nPVE_EDGE_SEED={} cargo test -p pve-edge-tests morph::interleaving",
-                self.1.told(),
-                self.0
-            );
-        }
-    }
-}
-
 #[test]
 fn whatever_the_order_one_key_has_one_sandbox_and_none_is_lost() {
-    match std::env::var("PVE_EDGE_SEED").ok().and_then(|it| it.parse().ok()) {
-        Some(seed) => world_of(seed),
-        None => (0..std::env::var("PVE_EDGE_WORLDS").ok().and_then(|it| it.parse().ok()).unwrap_or(SEEDS))
-            .for_each(world_of),
-    }
+    seeds(SEEDS).into_iter().for_each(world_of);
 }
 
 /// Of instances that were made in one second the id decides which is the oldest,
@@ -158,13 +137,13 @@ async fn act(nth: u64, stage: Stage, book: Book, mut dice: Dice) {
                 book.borrow_mut().entry(id.clone()).or_default().powered = true;
                 let action = ["pause", "resume"][dice.below(2) as usize];
                 let body = if action == "resume" { json!({"ttlSeconds": TTL}) } else { json!({}) };
-                ask(&stage, Ask::post(format!("/api/sandboxes/{id}/{action}"), body)).await;
+                ask(&stage, Ask::act(&id, action, body)).await;
             }
             (10, Some(id)) => {
                 book.borrow_mut().entry(id.clone()).or_default().ending = true;
                 ask(&stage, Ask::end(&id)).await;
             }
-            (_, Some(_)) => drop(ask(&stage, Ask::post("/api/gc", json!({})).by("ops")).await),
+            (_, Some(_)) => drop(ask(&stage, Ask::gc()).await),
         }
     }
 }
@@ -172,12 +151,12 @@ async fn act(nth: u64, stage: Stage, book: Book, mut dice: Dice) {
 /// Most of them with one of two keys, at the same time as others.
 async fn create(stage: &Stage, book: &Book, dice: &mut Dice) {
     let key = (dice.below(5) > 0).then(|| format!("shared-{}", dice.below(2)));
-    let mut asked = Ask::post("/api/sandboxes", json!({"ttlSeconds": TTL}));
+    let mut asked = Ask::sandbox(json!({"ttlSeconds": TTL}));
     if let Some(key) = &key {
         asked = asked.header("idempotency-key", key);
     }
     if dice.below(3) == 0 {
-        asked = asked.header("prefer", "wait=0");
+        asked = asked.wait(0);
     }
     let Some(answer) = ask(stage, asked).await.filter(|it| it.status < 300) else { return };
     let id = answer.id();
@@ -199,16 +178,16 @@ async fn create(stage: &Stage, book: &Book, dice: &mut Dice) {
 fn look_back(stage: &Stage, book: &BTreeMap<String, Entry>) {
     for (id, entry) in book.iter().filter(|(_, it)| it.alive && !it.ending) {
         if entry.powered {
-            let resume = Ask::post(format!("/api/sandboxes/{id}/resume"), json!({"ttlSeconds": TTL}));
+            let resume = Ask::act(&id, "resume", json!({"ttlSeconds": TTL}));
             stage.world.run(client::repeat(stage.clone(), resume, |it| matches!(it.status, 200 | 409)));
         }
         let answer = stage.world.run(client::poll(stage.clone(), id.clone()));
-        assert_eq!((answer.status, &*answer.state()), (200, "running"), "{id}: {answer:?}");
+        assert_eq!(answer.shows(), "200 running", "{id}: {answer:?}");
         assert_runs(stage, id);
     }
     stage.world.advance(time::Duration::minutes(11));
     for _ in 0..3 {
-        stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        stage.ask(Ask::gc());
         stage.world.advance(time::Duration::seconds(61));
     }
     let left = ours(stage);

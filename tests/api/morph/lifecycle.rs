@@ -1,11 +1,9 @@
 //! One sandbox, from its creation to its end.
 
-use pve_edge_tests::world::{Fault, Seen};
-use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{PRESET, assert_untouched, counted, crowd, made, ours, stage, stage_of};
-use crate::stage::Ask;
+use crate::stage::prelude::*;
 
 #[test]
 fn a_sandbox_looks_as_on_pve() {
@@ -56,53 +54,19 @@ fn how_many_requests_each_takes() {
 }
 
 #[test]
-fn changed_paused_resumed_rebooted_deleted() {
+fn paused_started_rebooted_and_deleted_beside_others() {
     let stage = stage();
     let others = crowd(&stage);
-    let id = made(&stage, json!({"metadata": {"a": "1", "b": "2"}})).id();
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
-    let etag = stage.ask(Ask::one(&id)).header("etag").to_owned();
-    let changes = json!({"name": "new", "metadata": {"a": null, "c": "3"}, "onExpiry": "pause"});
-    let patched = stage.ask(Ask::patch(at(""), changes.clone()).header("if-match", &etag));
-    assert_eq!(patched.status, 200, "{patched:?}");
-    let shown = patched.json();
-    assert_eq!(
-        (&shown["name"], &shown["metadata"], &shown["onExpiry"]),
-        (&json!("new"), &json!({"b": "2", "c": "3"}), &json!("pause"))
-    );
-    assert_eq!(stage.ask(Ask::patch(at(""), changes).header("if-match", etag)).status, 412);
-    assert_eq!(stage.ask(Ask::get("/api/sandboxes?metadata.c=3")).json()["items"][0]["id"], json!(id));
-    assert_eq!(stage.ask(Ask::get("/api/sandboxes?metadata.a=1")).json()["items"], json!([]));
-
-    let paused = stage.ask(Ask::post(at("/pause"), json!({})));
-    assert_eq!((paused.status, &*paused.state()), (200, "paused"), "{paused:?}");
-    assert_eq!((&paused.json()["did"], &paused.json()["keeps"]), (&json!("paused"), &json!("memory")));
-    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).json()["did"], "nothing");
-    assert_eq!(stage.ask(Ask::exec(&id, "true")).code(), "not-running");
-    assert_eq!(stage.ask(Ask::post(at("/reboot"), json!({}))).code(), "not-running");
-    // What is paused does not run out of its own time.
-    stage.world.advance(Duration::hours(2));
-    assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
-    let resumed = stage.ask(Ask::post(at("/start"), json!({"ttlSeconds": 500})));
-    assert_eq!((resumed.status, &*resumed.state()), (200, "running"), "{resumed:?}");
-    assert_eq!(resumed.json()["did"], "resumed");
-    assert_eq!(stage.ask(Ask::post(at("/resume"), json!({}))).json()["did"], "nothing");
-    let rebooted = stage.ask(Ask::post(at("/reboot"), json!({"force": true})));
-    assert_eq!((rebooted.status, &*rebooted.state()), (200, "running"), "{rebooted:?}");
+    let id = made(&stage, json!({})).id();
+    assert_eq!(stage.act(&id, "pause", json!({})).shows(), "200 paused");
+    let resumed = stage.act(&id, "start", json!({"ttlSeconds": 500}));
+    assert_eq!(resumed.outcome(), "200 resumed running", "{resumed:?}");
+    let rebooted = stage.act(&id, "reboot", json!({"force": true}));
+    assert_eq!(rebooted.shows(), "200 running", "{rebooted:?}");
     super::assert_runs(&stage, &id);
 
-    for (ask, code) in [
-        (Ask::post(at("/stop"), json!({})), "unsupported"),
-        (Ask::post(at("/pause"), json!({"keeps": "disk"})), "unsupported"),
-        (Ask::post(at("/rollback"), json!({"snapshot": "kept"})), "unsupported"),
-        (Ask::post(at("/snapshots"), json!({"keep": true})), "unsupported"),
-        (Ask::patch(at(""), json!({"onExpiry": "stop"})), "unsupported"),
-        (Ask::post("/api/sandboxes", json!({"onExpiry": "stop"})), "unsupported"),
-    ] {
-        let answer = stage.ask(ask);
-        assert_eq!((answer.status, &*answer.code()), (422, code), "{answer:?}");
-    }
-    assert_eq!(stage.ask(Ask::get(at("/snapshots"))).json()["items"], json!([]));
+    let kept = stage.ask(Ask::get(format!("/api/sandboxes/{id}/snapshots")));
+    assert_eq!(kept.json()["items"], json!([]));
     assert_eq!(stage.ask(Ask::end(&id)).status, 204);
     assert_eq!((stage.ask(Ask::one(&id)).status, stage.ask(Ask::end(&id)).status), (404, 404));
     assert_eq!(ours(&stage), [] as [String; 0]);
@@ -110,46 +74,27 @@ fn changed_paused_resumed_rebooted_deleted() {
 }
 
 #[test]
-fn nobody_reaches_anothers() {
+fn nobody_reaches_what_others_have_in_the_account() {
     let stage = stage();
     let others = crowd(&stage);
-    let blue = made(&stage, json!({})).id();
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{blue}/snapshots"), json!({}))).json();
-    let taken = taken["snapshotId"].as_str().unwrap_or_default().to_owned();
-    let strangers = others.iter().map(|(id, _)| id.clone());
-    for (team, ids) in [("blue", strangers.collect::<Vec<_>>()), ("red", vec![blue.clone()])] {
-        for id in ids {
-            let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
-            for ask in [
-                Ask::one(&id),
-                Ask::patch(at(""), json!({"name": "x"})),
-                Ask::extend(&id, 60),
-                Ask::exec(&id, "true"),
-                Ask::post(at("/pause"), json!({})),
-                Ask::post(at("/resume"), json!({})),
-                Ask::post(at("/reboot"), json!({})),
-                Ask::post(at("/snapshots"), json!({})),
-                Ask::get(at("/snapshots")),
-                Ask::end(&id),
-            ] {
-                let answer = stage.ask(ask.clone().by(team));
-                assert_eq!(answer.status, 404, "{ask:?}: {answer:?}");
-            }
+    for (id, _) in &others {
+        let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
+        for ask in [
+            Ask::one(id),
+            Ask::change(id, json!({"name": "x"})),
+            Ask::extend(id, 60),
+            Ask::exec(id, "true"),
+            Ask::act(id, "pause", json!({})),
+            Ask::act(id, "resume", json!({})),
+            Ask::act(id, "reboot", json!({})),
+            Ask::act(id, "snapshots", json!({})),
+            Ask::get(at("/snapshots")),
+            Ask::end(id),
+        ] {
+            let answer = stage.ask(ask.clone());
+            assert_eq!(answer.status, 404, "{ask:?}: {answer:?}");
         }
     }
-    for ask in [
-        Ask::get(format!("/api/snapshots/{taken}")),
-        Ask::patch(format!("/api/snapshots/{taken}"), json!({"name": "x"})),
-        Ask::delete(format!("/api/snapshots/{taken}")),
-    ] {
-        assert_eq!(stage.ask(ask.by("red")).status, 404);
-    }
-    let of_it = json!({"snapshotId": taken});
-    let answer = stage.ask(Ask::post("/api/sandboxes", of_it).by("red"));
-    assert_eq!(answer.code(), "template-not-found", "{answer:?}");
-    assert!(!stage.ask(Ask::get("/api/snapshots").by("red")).body.contains(&taken));
-    assert!(!stage.ask(Ask::get("/api/sandboxes").by("red")).body.contains(&blue));
-    assert_eq!(stage.ask(Ask::one(&blue).by("ops")).status, 200);
     assert_untouched(&stage, &others, "after all of it");
 }
 
@@ -174,11 +119,11 @@ fn expiry_is_morphs_and_told_at_once() {
     let listed = stage.ask(Ask::get("/api/sandboxes"));
     assert!(!listed.body.contains(&gone) && listed.body.contains(&paused), "{listed:?}");
     // As long as Morph has it, its owner can renew it.
-    assert_eq!(stage.ask(Ask::patch(format!("/api/sandboxes/{gone}"), json!({"name": "x"}))).status, 404);
+    assert_eq!(stage.ask(Ask::change(&gone, json!({"name": "x"}))).status, 404);
     assert_eq!(stage.ask(Ask::extend(&gone, 600)).state(), "running");
     stage.world.advance(Duration::seconds(100));
     assert_eq!(stage.ask(Ask::one(&gone)).state(), "running");
-    let resumed = stage.ask(Ask::post(format!("/api/sandboxes/{paused}/resume"), json!({})));
+    let resumed = stage.act(&paused, "resume", json!({}));
     assert_eq!(resumed.state(), "running", "{resumed:?}");
     assert_eq!(resumed.json()["expiredAt"], json!(null));
     stage.world.advance(Duration::days(100));
@@ -187,45 +132,12 @@ fn expiry_is_morphs_and_told_at_once() {
 }
 
 #[test]
-fn pages_of_a_listing() {
-    let stage = stage();
-    let mut ids: Vec<String> = (0..5).map(|_| made(&stage, json!({})).id()).collect();
-    ids.sort();
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
-    for _ in 0..3 {
-        let page = stage.ask(Ask::get(format!("/api/sandboxes?limit=2{cursor}"))).json();
-        let items = page["items"].as_array().into_iter().flatten();
-        seen.extend(items.map(|it| it["id"].as_str().unwrap_or_default().to_owned()));
-        cursor = format!("&cursor={}", page["nextCursor"].as_str().unwrap_or_default());
-    }
-    assert_eq!((seen, &*cursor), (ids, "&cursor="));
-    assert_eq!(stage.ask(Ask::get("/api/sandboxes?cursor=200017")).code(), "invalid-request");
-}
-
-#[test]
-fn quotas_count_what_morph_lists() {
-    let stage = stage_of(7, &[("EDGE_MAX_SANDBOXES", "2"), ("EDGE_MAX_VCPUS", "3")]);
-    let first = made(&stage, json!({"cpu": 2})).id();
-    assert_eq!(stage.ask(Ask::post("/api/sandboxes", json!({"cpu": 2}))).code(), "quota-exceeded");
-    made(&stage, json!({}));
-    assert_eq!(stage.ask(Ask::create()).code(), "quota-exceeded");
-    assert_eq!(stage.ask(Ask::create().by("red")).status, 201);
-    assert_eq!(stage.ask(Ask::end(&first)).status, 204);
-    made(&stage, json!({}));
-    let stage = stage_of(7, &[("EDGE_CREATES_PER_MINUTE", "1")]);
-    made(&stage, json!({}));
-    let refused = stage.ask(Ask::create());
-    assert_eq!((&*refused.code(), refused.retry_after().is_some()), ("rate-limited", true), "{refused:?}");
-}
-
-#[test]
 fn a_resume_that_is_refused_leaves_the_time_of_what_is_paused() {
     let stage = stage();
     let id = made(&stage, json!({})).id();
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
-    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).status, 200);
+    assert_eq!(stage.act(&id, "pause", json!({})).status, 200);
     stage.world.fault_once(|it: &Seen| it.path.ends_with("/resume"), Fault::Refused(429, "busy".into()));
-    assert_eq!(stage.ask(Ask::post(at("/resume"), json!({}))).code(), "morph-busy");
+    assert_eq!(stage.act(&id, "resume", json!({})).code(), "morph-busy");
     stage.world.advance(Duration::hours(30));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");
 }
@@ -235,25 +147,24 @@ fn a_resume_that_is_refused_leaves_the_time_of_what_is_paused() {
 fn what_is_being_saved_is_waited_for() {
     let stage = stage();
     let id = made(&stage, json!({})).id();
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
     stage.account().setup.pause = Duration::seconds(4);
-    let hurried = Ask::post(at("/pause"), json!({})).header("prefer", "wait=0");
+    let hurried = Ask::act(&id, "pause", json!({})).wait(0);
     assert_eq!(stage.ask(hurried).status, 202);
-    let resumed = stage.ask(Ask::post(at("/resume"), json!({})));
+    let resumed = stage.act(&id, "resume", json!({}));
     assert_eq!((resumed.status, &resumed.json()["did"]), (200, &json!("resumed")), "{resumed:?}");
     stage.world.advance(Duration::seconds(30));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
 
     stage.account().setup.snapshot = Duration::seconds(40);
     let before = stage.ask(Ask::one(&id)).json()["expiresAt"].clone();
-    let taken = stage.ask(Ask::post(at("/snapshots"), json!({})).header("prefer", "wait=0"));
+    let taken = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(0));
     assert_eq!(taken.status, 202, "{taken:?}");
-    let refused = stage.ask(Ask::post(at("/pause"), json!({})));
-    assert_eq!((refused.status, refused.code()), (409, "conflict".into()), "{refused:?}");
+    let refused = stage.act(&id, "pause", json!({}));
+    assert_eq!(refused.refusal(), "409 conflict", "{refused:?}");
     let shown = stage.ask(Ask::one(&id)).json();
     assert_eq!((&shown["state"], &shown["expiresAt"]), (&json!("running"), &before));
     stage.world.advance(Duration::seconds(30));
-    assert_eq!(stage.ask(Ask::post(at("/pause"), json!({}))).state(), "paused");
+    assert_eq!(stage.act(&id, "pause", json!({})).state(), "paused");
 }
 
 /// The rule of PVE's sandboxes: a pause takes no time, and gives none.
@@ -267,7 +178,7 @@ fn a_pause_neither_costs_time_nor_gains_any() {
         let stage = stage_of(7, changes);
         let id = made(&stage, json!({"ttlSeconds": ttl})).id();
         let act = |verb: &str, body: Value| {
-            let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/{verb}"), body));
+            let answer = stage.act(&id, verb, body);
             assert_eq!(answer.status, 200, "{verb}: {answer:?}");
             let expires = answer.json()["expiresAt"].as_str().map(str::to_owned).unwrap_or_default();
             let expires = OffsetDateTime::parse(&expires, &Rfc3339).expect("a time");

@@ -4,16 +4,12 @@
 mod creation;
 
 use expect_test::{Expect, expect};
-use pve_edge_tests::{morph::Instance, world::Seen};
-use serde_json::{Value, json};
-use time::Duration;
+use pve_edge_bed::morph::Instance;
 
 use super::{assert_runs, assert_untouched, crowd, made, ours, stage};
 use crate::{
-    client,
-    matrix::faults,
-    stage::{Answer, Ask, Stage},
-    truth::assert_honest,
+    matrix::{Case, meet_each_fault},
+    stage::{client, prelude::*},
 };
 
 /// After one fault in one operation.
@@ -29,42 +25,21 @@ struct Scene<'a> {
 type Prepare = fn(&Stage) -> String;
 type Operation = fn(&str) -> Ask;
 
-/// Runs an operation once as it is, which tells its requests, then once for
-/// each request, each fault, and each of two moments of asking again.
+/// Others' instances are there too, and stay as they are.
 fn run(prepare: Prepare, operation: Operation, reached: Expect, case: fn(&Scene<'_>)) {
-    let flow = {
-        let stage = stage();
-        let id = prepare(&stage);
-        let before = stage.world.requests().len();
-        let answer = stage.ask(operation(&id));
-        assert!(answer.status < 300, "{answer:?}");
-        stage.world.requests().iter().skip(before).map(shape).collect::<Vec<_>>()
-    };
-    reached.assert_eq(&flow.join("\n"));
-    for (nth, step) in flow.iter().enumerate() {
-        for fault in faults() {
-            for at_once in [true, false] {
-                let told = format!("request {nth} ({step}), {fault:?}, at once: {at_once}");
-                let stage = stage();
-                let others = crowd(&stage);
-                let id = prepare(&stage);
-                stage.world.clear_transcript();
-                let first = stage.world.requests().len();
-                stage.world.fault_at(first + nth, fault.clone());
-                let answer = stage.try_ask(operation(&id));
-                stage.world.clear_faults();
-                if let Some(answer) = &answer {
-                    assert_honest(&stage, answer);
-                }
-                if !at_once {
-                    quiet(&stage);
-                }
-                case(&Scene { stage: &stage, id: &id, first: answer.as_ref(), told: &told });
-                quiet(&stage);
-                assert_untouched(&stage, &others, &told);
+    let stage = stage();
+    let others = crowd(&stage);
+    let id = prepare(&stage);
+    let sent =
+        meet_each_fault(&stage, &operation(&id), shape, &|stage, Case { at_once, told, .. }, first| {
+            if !at_once {
+                quiet(stage);
             }
-        }
-    }
+            case(&Scene { stage, id: &id, first, told });
+            quiet(stage);
+            assert_untouched(stage, &others, told);
+        });
+    reached.assert_eq(&sent);
 }
 
 /// Whatever was not answered is not executed any more.
@@ -93,7 +68,7 @@ fn running(stage: &Stage) -> String {
 
 fn paused(stage: &Stage) -> String {
     let id = running(stage);
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/pause"), json!({})));
+    let answer = stage.act(&id, "pause", json!({}));
     assert_eq!(answer.status, 200, "{answer:?}");
     id
 }
@@ -124,13 +99,11 @@ impl Scene<'_> {
 fn reboot() {
     run(
         running,
-        |id| Ask::post(format!("/api/sandboxes/{id}/reboot"), json!({})),
+        |id| Ask::act(&id, "reboot", json!({})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/reboot
-            GET instance/ID
-            GET instance/ID
-            GET instance/ID
+            GET instance/ID ×3
             POST instance/ID/exec/sse"#]],
         |scene| {
             scene.told_before(200, |it| it.status == "ready");
@@ -144,7 +117,7 @@ fn reboot() {
 fn patch() {
     run(
         running,
-        |id| Ask::patch(format!("/api/sandboxes/{id}"), json!({"metadata": {"pr": "7"}, "ttlSeconds": 7200})),
+        |id| Ask::change(&id, json!({"metadata": {"pr": "7"}, "ttlSeconds": 7200})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
@@ -247,15 +220,13 @@ fn exec() {
 fn pause() {
     run(
         running,
-        |id| Ask::post(format!("/api/sandboxes/{id}/pause"), json!({})),
+        |id| Ask::act(&id, "pause", json!({})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
             POST instance/ID/ttl
             POST instance/ID/pause
-            GET instance/ID
-            GET instance/ID
-            GET instance/ID"#]],
+            GET instance/ID ×3"#]],
         |scene| {
             scene.told_before(200, |it| it.status == "paused");
             scene.until(Ask::post(format!("/api/sandboxes/{}/pause", scene.id), json!({})), 200);
@@ -271,15 +242,13 @@ fn pause() {
 fn resume() {
     run(
         paused,
-        |id| Ask::post(format!("/api/sandboxes/{id}/resume"), json!({"ttlSeconds": 72_000})),
+        |id| Ask::act(&id, "resume", json!({"ttlSeconds": 72_000})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
             POST instance/ID/ttl
             POST instance/ID/resume
-            GET instance/ID
-            GET instance/ID
-            GET instance/ID"#]],
+            GET instance/ID ×3"#]],
         |scene| {
             scene.told_before(200, |it| it.status == "ready" && it.ttl_seconds == Some(72_000));
             let body = json!({"ttlSeconds": 72_000});
@@ -298,13 +267,11 @@ fn snapshot() {
     }
     run(
         running,
-        |id| Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"name": "s"})),
+        |id| Ask::act(&id, "snapshots", json!({"name": "s"})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/snapshot
-            GET snapshot/ID
-            GET snapshot/ID
-            GET snapshot/ID"#]],
+            GET snapshot/ID ×3"#]],
         |scene| {
             let Scene { stage, told, first, .. } = scene;
             if first.is_some_and(|it| matches!(it.status, 201 | 202)) {

@@ -1,12 +1,11 @@
 //! No secret leaves by an answer, a path or a log line.
 
-use pve_edge_tests::{morph::KEY, world::Fault};
-use serde_json::json;
+use pve_edge_bed::morph::KEY;
 
 use super::stage;
 use crate::{
     secrets::logged,
-    stage::{Ask, SECRET, Stage},
+    stage::{SECRET, prelude::*},
 };
 
 const VARIABLE: &str = "value-of-a-variable";
@@ -39,7 +38,6 @@ fn say_everything() -> (Stage, String) {
     let create = || Ask::create_keyed("k").json(json!({"env": {"A": VARIABLE}}));
     let id = stage.ask(create()).id();
     let mut answers = String::new();
-    let at = |rest: &str| format!("/api/sandboxes/{id}{rest}");
     let faults = [
         None,
         Some(Fault::Unanswered),
@@ -55,14 +53,14 @@ fn say_everything() -> (Stage, String) {
             Ask::get("/api/sandboxes"),
             Ask::get("/api/config/sandbox"),
             Ask::get("/api/health/sandbox"),
-            Ask::patch(at(""), json!({"name": "x"})),
+            Ask::change(&id, json!({"name": "x"})),
             Ask::extend(&id, 600),
             Ask::exec(&id, "true"),
             Ask::exec(&id, "true").header("accept", "text/event-stream"),
-            Ask::post(at("/snapshots"), json!({})),
-            Ask::post(at("/pause"), json!({})),
-            Ask::post(at("/resume"), json!({})),
-            Ask::post("/api/gc", json!({})).by("ops"),
+            Ask::act(&id, "snapshots", json!({})),
+            Ask::act(&id, "pause", json!({})),
+            Ask::act(&id, "resume", json!({})),
+            Ask::gc(),
         ] {
             if let Some(fault) = fault.clone() {
                 let mut nth = 0;

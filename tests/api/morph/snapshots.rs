@@ -2,20 +2,16 @@
 
 use std::cell::RefCell;
 
-use pve_edge_tests::{
-    sim::execd::Streamed,
-    world::{Fault, Seen},
-};
-use serde_json::{Value, json};
+use pve_edge_bed::sim::execd::Streamed;
 
 use super::{made, stage};
-use crate::stage::{Ask, Stage};
+use crate::stage::prelude::*;
 
 #[test]
 fn taken_listed_changed_used_deleted() {
     let stage = stage();
     let id = made(&stage, json!({})).id();
-    let take = |body| Ask::post(format!("/api/sandboxes/{id}/snapshots"), body);
+    let take = |body| Ask::act(&id, "snapshots", body);
     let taken = stage.ask(take(json!({"name": "deps", "metadata": {"repo": "app"}})));
     assert_eq!(taken.status, 201, "{taken:?}");
     let shown = taken.json();
@@ -41,9 +37,9 @@ fn taken_listed_changed_used_deleted() {
     assert_eq!(stage.ask(Ask::delete(&*path)).status, 204);
     assert_eq!((stage.ask(Ask::get(&*path)).status, stage.ask(Ask::delete(&*path)).status), (404, 404));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "running");
-    let hurried = stage.ask(take(json!({})).header("prefer", "wait=0"));
+    let hurried = stage.ask(take(json!({})).wait(0));
     assert_eq!((hurried.status, &hurried.json()["status"]), (202, &json!("pending")), "{hurried:?}");
-    let done = stage.ask(Ask::get(hurried.header("location")).header("prefer", "wait=20")).json();
+    let done = stage.ask(Ask::get(hurried.header("location")).wait(20)).json();
     assert_eq!(done["status"], "ready");
 }
 
@@ -52,7 +48,7 @@ fn a_preset_gets_its_next_version() {
     let stage = stage();
     let id = made(&stage, json!({})).id();
     let promote = json!({"promote": {"preset": "1vcpu_1gb_8gb"}});
-    let take = || Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote.clone());
+    let take = || Ask::act(&id, "snapshots", promote.clone());
     assert_eq!(stage.ask(take()).code(), "forbidden");
     let taken = stage.ask(take().by("ops"));
     assert_eq!((taken.status, &taken.json()["version"]), (201, &json!(2)), "{taken:?}");
@@ -73,11 +69,11 @@ fn an_answer_that_is_lost_takes_no_second_one() {
     let before = stage.account().snapshots.len();
     let takes = |it: &Seen| it.method == "POST" && it.path.ends_with("/snapshot");
     stage.world.fault_once(takes, Fault::Unanswered);
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+    let taken = stage.act(&id, "snapshots", json!({}));
     assert_eq!(taken.status, 201, "{taken:?}");
     assert_eq!(stage.account().snapshots.len(), before + 1);
     stage.world.fault_if(move |it| takes(it).then_some(Fault::NeverSent));
-    let refused = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
+    let refused = stage.act(&id, "snapshots", json!({}));
     assert_eq!(refused.code(), "morph-unreachable", "{refused:?}");
     assert_eq!(stage.account().snapshots.len(), before + 1);
 }
@@ -89,14 +85,14 @@ fn a_version_that_is_being_made_is_not_taken_yet() {
     let id = made(&stage, json!({})).id();
     stage.account().setup.snapshot = time::Duration::minutes(1);
     let promote = json!({"promote": {"preset": "1vcpu_1gb_8gb"}});
-    let take = Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops");
-    assert_eq!(stage.ask(take.header("prefer", "wait=0")).status, 202);
+    let take = Ask::act(&id, "snapshots", promote).by("ops");
+    assert_eq!(stage.ask(take.wait(0)).status, 202);
     for body in [json!({}), json!({"preset": "1vcpu_1gb_8gb"})] {
         assert_eq!(made(&stage, body).json()["snapshotId"], "morph_1vcpu_1gb_8gb_v1");
     }
     let config = stage.ask(Ask::get("/api/config/sandbox")).json();
     assert_eq!(config["presets"][0]["versions"].as_array().map(Vec::len), Some(1), "{config}");
-    let early = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": "morph_1vcpu_1gb_8gb_v2"})));
+    let early = stage.ask(Ask::sandbox(json!({"snapshotId": "morph_1vcpu_1gb_8gb_v2"})));
     assert_eq!(early.code(), "still-creating", "{early:?}");
     stage.world.advance(time::Duration::minutes(1));
     assert_eq!(made(&stage, json!({})).json()["snapshotId"], "morph_1vcpu_1gb_8gb_v2");

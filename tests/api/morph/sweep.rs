@@ -1,15 +1,11 @@
 //! What nobody asks for again is brought to its end, and nothing else.
 
-use pve_edge_tests::world::{Fault, Seen};
-use serde_json::{Value, json};
-use time::Duration;
-
 use super::{assert_untouched, crowd, made, ours, stage, stage_of};
-use crate::stage::{Ask, Stage};
+use crate::stage::prelude::*;
 
 /// What a sweep did: action and instance.
 fn swept(stage: &Stage) -> Vec<(String, String)> {
-    let answer = stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    let answer = stage.ask(Ask::gc());
     assert_eq!(answer.status, 200, "{answer:?}");
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
     let actions = answer.json()["actions"].as_array().cloned().unwrap_or_default();
@@ -26,7 +22,7 @@ fn what_was_given_up_is_condemned_then_deleted() {
     let others = crowd(&stage);
     // Made, and its maker died.
     stage.world.fault_once(|it: &Seen| it.path.contains("snapshot_id="), Fault::DiesAfter);
-    assert!(stage.try_ask(Ask::post("/api/sandboxes", json!({"ttlSeconds": null}))).is_none());
+    assert!(stage.try_ask(Ask::sandbox(json!({"ttlSeconds": null}))).is_none());
     let left = ours(&stage);
     assert_eq!((left.len(), swept(&stage)), (1, vec![]));
     stage.world.advance(Duration::minutes(11));
@@ -76,7 +72,7 @@ fn what_is_paused_without_a_time_gets_one() {
     assert_eq!(ours(&stage), [] as [String; 0]);
     // One that never ends is left.
     let id = made(&stage, json!({"ttlSeconds": null})).id();
-    assert_eq!(stage.ask(Ask::post(format!("/api/sandboxes/{id}/pause"), json!({}))).status, 200);
+    assert_eq!(stage.act(&id, "pause", json!({})).status, 200);
     stage.world.advance(Duration::days(100));
     assert_eq!((swept(&stage), ours(&stage)), (vec![], vec![id]));
 }
@@ -127,7 +123,7 @@ fn a_sweep_keeps_within_its_requests() {
     }
     stage.world.advance(Duration::seconds(200));
     let before = stage.world.requests().len();
-    let report = stage.ask(Ask::post("/api/gc", json!({})).by("ops")).json();
+    let report = stage.ask(Ask::gc()).json();
     assert!(stage.world.requests().len() - before <= 9);
     assert_eq!(report["more"], true, "{report}");
     let deletes = |it: &&Seen| it.method == "DELETE";
@@ -138,17 +134,17 @@ fn a_sweep_keeps_within_its_requests() {
 #[test]
 fn what_is_finished_at_the_last_moment_is_not_given_up() {
     let stage = stage();
-    let id = stage.ask(Ask::create().header("prefer", "wait=0")).id();
+    let id = stage.ask(Ask::create().wait(0)).id();
     stage.world.advance(Duration::seconds(595));
     stage.world.fault_once(
         |it: &Seen| it.path.ends_with("/exec/sse"),
         Fault::Slow(std::time::Duration::from_secs(7)),
     );
-    let finishing = stage.world.spawn(stage.pending(Ask::one(&id).header("prefer", "wait=20")));
+    let finishing = stage.world.spawn(stage.pending(Ask::one(&id).wait(20)));
     stage.world.advance(Duration::seconds(6));
     let condemns = |it: &Seen| it.body.contains("edge.gone");
     stage.world.fault_once(condemns, Fault::Slow(std::time::Duration::from_secs(5)));
-    let sweeping = stage.world.spawn(stage.pending(Ask::post("/api/gc", json!({})).by("ops")));
+    let sweeping = stage.world.spawn(stage.pending(Ask::gc()));
     stage.world.advance(Duration::seconds(20));
     assert!(sweeping.take().is_some_and(|it| it.status == 200));
     assert!(finishing.take().is_some_and(|it| it.state() == "running"), "{}", stage.told());
@@ -163,9 +159,9 @@ fn what_was_paused_at_its_end_is_so_again_after_a_sweep() {
     let id = made(&stage, json!({"ttlSeconds": 60, "onExpiry": "pause"})).id();
     stage.world.advance(Duration::seconds(130));
     assert_eq!(swept(&stage), action("finish", &id));
-    let named = stage.ask(Ask::patch(format!("/api/sandboxes/{id}"), json!({"name": "x"})));
+    let named = stage.ask(Ask::change(&id, json!({"name": "x"})));
     assert_eq!(named.status, 200, "{named:?}");
-    let resumed = stage.ask(Ask::post(format!("/api/sandboxes/{id}/resume"), json!({})));
+    let resumed = stage.act(&id, "resume", json!({}));
     assert_eq!((resumed.state(), &resumed.json()["onExpiry"]), ("running".to_owned(), &json!("pause")));
     stage.world.advance(Duration::hours(2));
     assert_eq!(stage.ask(Ask::one(&id)).state(), "paused");

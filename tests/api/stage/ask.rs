@@ -1,8 +1,8 @@
 //! A request to the API, and what it answered.
 
 use http::{HeaderMap, Request};
-use pve_edge_tests::world::those_read;
-use serde_json::Value;
+use pve_edge_bed::world::those_read;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 /// A request to the API.
@@ -55,7 +55,12 @@ impl Ask {
 
     /// A sandbox of the usual preset.
     pub(crate) fn create() -> Self {
-        Self::post("/api/sandboxes", serde_json::json!({}))
+        Self::sandbox(json!({}))
+    }
+
+    /// A sandbox that this body describes.
+    pub(crate) fn sandbox(body: Value) -> Self {
+        Self::post("/api/sandboxes", body)
     }
 
     /// The same, with an Idempotency-Key.
@@ -68,14 +73,39 @@ impl Ask {
         Self::get(format!("/api/sandboxes/{id}"))
     }
 
+    /// A POST to the sandbox: `stop`, `snapshots`, and so on.
+    pub(crate) fn act(id: &str, verb: &str, body: Value) -> Self {
+        Self::post(format!("/api/sandboxes/{id}/{verb}"), body)
+    }
+
+    /// A change of its name, metadata or expiry.
+    pub(crate) fn change(id: &str, body: Value) -> Self {
+        Self::patch(format!("/api/sandboxes/{id}"), body)
+    }
+
+    /// The snapshot with this id.
+    pub(crate) fn snapshot(id: &str) -> Self {
+        Self::get(format!("/api/snapshots/{id}"))
+    }
+
     /// Runs a command there.
     pub(crate) fn exec(id: &str, command: &str) -> Self {
-        Self::post(format!("/api/sandboxes/{id}/exec"), serde_json::json!({"command": command}))
+        Self::act(id, "exec", json!({"command": command}))
     }
 
     /// More time for it.
     pub(crate) fn extend(id: &str, seconds: u64) -> Self {
-        Self::post(format!("/api/sandboxes/{id}/extend"), serde_json::json!({"ttlSeconds": seconds}))
+        Self::act(id, "extend", json!({"ttlSeconds": seconds}))
+    }
+
+    /// Back to a snapshot that stays on it.
+    pub(crate) fn rollback(id: &str, snapshot: &str) -> Self {
+        Self::act(id, "rollback", json!({"snapshot": snapshot}))
+    }
+
+    /// A run of the sweep, by an admin.
+    pub(crate) fn gc() -> Self {
+        Self::post("/api/gc", json!({})).by("ops")
     }
 
     /// Its end.
@@ -96,6 +126,11 @@ impl Ask {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The answer may take so many seconds.
+    pub(crate) fn wait(self, seconds: u64) -> Self {
+        self.header("prefer", format!("wait={seconds}"))
     }
 
     /// As another caller: `blue`, `red` or `ops`.
@@ -128,6 +163,26 @@ impl Answer {
     /// The `id` of the sandbox that it shows.
     pub(crate) fn id(&self) -> String {
         self.json()["id"].as_str().unwrap_or_else(|| panic!("no id in {self:?}")).to_owned()
+    }
+
+    /// The `snapshotId` that it shows.
+    pub(crate) fn snapshot_id(&self) -> String {
+        self.json()["snapshotId"].as_str().unwrap_or_else(|| panic!("no snapshotId in {self:?}")).to_owned()
+    }
+
+    /// Its status, what was done and the state afterwards: `200 started running`.
+    pub(crate) fn outcome(&self) -> String {
+        format!("{} {} {}", self.status, self.json()["did"].as_str().unwrap_or_default(), self.state())
+    }
+
+    /// Its status and the state of the sandbox that it shows: `201 running`.
+    pub(crate) fn shows(&self) -> String {
+        format!("{} {}", self.status, self.state())
+    }
+
+    /// Its status and the `code` of its problem: `409 guest-locked`.
+    pub(crate) fn refusal(&self) -> String {
+        format!("{} {}", self.status, self.code())
     }
 
     /// The state of the sandbox that it shows, or nothing.

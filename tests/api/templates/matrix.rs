@@ -1,20 +1,17 @@
 //! Every request of the whole flow meets every fault; the client asks again,
 //! and there is one template, offered once, or nothing.
 
+use pve_edge_core::pve::marks;
+
 use super::{PRESET, body, build, gc, sim, until};
 use crate::{
-    client,
     matrix::faults,
-    stage::{Ask, Stage, vmid_of},
-    truth::{all_committed, mark},
+    stage::{
+        client,
+        guests::{all_committed, mark},
+        prelude::*,
+    },
 };
-use pve_edge_core::pve::marks;
-use pve_edge_tests::{
-    sim::{Spec, StorageKind, Version},
-    world::Fault,
-};
-use serde_json::json;
-use time::Duration;
 
 /// Others' guests, one of them in the range of templates.
 fn crowded() -> Stage {
@@ -97,7 +94,7 @@ fn only(stage: &Stage, id: &str, told: &str) {
     assert_eq!(offered, [format!("pvelxc_{PRESET}_v1")], "{told}\n{}", stage.told());
     assert_eq!(all_committed(&sim).len(), 1, "{told}");
     drop(sim);
-    let made = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})));
+    let made = stage.ask(Ask::sandbox(json!({"preset": PRESET})));
     assert_eq!(made.status, 201, "{told}: {made:?}\n{}", stage.told());
 }
 
@@ -113,7 +110,8 @@ fn waiting() -> (Stage, String) {
 
 /// Each request of this meets each fault; then it is asked for until `end`.
 fn each(prepare: fn() -> (Stage, String), ask: fn(&str) -> Ask, end: fn(&Stage, &str, &str)) {
-    let (stage, id) = prepare();
+    let (begun, id) = prepare();
+    let stage = begun.fork();
     let before = stage.world.requests().len();
     let first = stage.ask(ask(&id));
     assert!(first.status < 300, "{first:?}");
@@ -121,7 +119,7 @@ fn each(prepare: fn() -> (Stage, String), ask: fn(&str) -> Ask, end: fn(&Stage, 
     for nth in 0..flow {
         for fault in faults() {
             let told = format!("request {nth}, {fault:?}");
-            let (stage, id) = prepare();
+            let stage = begun.fork();
             let unchanged = strangers(&stage);
             stage.world.fault_at(stage.world.requests().len() + nth, fault);
             stage.try_ask(ask(&id));
@@ -134,7 +132,7 @@ fn each(prepare: fn() -> (Stage, String), ask: fn(&str) -> Ask, end: fn(&Stage, 
 
 fn confirm(id: &str) -> Ask {
     let ask = Ask::patch(format!("/api/templates/{id}"), json!({"execd": "included"}));
-    ask.by("ops").header("prefer", "wait=25")
+    ask.by("ops").wait(25)
 }
 
 #[test]
@@ -163,7 +161,7 @@ fn whatever_fails_a_deleted_one_is_gone() {
 fn whatever_fails_the_sweep_goes_on() {
     let prepare = || {
         let stage = crowded();
-        let id = until(&stage, &build(&body()).header("prefer", "wait=0"), "building").id();
+        let id = until(&stage, &build(&body()).wait(0), "building").id();
         stage.world.advance(Duration::seconds(30));
         (stage, id)
     };

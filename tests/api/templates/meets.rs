@@ -1,18 +1,9 @@
 //! Where templates meet teams, storages, snapshots and the sweep.
 
-use pve_edge_tests::{
-    sim::{Spec, Storage, StorageKind, Version},
-    world::World,
-};
-use serde_json::json;
 use sha2::{Digest, Sha256};
-use time::Duration;
 
 use super::{PRESET, body, build, gc, get, sim, stage, until};
-use crate::{
-    ids::old_id,
-    stage::{Ask, Stage, vmid_of},
-};
+use crate::{ids::old_id, stage::prelude::*};
 
 /// "The team's snapshots and all presets": also one that an admin's team has made.
 #[test]
@@ -21,8 +12,7 @@ fn a_preset_is_listed_for_everybody() {
     let made = until(&stage, &build(&body()), "ready");
     let seen = stage.ask(Ask::get("/api/snapshots").by("red"));
     assert!(seen.body.contains(&format!("\"presetId\":\"{PRESET}\"")), "{seen:?}");
-    let of_red =
-        stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": made.json()["snapshotId"]})).by("red"));
+    let of_red = stage.ask(Ask::sandbox(json!({"snapshotId": made.json()["snapshotId"]})).by("red"));
     assert_eq!(of_red.status, 201, "{of_red:?}");
     // What is listed to delete it is not theirs.
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("red")).status, 404);
@@ -37,7 +27,7 @@ fn a_preset_is_deleted_by_admins_alone() {
     let stage = Stage::of(world, &[("EDGE_API_KEYS", &keys)]);
     let made = until(&stage, &build(&body()), "ready");
     let answer = stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())));
-    assert_eq!((answer.status, &*answer.code()), (403, "forbidden"), "{answer:?}\n{}", stage.told());
+    assert_eq!(answer.refusal(), "403 forbidden", "{answer:?}\n{}", stage.told());
     assert_eq!(stage.ask(get(&made.id())).json()["status"], "ready");
     assert_eq!(stage.ask(Ask::delete(format!("/api/snapshots/{}", made.id())).by("ops")).status, 204);
 }
@@ -49,7 +39,7 @@ fn an_archive_is_used_only_where_it_is() {
     cluster.add_storage(Storage { id: "other".into(), ..Storage::local() });
     let stage = Stage::on(cluster);
     // Another one's file fills the first a little, between two requests.
-    let first = stage.ask(build(&body()).header("prefer", "wait=0"));
+    let first = stage.ask(build(&body()).wait(0));
     assert_eq!(first.json()["status"], "downloading", "{first:?}");
     let archive = first.json()["archive"].as_str().unwrap().to_owned();
     stage.world.sim_mut().add_archive(&archive.replace("debian", "another"));
@@ -67,9 +57,7 @@ fn a_guest_of_another_kind_is_not_found() {
     let stage = stage();
     stage.world.sim_mut().add(Spec::vm_template(100_017));
     let id = &*old_id(100_017);
-    for ask in
-        [get(id), Ask::get(format!("/api/snapshots/{id}")), Ask::delete(format!("/api/snapshots/{id}"))]
-    {
+    for ask in [get(id), Ask::snapshot(&id), Ask::delete(format!("/api/snapshots/{id}"))] {
         let answer = stage.ask(ask.clone());
         assert_eq!(answer.status, 404, "{ask:?} {answer:?}");
     }
@@ -84,19 +72,18 @@ fn a_snapshot_is_copied_where_it_can_be_cloned() {
     let plain = Stage::of(world.clone(), &[]);
     until(&plain, &build(&body()), "ready");
     let stage = Stage::of(world, &[("PVE_STORAGE", "files")]);
-    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
-    let taken =
-        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=20"));
+    let id = stage.ask(Ask::sandbox(json!({"preset": PRESET}))).id();
+    let taken = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(20));
     if taken.status == 422 {
         assert_eq!(taken.code(), "linked-clone-unsupported");
         return;
     }
-    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+    let own = taken.snapshot_id();
     for _ in 0..20 {
         stage.world.advance(Duration::seconds(5));
         stage.ask(gc());
     }
-    let made = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": own})));
+    let made = stage.ask(Ask::sandbox(json!({"snapshotId": own})));
     assert_eq!(made.status, 201, "{taken:?} {made:?}\n{}", stage.told());
 }
 
@@ -127,9 +114,9 @@ fn what_was_not_tried_is_not_given_up() {
 fn a_deletion_that_fails_unseen_leaves_it_protected() {
     let stage = Stage::on(sim(Version::V9, StorageKind::ZfsPool));
     let id = until(&stage, &build(&body()), "ready").id();
-    let used = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})));
+    let used = stage.ask(Ask::sandbox(json!({"preset": PRESET})));
     assert_eq!(used.status, 201);
-    let answer = stage.ask(Ask::delete(format!("/api/templates/{id}")).by("ops").header("prefer", "wait=0"));
+    let answer = stage.ask(Ask::delete(format!("/api/templates/{id}")).by("ops").wait(0));
     assert!(matches!(answer.status, 202 | 409), "{answer:?}");
     stage.world.settle();
     stage.ask(gc());
@@ -145,12 +132,11 @@ fn a_snapshot_keeps_the_images_environment() {
     wanted.as_object_mut().unwrap().remove("appliance");
     wanted["image"] = json!("registry.test/sandbox:3");
     until(&stage, &build(&wanted), "ready");
-    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
-    let taken =
-        stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})).header("prefer", "wait=20"));
-    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+    let id = stage.ask(Ask::sandbox(json!({"preset": PRESET}))).id();
+    let taken = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(20));
+    let own = taken.snapshot_id();
     stage.world.advance(Duration::seconds(30));
-    stage.ask(Ask::get(format!("/api/snapshots/{own}")).header("prefer", "wait=20"));
+    stage.ask(Ask::snapshot(&own).wait(20));
     let sim = stage.world.sim();
     let env = |vmid| sim.guest(vmid).unwrap().config.get("env").unwrap_or_default().to_owned();
     assert!(env(vmid_of(&id)).contains("PATH=") && env(vmid_of(&id)).contains("TOKEN"));
@@ -171,7 +157,7 @@ fn a_presets_sizes_have_bounds() {
         let mut wanted = body();
         wanted["preset"] = json!(preset);
         let answer = stage.ask(build(&wanted));
-        assert_eq!((answer.status, &*answer.code()), (400, "invalid-request"), "{preset}: {answer:?}");
+        assert_eq!(answer.refusal(), "400 invalid-request", "{preset}: {answer:?}");
         assert_eq!(answer.json()["errors"][0]["field"], field, "{answer:?}");
         assert_eq!(stage.world.requests().len(), 0);
     }
@@ -183,12 +169,11 @@ fn a_promoted_one_and_a_built_one_get_different_versions() {
     for seed in 0..12 {
         let stage = Stage::of(World::new(sim(Version::V9, StorageKind::LvmThin), seed), &[]);
         until(&stage, &build(&body()).header("idempotency-key", "first"), "ready");
-        let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET}))).id();
+        let id = stage.ask(Ask::sandbox(json!({"preset": PRESET}))).id();
         let beside = stage.beside("b", &[]);
         let two = build(&body()).header("idempotency-key", "two");
-        let promote =
-            Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({"promote": {"preset": PRESET}}));
-        let promote = promote.by("ops").header("prefer", "wait=20");
+        let promote = Ask::act(&id, "snapshots", json!({"promote": {"preset": PRESET}}));
+        let promote = promote.by("ops").wait(20);
         let answers = stage.world.run_all(vec![stage.pending(promote), beside.pending(two.clone())]);
         for _ in 0..6 {
             stage.world.advance(Duration::seconds(20));
@@ -220,11 +205,11 @@ fn a_blind_token_is_told() {
 fn a_promoted_presets_sizes_have_bounds() {
     let stage = stage();
     until(&stage, &build(&body()), "ready");
-    let id = stage.ask(Ask::post("/api/sandboxes", json!({"preset": PRESET})).by("ops")).id();
+    let id = stage.ask(Ask::sandbox(json!({"preset": PRESET})).by("ops")).id();
     let promote = json!({"promote": {"preset": "9000vcpu_1gb_8gb"}});
     let before = stage.world.requests().len();
-    let answer = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops"));
-    assert_eq!((answer.status, &*answer.code()), (400, "invalid-request"), "{answer:?}");
+    let answer = stage.ask(Ask::act(&id, "snapshots", promote).by("ops"));
+    assert_eq!(answer.refusal(), "400 invalid-request", "{answer:?}");
     assert!(answer.body.contains("promote.preset"), "{answer:?}");
     assert_eq!(stage.world.requests().len(), before);
 }

@@ -1,17 +1,9 @@
 //! What is refused: bad input, before PVE hears of it; what PVE lacks; what the token lacks.
 
-use pve_edge_tests::{
-    sim::{MINIMAL, Storage, StorageKind, Version},
-    world::{Fault, World},
-};
-use serde_json::{Value, json};
-use time::Duration;
+use pve_edge_bed::sim::MINIMAL;
 
 use super::{PRESET, body, build, get, sim, stage, until};
-use crate::{
-    ids::old_id,
-    stage::{Ask, Stage},
-};
+use crate::{ids::old_id, stage::prelude::*};
 
 fn with(changes: Value) -> Value {
     let mut wanted = body();
@@ -69,7 +61,7 @@ fn bad_input_names_its_field() {
     ] {
         let stage = stage();
         let answer = stage.ask(build(&with(changes.clone())));
-        assert_eq!((answer.status, &*answer.code()), (400, "invalid-request"), "{changes}: {answer:?}");
+        assert_eq!(answer.refusal(), "400 invalid-request", "{changes}: {answer:?}");
         assert_eq!(answer.json()["errors"][0]["field"], field, "{changes}: {answer:?}");
         assert_eq!(stage.world.requests().len(), 0, "{changes}");
         assert!(!answer.body.contains("pass@"), "{answer:?}");
@@ -92,7 +84,7 @@ fn it_is_for_admins() {
         Ask::delete(&*path),
     ] {
         let answer = stage.ask(ask);
-        assert_eq!((answer.status, &*answer.code()), (403, "forbidden"), "{answer:?}");
+        assert_eq!(answer.refusal(), "403 forbidden", "{answer:?}");
     }
     assert_eq!(stage.world.requests().len(), 0);
     assert_eq!(stage.ask(get("nothing")).status, 404);
@@ -102,8 +94,8 @@ fn it_is_for_admins() {
 fn what_is_no_template_from_nothing_is_not_found() {
     let stage = Stage::new();
     let id = stage.ask(Ask::create()).id();
-    let taken = stage.ask(Ask::post(format!("/api/sandboxes/{id}/snapshots"), json!({})));
-    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
+    let taken = stage.act(&id, "snapshots", json!({}));
+    let own = taken.snapshot_id();
     stage.world.settle();
     for id in [id, own] {
         assert_eq!(stage.ask(get(&id)).status, 404);
@@ -117,7 +109,7 @@ fn images_need_a_new_pve() {
     for (version, text) in [(Version::V7_4, "7.4-20"), (Version::V8, "8.4.21")] {
         let stage = Stage::on(sim(version, StorageKind::LvmThin));
         let answer = stage.ask(build(&with(json!({"appliance": null, "image": "debian:13"}))));
-        assert_eq!((answer.status, &*answer.code()), (422, "unsupported"), "{answer:?}");
+        assert_eq!(answer.refusal(), "422 unsupported", "{answer:?}");
         assert!(answer.body.contains(text) && answer.body.contains("9.1"), "{answer:?}");
     }
 }
@@ -143,7 +135,7 @@ fn privileges_are_named() {
     ] {
         let stage = stage(more);
         let answer = stage.ask(build(&wanted));
-        assert_eq!((answer.status, &*answer.code()), (502, "pve-forbidden"), "{answer:?}");
+        assert_eq!(answer.refusal(), "502 pve-forbidden", "{answer:?}");
         assert!(answer.body.contains(lacks), "{answer:?}");
         assert_eq!(stage.world.sim().guests().count(), 0);
     }
@@ -200,11 +192,11 @@ fn storages_nodes_and_bridges() {
 fn a_download_that_fails_is_told_once_and_made_again() {
     let stage = stage();
     stage.world.sim_mut().fail_next("download", "checksum mismatch: got 'a' != expect 'b'");
-    let first = stage.ask(build(&body()).header("prefer", "wait=0"));
+    let first = stage.ask(build(&body()).wait(0));
     assert_eq!((first.status, &first.json()["status"]), (202, &json!("downloading")), "{first:?}");
     stage.world.settle();
     let told = stage.ask(build(&body()));
-    assert_eq!((told.status, &*told.code()), (502, "task-failed"), "{told:?}");
+    assert_eq!(told.refusal(), "502 task-failed", "{told:?}");
     assert!(told.body.contains("checksum mismatch"), "{told:?}");
     assert_eq!(super::count(&stage, "POST", "/aplinfo"), 1);
     stage.world.advance(Duration::seconds(61));
@@ -221,7 +213,7 @@ fn a_creation_that_fails_is_told() {
             stage.world.settle();
             answer = stage.ask(get(&answer.id()));
         }
-        assert_eq!((answer.status, &*answer.code()), (507, "storage-full"), "{answer:?}\n{}", stage.told());
+        assert_eq!(answer.refusal(), "507 storage-full", "{answer:?}\n{}", stage.told());
         assert!(answer.body.contains("no space left"), "{answer:?}");
         assert_eq!(stage.world.sim().guests().count(), 0);
         until(&stage, &build(&body()), "ready");
@@ -243,7 +235,7 @@ fn another_body_with_the_same_key_is_refused() {
     let stage = stage();
     until(&stage, &build(&body()), "ready");
     let other = stage.ask(build(&with(json!({"cpu": 3}))));
-    assert_eq!((other.status, &*other.code()), (409, "idempotency-conflict"), "{other:?}");
+    assert_eq!(other.refusal(), "409 idempotency-conflict", "{other:?}");
     // The order of its members is no other body.
     let text = format!(
         r#"{{"preset":"{PRESET}","execd":"included","features":"nesting=1","appliance":"debian-12-standard"}}"#

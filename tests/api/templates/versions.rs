@@ -2,15 +2,8 @@
 
 use std::pin::Pin;
 
-use pve_edge_tests::sim::{StorageKind, Version};
-use serde_json::json;
-use time::Duration;
-
 use super::{PRESET, body, build, gc, get, sim, until};
-use crate::{
-    stage::{Answer, Ask, Stage, vmid_of},
-    truth::mark,
-};
+use crate::stage::{guests::mark, prelude::*};
 
 fn version(answer: &Answer) -> String {
     answer.json()["snapshotId"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
@@ -20,7 +13,7 @@ fn version(answer: &Answer) -> String {
 #[test]
 fn two_at_once_get_different_versions() {
     for seed in 0..24 {
-        let world = pve_edge_tests::world::World::new(sim(Version::V9, StorageKind::LvmThin), seed);
+        let world = pve_edge_bed::world::World::new(sim(Version::V9, StorageKind::LvmThin), seed);
         let stage = Stage::of(world, &[]);
         until(&stage, &build(&body()).header("idempotency-key", "first"), "ready");
         let beside = stage.beside("b", &[]);
@@ -34,7 +27,7 @@ fn two_at_once_get_different_versions() {
         for it in [&one, &two] {
             assert!(*it != format!("pvelxc_{PRESET}_v1"), "seed {seed}: {it}");
         }
-        let made = stage.ask(Ask::post("/api/sandboxes", json!({"snapshotId": one})));
+        let made = stage.ask(Ask::sandbox(json!({"snapshotId": one})));
         assert_eq!(made.status, 201, "{made:?}");
     }
 }
@@ -49,9 +42,9 @@ fn a_version_that_another_one_has_is_given_back() {
     let mut done = false;
     stage.world.hook(move |sim, moment, seen| {
         let commits = seen.is_write() && seen.body.contains("edge-prod-template");
-        if commits && moment == pve_edge_tests::world::Moment::After && !done {
+        if commits && moment == pve_edge_bed::world::Moment::After && !done {
             done = true;
-            sim.add(pve_edge_tests::sim::Spec::template(9000).tags(&rival));
+            sim.add(pve_edge_bed::sim::Spec::template(9000).tags(&rival));
         }
     });
     let made = until(&stage, &build(&body()), "ready");
@@ -66,12 +59,11 @@ fn a_promoted_snapshot_is_offered_only_when_it_is_made() {
     let stage = Stage::new();
     let id = stage.ask(Ask::create()).id();
     let promote = json!({"promote": {"preset": PRESET}});
-    let ask =
-        Ask::post(format!("/api/sandboxes/{id}/snapshots"), promote).by("ops").header("prefer", "wait=0");
+    let ask = Ask::act(&id, "snapshots", promote).by("ops").wait(0);
     let taken = stage.ask(ask);
     assert_eq!(taken.status, 202, "{taken:?}");
-    let own = taken.json()["snapshotId"].as_str().unwrap().to_owned();
-    let wanted = || Ask::post("/api/sandboxes", json!({"preset": PRESET}));
+    let own = taken.snapshot_id();
+    let wanted = || Ask::sandbox(json!({"preset": PRESET}));
     let offered = || stage.ask(Ask::get("/api/config/sandbox")).body.contains(PRESET);
     for _ in 0..12 {
         stage.ask(gc());
@@ -90,7 +82,7 @@ fn a_promoted_snapshot_is_offered_only_when_it_is_made() {
 #[test]
 fn a_late_creation_brings_nothing_back() {
     let stage = Stage::on(sim(Version::V9, StorageKind::LvmThin));
-    let late = pve_edge_tests::world::Fault::Late(std::time::Duration::from_secs(40));
+    let late = pve_edge_bed::world::Fault::Late(std::time::Duration::from_secs(40));
     stage.world.fault_once(|seen| seen.method == "POST" && seen.path.ends_with("/lxc"), late);
     let first = until(&stage, &build(&body()), "ready");
     assert_eq!(stage.ask(Ask::delete(format!("/api/templates/{}", first.id())).by("ops")).status, 204);

@@ -1,15 +1,9 @@
 //! Creating.
 
 use expect_test::expect;
-use pve_edge_tests::{
-    sim::{Setup, Sim, Spec, Version},
-    world::World,
-};
-use serde_json::json;
-use time::Duration;
 
-use super::check;
-use crate::stage::{Ask, SNAPSHOT, Stage, TEMPLATE, echo, plain_sim};
+use super::{check, difference};
+use crate::stage::prelude::*;
 
 #[test]
 fn cold() {
@@ -53,7 +47,7 @@ fn cold() {
 fn the_notes() {
     let stage = Stage::new();
     let body = json!({"name": "<b>*x*", "metadata": {"pr": "#7"}, "onExpiry": "stop", "ttlSeconds": 60});
-    stage.ask(Ask::post("/api/sandboxes", body));
+    stage.ask(Ask::sandbox(body));
     let sim = stage.world.sim();
     let notes = sim.guests().find_map(|it| it.config.description.clone()).unwrap_or_default();
     expect![[r##"
@@ -82,109 +76,41 @@ fn on_version(version: Version, hookscript: &str) -> Stage {
 }
 
 #[test]
-fn on_pve_8_the_token_travels_in_the_notes() {
-    check(
-        &on_version(Version::V8, "local:snippets/hook.sh"),
-        Ask::create(),
-        expect![[r#"
-            GET /api2/json/cluster/resources
-              200
-            GET /api2/json/nodes/pve1/lxc/9000/config
-              200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-              200 Parameter verification failed.
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024
-              200
-            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-              401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-              200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
-              200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
-        "#]],
-    );
-}
-
-#[test]
-fn on_pve_7_the_token_travels_in_the_notes() {
-    check(
-        &on_version(Version::V7_4, "local:snippets/hook.sh"),
-        Ask::create(),
-        expect![[r#"
-            GET /api2/json/cluster/resources
-              200
-            GET /api2/json/nodes/pve1/lxc/9000/config
-              200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-              200 Parameter verification failed.
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024
-              200
-            POST /api2/extjs/nodes/pve1/lxc/758960/status/start
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-            ! connection refused
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-              401
-            POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
-              200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
-              200
-            = 201 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
-        "#]],
-    );
+fn before_pve_9_the_token_travels_in_the_notes() {
+    let differs = [Version::V8, Version::V7_4].map(|version| {
+        difference(&Stage::new(), &on_version(version, "local:snippets/hook.sh"), Ask::create())
+    });
+    assert_eq!(differs[0], differs[1]);
+    expect![[r#"
+        +  200 Parameter verification failed.
+        +PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024
+        -PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+        +PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> cmux-execd-auth-token=<64 hex>\n{"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+    "#]].assert_eq(&differs[0]);
 }
 
 #[test]
 fn on_pve_8_without_a_hookscript_nothing_is_left() {
     let stage = on_version(Version::V8, "");
-    check(
-        &stage,
-        Ask::create(),
-        expect![[r#"
-            GET /api2/json/cluster/resources
-              200
-            GET /api2/json/nodes/pve1/lxc/9000/config
-              200
-            POST /api2/extjs/nodes/pve1/lxc/9000/clone newid=758960 hostname=vm-758960 description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"claimed","secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} full=0
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnc.0.pve1.1767225601;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"committed","changed":1767225601,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=… protection=1 onboot=0 hostname=vm-758960 cores=1 memory=1024 env=CMUX_EXECD_AUTH_TOKEN=<64 hex>
-              200 Parameter verification failed.
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
-            DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
-              200
-            = 502 {"code":"exec-token-not-applied","detail":"this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root; undo: the half-made guest is being removed","requestId":"75wsi4hsjku33cdf","retryable":false,"status":502,"title":"The exec token did not reach the sandbox","type":"urn:pve-edge:problem:exec-token-not-applied","undo":"the half-made guest is being removed"}
-        "#]],
-    );
+    let differs = difference(&Stage::new(), &stage, Ask::create());
+    expect![[r#"
+        -  200
+        -POST /api2/extjs/nodes/pve1/lxc/758960/status/start
+        -  200
+        +  200 Parameter verification failed.
+        -POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+        -! connection refused
+        -POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+        -! connection refused
+        -POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+        -  401
+        -POST port-39375-vm-758960.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+        -  200
+        -PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+        +DELETE /api2/extjs/nodes/pve1/lxc/758960?force=1&purge=1
+        -= 201 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+        += 502 {"code":"exec-token-not-applied","detail":"this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root; undo: the half-made guest is being removed","requestId":"75wsi4hsjku33cdf","retryable":false,"status":502,"title":"The exec token did not reach the sandbox","type":"urn:pve-edge:problem:exec-token-not-applied","undo":"the half-made guest is being removed"}
+    "#]].assert_eq(&differs);
     stage.world.settle();
     assert_eq!(stage.world.sim().guests().count(), 1);
 }
@@ -335,7 +261,7 @@ fn a_replay() {
             = 200 {"id":"pvelxc-311483-abuvloiazucki5l4d4vgekwu-pve1","provider":"pve-lxc","vmid":311483,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-311483.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-311483.sandbox.test/websockify","xterm":"https://port-39383-vm-311483.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-311483.sandbox.test/ws","socketIo":"wss://port-9776-vm-311483.sandbox.test/socket.io/"}}
         "#]],
     );
-    let other = Ask::post("/api/sandboxes", json!({"name": "x"})).header("idempotency-key", "k1");
+    let other = Ask::sandbox(json!({"name": "x"})).header("idempotency-key", "k1");
     check(
         &stage,
         other,
@@ -353,11 +279,11 @@ fn a_replay() {
 fn the_template_is_busy() {
     let stage = Stage::new();
     stage.world.sim_mut().setup_mut().clone_secs = Duration::seconds(100);
-    let first = stage.ask(Ask::create().header("prefer", "wait=1"));
-    assert_eq!((first.status, first.state()), (202, "creating".into()));
+    let first = stage.ask(Ask::create().wait(1));
+    assert_eq!(first.shows(), "202 creating");
     check(
         &stage,
-        Ask::create().header("prefer", "wait=2"),
+        Ask::create().wait(2),
         expect![[r#"
         GET /api2/json/cluster/resources
           200

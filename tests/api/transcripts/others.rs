@@ -1,16 +1,13 @@
 //! Everything but creating.
 
 use expect_test::expect;
-use pve_edge_tests::sim::{Node, Setup};
-use serde_json::json;
-use time::Duration;
 
 use super::check;
-use crate::stage::{Ask, Stage, plain_sim, vmid_of};
+use crate::stage::prelude::*;
 
 /// Two nodes and one sandbox, a minute old.
 fn with_one() -> (Stage, String) {
-    let setup = Setup { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Setup::default() };
+    let setup = Setup::two_nodes();
     let stage = Stage::on(plain_sim(setup));
     let id = stage.ask(Ask::create()).id();
     stage.world.advance(Duration::minutes(1));
@@ -97,7 +94,7 @@ fn patch() {
     let body = json!({"name": "build", "metadata": {"pr": "7"}});
     check(
         &stage,
-        Ask::patch(format!("/api/sandboxes/{id}"), body),
+        Ask::change(&id, body),
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
@@ -214,7 +211,7 @@ fn exec() {
     let body = json!({"argv": ["echo", "it's"], "cwd": "/tmp", "env": {"A": "b c"}, "timeoutMs": 1000});
     check(
         &stage,
-        Ask::post(format!("/api/sandboxes/{id}/exec"), body),
+        Ask::act(&id, "exec", body),
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200

@@ -104,6 +104,7 @@ pub struct Snapshot {
 }
 
 /// An account at Morph Cloud.
+#[derive(Clone)]
 pub struct Morph {
     pub(crate) now: OffsetDateTime,
     /// How long things take.

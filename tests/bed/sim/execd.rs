@@ -87,6 +87,15 @@ impl Default for Execd {
     }
 }
 
+/// In a folder of its own.
+impl Clone for Execd {
+    fn clone(&self) -> Self {
+        let mut other = Self::default();
+        (other.runner, other.ran) = (self.runner.clone(), self.ran.clone());
+        other
+    }
+}
+
 impl Drop for Execd {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);

@@ -56,7 +56,8 @@ use resources::Stats;
 use tasks::Step;
 use workers::Served;
 
-/// One PVE cluster. Pure: no socket, no clock, no dice but a seed.
+/// One PVE cluster. Pure: no socket, no clock, no dice but a seed. A clone of it goes on by itself.
+#[derive(Clone)]
 pub struct Sim {
     pub(crate) setup: Setup,
     pub(crate) now: OffsetDateTime,

@@ -162,6 +162,11 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// Two nodes, `pve1` and `pve2`.
+    pub fn two_nodes() -> Self {
+        Self { nodes: vec![Node::new("pve1"), Node::new("pve2")], ..Self::default() }
+    }
+
     /// Containers' file systems are grown and mounted at once, as ZFS is. PVE makes ext4 with
     /// multi-mount protection: whoever grows or mounts it first waits whether somebody else has it.
     pub fn without_mount_protection(self) -> Self {

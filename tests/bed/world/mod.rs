@@ -1,5 +1,6 @@
 //! Virtual time, one thread, and a seed: core's operations on a simulator.
 
+mod answer;
 mod fault;
 mod flight;
 mod io;
@@ -97,6 +98,28 @@ impl World {
         };
         let inner = Rc::new(RefCell::new(inner));
         Self { inner, tasks: Rc::default(), ready: Ready::default() }
+    }
+
+    /// Another world that begins as this one is now, without other hosts: what happens in one is not seen
+    /// in the other.
+    ///
+    /// # Panics
+    /// When an operation or a request is on its way.
+    pub fn fork(&self) -> Self {
+        let inner = self.inner.borrow();
+        let idle = self.tasks.borrow().is_empty() && inner.agenda.is_empty();
+        let plain = inner.faults.is_empty() && inner.hook.is_none() && inner.limiter.is_none();
+        assert!(idle && plain, "only a world at rest can be forked");
+        let fork = Self::new(inner.sim.clone(), 0);
+        {
+            let mut other = fork.inner.borrow_mut();
+            other.rng = inner.rng.clone();
+            other.sequence = inner.sequence;
+            other.seen = inner.seen.clone();
+            other.lines = inner.lines.clone();
+            (other.latency, other.ahead) = (inner.latency, inner.ahead);
+        }
+        fork
     }
 
     /// An adapter's view of the world.

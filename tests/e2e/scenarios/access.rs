@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::{
+use crate::{
     cluster::{PRESETS, STRANGER},
     world::World,
 };

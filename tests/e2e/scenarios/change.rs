@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 pub(super) async fn a_patch_needs_the_right_version(world: World) {
     let sandbox = world.sandbox(json!({"name": "before"})).await;

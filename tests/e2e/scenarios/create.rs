@@ -6,7 +6,7 @@ use futures_util::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::e2e::{
+use crate::{
     cluster::PRESETS,
     world::{Sandbox, World},
 };

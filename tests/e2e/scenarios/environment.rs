@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 pub(super) async fn commands_have_it_and_pve_does_not(world: World) {
     let value = "s3cr3t of the owner's: 'ü' $HOME";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 pub(super) async fn output_and_exit_code(world: World) {
     let sandbox = world.sandbox(json!({})).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::{client::Client, target::Target, world::World};
+use crate::{client::Client, target::Target, world::World};
 
 pub(super) async fn an_unreachable_pve_is_told(world: World) {
     let client = &world.unreachable;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::{client::Answer, rig::PAGE, target::Target, world::World};
+use crate::{client::Answer, rig::PAGE, target::Target, world::World};
 
 pub(super) async fn head_is_get_without_a_body(world: World) {
     let sandbox = world.sandbox(json!({})).await;

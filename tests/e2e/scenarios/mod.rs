@@ -11,11 +11,11 @@ mod power;
 mod read;
 mod refused;
 mod remove;
-mod review;
 mod snapshots;
 mod stream;
 mod sweep;
 mod templates;
+mod use_cases;
 
 use std::{future::Future, pin::Pin};
 
@@ -50,7 +50,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
     snapshots: a_snapshot_makes_sandboxes_of_its_team a_rollback_brings_back_the_disk_alone;
     power: what_is_stopped_is_started_again a_pause_says_what_it_keeps a_virtual_machine_keeps_its_memory;
-    review: environment_creation_with_pve_preset vscode_and_terminal_access task_execution_in_pve_container;
+    use_cases: a_preset_from_the_list_makes_a_sandbox_of_its_sizes the_urls_of_services_lead_into_the_sandbox
+        an_agent_works_in_a_repository;
     sweep: what_has_expired_is_condemned;
     environment: commands_have_it_and_pve_does_not what_cannot_be_one_is_refused;
     create: eight_at_once_from_one_template by_preset_it_is_the_newest_version by_snapshot_id_it_is_that_version

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::e2e::world::{Sandbox, World};
+use crate::world::{Sandbox, World};
 
 async fn act(sandbox: &Sandbox, action: &str, body: Value) -> Value {
     let answer = sandbox.client.ask("POST", &sandbox.path(&format!("/{action}")), &body).await;

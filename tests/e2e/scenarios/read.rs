@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::e2e::world::{Sandbox, World};
+use crate::world::{Sandbox, World};
 
 pub(super) async fn a_sandbox_is_shown_whole(world: World) {
     let metadata = json!({"branch": "main", "Ünï cöde": "🦀 \"quoted\" \\ <b>&amp;", "empty": ""});

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 pub(super) async fn bad_bodies_name_the_field(world: World) {
     for (body, code, field) in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::e2e::world::{Sandbox, World};
+use crate::world::{Sandbox, World};
 
 pub(super) async fn deletion_takes_it_away(world: World) {
     let sandbox = world.sandbox(json!({"metadata": {"deleted": "soon"}})).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::e2e::world::{Sandbox, World};
+use crate::world::{Sandbox, World};
 
 pub(super) async fn a_snapshot_makes_sandboxes_of_its_team(world: World) {
     let sandbox = world.sandbox(json!({"metadata": {"of": "the sandbox"}})).await;

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::e2e::{
+use crate::{
     client::{Body, with_json},
     world::{Sandbox, World},
 };

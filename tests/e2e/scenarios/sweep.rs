@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 pub(super) async fn what_has_expired_is_condemned(world: World) {
     let sandbox = world.sandbox(json!({})).await;

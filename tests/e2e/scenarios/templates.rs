@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::e2e::world::World;
+use crate::world::World;
 
 /// That nobody else makes.
 pub(super) const PRESET: &str = "3vcpu_1gb_8gb";

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use pve_edge_tests::morph::{Morph, Setup, real, server::serve};
+use pve_edge_bed::morph::{Morph, Setup, real, server::serve};
 use time::{Duration, OffsetDateTime};
 
 #[tokio::main]

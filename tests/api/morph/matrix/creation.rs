@@ -1,14 +1,11 @@
 //! The flows that make a sandbox.
 
 use expect_test::expect;
-use serde_json::json;
-use time::Duration;
 
 use super::{Scene, none, quiet, run};
 use crate::{
-    client,
     morph::{assert_runs, ours},
-    stage::{Ask, Stage},
+    stage::{client, prelude::*},
 };
 
 #[test]
@@ -21,15 +18,9 @@ fn create_with_a_key() {
             GET snapshot by deployment
             POST instance
             GET instance by key
-            GET instance/ID
-            GET instance/ID
+            GET instance/ID ×2
             POST instance/ID/exec/sse
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
+            POST instance/ID/http ×6
             GET instance/ID
             POST instance/ID/metadata"#]],
         |scene| {
@@ -50,10 +41,10 @@ fn create_with_a_key() {
 fn swept(stage: &Stage) {
     stage.world.advance(Duration::minutes(11));
     for _ in 0..2 {
-        stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+        stage.ask(Ask::gc());
         stage.world.advance(Duration::seconds(61));
     }
-    stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    stage.ask(Ask::gc());
 }
 
 /// Without a key nobody asks again: what nobody was told of is swept away.
@@ -66,16 +57,9 @@ fn create_without_a_key() {
             GET instance by deployment
             GET snapshot by deployment
             POST instance
-            GET instance/ID
-            GET instance/ID
-            GET instance/ID
+            GET instance/ID ×3
             POST instance/ID/exec/sse
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
+            POST instance/ID/http ×6
             GET instance/ID
             POST instance/ID/metadata"#]],
         |scene| {
@@ -104,22 +88,17 @@ fn create_without_a_key() {
 fn get_of_a_half_made_one() {
     run(
         |stage| {
-            let answer = stage.ask(Ask::create_keyed("half").header("prefer", "wait=0"));
-            assert_eq!((answer.status, answer.state()), (202, "creating".to_owned()));
+            let answer = stage.ask(Ask::create_keyed("half").wait(0));
+            assert_eq!(answer.shows(), "202 creating");
             stage.world.advance(Duration::seconds(10));
             answer.id()
         },
-        |id| Ask::one(id).header("prefer", "wait=20"),
+        |id| Ask::one(id).wait(20),
         expect![[r#"
             GET instance/ID
             GET instance by key
             POST instance/ID/exec/sse
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
-            POST instance/ID/http
+            POST instance/ID/http ×6
             GET instance/ID
             POST instance/ID/metadata"#]],
         |scene| {

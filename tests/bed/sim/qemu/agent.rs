@@ -27,7 +27,7 @@ const KEPT: usize = 16 << 20;
 pub type Host = Arc<dyn Fn(u32, Program) -> Arc<OnceLock<Output>> + Send + Sync>;
 
 /// The agents of all guests.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Agents {
     host: Option<Host>,
     last: i64,
@@ -35,6 +35,7 @@ pub(crate) struct Agents {
 }
 
 /// A process that an agent started, until somebody has read its end.
+#[derive(Clone)]
 struct Process {
     /// Its parent dies with the memory that it lives in.
     memory: u64,

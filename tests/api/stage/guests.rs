@@ -1,8 +1,8 @@
 //! What the cluster really holds, past every API.
 
 use crate::stage::{Answer, Stage};
+use pve_edge_bed::sim::{Guest, Kind, Sim};
 use pve_edge_core::pve::marks::{self, Mark, Reading};
-use pve_edge_tests::sim::{Guest, Kind, Sim};
 
 /// What a guest's own config says about it.
 pub(crate) fn reading(guest: &Guest) -> Reading {

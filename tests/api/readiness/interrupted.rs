@@ -1,13 +1,25 @@
-//! What others do between two looks of a request that brings a sandbox up.
+//! Others act between two looks of a request that brings a sandbox up.
 
-use pve_edge_tests::{
-    sim::{Kind, Spec},
-    world::{Fault, Handle, Moment},
-};
-use serde_json::json;
-use time::Duration;
+use pve_edge_bed::world::Handle;
+use pve_edge_core::pve::marks::Want;
 
-use crate::stage::{Answer, Ask, Stage, vmid_of};
+use crate::stage::{guests::committed, prelude::*};
+
+#[test]
+fn a_start_that_finds_execd_open_to_everyone_stops_the_guest() {
+    for action in ["start", "reboot"] {
+        let stage = Stage::new();
+        let id = stage.created(json!({}));
+        if action == "start" {
+            stage.act(&id, "stop", json!({}));
+        }
+        stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
+        let answer = stage.act(&id, action, json!({}));
+        assert_eq!(answer.refusal(), "502 exec-unprotected", "{answer:?}");
+        stage.world.settle();
+        assert!(!stage.runs(&id), "{}", stage.told());
+    }
+}
 
 /// Lets a request go on until it has sent one of this path, and that was answered.
 fn until_sent(stage: &Stage, handle: &Handle<Answer>, path: &str) {
@@ -23,11 +35,11 @@ fn until_sent(stage: &Stage, handle: &Handle<Answer>, path: &str) {
 /// may be anybody's.
 #[test]
 fn what_could_not_be_read_again_is_not_started() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let stage = Stage::with(kind);
         let timeout = "can't lock file '/run/lock/lxc/pve-config-1.lock' - got timeout";
         stage.world.fault_once(|it| it.path.ends_with("/status/start"), Fault::Refused(500, timeout.into()));
-        let handle = stage.world.spawn(stage.pending(Ask::create().header("prefer", "wait=20")));
+        let handle = stage.world.spawn(stage.pending(Ask::create().wait(20)));
         until_sent(&stage, &handle, "/status/start");
         let start = stage.world.requests().into_iter().find(|it| it.path.ends_with("/status/start"));
         let vmid: u32 = start.unwrap().path.split('/').rev().nth(2).unwrap().parse().unwrap();
@@ -56,15 +68,15 @@ fn what_could_not_be_read_again_is_not_started() {
 /// it again, with the whole time to come up.
 #[test]
 fn what_is_started_again_meanwhile_is_not_given_up() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let stage = Stage::with(kind);
         {
             let mut sim = stage.world.sim_mut();
             let setup = sim.setup_mut();
             (setup.boot, setup.vm_boot) = (Duration::days(1), Duration::days(1));
         }
-        let made = stage.ask(Ask::create().header("prefer", "wait=2"));
-        assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}");
+        let made = stage.ask(Ask::create().wait(2));
+        assert_eq!(made.shows(), "202 creating", "{made:?}");
         let id = made.id();
         stage.world.advance(Duration::minutes(11));
         let owner = stage.beside("owner", &[]);
@@ -72,23 +84,18 @@ fn what_is_started_again_meanwhile_is_not_given_up() {
         let seen = stage.world.requests().len();
         // It has read all that PVE says of it.
         let is_probe =
-            |it: &pve_edge_tests::world::Seen| !it.path.starts_with("/api2/") || it.path.contains("/agent/");
+            |it: &pve_edge_bed::world::Seen| !it.path.starts_with("/api2/") || it.path.contains("/agent/");
         while !stage.world.requests().iter().skip(seen).any(is_probe) {
             assert!(!late.is_done(), "{}", stage.told());
             stage.world.advance(Duration::milliseconds(1));
         }
-        let start = Ask::post(format!("/api/sandboxes/{id}/start"), json!({})).header("prefer", "wait=0");
+        let start = Ask::act(&id, "start", json!({})).wait(0);
         let started = owner.ask(start);
-        assert_eq!((started.status, &*started.state()), (202, "creating"), "{started:?}");
+        assert_eq!(started.shows(), "202 creating", "{started:?}");
         stage.world.advance(Duration::seconds(30));
         assert!(late.take().is_some());
         let shown = stage.ask(Ask::one(&id));
-        assert_eq!(
-            (shown.status, &*shown.state()),
-            (200, "creating"),
-            "{kind:?} {shown:?}\n{}",
-            stage.told()
-        );
+        assert_eq!(shown.shows(), "200 creating", "{kind:?} {shown:?}\n{}", stage.told());
         assert_eq!(vmid_of(&id), vmid_of(&shown.id()));
     }
 }
@@ -98,7 +105,7 @@ fn what_is_started_again_meanwhile_is_not_given_up() {
 #[test]
 fn an_answer_of_before_a_restart_proves_nothing() {
     let stage = Stage::new();
-    let handle = stage.world.spawn(stage.pending(Ask::create().header("prefer", "wait=25")));
+    let handle = stage.world.spawn(stage.pending(Ask::create().wait(25)));
     // The mark's second write says that it came up; the first one is lost on its way.
     let mut puts = 0;
     stage.world.fault_if(move |it| {
@@ -111,48 +118,17 @@ fn an_answer_of_before_a_restart_proves_nothing() {
     let owner = stage.beside("owner", &[]);
     let listed = owner.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
     let id = listed.as_str().expect("it is committed").to_owned();
-    let stop = Ask::post(format!("/api/sandboxes/{id}/stop"), json!({"force": true}));
+    let stop = Ask::act(&id, "stop", json!({"force": true}));
     let stopped = owner.ask(stop);
     assert_eq!(stopped.status, 200, "{stopped:?}");
     stage.world.sim_mut().setup_mut().boot = Duration::days(1);
-    let start = Ask::post(format!("/api/sandboxes/{id}/start"), json!({})).header("prefer", "wait=0");
+    let start = Ask::act(&id, "start", json!({})).wait(0);
     assert_eq!(owner.ask(start).status, 202, "{}", stage.told());
     stage.world.advance(Duration::minutes(1));
     let made = handle.take().expect("an answer");
-    assert_eq!((made.status, &*made.state()), (202, "creating"), "{made:?}\n{}", stage.told());
+    assert_eq!(made.shows(), "202 creating", "{made:?}\n{}", stage.told());
     let shown = stage.ask(Ask::one(&id));
     assert_eq!(&*shown.state(), "creating", "{shown:?}\n{}", stage.told());
-}
-
-/// A page of what stands between refuses a step of a creation: told at once, and not sent again.
-#[test]
-fn a_page_that_refuses_a_step_of_a_creation_is_told_at_once() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
-        for path in ["/config", "/resize", "/status/start"] {
-            for status in [302, 403, 413, 429] {
-                let stage = if kind == Kind::Lxc { Stage::at_once() } else { Stage::of_vms() };
-                stage.world.fault_if(move |it| {
-                    (it.is_write() && it.path.ends_with(path)).then_some(Fault::Page(status))
-                });
-                let began = stage.world.now();
-                let ask = Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=25");
-                let answer = stage.ask(ask);
-                let told = format!("{path} {status}: {answer:?}\n{}", stage.told());
-                let sent = stage.world.requests();
-                let sent = sent.iter().filter(|it| it.is_write() && it.path.ends_with(path)).count();
-                assert_eq!(sent, 1, "{told}");
-                assert_eq!((answer.status, &*answer.code()), (502, "pve-bad-answer"), "{told}");
-                assert!(answer.body.contains("sandboxId"), "{told}");
-                assert_eq!(answer.retry_after(), (status == 429).then_some(7), "{told}");
-                assert!(answer.at - began < Duration::seconds(10), "{told}");
-                // Nothing is known against the sandbox: it comes up once the way is clear.
-                stage.world.clear_faults();
-                let id = answer.json()["sandboxId"].as_str().unwrap_or_default().to_owned();
-                let shown = stage.ask(Ask::one(&id).header("prefer", "wait=25"));
-                assert_eq!(&*shown.state(), "running", "{told} {shown:?}");
-            }
-        }
-    }
 }
 
 /// Its exec daemon lets everyone in, and when that is written the VMID is another's: nobody stops that one.
@@ -160,7 +136,7 @@ fn a_page_that_refuses_a_step_of_a_creation_is_told_at_once() {
 fn what_is_stopped_for_an_open_daemon_is_ours() {
     let stage = Stage::new();
     let id = stage.ask(Ask::create()).id();
-    let act = |verb: &str| Ask::post(format!("/api/sandboxes/{id}/{verb}"), json!({}));
+    let act = |verb: &str| Ask::act(&id, verb, json!({}));
     assert_eq!(stage.ask(act("stop")).status, 200);
     stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
     let handle = stage.world.spawn(stage.pending(act("start")));
@@ -187,29 +163,12 @@ fn what_is_stopped_for_an_open_daemon_is_ours() {
     assert!(writes.is_empty(), "{writes:#?}\n{}", stage.told());
 }
 
-/// Input that is repeated in an answer is cut, whatever is wrong with it.
-#[test]
-fn a_long_name_that_is_there_twice_is_cut() {
-    let stage = Stage::new();
-    let name = "n".repeat(100_000);
-    for body in [
-        format!(r#"{{"{name}": 1, "{name}": 2}}"#),
-        format!(r#"{{"{name}": 1}}"#),
-        format!(r#"{{"metadata": {{"{name}": "1", "{name}": "2"}}}}"#),
-        format!(r#"{{"metadata": {{"{name}": 1}}}}"#),
-    ] {
-        let answer = stage.ask(Ask::post("/api/sandboxes", json!({})).bytes(body));
-        assert_eq!(answer.status, 400, "{answer:?}");
-        assert!(answer.body.len() < 2000, "{}", answer.body.len());
-    }
-}
-
 /// Its disk has grown, and before the creation hears of that its owner stops it: nobody starts it.
 #[test]
 fn what_is_stopped_while_its_disk_grows_is_not_started() {
-    for kind in [Kind::Lxc, Kind::Qemu] {
+    for kind in BOTH {
         let stage = if kind == Kind::Lxc { Stage::at_once() } else { Stage::of_vms() };
-        let create = Ask::post("/api/sandboxes", json!({"disk": 20})).header("prefer", "wait=20");
+        let create = Ask::sandbox(json!({"disk": 20})).wait(20);
         let handle = stage.world.spawn(stage.pending(create));
         let mut grows = false;
         stage.world.fault_if(move |it| {
@@ -222,14 +181,61 @@ fn what_is_stopped_while_its_disk_grows_is_not_started() {
         let owner = stage.beside("owner", &[]);
         let listed = owner.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
         let id = listed.as_str().expect("it is committed").to_owned();
-        let stop = Ask::post(format!("/api/sandboxes/{id}/stop"), json!({"force": true}));
+        let stop = Ask::act(&id, "stop", json!({"force": true}));
         let stopped = owner.ask(stop);
-        assert_eq!((stopped.status, &*stopped.state()), (200, "stopped"), "{kind:?} {stopped:?}");
+        assert_eq!(stopped.shows(), "200 stopped", "{kind:?} {stopped:?}");
         stage.world.advance(Duration::minutes(1));
         let made = handle.take().expect("an answer");
         assert_eq!(made.status, 202, "{made:?}");
         let runs = stage.world.sim().guest(vmid_of(&id)).is_some_and(|it| it.run.is_some());
         assert!(!runs, "{kind:?} {made:?}\n{}", stage.told());
         assert_eq!(&*stage.ask(Ask::one(&id)).state(), "stopped");
+    }
+}
+
+/// Who finds that it cannot be finished does not overrule its owner.
+#[test]
+fn what_was_stopped_meanwhile_is_no_error() {
+    let stage = Stage::new();
+    let id = stage.created(json!({}));
+    assert_eq!(stage.act(&id, "stop", json!({})).status, 200);
+    // An exec daemon that lets everyone in: whoever starts it has to stop it again.
+    stage.world.sim_mut().admin_set(vmid_of(&id), "env", "A=1");
+    let mut config_reads = 0;
+    stage.world.fault_if(move |seen| {
+        config_reads += usize::from(seen.method == "GET" && seen.path.ends_with("/config"));
+        (config_reads == 3).then(|| {
+            config_reads += 1;
+            Fault::Slow(std::time::Duration::from_secs(5))
+        })
+    });
+    let start = Ask::act(&id, "start", json!({}));
+    let handle = stage.world.spawn(stage.pending(start));
+    stage.world.advance(Duration::seconds(6));
+    let stopped = stage.beside("owner", &[]).act(&id, "stop", json!({"force": true}));
+    assert_eq!(stopped.status, 200, "{stopped:?}\n{}", stage.told());
+    stage.world.advance(Duration::seconds(20));
+    let answer = handle.take().unwrap_or_else(|| panic!("{}", stage.told()));
+    assert_eq!(answer.code(), "exec-unprotected", "{answer:?}\n{}", stage.told());
+    let shown = stage.ask(Ask::one(&id));
+    assert_eq!(shown.state(), "stopped", "{shown:?}\n{}", stage.told());
+    let want = stage.world.sim().guest(vmid_of(&id)).and_then(committed).map(|it| it.want);
+    assert_eq!(want, Some(Want::Off));
+}
+
+/// PVE's work on a young one says nothing of whether it has booted.
+#[test]
+fn what_boots_while_it_is_locked_is_not_said_to_run() {
+    for kind in BOTH {
+        let stage = Stage::with(kind);
+        stage.world.sim_mut().setup_mut().boot = Duration::seconds(30);
+        stage.world.sim_mut().setup_mut().vm_boot = Duration::seconds(30);
+        let made = stage.ask(Ask::create().wait(6));
+        assert_eq!(made.shows(), "202 creating", "{made:?}");
+        let id = made.id();
+        stage.world.sim_mut().set_lock(vmid_of(&id), Some("snapshot"));
+        assert_eq!(stage.ask(Ask::one(&id)).state(), "creating", "{}", stage.told());
+        stage.world.advance(Duration::minutes(1));
+        assert_eq!(stage.ask(Ask::one(&id)).state(), "running", "{}", stage.told());
     }
 }

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    stage::{Answer, Ask, Stage},
-    truth::assert_honest,
-};
+use crate::stage::{Answer, Ask, Stage, guests::assert_honest};
 use pve_edge_core::io::Io;
 
 /// So often it asks before it gives up.

@@ -1,13 +1,13 @@
-//! What the review wants to see work for a user: its "E2E Tests".
+//! What people and agents do with a sandbox: pick a preset, open its services, work in a repository.
 
-use crate::e2e::world::{Sandbox, World};
+use crate::world::{Sandbox, World};
 use http::Request;
 use pve_edge_core::io::{Io, fetch};
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-/// "Frontend environment creation with PVE preset": what a frontend reads, it may ask for.
-pub(super) async fn environment_creation_with_pve_preset(world: World) {
+/// A frontend asks for what it has read in the list of presets.
+pub(super) async fn a_preset_from_the_list_makes_a_sandbox_of_its_sizes(world: World) {
     let config = world.blue.get("/api/config/sandbox").await.json(200);
     assert_eq!((&config["provider"], &config["capabilities"]["exec"]), (&json!("pve-lxc"), &json!(true)));
     let preset = config["presets"].as_array().expect("presets").last().expect("a preset");
@@ -22,8 +22,8 @@ pub(super) async fn environment_creation_with_pve_preset(world: World) {
     sandbox.drop().await;
 }
 
-/// "VSCode/terminal access via Cloudflare Tunnel": the URLs lead to what listens in the sandbox.
-pub(super) async fn vscode_and_terminal_access(world: World) {
+/// The URLs lead to what listens in the sandbox.
+pub(super) async fn the_urls_of_services_lead_into_the_sandbox(world: World) {
     let sandbox = world.sandbox(json!({})).await;
     for (name, port) in [("vscode", 39378), ("xterm", 39383)] {
         let serve = format!(
@@ -57,8 +57,8 @@ async fn serves(world: &World, url: &Value, word: &str) {
     panic!("{url}: {last}");
 }
 
-/// "Task execution in PVE container": what an agent does with a repository.
-pub(super) async fn task_execution_in_pve_container(world: World) {
+/// An agent commits to a repository and runs its tests.
+pub(super) async fn an_agent_works_in_a_repository(world: World) {
     let sandbox = world.sandbox(json!({"metadata": {"task": "42"}, "env": {"TASK": "42"}})).await;
     let steps = [
         "mkdir repo && cd repo && git init -q . && git config user.email a@example.com && git config user.name a",

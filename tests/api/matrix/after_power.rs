@@ -1,13 +1,10 @@
 //! What power leaves behind.
 
+use pve_edge_bed::sim::Guest;
+use pve_edge_core::pve::marks::{Mark, Want, lifetime};
+
 use super::after::Scene;
-use crate::stage::{Ask, vmid_of};
-use pve_edge_core::{
-    pve::marks::lifetime,
-    pve::marks::{Mark, Want},
-};
-use pve_edge_tests::sim::{Guest, Kind};
-use serde_json::json;
+use crate::stage::prelude::*;
 
 pub(super) fn off(scene: &Scene<'_>) {
     was_told(scene, |guest| guest.run.is_none());
@@ -27,8 +24,15 @@ pub(super) fn paused(scene: &Scene<'_>) {
     assert_off(scene, "paused", |guest| guest.is_suspended() == (guest.kind == Kind::Qemu));
 }
 
-/// Started, resumed or rebooted.
-pub(super) fn on(scene: &Scene<'_>, action: &str) {
+pub(super) fn started(scene: &Scene<'_>) {
+    on(scene, "start");
+}
+
+pub(super) fn rebooted(scene: &Scene<'_>) {
+    on(scene, "reboot");
+}
+
+fn on(scene: &Scene<'_>, action: &str) {
     was_told(scene, |guest| guest.run.is_some());
     let kept = asked_again(scene, action);
     assert_eq!((kept.want, kept.keeps), (Want::On, None), "{}", scene.told);
@@ -38,8 +42,9 @@ pub(super) fn on(scene: &Scene<'_>, action: &str) {
 }
 
 /// A VM goes on where it was.
-pub(super) fn resumed(scene: &Scene<'_>, memory: Option<u64>) {
+pub(super) fn resumed(scene: &Scene<'_>) {
     on(scene, "resume");
+    let memory = scene.was.and_then(|it| it.memory_of(""));
     look(scene, |guest| guest.kind == Kind::Lxc || guest.run.as_ref().map(|run| run.memory) == memory);
 }
 
@@ -55,7 +60,7 @@ fn asked_again(scene: &Scene<'_>, action: &str) -> Mark {
 fn assert_off(scene: &Scene<'_>, state: &str, so: impl Fn(&Guest) -> bool) {
     let shown = scene.stage.ask(Ask::one(scene.id));
     assert_eq!((shown.status, &*shown.state()), (200, state), "{}: {shown:?}", scene.told);
-    scene.stage.ask(Ask::post("/api/gc", json!({})).by("ops"));
+    scene.stage.ask(Ask::gc());
     scene.stage.world.settle();
     look(scene, |guest| guest.run.is_none() && so(guest));
 }

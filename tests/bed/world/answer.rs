@@ -1,0 +1,43 @@
+//! Core's answers, compiled once for all tests.
+
+use std::{future::Future, pin::Pin, rc::Rc};
+
+use futures_util::StreamExt;
+use http::{Request, Response};
+use pve_edge_core::{
+    api::{Body, Service, handle},
+    io::Platform,
+};
+use time::OffsetDateTime;
+
+use super::World;
+
+/// An answer that is still to come, and when it came.
+type Pending = Pin<Box<dyn Future<Output = (Response<Vec<u8>>, OffsetDateTime)>>>;
+
+impl World {
+    /// Asks core, as an adapter of this name does; a stream is read to its end.
+    pub fn answer(
+        &self,
+        name: &str,
+        service: &Rc<Service>,
+        platform: Platform,
+        seed: [u8; 32],
+        request: Request<Vec<u8>>,
+    ) -> Pending {
+        let (io, service, world) = (self.io_named(name), service.clone(), self.clone());
+        Box::pin(async move {
+            let (head, body) = handle(io, &service, platform, seed, request).await.into_parts();
+            let mut bytes = Vec::new();
+            match body {
+                Body::Whole(whole) => bytes = whole,
+                Body::Stream(mut events) => {
+                    while let Some(Ok(event)) = events.next().await {
+                        bytes.extend(event);
+                    }
+                }
+            }
+            (Response::from_parts(head, bytes), world.now())
+        })
+    }
+}
