@@ -1,6 +1,13 @@
 //! A local HTTP/1.1 server, and the API on it: core over the Lambda crate's `Net`.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -100,6 +107,9 @@ where
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// A future of core's, boxed so that it is compiled here, optimised, and not by each crate that polls it.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// The API as an ordinary server has it.
 pub struct Api {
     transport: Transport,
@@ -132,15 +142,21 @@ impl Api {
     }
 
     /// Sweeps, as a platform's schedule does; the text is for the log.
-    pub async fn sweep(&self) -> String {
-        match self.transport.net() {
-            Ok(net) => scheduled(net, &self.service, Self::PLATFORM, seed()).await,
-            Err(error) => format!("the sweep failed: {error}"),
-        }
+    pub fn sweep(&self) -> Pending<'_, String> {
+        Box::pin(async move {
+            match self.transport.net() {
+                Ok(net) => scheduled(net, &self.service, Self::PLATFORM, seed()).await,
+                Err(error) => format!("the sweep failed: {error}"),
+            }
+        })
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Reply {
+    pub fn answer(&self, request: Request<Incoming>) -> Pending<'_, Reply> {
+        Box::pin(self.respond(request))
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Reply {
         let (parts, mut body) = request.into_parts();
         let body = match Limited::new(&mut body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().into(),
