@@ -173,3 +173,29 @@ async fn finished<I: Io>(
         Some(Err(cause)) => Err(cause.problem(Code::TaskFailed, "PVE could not destroy the guest")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pve::api::Refusal;
+
+    #[test]
+    fn each_refusal_of_a_destruction_has_its_next_step() {
+        let refused = |status, text: &str| {
+            PveError::Refused(Refusal { status, message: text.to_owned(), errors: Vec::new() })
+        };
+        for (text, next) in [
+            ("detected modified configuration - file changed by other user?", Next::Again),
+            ("can't remove CT 100 - protection mode enabled", Next::Again),
+            ("VM 100 is running - destroy failed", Next::Stop),
+            ("Configuration file 'nodes/pve1/lxc/100.conf' does not exist", Next::Look),
+            ("CT is locked (backup)", Next::Refuse),
+            ("storage 'x' is not online", Next::Refuse),
+        ] {
+            assert_eq!(decide(&refused(500, text), true), next, "{text}");
+        }
+        let unanswered = refused(596, "");
+        assert_eq!(decide(&unanswered, true), Next::FindOut);
+        assert_eq!(decide(&unanswered, false), Next::Refuse);
+    }
+}

@@ -337,3 +337,28 @@ fn of_source(error: PveError, source: &Template) -> Error {
     }
     error.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pve::api::Refusal;
+
+    #[test]
+    fn a_clone_is_sent_again_only_for_the_same_vmid() {
+        let refused = |status, text: &str| {
+            PveError::Refused(Refusal { status, message: text.to_owned(), errors: Vec::new() })
+        };
+        for (error, before, after) in [
+            (refused(500, "CT 200 already exists on node 'pve1'"), Next::Identify, Next::Identify),
+            (refused(500, "unable to create CT 200: File exists"), Next::Identify, Next::Identify),
+            (refused(500, "CT is locked (disk)"), Next::Queue, Next::Again),
+            (refused(500, "can't lock file '/x' - got timeout"), Next::Queue, Next::Again),
+            (refused(595, ""), Next::Again, Next::Again),
+            (refused(500, "storage 'x' is not online"), Next::Fail, Next::Again),
+        ] {
+            assert_eq!(decide(&error, false), before, "{error}");
+            // One that may be executed late is never given up for another VMID.
+            assert_eq!(decide(&error, true), after, "{error}");
+        }
+    }
+}

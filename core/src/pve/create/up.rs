@@ -301,3 +301,29 @@ fn first_command(mark: &Mark, secrets: &Keyring) -> Result<ExecRequest, Error> {
         Some(_) => Ok(mark.environment(secrets)?.write_command(&mark.nonce.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pve::marks::Doing;
+
+    #[test]
+    fn an_answer_counts_for_the_start_that_it_was_asked_after() {
+        let vmid = "200000".parse().unwrap();
+        let nonce = "a".repeat(24).parse().unwrap();
+        let claimed = Mark::claimed("d", "t", vmid, Kind::Lxc, nonce);
+        let known = Mark { phase: Phase::Committed, changed: Some(5), ..claimed };
+        let doing = |what| Some(Doing { what, snapname: String::new(), memory: false, since: 0 });
+        for (now, next) in [
+            (known.clone(), Next::Write),
+            (Mark { changed: Some(6), ..known.clone() }, Next::Superseded),
+            (Mark { want: Want::Off, ..known.clone() }, Next::Superseded),
+            (Mark { doing: doing(What::Rollback), ..known.clone() }, Next::Superseded),
+            (Mark { phase: Phase::Error, ..known.clone() }, Next::Superseded),
+            (Mark { phase: Phase::Ready, ..known.clone() }, Next::Nothing),
+            (Mark { phase: Phase::Ready, doing: doing(What::Start), ..known.clone() }, Next::Write),
+        ] {
+            assert_eq!(decide(&now, &known), next, "{now:?}");
+        }
+    }
+}
