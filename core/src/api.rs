@@ -12,24 +12,19 @@ mod request;
 mod routes;
 
 use futures_util::Stream;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use tracing::Instrument;
 
-pub use self::answer::Body;
 use self::{
     answer::{bodiless, located, problem, request_id, with},
     routes::Route,
 };
 use crate::{
-    error::{Code, Error},
-    io::{Io, NetError, Platform, headers::REQUEST_ID, invocation::Invocation},
+    error::{Code, Error, Fault},
+    io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, invocation::Invocation},
     provider::{Client, Provider},
     settings::{Origins, Settings},
 };
-
-/// Largest request body that is read; an adapter that has seen more stops
-/// reading and answers [`Service::too_large`].
-pub const MAX_BODY: usize = 1 << 20;
 
 /// Settings as text pairs, all of them: nothing that is set is taken as unset.
 pub type Pairs = Vec<(String, String)>;
@@ -88,11 +83,6 @@ impl Service {
         self.ready.as_ref().ok().map(|it| &it.settings)
     }
 
-    /// The answer to a request of these headers whose body is larger than [`MAX_BODY`]; `seed` as for [`handle`].
-    pub fn too_large(&self, seed: [u8; 32], headers: &HeaderMap) -> Response<Vec<u8>> {
-        cors::shared(answer::too_large(&request_id(&seed)), &self.origins, headers)
-    }
-
     /// The path below which the API is, for those who use one.
     fn base_path(&self) -> &str {
         self.settings().map_or("", |it| &it.base_path)
@@ -105,46 +95,58 @@ pub async fn handle<I: Io>(
     service: &Service,
     platform: Platform,
     seed: [u8; 32],
-    request: Request<Vec<u8>>,
-) -> Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>> {
+    request: Request<I::Upload>,
+) -> Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>> {
+    let (parts, body) = request.into_parts();
+    let body = body::whole(&parts.headers, body).await;
     let request_id = request_id(&seed);
     let start = io.now();
-    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let base = service.base_path();
-    let (route, is_below) = routes::find_below(base, &method, request.uri().path());
-    let Mount(mut mount) = request.extensions().get().cloned().unwrap_or_default();
+    let (route, is_below) = routes::find_below(base, &method, parts.uri.path());
+    let Mount(mut mount) = parts.extensions.get().cloned().unwrap_or_default();
     mount.push_str(if is_below { base } else { "" });
     let template = route.as_ref().map_or("(none)", Route::template);
     let span = tracing::info_span!("request", id = request_id, method = method.as_str(), path = template);
     let clock = io.clone();
     let outcome = async {
+        let request = Request::from_parts(parts, body?);
         if let Some(answer) = cors::preflight(&service.origins, &method, &headers) {
-            return Ok(answer.map(Body::Whole));
+            return Ok(answer.map(ResponseBody::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
         native::answer(ready.provider(io, platform, seed), route, request).await
     }
     .instrument(span.clone())
     .await;
-    let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(Body::Whole));
+    let error = outcome.as_ref().err().cloned();
+    let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(ResponseBody::Whole));
     let response = with(located(response, &mount), REQUEST_ID, &request_id);
     let response = cors::shared(response, &service.origins, &headers);
     let response = if method == Method::HEAD { bodiless(response) } else { response };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
-    span.in_scope(|| tracing::info!(status = response.status().as_u16(), ms, "answer"));
+    let status = response.status().as_u16();
+    span.in_scope(|| match error {
+        Some(error) if error.fault() == Fault::Us => tracing::error!(status, ms, %error, "answer"),
+        Some(error) if error.fault() == Fault::Pve => tracing::warn!(status, ms, %error, "answer"),
+        _ => tracing::info!(status, ms, "answer"),
+    });
     response
 }
 
 /// What the platform's schedule calls: a sweep. The returned text is for the log.
 pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
-    let ready = match &service.ready {
-        Err(problems) => return misconfigured(problems).to_string(),
-        Ok(ready) => ready,
+    let swept = async {
+        let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
+        ready.provider(io, platform, seed).sweep(false).await
     };
-    match ready.provider(io, platform, seed).sweep(false).await {
+    match swept.await {
         Ok(report) => serde_json::to_string(&report).unwrap_or_default(),
         Err(error) => {
-            tracing::warn!(%error, "the sweep failed");
+            match error.fault() {
+                Fault::Us => tracing::error!(%error, "the sweep failed"),
+                Fault::Caller | Fault::Pve => tracing::warn!(%error, "the sweep failed"),
+            }
             format!("the sweep failed: {error}")
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// Number of characters that an answer repeats of a text that its caller has sent.
 const ECHO: usize = 200;
 
-/// Party that an error is the fault of.
+/// Party that an error is the fault of; the level of its log line tells which (rule P7.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The caller: the same request will fail again.
@@ -69,6 +69,7 @@ codes! {
     QuotaExceeded "quota-exceeded" 429 Caller true "The team's quota is used up";
     RateLimited "rate-limited" 429 Caller true "Too many creations in a minute";
     Internal "internal" 500 Us false "A defect of pve-edge";
+    UpgradeUnsupported "upgrade-unsupported" 501 Caller false "This deployment cannot open websockets";
     PveError "pve-error" 502 Pve false "PVE failed";
     PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";
     PveBadAnswer "pve-bad-answer" 502 Pve true "What answered is not PVE";
@@ -180,6 +181,11 @@ impl Error {
     /// Seconds after which the client may ask again.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after
+    }
+
+    /// Party that it is the fault of.
+    pub fn fault(&self) -> Fault {
+        self.code().row().2
     }
 
     /// HTTP status of the answer.

@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod headers;
 pub mod invocation;
 pub mod pace;
+mod relay;
 
 use std::{future::Future, time::Duration};
 
@@ -13,21 +14,29 @@ use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use time::OffsetDateTime;
 
+pub use self::relay::{Relay, RequestBody, ResponseBody};
+
 /// The world. A cheap clone, taken by value where an answer streams on after
 /// the handler has returned.
 pub trait Io: Clone + 'static {
-    /// An answer's body, as it arrives.
+    /// Body of an upstream's answer, as the platform has it: core reads it, or the adapter hands it on
+    /// unread.
     type Body: Stream<Item = Result<Vec<u8>, NetError>> + Unpin + 'static;
+
+    /// Body of a client's request, as the platform has it: core reads it, or the adapter sends it on
+    /// unread.
+    type Upload: Stream<Item = Result<Vec<u8>, NetError>> + Unpin + 'static;
 
     /// Sends one request and returns as soon as the answer's headers are in.
     ///
     /// The adapter never follows a redirect and never sends a write twice. It
     /// ends the connection when the future or the body is dropped, and fails
-    /// with [`Failure::Timeout`] when `deadline` passes, in the body too.
+    /// with [`Failure::Timeout`] when `deadline` passes, also while core reads
+    /// the body. A body that is handed on unread has no deadline.
     /// The request's extensions hold a [`Way`].
     fn open(
         &self,
-        request: http::Request<Vec<u8>>,
+        request: http::Request<RequestBody<Self::Upload>>,
         deadline: OffsetDateTime,
     ) -> impl Future<Output = Result<Answer<Self::Body>, NetError>>;
 
@@ -129,20 +138,26 @@ pub async fn fetch<I: Io>(
     deadline: OffsetDateTime,
     cap: usize,
 ) -> Result<Whole, NetError> {
-    let mut answer = io.open(request, deadline).await?;
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.body.next().await {
-        body.extend_from_slice(&chunk?);
-        if body.len() > cap {
-            return Err(NetError {
-                sent: Sent::Maybe,
-                failure: Failure::TooLarge,
-                detail: format!("the answer is larger than {cap} bytes"),
-            });
-        }
-    }
+    let answer = io.open(request.map(RequestBody::Whole), deadline).await?;
+    let body = collect(answer.body, cap).await?;
     from_the_way(answer.status)?;
     Ok(Whole { status: answer.status, reason: answer.reason, headers: answer.headers, body })
+}
+
+/// All bytes of a body; more than `cap` are [`Failure::TooLarge`].
+pub async fn collect<B>(mut body: B, cap: usize) -> Result<Vec<u8>, NetError>
+where
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() > cap {
+            let detail = format!("the body is larger than {cap} bytes");
+            return Err(NetError { sent: Sent::Maybe, failure: Failure::TooLarge, detail });
+        }
+    }
+    Ok(bytes)
 }
 
 /// Answers that Cloudflare's edge makes when it gets none.
@@ -167,12 +182,13 @@ pub struct Platform {
     pub max_wait: Duration,
     /// Outgoing requests per invocation.
     pub requests: u32,
-    /// Outgoing requests at one time.
-    pub parallel: usize,
-    /// Bytes kept of each output stream of a command in a JSON answer.
+    /// Bytes kept of each output stream of a command in a JSON answer; where answers do not stream, also
+    /// the largest answer of an upstream that is handed on.
     pub answer_bytes: usize,
-    /// Whether an answer may stream (SSE).
+    /// Whether an answer may stream.
     pub streams: bool,
+    /// Whether a client's connection can become a websocket.
+    pub upgrades: bool,
     /// Whether private addresses can be reached (a Worker needs a binding).
     pub private_network: bool,
     /// Whether certificate checks of the PVE API can be switched off.

@@ -1,39 +1,47 @@
-//! Between core's answers and `http_body`, which both lambda_http and hyper speak.
+//! Between core and `http_body`, which lambda_http and hyper both speak.
 
-use crate::net::Transport;
+use crate::{
+    body::{Body, Upload},
+    net::failed,
+};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
-use pve_edge_core::{
-    api::{self, Body, MAX_BODY, Service},
-    io::{NetError, Platform},
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::Frame,
+    upgrade::{self, OnUpgrade},
 };
+use hyper_util::rt::TokioIo;
+use pve_edge_core::io::{NetError, ResponseBody};
+use tokio::io::copy_bidirectional;
 
-/// An answer's body: whole, or server-sent events as they come.
+/// Body of an answer to a client.
 pub type AnswerBody = UnsyncBoxBody<Bytes, NetError>;
 
-/// Answers one request over connections of its own.
-pub async fn answer(
-    transport: &Transport,
-    service: &Service,
-    platform: Platform,
-    request: Request<Vec<u8>>,
-) -> Result<Response<AnswerBody>, reqwest::Error> {
-    if request.body().len() > MAX_BODY {
-        return Ok(too_large(service, request.headers()));
-    }
-    let answer = api::handle(transport.net()?, service, platform, seed(), request).await;
-    Ok(answer.map(|body| match body {
-        Body::Whole(bytes) => whole(bytes),
-        Body::Stream(events) => stream(events),
-    }))
-}
-
-/// The answer to a request of these headers whose body is larger than [`MAX_BODY`].
-pub fn too_large(service: &Service, headers: &HeaderMap) -> Response<AnswerBody> {
-    service.too_large(seed(), headers).map(whole)
+/// Answers one request with what `handler` makes of it. When that is an upstream's websocket, it is joined
+/// with the client's connection, which must come from hyper's server.
+pub async fn answer<E>(
+    mut request: Request<Upload>,
+    handler: impl AsyncFnOnce(Request<Upload>) -> Response<ResponseBody<E, Body>>,
+) -> Response<AnswerBody>
+where
+    E: Stream<Item = Result<Vec<u8>, NetError>> + Send + 'static,
+{
+    let client = upgrade::on(&mut request);
+    let (parts, body) = handler(request).await.into_parts();
+    let body = match body {
+        ResponseBody::Whole(bytes) => whole(bytes),
+        ResponseBody::Events(events) => {
+            StreamBody::new(events.map_ok(|bytes| Frame::data(bytes.into()))).boxed_unsync()
+        }
+        ResponseBody::Proxied(body) => body.into_inner().map_err(failed).boxed_unsync(),
+        ResponseBody::Upgraded(body) => {
+            tokio::spawn(join(client, body.into_upgrade()));
+            Empty::new().map_err(|never| match never {}).boxed_unsync()
+        }
+    };
+    Response::from_parts(parts, body)
 }
 
 /// All of a body.
@@ -41,13 +49,16 @@ pub fn whole(bytes: Vec<u8>) -> AnswerBody {
     Full::from(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Copies what follows an upgrade both ways, until one side ends.
+pub async fn join(client: OnUpgrade, upstream: OnUpgrade) {
+    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+    // Either side may break off at any time; the other one sees it end.
+    let _ = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await;
+}
+
 /// The dice that core does not have: 32 fresh random bytes.
 pub fn seed() -> [u8; 32] {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the system gives random bytes");
     seed
-}
-
-fn stream(events: impl Stream<Item = Result<Vec<u8>, NetError>> + Send + 'static) -> AnswerBody {
-    StreamBody::new(events.map_ok(|bytes| Frame::data(bytes.into()))).boxed_unsync()
 }

@@ -1,32 +1,18 @@
 //! pve-edge as an AWS Lambda function: a function URL, an API Gateway (REST or
 //! HTTP), and a schedule, in one binary.
 
-mod path;
+use std::sync::Arc;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use crate::path::plain;
-use lambda_http::{
-    Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
-    service_fn,
-};
+use lambda_http::{Error, Request, RequestExt, Response, request::RequestContext};
 use pve_edge_core::{
     api::{self, Pairs, Service},
     io::Platform,
 };
 use pve_edge_lambda::{
+    function::{MAX_WAIT, longest_wait, plain, platform, serve, settings, streams},
     http::{AnswerBody, answer, seed, whole},
     net::Transport,
 };
-
-/// What API Gateway allows, less one PVE call and an undo.
-const MAX_WAIT: Duration = Duration::from_secs(20);
-
-/// What must be left of an invocation when a wait ends.
-const MARGIN: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -37,36 +23,24 @@ async fn main() -> Result<(), Error> {
         .with_max_level(tracing::Level::INFO)
         .init();
     let function = Arc::new(Function::new(settings())?);
-    let streams = function.streams;
-    let handler = service_fn(move |request| {
+    serve(function.streams, move |request| {
         let function = function.clone();
         async move { function.invoke(request).await }
-    });
-    match streams {
-        true => run_with_streaming_response(handler).await,
-        false => run(handler).await,
-    }
-}
-
-/// Everything that is set: core knows which names are its own.
-fn settings() -> Pairs {
-    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
-    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+    })
+    .await
 }
 
 /// What an execution environment keeps between invocations.
 struct Function {
     transport: Transport,
     service: Service,
-    /// Whether the deployment streams; an event does not tell.
+    /// Whether the deployment streams.
     streams: bool,
 }
 
 impl Function {
     fn new(settings: Pairs) -> Result<Self, Error> {
-        let streams = settings.iter().any(|(name, value)| {
-            name == "EDGE_LAMBDA_STREAM" && ["1", "true", "yes", "on"].contains(&value.trim())
-        });
+        let streams = streams(&settings);
         let service = Service::new(&settings, platform(streams, MAX_WAIT));
         let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
         Ok(Self { transport: Transport::new(verify_pve)?, service, streams })
@@ -77,7 +51,9 @@ impl Function {
         if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
             return self.scheduled(platform, request.body()).await;
         }
-        Ok(answer(&self.transport, &self.service, platform, plain(request)?).await?)
+        let net = self.transport.net()?;
+        let handler = async |request| api::handle(net, &self.service, platform, seed(), request).await;
+        Ok(answer(plain(request)?, handler).await)
     }
 
     /// An event that is no HTTP request: told by what the event says of itself,
@@ -90,29 +66,6 @@ impl Function {
         let done = api::scheduled(self.transport.net()?, &self.service, platform, seed()).await;
         tracing::info!(result = done, "schedule");
         Ok(Response::new(whole(serde_json::to_vec(&done)?)))
-    }
-}
-
-fn platform(streams: bool, max_wait: Duration) -> Platform {
-    Platform {
-        name: "lambda",
-        max_wait,
-        requests: 200,
-        parallel: 4,
-        // Both streams of a command must fit the 6 MB of an answer.
-        answer_bytes: 3_100_000,
-        streams,
-        private_network: true,
-        unverified_tls: true,
-    }
-}
-
-/// cargo-lambda's emulator gives a deadline in 1970, which no invocation can have.
-fn longest_wait(request: &Request) -> Duration {
-    let deadline = request.lambda_context_ref().map(|context| context.deadline());
-    match deadline.and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()) {
-        Some(left) => left.saturating_sub(MARGIN).min(MAX_WAIT),
-        None => MAX_WAIT,
     }
 }
 

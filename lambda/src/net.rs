@@ -5,16 +5,15 @@ use std::{
     error::Error,
     io,
     net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::{Stream, stream};
+use crate::body::{Body, Upload};
 use hyper::ext::ReasonPhrase;
-use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, Way};
+use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way};
 use reqwest::{
-    Client, Response,
+    Client,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect, retry,
 };
@@ -66,11 +65,12 @@ pub struct Net {
 }
 
 impl Io for Net {
-    type Body = Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>> + Send>>;
+    type Body = Body;
+    type Upload = Upload;
 
     async fn open(
         &self,
-        request: http::Request<Vec<u8>>,
+        request: http::Request<RequestBody<Upload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         let client = match request.extensions().get() {
@@ -79,14 +79,19 @@ impl Io for Net {
         };
         let left = Duration::try_from(deadline - self.now()).unwrap_or_default();
         let deadline = Instant::now() + left;
+        let request = request.map(|body| match body {
+            RequestBody::Whole(bytes) => bytes.into(),
+            RequestBody::Streamed(upload) => reqwest::Body::from(upload),
+        });
         let request = reqwest::Request::try_from(request).map_err(failed)?;
         let response =
             timeout_at(deadline, client.execute(request)).await.map_err(|_| late())?.map_err(failed)?;
+        let mut response = http::Response::from(response);
         Ok(Answer {
             status: response.status().as_u16(),
             reason: reason(&response),
-            headers: response.headers().clone(),
-            body: Box::pin(chunks(response, deadline)),
+            headers: std::mem::take(response.headers_mut()),
+            body: Body::new(response, deadline),
         })
     }
 
@@ -111,18 +116,11 @@ fn client() -> reqwest::ClientBuilder {
 }
 
 /// hyper leaves the phrase out when it is the usual one.
-fn reason(response: &Response) -> String {
+fn reason<B>(response: &http::Response<B>) -> String {
     match response.extensions().get::<ReasonPhrase>() {
         Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
         None => response.status().canonical_reason().unwrap_or_default().to_owned(),
     }
-}
-
-fn chunks(response: Response, deadline: Instant) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Send {
-    stream::try_unfold(response, move |mut response| async move {
-        let chunk = timeout_at(deadline, response.chunk()).await.map_err(|_| late())?.map_err(failed)?;
-        Ok(chunk.map(|bytes| (bytes.into(), response)))
-    })
 }
 
 /// `*.localhost` is this machine (RFC 6761), which many resolvers do not know.
@@ -145,11 +143,11 @@ impl Resolve for Resolver {
 #[error("the name does not resolve: {0}")]
 struct Unresolved(io::Error);
 
-fn late() -> NetError {
+pub(crate) fn late() -> NetError {
     NetError { sent: Sent::Maybe, failure: Failure::Timeout, detail: "no answer in time".to_owned() }
 }
 
-fn failed(error: reqwest::Error) -> NetError {
+pub(crate) fn failed(error: reqwest::Error) -> NetError {
     // The URL may carry what must not be logged.
     let error = error.without_url();
     let (sent, failure) = if error.is_builder() {

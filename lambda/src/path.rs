@@ -1,11 +1,12 @@
 //! Requests as core takes them: without what API Gateway puts before the API's own paths.
 
+use crate::body::Upload;
 use lambda_http::{Body, Error, Request, RequestExt, request::RequestContext};
 use pve_edge_core::api::Mount;
 
 /// The request as the client sent it, without the stage or the custom domain's base path, which it has as
 /// its [`Mount`].
-pub(crate) fn plain(request: Request) -> Result<http::Request<Vec<u8>>, Error> {
+pub fn plain(request: Request) -> Result<http::Request<Upload>, Error> {
     let at = own_path(&request);
     let client = client_path(&request).map(str::to_owned);
     let (mut parts, body) = request.into_parts();
@@ -21,7 +22,7 @@ pub(crate) fn plain(request: Request) -> Result<http::Request<Vec<u8>>, Error> {
         Body::Binary(bytes) => bytes,
         _ => Vec::new(),
     };
-    Ok(http::Request::from_parts(parts, body))
+    Ok(http::Request::from_parts(parts, body.into()))
 }
 
 /// Where the API's own path begins in that of the URI.
@@ -79,20 +80,19 @@ fn stage(request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use futures_util::FutureExt;
+    use pve_edge_core::io::collect;
+    use serde_json::{Value, json};
 
     /// What core sees, and what the client's paths begin with.
     fn check(event: &Value, uri: &str, mount: &str) {
         let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
         let request = plain(request).expect("a request");
-        assert_eq!(
-            (request.uri().to_string().as_str(), request.body().as_slice()),
-            (uri, &b"{}"[..]),
-            "{event}"
-        );
+        assert_eq!(request.uri(), uri, "{event}");
         assert_eq!(request.extensions().get::<Mount>().map(|it| it.0.as_str()), Some(mount), "{event}");
+        let body = collect(request.into_body(), 2).now_or_never();
+        assert_eq!(body, Some(Ok(b"{}".to_vec())), "{event}");
     }
 
     fn http_api(route: &str, stage: &str, path: &str) -> Value {

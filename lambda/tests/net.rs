@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use futures_util::StreamExt;
 use http::{Method, Request};
-use pve_edge_core::io::{Failure, Io, NetError, Sent, Way, fetch};
+use pve_edge_core::io::{Failure, Io, NetError, RequestBody, Sent, Way, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,7 +119,10 @@ async fn a_body_ends_with_the_deadline() {
     let (port, served) = endless().await;
     let net = net(true);
     let request = request(Method::GET, &format!("http://127.0.0.1:{port}/"), "");
-    let mut answer = net.open(request, net.now() + Duration::from_millis(300)).await.expect("an answer");
+    let mut answer = net
+        .open(request.map(RequestBody::Whole), net.now() + Duration::from_millis(300))
+        .await
+        .expect("an answer");
     assert_eq!(answer.body.next().await, Some(Ok(b"abc".to_vec())));
     let error = answer.body.next().await.expect("an end").expect_err("no more");
     assert_eq!((error.sent, error.failure), (Sent::Maybe, Failure::Timeout));
@@ -131,7 +134,10 @@ async fn a_dropped_body_ends_its_connection() {
     let (port, served) = endless().await;
     let net = net(true);
     let request = request(Method::GET, &format!("http://127.0.0.1:{port}/"), "");
-    let answer = net.open(request, net.now() + Duration::from_secs(9)).await.expect("an answer");
+    let answer = net
+        .open(request.map(RequestBody::Whole), net.now() + Duration::from_secs(9))
+        .await
+        .expect("an answer");
     drop(answer);
     timeout(Duration::from_secs(1), served).await.expect("the connection ended").expect("cleanly");
 }
@@ -141,7 +147,8 @@ async fn a_dropped_request_ends_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let net = net(true);
-    let open = net.open(request(Method::POST, &url, "x"), net.now() + Duration::from_secs(9));
+    let open = net
+        .open(request(Method::POST, &url, "x").map(RequestBody::Whole), net.now() + Duration::from_secs(9));
     let (opened, accepted) = tokio::join!(timeout(Duration::from_millis(300), open), listener.accept());
     assert!(opened.is_err(), "nobody answers");
     let (mut stream, _) = accepted.expect("a client");

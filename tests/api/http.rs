@@ -1,6 +1,6 @@
 //! HTTP itself, whatever is asked for: HEAD, conditions, preferences, codings, other origins, base paths.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use pve_edge_core::api::{Service, handle};
 
@@ -335,23 +335,19 @@ fn what_is_answered_before_a_route_is_found_is_shared_too() {
     let set = [("EDGE_CORS_ORIGINS", PAGE), ("PVE_NODE", "not.a.node")];
     let service = Service::new(&settings(&set), WORKERS);
     assert_eq!(service.misconfigured().len(), 1);
-    let mut headers = http::HeaderMap::new();
-    headers.insert("origin", http::HeaderValue::from_static(PAGE));
-    let large = service.too_large([7; 32], &headers);
-    assert_eq!(
-        (large.status().as_u16(), large.headers()["access-control-allow-origin"].to_str().ok()),
-        (413, Some(PAGE))
-    );
+    let service = Rc::new(service);
     let world = World::new(crate::stage::plain_sim(Setup::default()), 7);
-    let request =
-        http::Request::get("/api/health").header("origin", PAGE).body(Vec::new()).expect("a request");
-    let io = world.io_named("");
-    let wrong =
-        world.run(async move { handle(io, &service, WORKERS, [7; 32], request).await.into_parts().0 });
-    assert_eq!(
-        (wrong.status.as_u16(), wrong.headers["access-control-allow-origin"].to_str().ok()),
-        (503, Some(PAGE))
-    );
+    for (size, status) in [((1 << 20) + 1, 413), (1 << 20, 503)] {
+        let (io, service) = (world.io(), service.clone());
+        let request = http::Request::post("/api/health").header("origin", PAGE);
+        let request = request.body(io.uploaded(vec![b' '; size])).expect("a request");
+        let answer =
+            world.run(async move { handle(io, &service, WORKERS, [7; 32], request).await.into_parts().0 });
+        assert_eq!(
+            (answer.status.as_u16(), answer.headers["access-control-allow-origin"].to_str().ok()),
+            (status, Some(PAGE))
+        );
+    }
 }
 
 #[test]

@@ -32,9 +32,9 @@ pub(crate) const WORKERS: Platform = Platform {
     name: "workers",
     max_wait: Duration::from_secs(25),
     requests: 40,
-    parallel: 4,
     answer_bytes: 4 << 20,
     streams: true,
+    upgrades: true,
     private_network: false,
     unverified_tls: false,
 };

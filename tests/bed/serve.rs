@@ -6,20 +6,26 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pve_edge_core::{
-    api::{MAX_BODY, Pairs, Service, scheduled},
+    api::{Pairs, Service, handle, scheduled},
     io::Platform,
 };
 use pve_edge_lambda::{
-    http::{answer, seed, too_large},
+    body::Upload,
+    http::{answer, seed},
     net::Transport,
 };
 use tokio::{
@@ -41,7 +47,7 @@ pub type Reply = Response<ReplyBody>;
 /// How long connections may take to end once the server has been stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How much of a body that is too large is read all the same.
+/// How much of a body that nobody wants is read all the same.
 const MOST_DISCARDED: usize = 16 << 20;
 
 /// Both ends of the connection a request came on, among its extensions.
@@ -122,9 +128,9 @@ impl Api {
         name: "local",
         max_wait: Duration::from_secs(25),
         requests: 200,
-        parallel: 4,
         answer_bytes: 4 << 20,
         streams: true,
+        upgrades: true,
         private_network: true,
         unverified_tls: true,
     };
@@ -157,33 +163,57 @@ impl Api {
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Reply {
-        let (parts, mut body) = request.into_parts();
-        let body = match Limited::new(&mut body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes().into(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                rest(body).await;
-                let mut reply = boxed(too_large(&self.service, &parts.headers));
-                reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                return reply;
-            }
-            Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
+        let net = match self.transport.net() {
+            Ok(net) => net,
+            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         };
-        let request = Request::from_parts(parts, body);
-        match answer(&self.transport, &self.service, Self::PLATFORM, request).await {
-            Ok(reply) => boxed(reply),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
+        let handler = async |request| handle(net, &self.service, Self::PLATFORM, seed(), request).await;
+        boxed(answer(request.map(upload), handler).await)
     }
 }
 
-/// Reads the rest of a body that is too large, and forgets it. A client that still sends would get a reset
-/// connection instead of the answer (RFC 9112, 9.6).
-async fn rest(body: Incoming) {
-    let read = timeout(GRACE, async {
-        let mut rest = Limited::new(body, MOST_DISCARDED);
-        while let Some(Ok(_)) = rest.frame().await {}
-    });
-    let _ = read.await;
+/// A client's body, as core takes it.
+pub fn upload(body: Incoming) -> Upload {
+    Upload::new(Unread(Some(body)))
+}
+
+/// A client's body, whose rest is read and forgotten when it is dropped before its end: a client that still
+/// sends would get a reset connection instead of the answer (RFC 9112, 9.6).
+struct Unread(Option<Incoming>);
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|it| !it.is_end_stream()) else { return };
+        tokio::spawn(timeout(GRACE, async {
+            let mut rest = Limited::new(body, MOST_DISCARDED);
+            while let Some(Ok(_)) = rest.frame().await {}
+        }));
+    }
 }
 
 /// A few words of plain text.

@@ -7,12 +7,12 @@ use http::Request;
 use pve_edge_bed::{guests::Guests, serve::Api};
 use pve_edge_core::{
     access::secret::Keyring,
-    api::{Body, Service, handle},
-    io::Io,
+    api::{Service, handle},
+    io::{Io, ResponseBody},
     pve::marks::{self, Mark},
     sandbox::{id::Kind, nonce::Origin},
 };
-use pve_edge_lambda::{http::seed, net::Transport};
+use pve_edge_lambda::{body::Upload, http::seed, net::Transport};
 use pve_edge_tests::{
     Cluster, Keys, Network, Pve, Speed,
     cluster::{MORE, NODE},
@@ -101,12 +101,13 @@ impl Bed {
         (cpu_time() - start) / f64::from(times) * 1000.0
     }
 
-    async fn answer<I: Io>(&self, io: I, replay: &Replay) -> (u16, Vec<u8>) {
-        let answer = handle(io, &self.service, Api::PLATFORM, replay.seed, replay.request.clone()).await;
+    async fn answer<I: Io<Upload = Upload>>(&self, io: I, replay: &Replay) -> (u16, Vec<u8>) {
+        let request = replay.request.clone().map(Upload::from);
+        let answer = handle(io, &self.service, Api::PLATFORM, replay.seed, request).await;
         let status = answer.status().as_u16();
         match answer.into_body() {
-            Body::Whole(body) => (status, body),
-            Body::Stream(_) => (status, Vec::new()),
+            ResponseBody::Whole(body) => (status, body),
+            _ => (status, Vec::new()),
         }
     }
 }

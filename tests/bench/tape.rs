@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
-use pve_edge_core::io::{Answer, Io, NetError, Way};
-use pve_edge_lambda::net::Net;
+use pve_edge_core::io::{Answer, Io, NetError, RequestBody, Way};
+use pve_edge_lambda::{body::Upload, net::Net};
 use time::OffsetDateTime;
 
 /// The network, which counts what goes to PVE, and records all that comes.
@@ -65,10 +65,11 @@ impl Recorder {
 
 impl Io for Recorder {
     type Body = Chunks;
+    type Upload = Upload;
 
     async fn open(
         &self,
-        request: http::Request<Vec<u8>>,
+        request: http::Request<RequestBody<Upload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         if request.extensions().get() == Some(&Way::Pve) {
@@ -95,10 +96,11 @@ impl Io for Recorder {
 
 impl Io for Player {
     type Body = Chunks;
+    type Upload = Upload;
 
     async fn open(
         &self,
-        _: http::Request<Vec<u8>>,
+        _: http::Request<RequestBody<Upload>>,
         _: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         let at = self.at.0.fetch_add(1, Ordering::Relaxed) as usize;

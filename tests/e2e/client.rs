@@ -1,13 +1,14 @@
 //! A client of the API, which remembers all that it was told.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, Request, request::Builder};
-use pve_edge_core::io::{Answer as Head, Io, Whole, fetch};
+use pve_edge_core::io::{Answer as Head, Io, NetError, RequestBody, Whole, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ pub struct Client {
 pub struct Heard(Arc<Mutex<Vec<u8>>>);
 
 /// An answer that is being read.
-pub type Body = <Net as Io>::Body;
+pub type Body = Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>> + Send>>;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -103,7 +104,11 @@ impl Client {
 
     /// Sends anything, and returns as soon as the answer's headers are in.
     pub async fn open(&self, request: Request<Vec<u8>>) -> Head<Body> {
-        let answer = self.net.open(request, self.net.now() + PATIENCE).await.expect("an answer");
+        let answer = self
+            .net
+            .open(request.map(RequestBody::Whole), self.net.now() + PATIENCE)
+            .await
+            .expect("an answer");
         self.heard.hear(&answer.headers, &[]);
         let heard = self.heard.clone();
         let body = answer.body.inspect(move |chunk| {

@@ -7,6 +7,7 @@ mod inventory;
 mod log;
 pub mod morph;
 mod network;
+pub mod pipe;
 mod process;
 mod rig;
 mod run;

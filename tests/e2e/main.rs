@@ -1,12 +1,12 @@
 //! The end-to-end suite: every platform against every PVE.
 //!
 //! `e2e [PVE] [PLATFORM] [WORD…]`: all combinations, or those of one PVE (`morph`
-//! is the stand-in of Morph Cloud) or one platform; all scenarios, or those with
+//! is the stand-in of Morph Cloud, `pipe` the pipe to upstreams) or one platform; all scenarios, or those with
 //! the word in their names.
 
 use std::{io, process::ExitCode};
 
-use pve_edge_tests::{Combination, Pve, Tally, Target, morph, run};
+use pve_edge_tests::{Combination, Pve, Tally, Target, morph, pipe, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];
@@ -39,13 +39,13 @@ async fn all(words: &[String]) -> Tally {
     let pves: Vec<_> = PVES.into_iter().filter(|pve| is(pve.name())).collect();
     let targets: Vec<_> = TARGETS.into_iter().filter(|target| is(target.name())).collect();
     let known = |word: &str| {
-        word == morph::NAME
+        [morph::NAME, pipe::NAME].contains(&word)
             || PVES.iter().any(|pve| pve.name() == word)
             || TARGETS.iter().any(|target| target.name() == word)
     };
     let filter = words.iter().find(|word| !known(word)).map_or("", String::as_str);
     let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
-    let any = pves.is_empty() && !is(morph::NAME);
+    let any = pves.is_empty() && !is(morph::NAME) && !is(pipe::NAME);
     let mut tally = Tally::default();
     for pve in if any { PVES.to_vec() } else { pves } {
         for &target in &targets {
@@ -55,6 +55,11 @@ async fn all(words: &[String]) -> Tally {
     if any || is(morph::NAME) {
         for &target in &targets {
             tally.add(morph::run(target, filter).await);
+        }
+    }
+    if any || is(pipe::NAME) {
+        for &target in &targets {
+            tally.add(pipe::run(target, filter).await);
         }
     }
     tally

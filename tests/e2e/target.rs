@@ -2,12 +2,15 @@
 
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-use super::{log::Log, process::Process};
+use super::{log::Log, pipe, process::Process};
+use http::Request;
+use hyper::body::Incoming;
 use pve_edge_bed::{
     guests::Guests,
-    serve::{Api, serve},
+    serve::{Api, boxed, serve, upload},
 };
 use pve_edge_core::api::Pairs;
+use pve_edge_lambda::{http::answer, net::Transport};
 use tokio::{net::TcpListener, process::Command, task::JoinSet};
 
 /// What serves the API.
@@ -46,6 +49,30 @@ impl Target {
         self != Self::Lambda
     }
 
+    /// Serves the pipe's handler.
+    pub(super) async fn start_pipe(self, log: &Log) -> Result<Running, String> {
+        let log = log.file(&format!("{}-{}", self.name(), pipe::NAME));
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let command = match self {
+            Self::Local => return local_pipe().await.map_err(|error| error.to_string()),
+            Self::Workerd => {
+                let mut command = Command::new(tests.join("tools/workerd/bare.py"));
+                command.arg("--worker").arg(tests.join("e2e/pipe/worker")).arg("--log").arg(&log);
+                command
+            }
+            Self::Lambda | Self::LambdaStreaming => {
+                let mut command = Command::new(tests.join("e2e/lambda"));
+                command.args(["--package", "pve-edge-tests", "--function", "pipe-lambda"]);
+                if self == Self::LambdaStreaming {
+                    command.env("EDGE_LAMBDA_STREAM", "1");
+                }
+                command
+            }
+        };
+        let process = Process::start(command, &log.with_extension("stderr")).await?;
+        Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
+    }
+
     /// Serves the API of `settings`, before a PVE of that certificate; `name` tells its log from others'.
     pub(super) async fn start(
         self,
@@ -80,6 +107,23 @@ impl Target {
         let process = Process::start(command, &log.with_extension("stderr")).await?;
         Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
     }
+}
+
+async fn local_pipe() -> std::io::Result<Running> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let transport = Arc::new(Transport::new(true).map_err(std::io::Error::other)?);
+    let handler = move |request: Request<Incoming>| {
+        let transport = transport.clone();
+        async move {
+            let net = transport.net().expect("a client");
+            let handler = async |request| pipe::relay(net, Api::PLATFORM, request).await;
+            boxed(answer(request.map(upload), handler).await)
+        }
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, handler, std::future::pending()));
+    Ok(Running { url, _process: None, _server: server })
 }
 
 /// As `cargo demo`: services by name, through this server, and any certificate of PVE.

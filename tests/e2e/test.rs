@@ -7,7 +7,7 @@ use http::Request;
 use pve_edge_bed::serve::{Api, serve};
 use pve_edge_core::io::{Io, fetch};
 use pve_edge_lambda::net::Transport;
-use pve_edge_tests::{Combination, Pve, Target, run};
+use pve_edge_tests::{Combination, Pve, Target, pipe, run};
 use tokio::{net::TcpListener, sync::oneshot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -15,6 +15,13 @@ async fn the_local_server_on_the_simulator() {
     let tally = run(Combination { pve: Pve::Simulator, target: Target::Local }, "").await;
     assert_eq!(tally.failed, 0, "see above");
     assert!(tally.passed > 40, "{tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pipe_of_the_local_server() {
+    let tally = pipe::run(Target::Local, "").await;
+    assert_eq!(tally.failed, 0, "see above");
+    assert!(tally.passed > 15, "{tally:?}");
 }
 
 /// It used to come as a reset connection now and then, on this request or the next one.

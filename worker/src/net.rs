@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-use crate::request;
+use crate::{body, headers, request::Upload};
 use futures_util::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, Stream,
     future::{Either, select},
     ready,
 };
-use http::{Method, Request, header};
-use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, Way};
+use http::{Method, Request};
+use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way};
 use time::OffsetDateTime;
 use worker::{
-    AbortController, ByteStream, Date, Delay, Env, Headers,
+    AbortController, Date, Delay, Env, Headers,
     js_sys::{self, Object, Promise, Reflect, Uint8Array},
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
@@ -32,20 +32,20 @@ const LIMITER: &str = "CREATES";
 
 /// Whether the private network can be reached. A var of that name counts too:
 /// it is a mistake that requests then report, and not an absent binding.
-pub(crate) fn has_binding(env: &Env) -> bool {
+pub fn has_binding(env: &Env) -> bool {
     Reflect::has(env, &BINDING.into()).unwrap_or(false)
 }
 
 /// The network: the platform's `fetch`, and a binding's when there is one.
 #[derive(Clone, Debug)]
-pub(crate) struct Net {
+pub struct Net {
     binding: Option<JsValue>,
     limiter: Option<RateLimiter>,
 }
 
 impl Net {
     /// The network of this invocation.
-    pub(crate) fn new(env: &Env) -> Self {
+    pub fn new(env: &Env) -> Self {
         let binding = has_binding(env).then(|| Reflect::get(env, &BINDING.into()).ok()).flatten();
         let limiter = Reflect::get(env, &LIMITER.into()).ok().filter(JsValue::is_object);
         Self { binding, limiter: limiter.map(JsCast::unchecked_into) }
@@ -71,10 +71,11 @@ impl Net {
 
 impl Io for Net {
     type Body = Body;
+    type Upload = Upload;
 
     async fn open(
         &self,
-        request: Request<Vec<u8>>,
+        request: Request<RequestBody<Upload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         let left = left(deadline);
@@ -83,8 +84,8 @@ impl Io for Net {
         }
         let way = request.extensions().get().copied().unwrap_or(Way::Public);
         let guard = Guard(Some(AbortController::default()));
-        let init = init(&request, &guard)?;
-        let promise = self.fetch(way, &request.uri().to_string(), &init)?;
+        let url = request.uri().to_string();
+        let promise = self.fetch(way, &url, &init(request, &guard)?)?;
         let response = match select(JsFuture::from(promise), pin!(Delay::from(left))).await {
             Either::Left((response, _)) => response.map_err(|thrown| failed(&words(&thrown)))?,
             Either::Right(_) => return Err(timeout(Sent::Maybe)),
@@ -94,13 +95,8 @@ impl Io for Net {
         Ok(Answer {
             status: response.status(),
             reason: response.status_text(),
-            headers: request::headers(&Headers(response.headers())),
-            body: Body {
-                stream: response.body().map(ByteStream::from),
-                deadline,
-                timer: None,
-                _guard: guard,
-            },
+            headers: headers::from_platform(&Headers(response.headers())),
+            body: Body { body: body::Body::Unread(response.body()), response, deadline, timer: None, guard },
         })
     }
 
@@ -123,13 +119,23 @@ impl Io for Net {
     }
 }
 
-/// A body as it arrives; dropped, it closes its connection.
+/// Body of an upstream's answer. Dropped, it closes its connection.
 #[derive(Debug)]
-pub(crate) struct Body {
-    stream: Option<ByteStream>,
+pub struct Body {
+    response: web_sys::Response,
+    body: body::Body,
+    /// When reading it is over.
     deadline: OffsetDateTime,
     timer: Option<Pin<Box<Delay>>>,
-    _guard: Guard,
+    guard: Guard,
+}
+
+impl Body {
+    /// The answer itself, to be handed on; it has no deadline, and the platform closes its connection.
+    pub(crate) fn into_inner(mut self) -> web_sys::Response {
+        self.guard.0 = None;
+        self.response
+    }
 }
 
 impl Stream for Body {
@@ -137,12 +143,11 @@ impl Stream for Body {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let left = left(self.deadline);
-        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        let end = match stream.poll_next_unpin(cx) {
+        let end = match self.body.poll_next(cx) {
+            Poll::Ready(None) => None,
             _ if left.is_zero() => Some(Err(timeout(Sent::Maybe))),
             Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(Some(Ok(chunk))),
             Poll::Ready(Some(Err(error))) => Some(Err(failed(&error.to_string()))),
-            Poll::Ready(None) => None,
             Poll::Pending => {
                 // A new timer each time: it wakes only the task that polled it first.
                 let timer = self.timer.insert(Box::pin(Delay::from(left)));
@@ -150,7 +155,7 @@ impl Stream for Body {
                 Some(Err(timeout(Sent::Maybe)))
             }
         };
-        self.stream = None;
+        self.body = body::Body::Unread(None);
         self.timer = None;
         Poll::Ready(end)
     }
@@ -169,24 +174,22 @@ impl Drop for Guard {
     }
 }
 
-/// The request as the platform takes it. The body is bytes, because a stream
-/// would go out chunked, which PVE refuses, and text gets a content type.
-fn init(request: &Request<Vec<u8>>, guard: &Guard) -> Result<RequestInit, NetError> {
+/// The request as the platform takes it. Core's own bodies are bytes, because a stream would go out chunked,
+/// which PVE refuses, and text gets a content type.
+fn init(request: Request<RequestBody<Upload>>, guard: &Guard) -> Result<RequestInit, NetError> {
+    let (parts, body) = request.into_parts();
     let init = RequestInit::new();
-    init.set_method(request.method().as_str());
+    init.set_method(parts.method.as_str());
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(guard.0.as_ref().map(AbortController::signal).as_deref());
-    let headers = Headers::new();
-    for (name, value) in request.headers() {
-        // The platform sets the length by itself.
-        if name != header::CONTENT_LENGTH {
-            let value = value.to_str().map_err(|_| unsent(&format!("the header {name} is not ASCII")))?;
-            headers.append(name.as_str(), value).map_err(|error| unsent(&error.to_string()))?;
+    init.set_headers(&headers::to_platform(&parts.headers).map_err(|error| unsent(&error.to_string()))?.0);
+    match body {
+        RequestBody::Whole(bytes) => {
+            if !bytes.is_empty() || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+                init.set_body(&Uint8Array::from(bytes.as_slice()));
+            }
         }
-    }
-    init.set_headers(&headers.0);
-    if !request.body().is_empty() || matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
-        init.set_body(&Uint8Array::from(request.body().as_slice()));
+        RequestBody::Streamed(upload) => init.set_body_opt_readable_stream(upload.into_inner().as_ref()),
     }
     Ok(init)
 }
@@ -202,7 +205,7 @@ fn left(deadline: OffsetDateTime) -> Duration {
 
 /// An exception of the platform. It says `retryable` of requests that the
 /// server has read, so only a binding's own code proves that none reached it.
-fn failed(detail: &str) -> NetError {
+pub(crate) fn failed(detail: &str) -> NetError {
     let (sent, failure) = if detail.contains("connection_refused") {
         (Sent::Never, Failure::Connect)
     } else if detail.contains("connection_timeout") {

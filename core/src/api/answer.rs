@@ -3,35 +3,17 @@
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::MAX_BODY;
 use crate::{
     error::{Code, Error},
-    io::headers::REQUEST_ID,
+    io::ResponseBody,
     text::base32::base32,
 };
 
-/// The body of an answer: whole, or a stream of server-sent events.
-#[derive(Debug)]
-pub enum Body<S> {
-    /// All of it.
-    Whole(Vec<u8>),
-    /// As it comes; an error means that it was cut.
-    Stream(S),
-}
-
-/// The answer to a request whose body is larger than [`MAX_BODY`].
-pub(super) fn too_large(request_id: &str) -> Response<Vec<u8>> {
-    let text = format!("the body is larger than {} KiB", MAX_BODY / 1024);
-    with(problem(&Error::new(Code::TooLarge, text), request_id), REQUEST_ID, request_id)
-}
-
 /// The answer to `HEAD`: that of `GET`, without the body (RFC 9110, 9.3.2).
-pub(super) fn bodiless<S>(response: Response<Body<S>>) -> Response<Body<S>> {
-    let length = match response.body() {
-        Body::Whole(bytes) => bytes.len(),
-        Body::Stream(_) => return response,
-    };
-    let response = response.map(|_| Body::Whole(Vec::new()));
+pub(super) fn bodiless<E, B>(response: Response<ResponseBody<E, B>>) -> Response<ResponseBody<E, B>> {
+    let ResponseBody::Whole(bytes) = response.body() else { return response };
+    let length = bytes.len();
+    let response = response.map(|_| ResponseBody::Whole(Vec::new()));
     with(response, header::CONTENT_LENGTH, &length.to_string())
 }
 

@@ -1,13 +1,38 @@
-//! JSON bodies of requests.
+//! Bodies of requests to routes: read whole, as JSON.
 
+use futures_util::Stream;
 use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
     error::{Code, Error},
+    io::{Failure, NetError, collect},
     text::json::{self, ParseError},
 };
+
+/// Largest body that a route takes.
+const MAX_BODY: usize = 1 << 20;
+
+/// Reads all bytes of a body. A larger one than a route takes is refused at once when its length is announced,
+/// else when too much of it has come.
+pub(super) async fn whole<U>(headers: &HeaderMap, body: U) -> Result<Vec<u8>, Error>
+where
+    U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large());
+    }
+    collect(body, MAX_BODY).await.map_err(|error| match error.failure {
+        Failure::TooLarge => too_large(),
+        _ => Error::new(Code::InvalidRequest, "the request's body broke off"),
+    })
+}
+
+fn too_large() -> Error {
+    Error::new(Code::TooLarge, format!("the body is larger than {} KiB", MAX_BODY / 1024))
+}
 
 /// Reads a JSON body as a `T`; an error names the wrong field.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {

@@ -11,7 +11,6 @@ use http::Response;
 
 use self::deployment::alive;
 use super::{
-    Body,
     answer::{streamed, with},
     openapi::openapi,
     prefer,
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, cut},
-    io::{Io, NetError, headers::PREFERENCE_APPLIED},
+    io::{Io, NetError, ResponseBody, headers::PREFERENCE_APPLIED},
     provider::Provider,
 };
 
@@ -29,9 +28,12 @@ pub(super) async fn answer<I: Io>(
     provider: Provider<'_, I>,
     route: Result<Route, Vec<&'static str>>,
     request: http::Request<Vec<u8>>,
-) -> Result<Response<Body<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>>>, Error> {
+) -> Result<
+    Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>>,
+    Error,
+> {
     if let Some(answer) = open_to_all(&route) {
-        return Ok(answer.map(Body::Whole));
+        return Ok(answer.map(ResponseBody::Whole));
     }
     let caller = provider.settings().api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
@@ -43,7 +45,7 @@ pub(super) async fn answer<I: Io>(
     }
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
     if route.action == Action::ExecSandbox && wants_events(request.headers()) {
-        return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(Body::Stream));
+        return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(ResponseBody::Events));
     }
     let applied = prefer::applied(request.headers(), &provider.platform).filter(|_| route.action.waits());
     let answer = whole(&provider, &asked).await?;
@@ -51,7 +53,7 @@ pub(super) async fn answer<I: Io>(
         Some(applied) => with(answer, PREFERENCE_APPLIED, applied),
         None => answer,
     }
-    .map(Body::Whole))
+    .map(ResponseBody::Whole))
 }
 
 /// What is answered without a key.

@@ -1,9 +1,6 @@
-//! Headers: those without a name in `http`, and all that core reads.
+//! Names of headers that `http` has no name for.
 
-use http::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName,
-    IF_MATCH, ORIGIN, RETRY_AFTER, SERVER,
-};
+use http::header::HeaderName;
 
 /// Of an answer, for its log lines.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,21 +16,3 @@ pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const ACCESS_CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
 /// Sent with it.
 pub const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
-
-/// All that core reads, of requests and of answers to its own. An adapter to
-/// which each one costs a call may leave out the others.
-pub const READ: [HeaderName; 13] = [
-    ACCEPT,
-    ACCESS_CONTROL_REQUEST_METHOD,
-    API_KEY,
-    AUTHORIZATION,
-    CONTENT_ENCODING,
-    CONTENT_TYPE,
-    DATE,
-    IDEMPOTENCY_KEY,
-    IF_MATCH,
-    ORIGIN,
-    PREFER,
-    RETRY_AFTER,
-    SERVER,
-];

@@ -20,7 +20,7 @@ pub use self::{
     lines::{Line, Lines},
     request::{ExecBody, ExecRequest},
 };
-use crate::io::{Failure, Io, NetError, Sent};
+use crate::io::{Failure, Io, NetError, RequestBody, Sent};
 
 /// Why there is no output, or not all of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -85,10 +85,11 @@ pub(crate) async fn written<I: Io>(
     content: &str,
     mut lines: Lines,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
-    let answer = io.open(request, deadline).await.map_err(|error| match error.sent {
-        Sent::Never => ExecError::NotSent(error),
-        Sent::Maybe => ExecError::Unanswered(error),
-    })?;
+    let answer =
+        io.open(request.map(RequestBody::Whole), deadline).await.map_err(|error| match error.sent {
+            Sent::Never => ExecError::NotSent(error),
+            Sent::Maybe => ExecError::Unanswered(error),
+        })?;
     let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match answer.status {
         200 if kind.contains(content) => {

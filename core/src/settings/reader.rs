@@ -157,9 +157,9 @@ mod tests {
         name: "workers",
         max_wait: Duration::from_secs(25),
         requests: 40,
-        parallel: 4,
         answer_bytes: 1 << 22,
         streams: true,
+        upgrades: true,
         private_network: false,
         unverified_tls: false,
     };

@@ -207,8 +207,9 @@ impl Contract {
         for (kind, components) in self.document["components"].as_object().into_iter().flatten() {
             let names = components.as_object().into_iter().flat_map(Map::keys);
             loose.extend(names.map(|name| format!("#/components/{kind}/{name}")).filter(|it| {
-                // Named by `security`; and the answer to what is no operation.
-                kind != "securitySchemes" && it != "#/components/responses/E405" && !used.contains(it)
+                // Named by `security`; and the answers to what is no operation.
+                let of_none = ["#/components/responses/E405", "#/components/responses/E501"];
+                kind != "securitySchemes" && !of_none.contains(&it.as_str()) && !used.contains(it)
             }));
         }
         loose

@@ -8,7 +8,7 @@ use crate::{
     world::{API, World},
 };
 use http::Request;
-use pve_edge_core::io::Io;
+use pve_edge_core::io::{Io, RequestBody};
 use time::Duration;
 
 /// The VMID of its first sandbox.
@@ -102,7 +102,8 @@ impl Floor {
             .body(form.as_bytes().to_vec())
             .expect("a request");
         let deadline = self.world.now() + Duration::minutes(1);
-        let answer = self.world.io().open(request, deadline).await.expect("an answer");
+        let answer =
+            self.world.io().open(request.map(RequestBody::Whole), deadline).await.expect("an answer");
         assert_eq!(answer.status, 200, "{method} {path}: {}", self.world.transcript());
     }
 }

@@ -5,12 +5,12 @@ use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 use super::Sample;
 use crate::{
     sim::TOKEN,
-    world::{API, World, those_read},
+    world::{API, World},
 };
 use http::Request;
 use pve_edge_core::{
-    api::{Body, Service, handle},
-    io::Platform,
+    api::{Service, handle},
+    io::{Platform, ResponseBody},
 };
 use sha2::{Digest, Sha256};
 
@@ -21,9 +21,9 @@ const PLATFORM: Platform = Platform {
     name: "floor",
     max_wait: Duration::from_secs(25),
     requests: 200,
-    parallel: 8,
     answer_bytes: 4 << 20,
     streams: true,
+    upgrades: true,
     private_network: true,
     unverified_tls: false,
 };
@@ -85,14 +85,14 @@ impl Product {
             .header("authorization", format!("Bearer {KEY}"))
             .header("content-type", "application/json");
         let body = if path == "/api/sandboxes" { b"{}".to_vec() } else { Vec::new() };
-        let mut request = request.body(body).expect("a request");
-        *request.headers_mut() = those_read(request.headers());
+        let request = request.body(body).expect("a request");
         let dice = format!("{} {nth} {method} {path} {}", self.seed, self.requests());
         let (io, service) = (self.world.io(), self.service.clone());
         Box::pin(async move {
+            let request = request.map(|body| io.uploaded(body));
             let answer = handle(io, &service, PLATFORM, Sha256::digest(dice).into(), request).await;
             let status = answer.status().as_u16();
-            let Body::Whole(body) = answer.into_body() else {
+            let ResponseBody::Whole(body) = answer.into_body() else {
                 return (status, String::new());
             };
             (status, String::from_utf8_lossy(&body).into_owned())

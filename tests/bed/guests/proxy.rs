@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use http::{Request, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
-use tokio::{io::copy_bidirectional, net::TcpStream};
+use pve_edge_lambda::http::join;
+use tokio::net::TcpStream;
 
 use super::{Guests, execd};
 use crate::serve::{Ends, Reply, boxed, text, whole};
@@ -93,15 +94,9 @@ async fn forward(stream: TcpStream, mut request: Request<Incoming>) -> hyper::Re
     if let Some(client) = client
         && response.status() == StatusCode::SWITCHING_PROTOCOLS
     {
-        tokio::spawn(splice(client, upgrade::on(&mut response)));
+        tokio::spawn(join(client, upgrade::on(&mut response)));
     }
     Ok(boxed(response))
-}
-
-async fn splice(client: upgrade::OnUpgrade, service: upgrade::OnUpgrade) {
-    let (Ok(client), Ok(service)) = tokio::join!(client, service) else { return };
-    // Either side may break off at any time; the other one sees it end.
-    let _ = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(service)).await;
 }
 
 fn placeholder(name: &str, Target { port, vmid }: Target, address: IpAddr) -> Reply {

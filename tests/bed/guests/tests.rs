@@ -17,7 +17,7 @@ use crate::{
 };
 use futures_util::StreamExt;
 use http::{Method, Request, Uri};
-use pve_edge_core::io::{Answer, Io, Whole, fetch};
+use pve_edge_core::io::{Answer, Io, RequestBody, Whole, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::{Value, json};
 use tokio::{
@@ -96,7 +96,10 @@ impl World {
             .header("authorization", "Bearer t0ken")
             .body(body.to_string().into_bytes())
             .expect("a request");
-        self.net.open(request, self.net.now() + Duration::from_secs(20)).await.expect("an answer")
+        self.net
+            .open(request.map(RequestBody::Whole), self.net.now() + Duration::from_secs(20))
+            .await
+            .expect("an answer")
     }
 
     /// The lines that came; all of them when the last is `exit`.

@@ -5,8 +5,8 @@ use std::{future::Future, pin::Pin, rc::Rc};
 use futures_util::StreamExt;
 use http::{Request, Response};
 use pve_edge_core::{
-    api::{Body, Service, handle},
-    io::Platform,
+    api::{Service, handle},
+    io::{Platform, ResponseBody},
 };
 use time::OffsetDateTime;
 
@@ -27,15 +27,17 @@ impl World {
     ) -> Pending {
         let (io, service, world) = (self.io_named(name), service.clone(), self.clone());
         Box::pin(async move {
+            let request = request.map(|body| io.uploaded(body));
             let (head, body) = handle(io, &service, platform, seed, request).await.into_parts();
             let mut bytes = Vec::new();
             match body {
-                Body::Whole(whole) => bytes = whole,
-                Body::Stream(mut events) => {
+                ResponseBody::Whole(whole) => bytes = whole,
+                ResponseBody::Events(mut events) => {
                     while let Some(Ok(event)) = events.next().await {
                         bytes.extend(event);
                     }
                 }
+                ResponseBody::Proxied(_) | ResponseBody::Upgraded(_) => panic!("no route hands these on"),
             }
             (Response::from_parts(head, bytes), world.now())
         })

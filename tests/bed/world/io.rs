@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,20 +17,9 @@ use super::{
 };
 use crate::sim::execd::Piece;
 use futures_util::Stream;
-use http::{HeaderMap, Request};
-use pve_edge_core::io::{Answer, Failure, Io, NetError, Sent, headers::READ};
+use http::Request;
+use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, collect};
 use time::OffsetDateTime;
-
-/// What an adapter hands over that leaves out all that core does not read.
-pub fn those_read(headers: &HeaderMap) -> HeaderMap {
-    let mut read = HeaderMap::new();
-    for name in READ {
-        for value in headers.get_all(&name) {
-            read.append(name.clone(), value.clone());
-        }
-    }
-    read
-}
 
 /// An adapter's view of a [`super::World`].
 #[derive(Clone)]
@@ -39,24 +28,54 @@ pub struct WorldIo {
     pub(crate) name: Rc<str>,
 }
 
-/// A body that arrives in virtual time.
+/// Body of an answer, which arrives in virtual time.
 pub struct WorldBody {
-    inner: Rc<RefCell<Inner>>,
-    pieces: VecDeque<Piece>,
-    pause: Option<Timer>,
+    pieces: Pieces,
     deadline: Timer,
-    over: bool,
+}
+
+/// Body of a client's request, which arrives in virtual time.
+pub struct WorldUpload(Pieces);
+
+/// Pieces of a body, as time passes.
+struct Pieces {
+    inner: Rc<RefCell<Inner>>,
+    left: VecDeque<Piece>,
+    pause: Option<Timer>,
+}
+
+impl WorldIo {
+    /// Body of a client's request that arrives in these pieces.
+    pub fn upload(&self, pieces: impl IntoIterator<Item = Piece>) -> WorldUpload {
+        WorldUpload(self.pieces(pieces.into_iter().collect()))
+    }
+
+    /// Body of a client's request that arrives at once.
+    pub fn uploaded(&self, bytes: Vec<u8>) -> WorldUpload {
+        self.upload([Piece::Bytes(bytes)])
+    }
+
+    fn pieces(&self, left: VecDeque<Piece>) -> Pieces {
+        Pieces { inner: self.inner.clone(), left, pause: None }
+    }
 }
 
 impl Io for WorldIo {
     type Body = WorldBody;
+    type Upload = WorldUpload;
 
+    /// A client's body is sent when all of it has come; one that breaks off is never executed.
     async fn open(
         &self,
-        request: Request<Vec<u8>>,
+        request: Request<RequestBody<WorldUpload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<WorldBody>, NetError> {
-        let flight = flight::send(&self.inner, request, &self.name);
+        let (parts, body) = request.into_parts();
+        let body = match body {
+            RequestBody::Whole(bytes) => bytes,
+            RequestBody::Streamed(upload) => collect(upload, usize::MAX).await?,
+        };
+        let flight = flight::send(&self.inner, Request::from_parts(parts, body), &self.name);
         let deadline = deadline - self.inner.borrow().ahead;
         let mut late = pin!(Timer::new(self.inner.clone(), deadline));
         let landed = poll_fn(|context| match flight.poll(context.waker()) {
@@ -64,14 +83,9 @@ impl Io for WorldIo {
             None => late.as_mut().poll(context).map(|()| Err(timeout())),
         });
         let Landed { status, reason, headers, pieces } = landed.await?;
-        let body = WorldBody {
-            inner: self.inner.clone(),
-            pieces: pieces.into(),
-            pause: None,
-            deadline: Timer::new(self.inner.clone(), deadline),
-            over: false,
-        };
-        Ok(Answer { status, reason, headers: those_read(&headers), body })
+        let pieces = self.pieces(pieces.into());
+        let body = WorldBody { pieces, deadline: Timer::new(self.inner.clone(), deadline) };
+        Ok(Answer { status, reason, headers, body })
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -93,22 +107,32 @@ impl Stream for WorldBody {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.pieces.poll_next(context);
+        if next.is_pending() && Pin::new(&mut self.deadline).poll(context).is_ready() {
+            self.pieces.end();
+            return Poll::Ready(Some(Err(timeout())));
+        }
+        next
+    }
+}
+
+impl Stream for WorldUpload {
+    type Item = Result<Vec<u8>, NetError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next(context)
+    }
+}
+
+impl Pieces {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>, NetError>>> {
         loop {
-            if self.over {
-                return Poll::Ready(None);
-            }
             if let Some(pause) = &mut self.pause {
-                if Pin::new(pause).poll(context).is_pending() {
-                    if Pin::new(&mut self.deadline).poll(context).is_pending() {
-                        return Poll::Pending;
-                    }
-                    self.over = true;
-                    return Poll::Ready(Some(Err(timeout())));
-                }
+                ready!(Pin::new(pause).poll(context));
                 self.pause = None;
             }
-            match self.pieces.pop_front() {
-                None => self.over = true,
+            match self.left.pop_front() {
+                None => return Poll::Ready(None),
                 Some(Piece::Bytes(bytes)) if bytes.is_empty() => {}
                 Some(Piece::Bytes(bytes)) => return Poll::Ready(Some(Ok(bytes))),
                 Some(Piece::Wait(wait)) => {
@@ -116,7 +140,7 @@ impl Stream for WorldBody {
                     self.pause = Some(Timer::new(self.inner.clone(), at));
                 }
                 Some(Piece::Cut) => {
-                    self.over = true;
+                    self.end();
                     let detail = "the body broke off".into();
                     return Poll::Ready(Some(Err(NetError {
                         sent: Sent::Maybe,
@@ -126,6 +150,11 @@ impl Stream for WorldBody {
                 }
             }
         }
+    }
+
+    fn end(&mut self) {
+        self.left.clear();
+        self.pause = None;
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 use time::{Duration, OffsetDateTime};
 
 pub use fault::{Fault, Moment, Seen};
-pub use io::{WorldBody, WorldIo, those_read};
+pub use io::{WorldBody, WorldIo, WorldUpload};
 
 use crate::sim::{Rng, Sim};
 use flight::{Flight, Route};

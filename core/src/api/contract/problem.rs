@@ -159,6 +159,7 @@ fn description(status: u16) -> &'static str {
         422 => "That cannot be made",
         429 => "A quota of the team is used up",
         500 => "A defect",
+        501 => "AWS Lambda opens no websockets",
         502 => {
             "PVE, or the exec daemon, failed, or something else answered in PVE's place (`pve-bad-answer`); with 3xx \
              or 4xx PVE got nothing"

@@ -10,7 +10,7 @@ use std::{
 use futures_util::stream::Empty;
 use time::OffsetDateTime;
 
-use crate::io::{Answer, Failure, Io, NetError, Sent};
+use crate::io::{Answer, Failure, Io, NetError, RequestBody, Sent};
 
 /// Nothing passes in it by itself.
 #[derive(Clone, Default)]
@@ -34,10 +34,11 @@ impl Clock {
 
 impl Io for Clock {
     type Body = Empty<Result<Vec<u8>, NetError>>;
+    type Upload = Self::Body;
 
     async fn open(
         &self,
-        _: http::Request<Vec<u8>>,
+        _: http::Request<RequestBody<Self::Upload>>,
         _: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         Err(Self::late())

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Serves a Worker that worker-build has made on loopback, in workerd alone: the proxies of `wrangler dev`
+keep the header `Connection` and many megabytes of each body to themselves.
+
+Prints `ready URL` when it answers, and serves until it is ended or its parent is.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+WORKERD = ROOT / ".tools/node_modules/workerd/bin/workerd"
+
+CONFIGURATION = """\
+using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [(name = "worker", worker = .worker), (name = "net", network = (allow = ["private", "local"]))],
+  sockets = [(name = "http", address = "127.0.0.1:{port}", http = (), service = "worker")],
+);
+
+const worker :Workerd.Worker = (
+  modules = [{modules}],
+  compatibilityDate = "{date}",
+  globalOutbound = "net",
+);
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worker", type=pathlib.Path, default=ROOT / "worker", help="its folder")
+    parser.add_argument("--log", type=pathlib.Path, required=True, help="file for what workerd and the Worker print")
+    args = parser.parse_args()
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, lambda *_: sys.exit(0))
+    parent = os.getppid()
+    with served(args.worker / "build", args.log) as (url, workerd):
+        print("ready", url, flush=True)
+        while workerd.poll() is None and os.getppid() == parent:
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def served(build, log):
+    """The URL of the Worker in the folder `build`, and workerd's process, once it has answered a request."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pve-edge-workerd-"))
+    port = free_port()
+    modules = ['(name = "index.js", esModule = embed "index.js")']
+    modules += [f'(name = "./{wasm.name}", wasm = embed "{wasm.name}")' for wasm in build.glob("*.wasm")]
+    # What is embedded is looked for beside the configuration.
+    for file in [build / "index.js", *build.glob("*.wasm")]:
+        shutil.copy(file, folder)
+    date = tomllib.loads((ROOT / "wrangler.toml").read_text())["compatibility_date"]
+    configuration = CONFIGURATION.format(port=port, modules=", ".join(modules), date=date)
+    (folder / "config.capnp").write_text(configuration)
+    command = [WORKERD, "serve", folder / "config.capnp"]
+    with open(log, "wb") as output:
+        workerd = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=end_with_parent,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await_answer(url, workerd, log)
+        yield url, workerd
+    finally:
+        workerd.kill()
+        workerd.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def await_answer(url, workerd, log):
+    for _ in range(1000):
+        if workerd.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{url}/api/health", timeout=30).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("workerd did not get ready:\n" + log.read_text(errors="replace"))
+
+
+def end_with_parent():
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    main()
