@@ -57,9 +57,9 @@ impl Ready {
 }
 
 impl Service {
-    /// Reads the settings. It never fails: neither platform can refuse to
-    /// start, so while settings are wrong every request is answered with 503
-    /// `misconfigured`; [`Service::misconfigured`] tells a program that can.
+    /// Reads the settings. It never fails: neither platform can refuse to start, so while settings are wrong
+    /// every request is answered with 503 `misconfigured` (rule P7.1); [`Service::misconfigured`] tells a
+    /// program that can.
     pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
         let ready = Settings::read(settings, &platform).and_then(|settings| {
             let client = Client::new(&settings).ok_or_else(|| {

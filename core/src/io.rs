@@ -29,11 +29,10 @@ pub trait Io: Clone + 'static {
 
     /// Sends one request and returns as soon as the answer's headers are in.
     ///
-    /// The adapter never follows a redirect and never sends a write twice. It
-    /// ends the connection when the future or the body is dropped, and fails
-    /// with [`Failure::Timeout`] when `deadline` passes, also while core reads
-    /// the body. A body that is handed on unread has no deadline.
-    /// The request's extensions hold a [`Way`].
+    /// The adapter never follows a redirect and never sends a write twice (rule P1.2). It ends the connection
+    /// when the future or the body is dropped, and fails with [`Failure::Timeout`] when `deadline` passes,
+    /// also while core reads the body. A body that is handed on unread has no deadline. The request's
+    /// extensions hold a [`Way`].
     fn open(
         &self,
         request: http::Request<RequestBody<Self::Upload>>,
@@ -160,7 +159,7 @@ where
     Ok(bytes)
 }
 
-/// Answers that Cloudflare's edge makes when it gets none.
+/// Answers that Cloudflare's edge makes when it gets none (rule P3.2).
 fn from_the_way(status: u16) -> Result<(), NetError> {
     let (sent, failure, what) = match status {
         521 | 523 => (Sent::Never, Failure::Connect, "the edge cannot connect to the origin"),

@@ -56,8 +56,8 @@ impl Function {
         Ok(answer(plain(request)?, handler).await)
     }
 
-    /// An event that is no HTTP request: told by what the event says of itself,
-    /// because a client may send any path.
+    /// An event that is no HTTP request: told by what the event says of itself, because a client may send any
+    /// path (rule P6.1).
     async fn scheduled(&self, platform: Platform, event: &[u8]) -> Result<Response<AnswerBody>, Error> {
         let event: serde_json::Value = serde_json::from_slice(event)?;
         if !matches!(event["source"].as_str(), Some("aws.scheduler" | "aws.events")) {

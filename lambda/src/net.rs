@@ -1,5 +1,5 @@
-//! Core's [`Io`] over reqwest: one attempt, one connection, and an honest
-//! account of what went wrong.
+//! Core's [`Io`] over reqwest: one attempt, one connection, and an honest account of what went wrong
+//! (rule P1.2).
 
 use std::{
     error::Error,
@@ -123,7 +123,7 @@ fn reason<B>(response: &http::Response<B>) -> String {
     }
 }
 
-/// `*.localhost` is this machine (RFC 6761), which many resolvers do not know.
+/// `*.localhost` is this machine (RFC 6761), which many resolvers do not know (rule P8.2).
 struct Resolver;
 
 impl Resolve for Resolver {

@@ -1,4 +1,4 @@
-//! Requests as core takes them: without what API Gateway puts before the API's own paths.
+//! Requests as core takes them: without what API Gateway puts before the API's own paths (rule P6.2).
 
 use crate::body::Upload;
 use lambda_http::{Body, Error, Request, RequestExt, request::RequestContext};

@@ -16,8 +16,8 @@ use std::time::Duration;
 use pve_edge_core::io::Platform;
 use worker::Env;
 
-/// What one invocation may use on the free plan, with room to spare: it is cut
-/// off at 50 requests, and at 6 connections that wait for an answer.
+/// What one invocation may use on the free plan, with room to spare (rule P4.2): it is cut off at 50
+/// requests, and at 6 connections that wait for an answer.
 pub fn platform(env: &Env) -> Platform {
     let binding = net::has_binding(env);
     Platform {

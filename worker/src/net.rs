@@ -161,8 +161,8 @@ impl Stream for Body {
     }
 }
 
-/// Aborts its request when it is dropped; dropping the future of a promise
-/// would leave the connection open until the invocation ends.
+/// Aborts its request when it is dropped; dropping the future of a promise would leave the connection open
+/// until the invocation ends (rule P1.3).
 #[derive(Debug)]
 struct Guard(Option<AbortController>);
 
@@ -203,8 +203,8 @@ fn left(deadline: OffsetDateTime) -> Duration {
     Duration::try_from(deadline - now()).unwrap_or(Duration::ZERO)
 }
 
-/// An exception of the platform. It says `retryable` of requests that the
-/// server has read, so only a binding's own code proves that none reached it.
+/// An exception of the platform. It says `retryable` of requests that the server has read, so only a
+/// binding's own code proves that none reached it (rule P3.2).
 pub(crate) fn failed(detail: &str) -> NetError {
     let (sent, failure) = if detail.contains("connection_refused") {
         (Sent::Never, Failure::Connect)
