@@ -8,34 +8,34 @@
 //! The modules are layers, here from the top down. Nothing names a thing above itself, and
 //! [`pve`] and [`morph`] never name each other; a test (`tests/api/layers.rs`) holds that.
 
-/// HTTP in and out: the route table, bodies, answers, the contract.
+// HTTP in and out: the route table, bodies, answers, the contract.
 pub mod api;
 
-/// The one interface of all that sandboxes can be made by.
+// The one interface of all that sandboxes can be made by.
 pub mod provider;
 
-/// Sandboxes that are guests of a PVE cluster.
+// Sandboxes that are guests of a PVE cluster.
 pub mod pve;
 
-/// Sandboxes that are instances of Morph Cloud.
+// Sandboxes that are instances of Morph Cloud.
 pub mod morph;
 
-/// What a deployment is set to.
+// What a deployment is set to.
 pub mod settings;
 
-/// The words that every provider and every surface of the API speaks.
+// The words that every provider and every surface of the API speaks.
 pub mod sandbox;
 
-/// Keys, callers, and the deployment's secrets.
+// Keys, callers, and the deployment's secrets.
 pub mod access;
 
-/// The world as core sees it: requests, clock, the time that is left.
+// The world as core sees it: requests, clock, the time that is left.
 pub mod io;
 
-/// Text formats that others define.
+// Text formats that others define.
 pub mod text;
 
-/// Errors: what happened, whose fault it is, what to do.
+// Errors: what happened, whose fault it is, what to do.
 pub mod error;
 
 #[cfg(doc)]
