@@ -103,7 +103,7 @@ pub async fn handle<I: Io>(
     let start = io.now();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let base = service.base_path();
-    let (route, is_below) = routes::find_below(base, &method, parts.uri.path());
+    let (route, is_below) = routes::find_route_below(base, &method, parts.uri.path());
     let Mount(mut mount) = parts.extensions.get().cloned().unwrap_or_default();
     mount.push_str(if is_below { base } else { "" });
     let template = route.as_ref().map_or("(none)", Route::template);
@@ -122,7 +122,7 @@ pub async fn handle<I: Io>(
     let error = outcome.as_ref().err().cloned();
     let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(ResponseBody::Whole));
     let response = with(located(response, &mount), REQUEST_ID, &request_id);
-    let response = cors::shared(response, &service.origins, &headers);
+    let response = cors::share_answer(response, &service.origins, &headers);
     let response = if method == Method::HEAD { bodiless(response) } else { response };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
     let status = response.status().as_u16();

@@ -1,4 +1,4 @@
-//! Sandboxes, and the words that every provider and every surface of the API speaks about them. No I/O.
+//! Sandboxes, and the types that every provider and every surface of the API shares: requests, answers, ids. No I/O.
 
 /// Gives a type whose JSON is one value its schema in the contract.
 #[cfg(feature = "contract")]
@@ -46,20 +46,20 @@ use serde::{Deserialize, Serialize};
 
 use self::{address::Viewers, id::SourceId, vmid::Vmid};
 
-/// What a sandbox does.
+/// State of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is coming up.
+    /// The sandbox is coming up.
     Creating,
-    /// It runs.
+    /// The sandbox runs.
     Running,
-    /// It is stopped, and its pause kept what the answer to it said.
+    /// The sandbox is paused: `keeps` in the answer to the pause said what is kept.
     Paused,
-    /// It is stopped.
+    /// The sandbox is stopped.
     Stopped,
-    /// It cannot be used; `problem` says why.
+    /// The sandbox cannot be used; `problem` says why.
     Error,
 }
 
@@ -78,7 +78,7 @@ impl FromStr for State {
     }
 }
 
-/// One service of a sandbox.
+/// Service of a sandbox.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct Service {
@@ -90,12 +90,12 @@ pub struct Service {
     pub url: Option<String>,
 }
 
-/// Where a sandbox is reached.
+/// Addresses by which a sandbox is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// By name.
+    /// Services, by name.
     pub services: Vec<Service>,
-    /// What to open of them.
+    /// URLs to open; `None` when no address is known.
     pub viewers: Option<Viewers>,
 }
 
@@ -107,19 +107,19 @@ pub struct Sandbox {
     /// Id of the sandbox.
     #[cfg_attr(feature = "contract", schemars(with = "id::SandboxId"))]
     pub id: String,
-    /// What the sandbox is made of.
+    /// Provider of the sandbox: `pve-lxc`, `pve-vm` or `morph`.
     #[cfg_attr(feature = "contract", schemars(with = "preset::ProviderName"))]
     pub provider: &'static str,
     /// VMID of the guest; null: not of PVE.
     pub vmid: Option<Vmid>,
     /// Node where the guest is now; null: not of PVE.
     pub node: Option<String>,
-    /// The owner's name for it.
+    /// Name that the owner has given to the sandbox; null: none.
     pub name: Option<String>,
-    /// What it does.
+    /// State of the sandbox.
     pub state: State,
-    /// Why its state is `error`, or what it is still waiting for while it is `creating`; what a proxy answered in
-    /// PVE's place, too.
+    /// Reason of the state `error`, or the thing that a sandbox which is `creating` still waits for; also the answer of a
+    /// proxy in PVE's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub problem: Option<String>,
@@ -129,37 +129,37 @@ pub struct Sandbox {
     pub state_may_be_stale: bool,
     /// Team that owns the sandbox.
     pub team: String,
-    /// The owner's metadata.
+    /// Metadata that the owner has set.
     pub metadata: BTreeMap<String, String>,
     /// Name or metadata did not fit a listing, or are not known yet: GET the sandbox.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
     pub metadata_incomplete: bool,
-    /// When the sandbox was created.
+    /// Time when the sandbox was created.
     #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: String,
-    /// When its time is up; null = never.
+    /// Time when the sandbox expires; null: never.
     #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub expires_at: Option<String>,
-    /// When its time was up, of a sandbox that is kept past it.
+    /// Time when the sandbox expired, if it is kept past that.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
     pub expired_at: Option<String>,
-    /// Of PVE, of a sandbox that is stopped or paused and would expire: when it is deleted if nobody starts it.
+    /// Time when a stopped or paused sandbox of PVE is deleted, if nobody starts it; absent when it never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
     pub kept_until: Option<String>,
-    /// What becomes of it when its time is up.
+    /// What happens to the sandbox when it expires.
     pub on_expiry: OnExpiry,
-    /// Cores; null: not known yet, or all of its node's.
+    /// Number of cores; null: not known yet, or all of its node's.
     pub cpu: Option<u32>,
-    /// MiB; null: not known yet.
+    /// Memory in MiB; null: not known yet.
     pub memory: Option<u32>,
-    /// GiB; null: not known yet.
+    /// Disk in GiB; null: not known yet.
     pub disk: Option<u32>,
-    /// Snapshot that it was made from.
+    /// Id of the snapshot or preset that the sandbox was made from; null: not known.
     pub snapshot_id: Option<SourceId>,
-    /// VMID of the template that it was cloned from.
+    /// VMID of the template that the sandbox was cloned from; null: not known, or not of PVE.
     pub template_vmid: Option<Vmid>,
     /// Services of the guest.
     pub services: Vec<Service>,
@@ -169,76 +169,75 @@ pub struct Sandbox {
     pub viewers: Option<Viewers>,
 }
 
-/// How long a creation or a start may take before nobody carries it on.
+/// Seconds after which nobody carries a creation or a start on.
 pub const FINISH_SECONDS: i64 = 600;
 
-/// A sandbox, and the ETag of what is shown of it, where it has one yet.
+/// Sandbox with the ETag of what an answer shows of it.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// The sandbox.
     pub sandbox: Sandbox,
-    /// The ETag, with its quotes.
+    /// ETag with its quotes; `None` while the sandbox has none yet.
     pub etag: Option<String>,
 }
 
-/// A sandbox that was asked for, as far as it has come.
+/// Outcome of a creation, as far as it has come.
 #[derive(Clone, Debug)]
 pub struct Created {
-    /// The sandbox.
+    /// Sandbox that was created.
     pub shown: Shown,
-    /// Whether it can be used.
+    /// Whether the sandbox can be used.
     pub ready: bool,
-    /// Whether an earlier request with the same key made it.
+    /// Whether an earlier request with the same key has made the sandbox.
     pub replayed: bool,
 }
 
-/// How far a deletion has come.
+/// Progress of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
-    /// It is gone.
+    /// The thing is deleted.
     Done,
-    /// PVE still works on it.
+    /// PVE still works on the deletion.
     Working,
 }
 
 impl Removed {
-    /// Done when `is_gone`.
+    /// The progress of a deletion whose thing is gone or not.
     pub fn when(is_gone: bool) -> Self {
         if is_gone { Self::Done } else { Self::Working }
     }
 }
 
-/// What becomes of a sandbox when its time is up while it runs; one that is stopped or paused is kept for a while and
-/// then deleted.
+/// What happens to a running sandbox when it expires. A stopped or paused one is kept for a while, and then deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnExpiry {
-    /// It is deleted.
+    /// The sandbox is deleted.
     #[default]
     Delete,
-    /// It is stopped, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    /// The sandbox is stopped, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
     Stop,
-    /// It is paused, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
+    /// The sandbox is paused, and deleted after `EDGE_STOPPED_MAX_SECONDS`.
     Pause,
 }
 
-/// Sizes that were asked for.
+/// Sizes of a sandbox that were asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// Cores.
+    /// Number of cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// MiB.
+    /// Memory in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u32>,
-    /// GiB.
+    /// Disk in GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<u32>,
 }
 
 impl Sizes {
-    /// Whether none was asked for.
+    /// Whether no size was asked for.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,4 @@
-//! Pages of other origins: what their browsers ask and are told (Fetch, 3.2).
+//! Requests from pages of other origins, and the headers that let their browsers have the answers (Fetch, 3.2).
 
 use http::{
     HeaderMap, HeaderValue, Method, Response,
@@ -11,16 +11,17 @@ use http::{
 use super::answer::{empty, with};
 use crate::settings::Origins;
 
-/// What requests may carry beyond the headers that every page may send.
-const TAKEN: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, Prefer, X-API-Key";
-/// What scripts may read beyond the headers that every page may read.
+/// Headers that requests may have beyond those that every page may send.
+const ACCEPTED: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, Prefer, X-API-Key";
+/// Headers of answers that scripts may read beyond those that every page may read.
 const EXPOSED: &str = "Allow, ETag, Location, Preference-Applied, Retry-After, X-Request-Id";
+/// Methods of the API.
 const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
-/// A day, of which browsers keep an hour or two.
+/// Seconds for which a browser may keep the answer to a preflight: a day, of which they use an hour or two.
 const MAX_AGE: &str = "86400";
 
-/// The answer to a browser that asks before it sends a request; it has no key to show. The same for
-/// every path: a stranger does not learn which there are.
+/// Answers a browser that asks before it sends a request, without a key. The answer is the same for every path, so that
+/// a stranger does not learn which exist.
 pub(super) fn preflight(
     origins: &Origins,
     method: &Method,
@@ -31,23 +32,27 @@ pub(super) fn preflight(
         return None;
     }
     let mut answer = empty();
-    if allowed(origins, headers).is_some() {
+    if allowed_origin(origins, headers).is_some() {
         answer = with(answer, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        answer = with(answer, ACCESS_CONTROL_ALLOW_HEADERS, TAKEN);
+        answer = with(answer, ACCESS_CONTROL_ALLOW_HEADERS, ACCEPTED);
         answer = with(answer, ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     }
     Some(answer)
 }
 
-/// The answer, readable for pages of the origins that are set; problems are read as well.
-pub(super) fn shared<B>(mut answer: Response<B>, origins: &Origins, headers: &HeaderMap) -> Response<B> {
+/// Lets pages of the origins that are set read an answer, problems too.
+pub(super) fn share_answer<B>(
+    mut answer: Response<B>,
+    origins: &Origins,
+    headers: &HeaderMap,
+) -> Response<B> {
     if origins.is_empty() {
         return answer;
     }
     if !origins.are_all() {
         answer.headers_mut().append(VARY, HeaderValue::from_static("Origin"));
     }
-    match allowed(origins, headers) {
+    match allowed_origin(origins, headers) {
         Some(origin) => {
             answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             with(answer, ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)
@@ -56,8 +61,8 @@ pub(super) fn shared<B>(mut answer: Response<B>, origins: &Origins, headers: &He
     }
 }
 
-/// The origin, if its pages may read answers, as the answer names it.
-fn allowed(origins: &Origins, headers: &HeaderMap) -> Option<HeaderValue> {
+/// Origin that the answer names, if its pages may read answers.
+fn allowed_origin(origins: &Origins, headers: &HeaderMap) -> Option<HeaderValue> {
     if origins.are_all() {
         return Some(HeaderValue::from_static("*"));
     }

@@ -1,4 +1,4 @@
-//! `Prefer` (RFC 7240): how long an answer may take.
+//! The header `Prefer` (RFC 7240), which says how long an answer may take.
 
 use std::time::Duration;
 
@@ -6,52 +6,53 @@ use http::HeaderMap;
 
 use crate::io::{Platform, headers::PREFER};
 
-/// The longest that anybody may wait.
+/// Longest wait in seconds.
 const LONGEST_WAIT: u64 = 25;
 
-/// The wait that `Prefer` asks for: `wait=N` in seconds, of which at most 25 are given, or none with
-/// `respond-async`. What cannot be read is as good as absent (section 2).
+/// Reads the wait that `Prefer` asks for: `wait=N` in seconds, at most 25, or no wait with `respond-async`. A preference
+/// that cannot be read counts as absent (section 2).
 pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = preferences(headers);
-    let wait = first(&preferences, "wait").and_then(seconds);
-    wait.or_else(|| first(&preferences, "respond-async").map(|_| 0)).map(Duration::from_secs)
+    let wait = find_value(&preferences, "wait").and_then(seconds);
+    wait.or_else(|| find_value(&preferences, "respond-async").map(|_| 0)).map(Duration::from_secs)
 }
 
-/// What of it is given, for `Preference-Applied`: a platform may wait for less.
+/// Value of `Preference-Applied`: the wait that is given, which the platform may shorten.
 pub(super) fn applied(headers: &HeaderMap, platform: &Platform) -> Option<String> {
     let preferences = preferences(headers);
-    match (first(&preferences, "wait").and_then(seconds), first(&preferences, "respond-async")) {
+    match (find_value(&preferences, "wait").and_then(seconds), find_value(&preferences, "respond-async")) {
         (Some(wait), _) => Some(format!("wait={}", wait.min(platform.max_wait.as_secs()))),
         (None, Some(_)) => Some("respond-async".to_owned()),
         (None, None) => None,
     }
 }
 
+/// Names and values of all preferences.
 fn preferences(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let values = headers.get_all(PREFER).iter().filter_map(|it| it.to_str().ok());
     values.flat_map(|it| split(it, ',')).map(preference).collect()
 }
 
-/// The value of a preference; of several of one name the first counts.
-fn first<'a>(preferences: &[(&'a str, &'a str)], wanted: &str) -> Option<&'a str> {
+/// Value of a preference; of several of one name the first counts.
+fn find_value<'a>(preferences: &[(&'a str, &'a str)], wanted: &str) -> Option<&'a str> {
     preferences.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
 }
 
-/// Name and value, without the parameters behind them.
+/// Name and value of a preference, without the parameters behind them.
 fn preference(text: &str) -> (&str, &str) {
     let text = split(text, ';').next().unwrap_or_default();
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     (name.trim(), value.trim())
 }
 
-/// More seconds than a number can hold are many seconds.
+/// Parses seconds; more than a number can hold count as the longest wait.
 fn seconds(value: &str) -> Option<u64> {
     let digits = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(value);
     let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX).min(LONGEST_WAIT))
 }
 
-/// The parts of a list, whose separator may stand in quotes.
+/// Parts of a list, in whose quoted texts the separator may stand.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |it| {

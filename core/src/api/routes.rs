@@ -1,4 +1,4 @@
-//! The table of routes, and what each does.
+//! The table of routes, and the operation behind each.
 
 use http::Method;
 
@@ -9,21 +9,21 @@ use crate::error::cut;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 pub(super) enum Action {
-    /// This document.
+    /// Read this description of the API.
     ///
     /// Needs no key and asks nothing of PVE.
     GetDescription,
-    /// Whether the API is alive.
+    /// Check that the API is alive.
     ///
     /// Needs no key and asks nothing of PVE.
     GetHealth,
-    /// Whether sandboxes can be made.
+    /// Check that sandboxes can be made.
     ///
     /// Three calls to PVE, one for each template (at most 8), and one that writes nothing where there is a sandbox;
     /// one more for each of PVE_GATEWAY (with PVE_IP_POOL_CIDR) and PVE_SEARCH_DOMAIN (without PVE_PUBLIC_DOMAIN)
     /// that is not set, and, with PVE_BRIDGE, for each node with a template (at most 4).
     GetSandboxHealth,
-    /// What a client may ask for.
+    /// Read the presets, services and capabilities that a client may ask for.
     ///
     /// One call to PVE.
     GetConfig,
@@ -42,7 +42,7 @@ pub(super) enum Action {
     ListSandboxes,
     /// Read a sandbox.
     ///
-    /// One that is still coming up is carried on, for as long as `Prefer: wait` allows; without it, for one look.
+    /// A sandbox that is still coming up is carried on for as long as `Prefer: wait` allows; without it, by one step.
     GetSandbox,
     /// Change name, metadata and expiry.
     ///
@@ -50,12 +50,14 @@ pub(super) enum Action {
     PatchSandbox,
     /// Delete a sandbox.
     ///
-    /// One that runs is stopped first. The snapshots that it keeps go with it; templates that were made of it stay.
+    /// A running sandbox is stopped first. The snapshots that it keeps are deleted with it; templates that were made of it
+    /// stay.
     DeleteSandbox,
     /// Give a sandbox more time, or less.
     ///
-    /// Without `ttlSeconds` its span again, from now, and never less than it has; with it, span and expiry are set,
-    /// shorter too. Accepted until a sweep condemns the sandbox, after its expiry too, if it ever came up.
+    /// With `ttlSeconds` the sandbox expires so many seconds from now, be that sooner or later than before. Without it,
+    /// the sandbox gets the span that was given last, from now, and never less time than it has. Accepted until a sweep
+    /// condemns the sandbox, even after its expiry, if it ever came up.
     ExtendSandbox,
     /// Run a command.
     ///
@@ -65,20 +67,20 @@ pub(super) enum Action {
     /// Start a sandbox.
     ///
     /// Its expiry becomes the later of its span (`ttlSeconds` sets another) and what was left when it was stopped,
-    /// from now, at most the deployment's maximum. One that is up keeps its expiry where no `ttlSeconds` is given.
+    /// from now, at most the deployment's maximum. A sandbox that runs keeps its expiry where no `ttlSeconds` is given.
     StartSandbox,
     /// Stop a sandbox.
     ///
-    /// It stays stopped until it is started. Processes end. Morph has no stopped state: 422 `unsupported`.
+    /// The sandbox stays stopped until it is started. Processes end. Morph has no stopped state: 422 `unsupported`.
     StopSandbox,
     /// Reboot a sandbox.
     ///
-    /// What is stopped is not started by it: 409 `not-running`.
+    /// A stopped sandbox is not started: 409 `not-running`.
     RebootSandbox,
     /// Pause a sandbox.
     ///
-    /// Like stop. Stopped or paused it is kept until the later of its expiry and now + `EDGE_STOPPED_MAX_SECONDS`
-    /// (`keptUntil`). `keeps` in the answer says what was kept.
+    /// A stopped or paused sandbox is kept until the later of its expiry and now + `EDGE_STOPPED_MAX_SECONDS`
+    /// (`keptUntil`). `keeps` in the answer says whether the memory or only the files were kept.
     PauseSandbox,
     /// Resume a sandbox.
     ///
@@ -86,16 +88,16 @@ pub(super) enum Action {
     ResumeSandbox,
     /// Make a template of a sandbox, or keep a snapshot on it.
     ///
-    /// The sandbox goes on, and the template outlives it; what is kept (`keep`) goes with it. `promote` is for
+    /// The sandbox runs on. The template outlives it; a snapshot with `keep` is deleted with it. `promote` is for
     /// admins.
     TakeSnapshot,
     /// List the snapshots that a sandbox keeps.
     ///
-    /// Those that are being taken or deleted are among them.
+    /// Snapshots that are being taken or deleted are among them.
     ListKeptSnapshots,
     /// Delete a snapshot that a sandbox keeps.
     ///
-    /// The sandbox goes on, and its other snapshots stay.
+    /// The sandbox runs on, and its other snapshots stay.
     DeleteKeptSnapshot,
     /// Roll a sandbox back to a snapshot that it keeps.
     ///
@@ -110,7 +112,7 @@ pub(super) enum Action {
     ListSnapshots,
     /// Read a snapshot.
     ///
-    /// One that is still being made is carried on. Presets are in the list alone (403).
+    /// A snapshot that is still being made is carried on. Presets are only in the list (403).
     GetSnapshot,
     /// Change a snapshot's name and metadata.
     ///
@@ -128,9 +130,9 @@ pub(super) enum Action {
     BuildTemplate,
     /// Read a template that was made from nothing.
     ///
-    /// For admins. One that is still being made is carried on; what only root can do is looked for.
+    /// For admins. A template that is still being made is carried on, once root has done its part.
     GetTemplate,
-    /// Say that the exec daemon is in it.
+    /// Confirm that the exec daemon is in a template.
     ///
     /// For admins, once root has put it there.
     ConfirmTemplate,
@@ -138,13 +140,13 @@ pub(super) enum Action {
     ///
     /// For admins. 409 `snapshot-in-use` while sandboxes are linked to it. The archive stays.
     DeleteTemplate,
-    /// Sweep: stop, pause and delete what has expired, finish what was interrupted.
+    /// Sweep: stop, pause or delete expired sandboxes, and finish interrupted work.
     ///
-    /// What the schedule of a deployment runs. For admins.
+    /// For admins. A deployment's schedule does the same.
     Sweep,
 }
 
-/// Method, path template, what it does.
+/// Rows of the table: method, template of the path, operation.
 pub(super) const ROUTES: [(&str, &str, Action); 29] = [
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/api/health", Action::GetHealth),
@@ -177,7 +179,7 @@ pub(super) const ROUTES: [(&str, &str, Action); 29] = [
     ("POST", "/api/gc", Action::Sweep),
 ];
 
-/// A row of the table that a request matches.
+/// Route of a request: a row of the table, and the ids that the path names.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) action: Action,
@@ -188,7 +190,7 @@ pub(super) struct Route {
 }
 
 impl Action {
-    /// Whether it takes as long as `Prefer` says.
+    /// Whether the operation waits for as long as `Prefer` says.
     pub(super) fn waits(self) -> bool {
         match self {
             Self::CreateSandbox
@@ -225,18 +227,18 @@ impl Action {
 }
 
 impl Route {
-    /// For logs: the path without ids.
+    /// Path without its ids, for logs.
     pub(super) fn template(&self) -> &'static str {
         self.template
     }
 }
 
-/// The route of a request, or which methods its path takes. `HEAD` goes wherever `GET` does.
-pub(super) fn find(method: &Method, path: &str) -> Result<Route, Vec<&'static str>> {
+/// Finds the route of a request, or the methods that its path takes. `HEAD` goes wherever `GET` does.
+pub(super) fn find_route(method: &Method, path: &str) -> Result<Route, Vec<&'static str>> {
     let wanted = if method == Method::HEAD { &Method::GET } else { method };
     let mut methods = Vec::new();
     for (verb, template, action) in ROUTES {
-        let Some((id, snapshot)) = matches(template, path) else { continue };
+        let Some((id, snapshot)) = match_template(template, path) else { continue };
         if verb == wanted.as_str() {
             return Ok(Route { action, template, id, snapshot });
         }
@@ -246,28 +248,29 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Route, Vec<&'static st
     Err(methods)
 }
 
-/// The same where the API's paths may begin with `base`, and whether this one does.
-pub(super) fn find_below(
+/// Finds the route of a request whose path may begin with `base`, and tells whether it does.
+pub(super) fn find_route_below(
     base: &str,
     method: &Method,
     path: &str,
 ) -> (Result<Route, Vec<&'static str>>, bool) {
     let below = path.strip_prefix(base).filter(|it| !base.is_empty() && it.starts_with('/'));
-    match below.map(|inner| find(method, inner)) {
+    match below.map(|inner| find_route(method, inner)) {
         Some(Err(methods)) if methods.is_empty() => {}
         Some(found) => return (found, true),
         None => {}
     }
-    (find(method, path), false)
+    (find_route(method, path), false)
 }
 
-fn matches(template: &str, path: &str) -> Option<(String, String)> {
+/// The ids in a path that has the form of a template.
+fn match_template(template: &str, path: &str) -> Option<(String, String)> {
     let (mut id, mut snapshot) = (String::new(), String::new());
     let mut actual = path.split('/');
     for wanted in template.split('/') {
         let segment = actual.next()?;
         match wanted {
-            // What is cut is nothing's id.
+            // No id is as long as a text that `cut` shortens.
             "{id}" if !segment.is_empty() => id = cut(segment).into_owned(),
             "{snapshot}" if !segment.is_empty() => snapshot = cut(segment).into_owned(),
             _ if wanted == segment => {}

@@ -89,9 +89,14 @@ async fn run<I: Io>(
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
     let (begun, io) = (cloud.now(), cloud.io.clone());
     let call = cloud.morph.exec(id, &request.script(Some(request.timeout())));
-    let Opened { lines } =
-        command::written(&cloud.io, call, deadline, "text/event-stream", Lines::with_parser(parse_event))
-            .await?;
+    let Opened { lines } = command::send_command(
+        &cloud.io,
+        call,
+        deadline,
+        "text/event-stream",
+        Lines::with_parser(parse_event),
+    )
+    .await?;
     let allowed = request.timeout();
     let lines = lines.map(move |output| {
         let late = io.now() - begun >= allowed;
@@ -120,7 +125,7 @@ pub(super) async fn run_first_command<I: Io>(
     }
     let deadline = (cloud.now() + FIRST).min(cloud.end());
     let opened = run(cloud, id, request, deadline).await.ok()?;
-    command::collect(opened, 1024).await.ok().map(|it| it.exit_code)
+    command::collect_output(opened, 1024).await.ok().map(|it| it.exit_code)
 }
 
 /// Parses a line of Morph's stream. A stream that ends without an exit code counts as cut; Morph's SDK counts it as a

@@ -103,7 +103,9 @@ impl<I: Io> Cloud<'_, I> {
         command: &ExecRequest,
     ) -> Result<Outcome, Error> {
         let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
-        command::collect(opened, self.platform.answer_bytes).await.map_err(|error| exec::exec_error(&error))
+        command::collect_output(opened, self.platform.answer_bytes)
+            .await
+            .map_err(|error| exec::exec_error(&error))
     }
 
     pub(crate) async fn events(

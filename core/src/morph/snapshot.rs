@@ -201,7 +201,7 @@ pub async fn take<I: Io>(
 ) -> Result<Snapshot, Error> {
     request.check()?;
     refuse_reserved(request.metadata.keys())?;
-    request.may_promote(caller)?;
+    request.check_promotion(caller)?;
     if request.keep {
         let text =
             "Morph keeps no snapshots on a sandbox: take one without keep, and make another sandbox from it";

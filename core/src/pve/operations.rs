@@ -109,7 +109,9 @@ impl<I: Io> Cluster<'_, I> {
         command: &ExecRequest,
     ) -> Result<Outcome, Error> {
         let opened = exec::open(self, caller, &self.sandbox(id)?, command).await?;
-        command::collect(opened, self.platform.answer_bytes).await.map_err(|error| exec::failed(&error))
+        command::collect_output(opened, self.platform.answer_bytes)
+            .await
+            .map_err(|error| exec::failed(&error))
     }
 
     pub(crate) async fn events(

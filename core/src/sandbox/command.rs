@@ -1,4 +1,4 @@
-//! Commands: what one is asked to run, and its output as it comes.
+//! Commands: requests to run one, and the output as it comes.
 
 #[cfg(test)]
 mod clock;
@@ -22,22 +22,22 @@ pub use self::{
 };
 use crate::io::{Failure, Io, NetError, RequestBody, Sent};
 
-/// Why there is no output, or not all of it.
+/// Error of a command: it was not run, or its output did not come to an end.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExecError {
-    /// Proved not to have been taken.
+    /// The request was certainly not executed, so the command was not run.
     #[error("{0}")]
     NotSent(NetError),
-    /// No answer; the command may have been run.
+    /// No answer came; the command may have been run.
     #[error("{0}")]
     Unanswered(NetError),
     /// The token is wrong; the command was not run.
     #[error("execd answers 401")]
     Unauthorized,
-    /// Something answered that is not output.
+    /// The answer was not output.
     #[error("status {status}")]
     Refused {
-        /// HTTP status.
+        /// HTTP status of the answer.
         status: u16,
     },
     /// The output ended before the exit code.
@@ -51,34 +51,35 @@ pub struct Opened<L> {
     pub lines: L,
 }
 
-/// Some lines of a command's output, or that there are no more.
+/// Lines of a command's output, or the error that ends them.
 pub type Output = Result<Vec<Line>, NetError>;
 
-/// The outcome of a command that ended.
+/// Outcome of a command that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Exit code; 124: it timed out; 127: it could not be started.
+    /// Exit code; 124: the command timed out; 127: it could not be started.
     pub exit_code: i32,
-    /// Its output: UTF-8, whole lines.
+    /// Output of the command: UTF-8, whole lines.
     pub stdout: String,
-    /// Its output of errors: UTF-8, whole lines.
+    /// Output of errors: UTF-8, whole lines.
     pub stderr: String,
-    /// Whether its time was up.
+    /// Whether the command was ended because its time was over.
     pub timed_out: bool,
-    /// What the exec daemon says, or that the time was up.
+    /// Message of the exec daemon, or that the command's time was over.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub error: Option<String>,
-    /// There was more output than the platform lets through; stream it.
+    /// Whether output was left out, because there was more than the platform lets through; streamed output is complete.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
     pub truncated: bool,
 }
 
-/// Sends the request that runs a command, once; its output comes as `content`, which `lines` reads.
-pub(crate) async fn written<I: Io>(
+/// Sends the request that runs a command, once, and returns its output as it comes: `lines` reads it from an answer of
+/// the type `content`.
+pub(crate) async fn send_command<I: Io>(
     io: &I,
     request: Request<Vec<u8>>,
     deadline: OffsetDateTime,
@@ -97,7 +98,7 @@ pub(crate) async fn written<I: Io>(
             Ok(Opened { lines })
         }
         401 => Err(ExecError::Unauthorized),
-        // The edge or the tunnel had no connection to send it on.
+        // Cloudflare's edge or the tunnel had no connection to send the request on.
         status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
             sent: Sent::Never,
             failure: Failure::Connect,
@@ -107,8 +108,8 @@ pub(crate) async fn written<I: Io>(
     }
 }
 
-/// Reads all output; of each stream at most `cap` bytes are kept.
-pub async fn collect(
+/// Collects all output of a command; of each stream at most `cap` bytes are kept.
+pub async fn collect_output(
     mut opened: Opened<impl Stream<Item = Output> + Unpin>,
     cap: usize,
 ) -> Result<Outcome, ExecError> {

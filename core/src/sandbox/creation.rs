@@ -1,4 +1,4 @@
-//! Creations: what one is asked for, and the `Idempotency-Key` that makes it happen once.
+//! Creations of sandboxes: the request, and the `Idempotency-Key` that lets one happen once.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -30,35 +30,35 @@ use crate::{
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CreateRequest {
-    /// A version of a preset, or a snapshot of a sandbox.
+    /// Id of a preset's version or of a snapshot of a sandbox, such as `pvelxc_4vcpu_6gb_32gb_v1`.
     pub snapshot_id: Option<SourceId>,
-    /// A preset, of which the newest version is taken.
+    /// Id of a preset, whose newest version is taken, such as `4vcpu_6gb_32gb`.
     pub preset: Option<PresetId>,
     /// VMID of a template that is offered.
     pub template_vmid: Option<Vmid>,
-    /// The owner's name for it.
+    /// Name of the sandbox, for its owner.
     #[cfg_attr(feature = "contract", schemars(with = "Option<fields::Name>"))]
     pub name: Option<String>,
-    /// Span of its time; an hour by default, and null = never.
+    /// Seconds from this request until the sandbox expires; 3600 by default, null: never.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
-    /// What becomes of it then; `delete` by default.
+    /// What happens to the sandbox when it expires; `delete` by default.
     pub on_expiry: Option<OnExpiry>,
-    /// The owner's metadata.
+    /// Metadata of the owner: names and values, which listings can be filtered by.
     #[cfg_attr(feature = "contract", schemars(with = "Metadata"))]
     pub metadata: BTreeMap<String, String>,
     /// Environment variables for every command, and in the guest's file `/etc/pve-edge/env`. Kept sealed and never
     /// shown again; together with the metadata it must fit the guest's notes, about 3 KB as JSON.
     #[serde(skip_serializing_if = "Env::is_empty")]
     pub env: Env,
-    /// Cores, instead of the template's.
+    /// Number of cores, instead of the template's.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::CORES)))]
     pub cpu: Option<u32>,
-    /// MiB, instead of the template's.
+    /// Memory in MiB, instead of the template's.
     #[cfg_attr(feature = "contract", schemars(range(min = *fields::MEMORY_MIB.start(), max = *fields::MEMORY_MIB.end())))]
     pub memory: Option<u32>,
-    /// GiB, instead of the template's; a disk only grows.
+    /// Disk in GiB, instead of the template's; a disk only grows.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::DISK_GIB)))]
     pub disk: Option<u32>,
 }

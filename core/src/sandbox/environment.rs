@@ -140,6 +140,9 @@ impl Env {
                 env,
             ),
         };
-        ExecRequest::ours(format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"), env)
+        ExecRequest::short(
+            format!("case \"$(head -n1 {FILE} 2>/dev/null)\" in {header}) ;; {anew} esac"),
+            env,
+        )
     }
 }

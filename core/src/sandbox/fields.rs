@@ -1,4 +1,4 @@
-//! Reading requests: JSON bodies, and the fields that more than one of them has.
+//! Fields that several requests have, and the checks of their values.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -29,20 +29,20 @@ schema!(Name {
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"
 });
 
-/// Tells a field that is `null` from one that is absent.
+/// Reads a field so that `null` (`Some(None)`) differs from an absent field (`None`).
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// As [`present`], of seconds that `null` makes endless.
+/// Reads seconds like [`present`]; `null` stands for no end.
 pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     present(deserializer)
         .map_err(|_| D::Error::custom("must be a whole number of seconds, at least 1, or null"))
 }
 
-/// Bounds of metadata.
+/// Check of metadata against its bounds.
 pub struct Metadata;
 
 #[cfg(feature = "contract")]
@@ -68,7 +68,7 @@ schema!(MetadataPatch {
 });
 
 impl Metadata {
-    /// Refuses what is too much for a guest's description.
+    /// Refuses metadata that is too much for a guest's description.
     pub fn check(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
         let mut errors = Vec::new();
         if metadata.len() > METADATA_ENTRIES {
@@ -85,13 +85,13 @@ impl Metadata {
     }
 }
 
-/// What is wrong with keys of metadata.
+/// Problem of metadata that has a wrong key, with its field.
 pub fn key_error<'a>(mut keys: impl Iterator<Item = &'a String>) -> Option<(String, String)> {
     let bad = keys.any(|it| it.is_empty() || it.chars().count() > METADATA_KEY);
     bad.then(|| ("metadata".to_owned(), format!("keys have 1 to {METADATA_KEY} characters")))
 }
 
-/// What is wrong with cores, MiB of memory and GiB of disk.
+/// Problems of cores, MiB of memory and GiB of disk that are out of bounds, each with its field.
 pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> Vec<(String, String)> {
     let bounds = [
         ("cpu", cpu, 1..=CORES, "1 to 512 cores"),
@@ -103,11 +103,11 @@ pub fn size_errors(cpu: Option<u32>, memory: Option<u32>, disk: Option<u32>) -> 
     wrong.map(|(field, _, _, fix)| (field.to_owned(), fix.to_owned())).collect()
 }
 
-/// What is wrong with a name.
+/// Problems of a name, each with its field.
 pub fn name_errors(name: &str) -> Vec<(String, String)> {
     let length = name.chars().count();
-    let fine = (1..=NAME).contains(&length) && !name.chars().any(char::is_control);
-    if fine {
+    let is_name = (1..=NAME).contains(&length) && !name.chars().any(char::is_control);
+    if is_name {
         Vec::new()
     } else {
         vec![("name".to_owned(), format!("1 to {NAME} characters, none of them a control character"))]

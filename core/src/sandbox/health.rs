@@ -1,4 +1,4 @@
-//! Health: whether sandboxes can be made, and what is wrong if they cannot.
+//! Health reports: whether sandboxes can be made, and what is wrong if they cannot.
 
 use serde::Serialize;
 
@@ -8,24 +8,24 @@ use super::{
 };
 use crate::error::Error;
 
-/// What `GET /api/health/sandbox` tells. Members that a provider does not have, or that could not be read, are absent.
+/// Report of a deployment's health. A member is absent where the provider has no such thing, or it could not be read.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "contract", schemars(rename = "Health"))]
 pub struct Report {
-    /// What was tried. Writes are checked by one that PVE must refuse, on a sandbox; without any sandbox only reads
-    /// are.
+    /// Kinds of requests that were tried. Writes are tried on a sandbox, by a request that PVE must refuse; without any
+    /// sandbox they are not tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<Checked>,
-    /// Seconds by which PVE's clock is ahead of the deployment's; null = its answers have no Date.
+    /// Seconds that PVE's clock is ahead of the deployment's; null: PVE's answers have no `Date`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_skew_seconds: Option<Option<i64>>,
-    /// What is used where a setting is missing.
+    /// Values that are used where a setting is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Defaults"))]
     pub detected: Option<Defaults>,
-    /// How the exec token gets into a sandbox.
+    /// Way by which the exec token gets into a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "ExecToken"))]
     pub exec_token: Option<ExecToken>,
@@ -33,28 +33,29 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "i64"))]
     pub latency_ms: Option<i64>,
-    /// The cluster's nodes.
+    /// Nodes of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Vec<Node>"))]
     pub nodes: Option<Vec<Node>>,
-    /// What each secret of `EDGE_SECRET` behind the first still proves; one that proves nothing may be removed.
+    /// Secrets of `EDGE_SECRET` after the first, with the number of ids that each still proves; a secret that proves none
+    /// may be removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Vec<OlderSecret>"))]
     pub older_secrets: Option<Vec<OlderSecret>>,
-    /// What PVE or Morph cannot be reached from.
+    /// Platform of the deployment, from which the provider cannot be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub platform: Option<&'static str>,
-    /// What sandboxes are made of.
+    /// Provider of the sandboxes: `pve-lxc`, `pve-vm` or `morph`.
     #[cfg_attr(feature = "contract", schemars(with = "ProviderName"))]
     pub provider: &'static str,
     /// Whether the provider answers.
     pub reachable: bool,
-    /// Why sandboxes cannot be made, and how to fix it.
+    /// Findings because of which sandboxes cannot be made.
     pub reasons: Vec<Finding>,
     /// Whether sandboxes can be made.
     pub status: Health,
-    /// The cluster's storages.
+    /// Storages of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Vec<NodeStorage>"))]
     pub storages: Option<Vec<NodeStorage>>,
@@ -62,15 +63,15 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Vec<Offered>"))]
     pub templates: Option<Vec<Offered>>,
-    /// Guests in `PVE_VMID_RANGE` that are nobody's.
+    /// Number of guests in `PVE_VMID_RANGE` that pve-edge has not made.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "usize"))]
     pub unmarked_guests_in_range: Option<usize>,
-    /// PVE's version.
+    /// Version of PVE.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub version: Option<String>,
-    /// What should be known, though sandboxes can be made.
+    /// Findings that an admin should know, although sandboxes can be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "Vec<Finding>"))]
     pub warnings: Option<Vec<Finding>>,
@@ -116,19 +117,19 @@ impl Report {
     }
 }
 
-/// Whether sandboxes can be made.
+/// Status of a deployment's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "contract", schemars(rename = "HealthStatus"))]
 pub enum Health {
-    /// They can.
+    /// Sandboxes can be made.
     Healthy,
-    /// They cannot; `reasons` says why.
+    /// Sandboxes cannot be made; `reasons` says why.
     Unhealthy,
 }
 
-/// A kind of request that health has tried.
+/// Kind of requests that the report has tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -139,7 +140,7 @@ pub enum Checked {
     Writes,
 }
 
-/// How the exec token gets into a sandbox.
+/// Way by which the exec token gets into a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -150,14 +151,14 @@ pub enum ExecToken {
     Notes,
 }
 
-/// Something that health has found, and how to fix it.
+/// Finding of a health report, and how to fix it.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// Kind of the problem.
     #[cfg_attr(feature = "contract", schemars(with = "crate::error::Code"))]
     pub code: &'static str,
-    /// What is wrong, and how to fix it.
+    /// Sentence that says what is wrong and how to fix it.
     pub detail: String,
 }
 
@@ -168,7 +169,7 @@ impl Finding {
     }
 }
 
-/// What is used where a setting is missing.
+/// Values that are used where a setting is missing.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -179,79 +180,79 @@ pub struct Defaults {
     pub gateway: Detected,
     /// Node of the next sandbox.
     pub node: Detected,
-    /// Domain in which the sandboxes' hosts are looked for.
+    /// Domain in which the network's DNS knows the sandboxes.
     pub search_domain: Detected,
     /// Storage of the next sandbox's disk.
     pub storage: Detected,
 }
 
-/// A value that is used, and where it is from.
+/// Value that is used, and its origin.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct Detected {
-    /// The name of its setting, or what tells it.
+    /// Name of the setting that gives the value, or the thing of PVE that tells it.
     pub from: &'static str,
-    /// The value; null: not looked for, or not found.
+    /// Value; null: not looked for, or not found.
     pub value: Option<String>,
 }
 
-/// A node of the cluster.
+/// Node of the cluster.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
-    /// Free memory; null without Sys.Audit.
+    /// Free memory in bytes; null: the token lacks Sys.Audit.
     pub free_memory_bytes: Option<u64>,
     /// Name of the node.
     pub node: String,
-    /// Whether it is online, in PVE's word.
+    /// Status of the node in PVE's word: `online`, `offline` or `unknown`.
     pub status: String,
 }
 
-/// A storage of a node.
+/// Storage of a node.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStorage {
-    /// Free space.
+    /// Free space in bytes.
     pub free_bytes: u64,
-    /// Whether it makes linked clones of the provider's guests; null = unknown.
+    /// Whether the storage makes linked clones of the provider's guests; null: unknown.
     pub linked_clones: Option<bool>,
     /// Name of the node.
     pub node: String,
-    /// Whether all nodes see the same.
+    /// Whether the nodes share the storage.
     pub shared: Option<bool>,
     /// Name of the storage.
     pub storage: Option<String>,
-    /// PVE's type of storage.
+    /// Type of the storage in PVE's word, such as `zfspool`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
 }
 
-/// A template that sandboxes are made from.
+/// Template that sandboxes are made from.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "OfferedTemplate"))]
 #[serde(rename_all = "camelCase")]
 pub struct Offered {
-    /// PVE's lock, while somebody clones it.
+    /// PVE's lock of the template; null: not locked.
     pub lock: Option<String>,
     /// Node of the template; null: not of PVE.
     pub node: Option<String>,
-    /// The version of a preset that it is.
+    /// Id of the preset's version that the template is; null: of none.
     pub snapshot_id: Option<SnapshotId>,
     /// VMID of the template; null: not of PVE.
     pub vmid: Option<Vmid>,
 }
 
-/// What an older secret still proves.
+/// Secret of `EDGE_SECRET` after the first, and the ids that it still proves.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OlderSecret {
-    /// Sandboxes whose ids it proves.
+    /// Number of sandboxes whose ids the secret proves.
     pub sandboxes: usize,
-    /// The secret's name in the notes: 4 hexadecimal digits of its hash.
+    /// Name of the secret in the guests' notes: 4 hexadecimal digits of its hash.
     pub secret: String,
-    /// Snapshots whose ids it proves, with the templates that the API made.
+    /// Number of snapshots and templates whose ids the secret proves.
     pub snapshots: usize,
 }

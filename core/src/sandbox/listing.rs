@@ -1,4 +1,4 @@
-//! Listings: what is asked for, and a page of it.
+//! Listings of sandboxes: their filter, and their pages.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use serde::Serialize;
 use super::{Sandbox, State};
 use crate::error::Error;
 
-/// What to list.
+/// Filter of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// All of them must be there, with these values.
+    /// Metadata that the sandboxes have, with these values.
     pub metadata: BTreeMap<String, String>,
-    /// Only these.
+    /// State that the sandboxes are in.
     pub state: Option<State>,
-    /// At most so many.
+    /// Most sandboxes on a page.
     pub limit: usize,
-    /// Only those after the last one of an earlier page.
+    /// Last sandbox of the page before; the listing goes on after it.
     pub after: Option<String>,
 }
 
-/// A page of sandboxes, by VMID; of Morph by id.
+/// A page of sandboxes, sorted by VMID; those of Morph by id.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
-    /// The sandboxes.
+    /// Sandboxes of the page.
     pub items: Vec<Sandbox>,
-    /// The `cursor` of the next page; null on the last page.
+    /// Value for `cursor` that asks for the next page; null: this is the last page.
     pub next_cursor: Option<String>,
-    /// With a filter by metadata: so many sandboxes of this page's part could not be judged, since what is asked for did
-    /// not fit their tags.
+    /// Number of sandboxes that a filter by metadata could not judge, because their metadata did not fit their tags; they
+    /// are not among the items.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "usize"))]
     pub unindexed: Option<usize>,
 }
 
-/// The page that it names is of no listing of ours.
+/// The error of a cursor that is of no listing of ours.
 pub(crate) fn bad_cursor() -> Error {
     Error::field("cursor", "is the nextCursor of an earlier page")
 }

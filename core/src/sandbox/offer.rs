@@ -1,4 +1,4 @@
-//! The offer: what `GET /api/config/sandbox` says that a client may ask for.
+//! The offer of a deployment: presets, services and capabilities that a client may ask for.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,27 @@ use super::{
     preset::{PresetId, ProviderName, SnapshotId, default_preset},
 };
 
-/// What a client may ask for.
+/// Offer of a deployment: presets, services and capabilities that a client may ask for.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Offer {
-    /// What sandboxes can do, by name.
+    /// Capabilities of sandboxes, by name, such as `snapshots`.
     #[cfg_attr(feature = "contract", schemars(with = "BTreeMap<String, bool>"))]
     pub capabilities: BTreeMap<&'static str, bool>,
-    /// Preset of a creation that names none.
+    /// Id of the preset that a creation without a source takes; null: there is none.
     pub default_preset_id: Option<PresetId>,
-    /// URL of any port of a sandbox, for {port} and {vmid}; null without PVE_PUBLIC_DOMAIN, and of Morph.
+    /// URL of any port of a sandbox, in which {port} and {vmid} are to be replaced; null without PVE_PUBLIC_DOMAIN, and
+    /// of Morph.
     pub port_url: Option<String>,
     /// Presets with all their versions.
     pub presets: Vec<Preset>,
-    /// What sandboxes are made of.
+    /// Provider of the sandboxes: `pve-lxc`, `pve-vm` or `morph`.
     #[cfg_attr(feature = "contract", schemars(with = "ProviderName"))]
     pub provider: &'static str,
-    /// The same, as people read it.
+    /// Name of the provider for people.
     pub provider_display_name: &'static str,
-    /// Origin of the product's own server.
+    /// Origin of the global Socket.IO server; null: not set.
     pub server_origin: Option<String>,
     /// Services of each sandbox.
     pub services: Vec<OfferedService>,
@@ -39,17 +40,17 @@ pub struct Offer {
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Preset {
-    /// Cores.
+    /// Number of cores; null: the template's.
     pub cpu: Option<u32>,
-    /// GiB.
+    /// Disk in GiB; null: the template's.
     pub disk: Option<u32>,
-    /// The preset, as people read it.
+    /// Description of the preset for people.
     pub label: String,
-    /// MiB.
+    /// Memory in MiB; null: the template's.
     pub memory: Option<u32>,
     /// Id of the preset.
     pub preset_id: PresetId,
-    /// Its versions, the newest last.
+    /// Versions of the preset, the newest last.
     pub versions: Vec<PresetVersion>,
 }
 
@@ -65,7 +66,7 @@ pub struct PresetVersion {
     pub version: u32,
 }
 
-/// A service that each sandbox has.
+/// Service that each sandbox has.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct OfferedService {
@@ -84,7 +85,7 @@ impl Offer {
         server_origin: Option<&str>,
         versions: Vec<SnapshotId>,
     ) -> Self {
-        // Morph gives an address to ports that were exposed alone, and commands come by its own way.
+        // Morph gives addresses only to ports that were exposed, and has a call of its own for commands.
         let is_pve = provider != ProviderName::Morph;
         let services = SERVICES.iter().filter(|(name, _)| is_pve || *name != "exec");
         Self {
@@ -100,6 +101,7 @@ impl Offer {
     }
 }
 
+/// The presets of these versions.
 fn presets(mut versions: Vec<SnapshotId>) -> Vec<Preset> {
     versions.sort_unstable();
     versions.dedup();
@@ -125,10 +127,10 @@ fn presets(mut versions: Vec<SnapshotId>) -> Vec<Preset> {
     presets
 }
 
-/// What sandboxes of a provider can do, by name: containers, VMs, Morph.
+/// Capabilities by name, of containers, VMs and Morph.
 const CAPABILITIES: [(&str, [bool; 3]); 8] = [
     ("exec", [true, true, true]),
-    // A VM's agent tells the output when the command has ended.
+    // A VM's agent gives the output only when the command has ended.
     ("streamingExec", [true, false, true]),
     ("metadata", [true, true, true]),
     ("ttl", [true, true, true]),

@@ -1,4 +1,4 @@
-//! Changes of what is kept about a sandbox or a snapshot: its name, metadata and time.
+//! Changes of the name, metadata and time of a sandbox or a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use crate::{
     text::base32::base32,
 };
 
-/// A JSON merge patch (RFC 7396) of a sandbox.
+/// A change of a sandbox or a snapshot, as a JSON merge patch (RFC 7396).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Patch {
-    /// The new name; null removes it.
+    /// New name; null removes the name.
     #[serde(deserialize_with = "crate::sandbox::fields::present")]
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::Name>"))]
     pub name: Option<Option<String>>,
-    /// The new span of its time, counted from now; null = never.
+    /// Seconds from now until the sandbox expires; null: never.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
-    /// What becomes of it when its time is up.
+    /// What happens to the sandbox when it expires.
     pub on_expiry: Option<OnExpiry>,
-    /// Changes of its metadata; null removes all, and a key with null removes that one.
+    /// Changes of the metadata; null removes all metadata, and a key with null removes that key.
     #[serde(deserialize_with = "crate::sandbox::fields::present")]
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::MetadataPatch>"))]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,

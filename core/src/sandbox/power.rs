@@ -1,4 +1,4 @@
-//! Power: what start, stop, reboot, pause, resume and roll back are asked, and what they did.
+//! Power actions (start, stop, reboot, pause, resume, rollback): their requests and their answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,86 +9,87 @@ pub(crate) const DEFAULT_TIMEOUT: u32 = 20;
 
 const LONGEST_TIMEOUT: u32 = 600;
 
-/// What a pause keeps.
+/// Part of a sandbox that a pause keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Keeps {
-    /// Processes go on where they were.
+    /// The memory: processes go on where they were.
     Memory,
-    /// Files; processes end.
+    /// The files: processes end.
     Disk,
 }
 
-/// How a sandbox is stopped or rebooted.
+/// Options of a stop or a reboot.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StopBody {
-    /// Stop hard, without asking the guest first; false by default.
+    /// Whether the guest is stopped hard, without being asked to shut down first; false by default.
     pub force: bool,
-    /// Seconds that the guest may take before it is stopped hard; 20 by default.
+    /// Seconds that the guest may take to shut down before it is stopped hard; 20 by default.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT)))]
     pub timeout_seconds: Option<u32>,
 }
 
-/// How a sandbox is paused.
+/// Options of a pause.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct PauseBody {
-    /// What must be kept, or nothing is paused (422 `unsupported`); by default the memory of a VM, the files of a
-    /// container.
+    /// Part that must be kept; where it cannot be, nothing is paused (422 `unsupported`). By default the memory of a VM,
+    /// and the files of a container.
     pub keeps: Option<Keeps>,
 }
 
-/// How long a sandbox lives that is started, resumed or extended.
+/// Time of a sandbox that is started, resumed or extended.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StartBody {
-    /// The span of its time from now on; without it, the span that was given last, and never less than was left.
+    /// Seconds from now until the sandbox expires; null: never. Without it the sandbox gets the span that was given last,
+    /// and never less than was left.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds")]
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::lifetime::TtlSeconds>"))]
     pub ttl_seconds: Option<Option<u64>>,
 }
 
-/// What a power action did.
+/// Effect of a power action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Did {
-    /// It was started.
+    /// The sandbox was started.
     Started,
-    /// It was resumed with its memory.
+    /// The sandbox was resumed with its memory.
     Resumed,
-    /// It was stopped.
+    /// The sandbox was stopped.
     Stopped,
-    /// It was rebooted.
+    /// The sandbox was rebooted.
     Rebooted,
-    /// It was paused.
+    /// The sandbox was paused.
     Paused,
-    /// It was rolled back to a snapshot.
+    /// The sandbox was rolled back to a snapshot.
     RolledBack,
-    /// It was so already.
+    /// Nothing: the sandbox was in that state already.
     Nothing,
 }
 
-/// A sandbox after a power action.
+/// Outcome of a power action.
 #[derive(Clone, Debug)]
 pub struct Powered {
-    /// What was done.
+    /// Effect of the action.
     pub did: Did,
-    /// Whether it is what it was to become; otherwise the provider still works on it.
+    /// Whether the sandbox has reached its new state; otherwise the provider still works on it.
     pub finished: bool,
-    /// What a pause kept.
+    /// Part of the sandbox that a pause has kept.
     pub keeps: Option<Keeps>,
-    /// The sandbox.
+    /// Sandbox after the action.
     pub shown: Shown,
 }
 
 impl StopBody {
-    /// Seconds, if they can be.
+    /// Seconds that the guest may take to shut down, checked against their bounds.
     pub fn timeout(&self) -> Result<u32, Error> {
         let seconds = self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT);
         if (1..=LONGEST_TIMEOUT).contains(&seconds) {
@@ -99,7 +100,7 @@ impl StopBody {
     }
 }
 
-/// The snapshot to roll back to.
+/// Snapshot to roll a sandbox back to.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]

@@ -1,10 +1,10 @@
-//! Providers, presets, and the ids of their versions.
+//! Names of providers, presets, and ids of presets' versions.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a sandbox is made of.
+/// Name of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProviderName {
     /// A PVE container.
@@ -18,15 +18,15 @@ pub enum ProviderName {
 #[cfg(feature = "contract")]
 schema!(ProviderName as "Provider", {
     "type": "string",
-    "description": "What a sandbox is made of.",
+    "description": "Provider of sandboxes: containers of PVE, virtual machines of PVE, or Morph Cloud.",
     "enum": ProviderName::ALL.map(ProviderName::name)
 });
 
 impl ProviderName {
-    /// All of them.
+    /// All providers.
     pub const ALL: [Self; 3] = [Self::PveLxc, Self::PveVm, Self::Morph];
 
-    /// As settings and answers name it.
+    /// Name of the provider in settings and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::PveLxc => "pve-lxc",
@@ -35,7 +35,7 @@ impl ProviderName {
         }
     }
 
-    /// As ids begin.
+    /// First word of the provider's ids.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::PveLxc => "pvelxc",
@@ -44,7 +44,7 @@ impl ProviderName {
         }
     }
 
-    /// As people read it.
+    /// Name of the provider for people.
     pub const fn display_name(self) -> &'static str {
         match self {
             Self::PveLxc => "Proxmox LXC",
@@ -53,7 +53,7 @@ impl ProviderName {
         }
     }
 
-    /// By [`ProviderName::prefix`].
+    /// Finds the provider by its [`ProviderName::prefix`].
     pub fn from_prefix(prefix: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.prefix() == prefix)
     }
@@ -67,7 +67,7 @@ impl FromStr for ProviderName {
     }
 }
 
-/// `4vcpu_6gb_32gb`: three words of letters and digits.
+/// Id of a preset, such as `4vcpu_6gb_32gb`: three words of letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PresetId(String);
@@ -75,24 +75,24 @@ pub struct PresetId(String);
 #[cfg(feature = "contract")]
 schema!(PresetId {
     "type": "string",
-    "description": "Name of a preset.",
+    "description": "Id of a preset, such as `4vcpu_6gb_32gb`.",
     "pattern": "^[0-9A-Za-z]+_[0-9A-Za-z]+_[0-9A-Za-z]+$",
     "maxLength": 64
 });
 
-/// What a preset's name says about its size.
+/// Sizes that the id of a preset names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Cores.
+    /// Number of cores.
     pub cores: u32,
-    /// MiB.
+    /// Memory in MiB.
     pub memory_mib: u32,
-    /// GiB.
+    /// Disk in GiB.
     pub disk_gib: u32,
 }
 
 impl PresetId {
-    /// `4vcpu_6gb_32gb` says 4 cores, 6 GiB and 32 GiB; other names say nothing.
+    /// Sizes that the id names: `4vcpu_6gb_32gb` has 4 cores, 6 GiB and 32 GiB; other ids have none.
     pub fn sizes(&self) -> Option<Sizes> {
         let mut words = self.0.split('_');
         let mut number = |unit| words.next()?.strip_suffix(unit)?.parse::<u32>().ok().filter(|it| *it > 0);
@@ -100,7 +100,7 @@ impl PresetId {
         Some(Sizes { cores, memory_mib: memory.checked_mul(1024)?, disk_gib: disk })
     }
 
-    /// For people.
+    /// Description of the preset for people.
     pub fn label(&self) -> String {
         match self.sizes() {
             Some(Sizes { cores, memory_mib, disk_gib }) => {
@@ -131,22 +131,22 @@ impl FromStr for PresetId {
     }
 }
 
-/// `pvelxc_4vcpu_6gb_32gb_v1`: one version of a preset.
+/// Id of a preset's version, such as `pvelxc_4vcpu_6gb_32gb_v1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotId {
-    /// Of which provider.
+    /// Provider of the preset.
     pub provider: ProviderName,
-    /// Of which preset.
+    /// Id of the preset.
     pub preset: PresetId,
-    /// 1 or more.
+    /// Number of the version, from 1.
     pub version: u32,
 }
 
 #[cfg(feature = "contract")]
 schema!(SnapshotId {
     "type": "string",
-    "description": "A version of a preset.",
+    "description": "Id of a preset's version, such as `pvelxc_4vcpu_6gb_32gb_v1`.",
     "pattern": "^(pvelxc|pvevm|morph)_[0-9a-z]+_[0-9a-z]+_[0-9a-z]+_v[1-9][0-9]{0,8}$"
 });
 
@@ -159,7 +159,7 @@ impl fmt::Display for SnapshotId {
 impl FromStr for SnapshotId {
     type Err = &'static str;
 
-    /// The older `pve_{preset}_{vmid}` is the container preset's version 1.
+    /// Parses an id; the older form `pve_{preset}_{vmid}` is the container preset's version 1.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const BAD: &str = "a snapshot id is PROVIDER_PRESET_vN, such as pvelxc_4vcpu_6gb_32gb_v1";
         let lower = text.to_ascii_lowercase();
@@ -202,7 +202,7 @@ macro_rules! as_text {
 as_text!(PresetId);
 as_text!(SnapshotId);
 
-/// Of a provider's presets, the newest version of the smallest.
+/// Chooses the default among versions of presets: the newest version of the smallest preset.
 pub(crate) fn default_preset<'a>(ids: impl Iterator<Item = &'a SnapshotId>) -> Option<SnapshotId> {
     ids.min_by_key(|it| {
         let sizes = it.preset.sizes().map(|it| (it.cores, it.memory_mib, it.disk_gib));

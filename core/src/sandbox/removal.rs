@@ -1,13 +1,13 @@
-//! Deletions that PVE still works on, as they are answered.
+//! Answers about deletions that PVE still works on.
 
 use serde::Serialize;
 
-/// The state of what is being deleted.
+/// State of a thing that is being deleted.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Deleting {
-    /// PVE is still at it.
+    /// PVE still works on the deletion.
     Deleting,
 }
 
@@ -18,12 +18,12 @@ pub struct DeletingSandbox {
     /// Id of the sandbox.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::SandboxId"))]
     pub id: String,
-    /// That it is being deleted.
+    /// State of the sandbox.
     pub state: Deleting,
 }
 
 impl DeletingSandbox {
-    /// The answer about the one of this id.
+    /// The answer about the thing of this id.
     pub(crate) fn of(id: &str) -> Self {
         Self { id: id.to_owned(), state: Deleting::Deleting }
     }
@@ -37,12 +37,12 @@ pub struct DeletingSnapshot {
     /// Id of the snapshot.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::OwnSnapshotId"))]
     pub snapshot_id: String,
-    /// That it is being deleted.
+    /// Status of the deletion.
     pub status: Deleting,
 }
 
 impl DeletingSnapshot {
-    /// The answer about the one of this id.
+    /// The answer about the thing of this id.
     pub(crate) fn of(id: &str) -> Self {
         Self { snapshot_id: id.to_owned(), status: Deleting::Deleting }
     }
@@ -56,12 +56,12 @@ pub struct DeletingKept {
     /// Id of the snapshot.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::KeptId"))]
     pub snapshot_id: String,
-    /// That it is being deleted.
+    /// Status of the deletion.
     pub status: Deleting,
 }
 
 impl DeletingKept {
-    /// The answer about the one of this id.
+    /// The answer about the thing of this id.
     pub(crate) fn of(id: &str) -> Self {
         Self { snapshot_id: id.to_owned(), status: Deleting::Deleting }
     }
@@ -74,12 +74,12 @@ pub struct DeletingTemplate {
     /// Id of the template.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::SandboxId"))]
     pub id: String,
-    /// That it is being deleted.
+    /// Status of the deletion.
     pub status: Deleting,
 }
 
 impl DeletingTemplate {
-    /// The answer about the one of this id.
+    /// The answer about the thing of this id.
     pub(crate) fn of(id: &str) -> Self {
         Self { id: id.to_owned(), status: Deleting::Deleting }
     }

@@ -1,4 +1,4 @@
-//! Snapshots: what one is asked for, and how it is shown.
+//! Snapshots: the request for one, and the answers about them.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ use crate::{
     error::{Code, Error},
 };
 
-/// How far a snapshot is.
+/// Status of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "contract", schemars(rename = "SnapshotStatus"))]
 pub enum Status {
-    /// PVE copies.
+    /// The provider still makes the snapshot.
     Pending,
     /// Sandboxes can be made from it.
     Ready,
-    /// It cannot be finished; `problem` says why.
+    /// The snapshot cannot be finished; `problem` says why.
     Error,
 }
 
-/// A snapshot of a sandbox that others can be made from, or a version of a preset.
+/// A snapshot of a sandbox that other sandboxes can be made from, or a version of a preset.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -36,26 +36,26 @@ pub struct Snapshot {
     /// Id of the snapshot, for `POST /api/sandboxes`.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::SourceId"))]
     pub snapshot_id: String,
-    /// How far it is.
+    /// Status of the snapshot.
     pub status: Status,
-    /// Sandbox that it was taken from; null: of none, or a listing has no room for it.
+    /// Id of the sandbox that the snapshot was taken from; null: of none, or a listing has no room for it.
     pub source_id: Option<String>,
-    /// Preset that it is a version of.
+    /// Id of the preset that the snapshot is a version of; null: of none.
     pub preset_id: Option<PresetId>,
-    /// Number of that version.
+    /// Number of that version; null: of none.
     pub version: Option<u32>,
-    /// The owner's name for it.
+    /// Name that the owner has given to the snapshot; null: none.
     pub name: Option<String>,
-    /// Team that owns it; null: everybody's.
+    /// Team that owns the snapshot; null: everybody may use it.
     pub team: Option<String>,
-    /// The owner's metadata.
+    /// Metadata that the owner has set.
     pub metadata: BTreeMap<String, String>,
-    /// When it was taken; null: a template that an admin made.
+    /// Time when the snapshot was taken; null: an admin has made the template by hand.
     #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: Option<String>,
     /// VMID of the template; null: not of PVE.
     pub template_vmid: Option<crate::sandbox::vmid::Vmid>,
-    /// Why its status is `error`.
+    /// Reason of the status `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub problem: Option<String>,
@@ -66,32 +66,32 @@ pub struct Snapshot {
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KeptSnapshot {
-    /// When it was taken.
+    /// Time when the snapshot was taken.
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("format" = "date-time")))]
     pub created_at: Option<String>,
-    /// Whether a rollback to it brings a VM's memory back.
+    /// Whether a rollback to the snapshot brings a VM's memory back.
     pub memory: bool,
-    /// The owner's metadata.
+    /// Metadata that the owner has set.
     pub metadata: BTreeMap<String, String>,
-    /// The owner's name for it.
+    /// Name that the owner has given to the snapshot; null: none.
     pub name: Option<String>,
     /// Id of the snapshot.
     #[cfg_attr(feature = "contract", schemars(with = "super::id::KeptId"))]
     pub snapshot_id: String,
-    /// How far it is.
+    /// Status of the snapshot.
     pub status: KeptStatus,
 }
 
-/// How far a snapshot is that a sandbox keeps.
+/// Status of a snapshot that a sandbox keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KeptStatus {
-    /// PVE takes it.
+    /// PVE takes the snapshot.
     Pending,
     /// The sandbox can be rolled back to it.
     Ready,
-    /// PVE deletes it.
+    /// PVE deletes the snapshot.
     Deleting,
 }
 
@@ -102,7 +102,7 @@ pub enum KeptStatus {
 pub struct All<T> {
     /// The snapshots.
     pub items: Vec<T>,
-    /// There is no other page.
+    /// Cursor of the next page: always null, there is none.
     pub next_cursor: (),
 }
 
@@ -118,36 +118,36 @@ impl<T> All<T> {
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct SnapshotRequest {
-    /// The owner's name for it.
+    /// Name that the owner has given to the snapshot; null: none.
     #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::Name>"))]
     pub name: Option<String>,
-    /// The owner's metadata.
+    /// Metadata that the owner has set.
     #[cfg_attr(feature = "contract", schemars(with = "Metadata"))]
     pub metadata: BTreeMap<String, String>,
-    /// Whether it stays on the sandbox, to roll that back to it.
+    /// Whether the snapshot stays on the sandbox, to roll it back; by default it becomes a template.
     pub keep: bool,
-    /// With a VM's memory, and with `keep`; else 422 `unsupported`, and of a VM that is stopped 409 `not-running`.
-    /// Morph's always have it.
+    /// Whether a VM's memory is kept too, which needs `keep`; otherwise 422 `unsupported`, and 409 `not-running` for a
+    /// stopped VM. Morph's snapshots always have the memory.
     pub memory: bool,
-    /// Makes it the next version of a preset.
+    /// Preset that the snapshot becomes the next version of; for admins.
     pub promote: Option<Promote>,
 }
 
-/// A snapshot, and the ETag of what is shown of it, where it has one yet.
+/// Snapshot with the ETag of what an answer shows of it.
 #[derive(Clone, Debug)]
 pub struct ShownSnapshot {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// The ETag, with its quotes.
+    /// ETag with its quotes; `None` while the snapshot has none yet.
     pub etag: Option<String>,
 }
 
 /// A snapshot that was taken.
 #[derive(Clone, Debug)]
 pub enum Taken {
-    /// It outlives its sandbox, and others can be made from it.
+    /// Snapshot that outlives its sandbox, and that others can be made from.
     Template(Snapshot),
-    /// It stays on its sandbox, to roll that back to.
+    /// Snapshot that stays on its sandbox, to roll it back.
     Kept {
         /// The id of the sandbox.
         sandbox: String,
@@ -159,7 +159,7 @@ pub enum Taken {
 }
 
 impl SnapshotRequest {
-    /// Refuses what cannot be.
+    /// Refuses a request that no provider can serve.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let mut errors: Vec<_> = self.name.iter().flat_map(|it| name_errors(it)).collect();
         if self.keep && self.promote.is_some() {
@@ -176,7 +176,7 @@ impl SnapshotRequest {
         Metadata::check(&self.metadata)
     }
 
-    /// Refuses memory of what PVE keeps none of.
+    /// Refuses memory for snapshots that cannot have it on PVE.
     pub(crate) fn check_memory(&self, kind: Kind) -> Result<(), Error> {
         if self.memory && !(self.keep && kind == Kind::Qemu) {
             let text = "memory is kept of VMs alone, and by a snapshot that stays on one: neither a container's \
@@ -186,8 +186,8 @@ impl SnapshotRequest {
         Ok(())
     }
 
-    /// Presets are everybody's, so only admins make them.
-    pub(crate) fn may_promote(&self, caller: &Caller) -> Result<(), Error> {
+    /// Refuses a promotion by a caller who is no admin: presets are everybody's.
+    pub(crate) fn check_promotion(&self, caller: &Caller) -> Result<(), Error> {
         match &self.promote {
             Some(_) if !caller.admin => {
                 Err(Error::new(Code::Forbidden, "presets are everybody's: promote with an admin's key"))

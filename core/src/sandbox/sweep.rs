@@ -1,10 +1,10 @@
-//! Sweeps: what one did, or would do.
+//! Reports of sweeps.
 
 use serde::Serialize;
 
 use super::vmid::Vmid;
 
-/// One thing that a sweep did, or would do.
+/// Action of a sweep, which it did or would do.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "contract", schemars(rename = "SweepAction"))]
@@ -15,23 +15,23 @@ pub struct Action {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "super::id::SandboxId"))]
     pub id: Option<String>,
-    /// What was done, or would be.
+    /// Name of the action.
     #[cfg_attr(feature = "contract", schemars(extend("enum" = ["condemn", "delete", "stop", "start", "pause", "finish", "report"])))]
     pub action: &'static str,
-    /// Why, and what came of it.
+    /// Reason of the action, and its outcome.
     pub reason: String,
 }
 
-/// What a sweep did, or would do.
+/// Report of a sweep.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "contract", schemars(rename = "SweepReport"))]
 pub struct Report {
-    /// Whether it only looked.
+    /// Whether the sweep only looked, and did nothing.
     pub dry_run: bool,
-    /// What it did.
+    /// Actions that the sweep did, or would do.
     pub actions: Vec<Action>,
-    /// Whether it stopped before it was through; the next one goes on.
+    /// Whether the sweep stopped before it was through; the next one goes on.
     pub more: bool,
 }

@@ -1,4 +1,4 @@
-//! Templates that are made from nothing: what one is asked for, and how it is shown.
+//! Templates that are made from nothing: the request for one, and the answers about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +13,13 @@ use super::{
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct TemplateRequest {
-    /// A package of `pveam available`, or the file of one version.
+    /// Package of `pveam available`, such as `debian-13-standard`, or the file of one version.
     #[cfg_attr(
         feature = "contract",
         schemars(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z_+][0-9A-Za-z_+.-]*$"))
     )]
     pub appliance: Option<String>,
-    /// Address of an archive of a container; without a user. One that was got from there before is taken as it is.
+    /// URL of a container's archive, without a user. An archive that was downloaded from there before is taken as it is.
     #[cfg_attr(
         feature = "contract",
         schemars(
@@ -33,7 +33,7 @@ pub struct TemplateRequest {
     /// Checksum of what `url` names.
     #[cfg_attr(feature = "contract", schemars(regex(pattern = r"^[0-9A-Fa-f]+$")))]
     pub checksum: Option<String>,
-    /// How that checksum is made.
+    /// Algorithm of the checksum, such as `sha256`.
     #[cfg_attr(feature = "contract", schemars(with = "Option<ChecksumAlgorithm>"))]
     pub checksum_algorithm: Option<String>,
     /// OCI image with its tag, from a registry that asks for no user; PVE 9.1 and later.
@@ -45,46 +45,46 @@ pub struct TemplateRequest {
         )
     )]
     pub image: Option<String>,
-    /// Preset that it becomes the next version of.
+    /// Id of the preset that the template becomes the next version of.
     #[cfg_attr(feature = "contract", schemars(with = "PresetId"))]
     pub preset: Option<PresetId>,
-    /// Cores, instead of the preset's.
+    /// Number of cores, instead of the preset's.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = super::fields::CORES)))]
     pub cpu: Option<u32>,
-    /// MiB, instead of the preset's.
+    /// Memory in MiB, instead of the preset's.
     #[cfg_attr(feature = "contract", schemars(range(min = *super::fields::MEMORY_MIB.start(), max = *super::fields::MEMORY_MIB.end())))]
     pub memory: Option<u32>,
-    /// GiB, instead of the preset's; needed where the preset's name tells none.
+    /// Disk in GiB, instead of the preset's; needed where the preset's name tells none.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = super::fields::DISK_GIB)))]
     pub disk: Option<u32>,
-    /// Node where it is made: by default `PVE_NODE`, else where is most room.
+    /// Node where the template is made; by default `PVE_NODE`, else the node with the most room.
     #[cfg_attr(
         feature = "contract",
         schemars(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z_+][0-9A-Za-z_+.-]*$"))
     )]
     pub node: Option<String>,
-    /// Storage of its disk: by default `PVE_STORAGE`, else that of most room that makes linked clones.
+    /// Storage of the template's disk; by default `PVE_STORAGE`, else the one with the most room that makes linked clones.
     #[cfg_attr(
         feature = "contract",
         schemars(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z_+][0-9A-Za-z_+.-]*$"))
     )]
     pub storage: Option<String>,
-    /// Storage where the archive goes.
+    /// Storage where the archive goes; by default one of the node that takes archives.
     #[cfg_attr(
         feature = "contract",
         schemars(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z_+][0-9A-Za-z_+.-]*$"))
     )]
     pub template_storage: Option<String>,
-    /// Bridge of its network card: by default `PVE_BRIDGE`, else vmbr0, else the first.
+    /// Bridge of the network card; by default `PVE_BRIDGE`, else vmbr0, else the node's first.
     #[cfg_attr(
         feature = "contract",
         schemars(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z_+][0-9A-Za-z_+.-]*$"))
     )]
     pub bridge: Option<String>,
-    /// As `pct set --features` takes them; all but `nesting` are root's to set.
+    /// Features as `pct set --features` takes them, such as `nesting=1`; all but `nesting` only root can set.
     #[cfg_attr(feature = "contract", schemars(extend("examples" = ["nesting=1,keyctl=1"])))]
     pub features: Option<String>,
-    /// Volume of its hookscript; root's to set.
+    /// Volume of the hookscript, which only root can set.
     #[cfg_attr(feature = "contract", schemars(length(max = 200), extend("examples" = ["local:snippets/hook.sh"])))]
     pub hookscript: Option<String>,
     /// Whether the archive has the exec daemon, or root puts it in; `manual` by default.
@@ -103,33 +103,33 @@ schema!(ChecksumAlgorithm {"type": "string", "enum": ["md5", "sha1", "sha224", "
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Execd {
-    /// It is in there.
+    /// The archive has the exec daemon.
     Included,
-    /// Root puts it there.
+    /// Root puts the exec daemon into the template.
     Manual,
 }
 
-/// That the exec daemon is in a template.
+/// Confirmation that root has put the exec daemon into a template.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Confirmation {
-    /// `included`: the exec daemon is in it now.
+    /// `included`: the exec daemon is in the template now.
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("enum" = ["included"])))]
     pub execd: Option<Execd>,
 }
 
-/// How far a template is.
+/// Status of a template that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "contract", schemars(rename = "TemplateStatus"))]
 pub enum Status {
-    /// A node gets its archive; nothing is claimed, and the same request goes on.
+    /// A node downloads the archive. Nothing is claimed yet: send the same request again to go on.
     Downloading,
-    /// PVE works on it.
+    /// PVE makes the template.
     Building,
-    /// `commands` are for root.
+    /// Root has to run the `commands` on the node.
     NeedsRoot,
     /// Sandboxes can be made from it.
     Ready,
@@ -145,31 +145,31 @@ pub struct Template {
     pub id: Option<String>,
     /// VMID of the template; null while it downloads.
     pub vmid: Option<Vmid>,
-    /// Node where it is made.
+    /// Node where the template is made.
     pub node: String,
-    /// Preset that it becomes a version of; null while PVE unpacks the archive.
+    /// Id of the preset that the template becomes a version of; null while PVE unpacks the archive.
     pub preset_id: Option<PresetId>,
-    /// The version that it is, once it is ready.
+    /// Id of the preset's version that the template is; null until it is ready.
     pub snapshot_id: Option<SnapshotId>,
-    /// How far it is.
+    /// Status of the template.
     pub status: Status,
-    /// When it was claimed; null while it downloads.
+    /// Time when the template's VMID was claimed; null while it downloads.
     #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: Option<String>,
-    /// The volume that is on its way.
+    /// Volume of the archive that is being downloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub archive: Option<String>,
-    /// What root has to run on the node; it is looked for by GET and by the sweep, and given up after a day.
+    /// Commands that root has to run on the node. GET and the sweep look for their effect, and give up after a day.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
 }
 
-/// A template that was asked for.
+/// Outcome of a request for a template.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The template.
     pub template: Template,
-    /// Whether an earlier request with the same key made it.
+    /// Whether an earlier request with the same key has made the template.
     pub replayed: bool,
 }

@@ -1,10 +1,10 @@
-//! VMIDs: PVE's numbers of guests, cluster-wide.
+//! VMIDs: the numbers by which a PVE cluster names its guests.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// 100 to 999999999 (pve-common `JSONSchema.pm`).
+/// VMID of a guest: 100 to 999999999 (pve-common `JSONSchema.pm`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Vmid(u32);
@@ -39,14 +39,14 @@ impl fmt::Display for Vmid {
 impl FromStr for Vmid {
     type Err = &'static str;
 
-    /// Digits only, no sign, no leading zeros: one VMID, one spelling.
+    /// Parses a VMID, which has one spelling: digits only, no sign, no leading zeros.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = text.bytes().all(|it| it.is_ascii_digit()) && !text.starts_with('0');
         text.parse::<u32>().ok().filter(|_| plain).ok_or("a VMID is 100 to 999999999")?.try_into()
     }
 }
 
-/// `200000-999999`, both included.
+/// Range of VMIDs, such as `200000-999999`; both ends are in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmidRange {
     first: Vmid,
@@ -54,27 +54,27 @@ pub struct VmidRange {
 }
 
 impl VmidRange {
-    /// `None` when it would be empty.
+    /// The range from `first` to `last`; `None` when it would be empty.
     pub fn new(first: Vmid, last: Vmid) -> Option<Self> {
         (first <= last).then_some(Self { first, last })
     }
 
-    /// The first VMID of it.
+    /// First VMID of the range.
     pub fn first(&self) -> Vmid {
         self.first
     }
 
-    /// The last VMID of it.
+    /// Last VMID of the range.
     pub fn last(&self) -> Vmid {
         self.last
     }
 
-    /// Whether it is one of them.
+    /// Whether the VMID is in the range.
     pub fn contains(&self, vmid: Vmid) -> bool {
         (self.first..=self.last).contains(&vmid)
     }
 
-    /// Whether they share one.
+    /// Whether the ranges have a VMID in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }

@@ -75,7 +75,7 @@ pub async fn probe<I: Io>(
                 Ok(opened) => opened,
                 Err(error) => return Ok(Probe::NotYet(error.detail().to_owned())),
             };
-            Ok(match command::collect(opened, 1024).await {
+            Ok(match command::collect_output(opened, 1024).await {
                 Ok(outcome) if outcome.exit_code == 0 => Probe::Ready,
                 Ok(_) => Probe::Unable,
                 Err(error) => Probe::NotYet(error.to_string()),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::{
     access::secret::Secret,
     io::{Io, Way},
-    sandbox::command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect},
+    sandbox::command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect_output},
 };
 
 /// Answers that are not output are read up to this.
@@ -21,7 +21,7 @@ pub async fn open<I: Io>(
     request: Request<Vec<u8>>,
     deadline: OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
-    command::written(io, request, deadline, "json", Lines::default()).await
+    command::send_command(io, request, deadline, "json", Lines::default()).await
 }
 
 /// How an exec daemon stands.
@@ -54,7 +54,7 @@ pub async fn probe<I: Io>(
     let nothing = ExecRequest::nothing();
     let ask =
         async |token, run: &ExecRequest| match open(io, request(run, base, token, way), deadline()).await {
-            Ok(opened) => collect(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
+            Ok(opened) => collect_output(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
             Err(error) => Err(error),
         };
     let unasked = || Probe::NotYet("the platform allows no more requests to ask it".into());

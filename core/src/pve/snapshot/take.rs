@@ -50,7 +50,7 @@ pub async fn take<I: Io>(
 ) -> Result<Snapshot, Error> {
     request.check()?;
     request.check_memory(id.kind())?;
-    request.may_promote(caller)?;
+    request.check_promotion(caller)?;
     let source = awake(cluster, caller, id, deadline).await?;
     source.needs(cluster, &[Need::Alive])?;
     supported(cluster, &source).await?;

@@ -1,4 +1,4 @@
-//! Output as server-sent events, while the command runs.
+//! The output of a running command as server-sent events.
 
 use std::{fmt::Write, pin::Pin, time::Duration};
 
@@ -15,14 +15,13 @@ use crate::{
     io::{Io, NetError},
 };
 
-/// Without a word for so long, a client that has left is not noticed (rule P9.1).
+/// Time without output after which a comment is sent: otherwise a client that has left is not noticed (rule P9.1).
 const SILENCE: Duration = Duration::from_secs(15);
-/// So many pieces of output that have come already are sent on as one: a daemon may send each line by itself.
+/// Number of pieces of output that are sent on as one, if they have come already: a daemon may send each line by itself.
 const TOGETHER: usize = 64;
 
-/// `stdout`, `stderr`, and last `exit` or `error`. A stream that ends without an exit code is told as an
-/// error, never as success. Dropping it ends the connection to the daemon, which ends the command
-/// (rule P9.2).
+/// The events of a command: `stdout`, `stderr`, and last `exit` or `error`. Output that ends without an exit code becomes
+/// an error, never a success. Dropping the stream ends the connection to the daemon, which ends the command (rule P9.2).
 pub fn events<I: Io, L: Stream<Item = Output> + Unpin>(
     opened: Opened<L>,
     io: I,
@@ -47,7 +46,7 @@ struct State<I, L: Stream> {
 }
 
 impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
-    /// The events of all output that is there.
+    /// The events of all output that has come, or a comment after a silence.
     async fn next(&mut self) -> Option<String> {
         let mut events = String::new();
         while events.is_empty() && !self.over {
@@ -70,6 +69,7 @@ impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
         (!events.is_empty()).then_some(events)
     }
 
+    /// Ends the events because the output was cut.
     fn cut(&mut self, events: &mut String) {
         if !self.over {
             self.over = true;
@@ -77,6 +77,7 @@ impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
         }
     }
 
+    /// Adds the event of a line.
     fn tell(&mut self, events: &mut String, line: Line) {
         if self.over {
             return;
@@ -105,7 +106,7 @@ impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
 #[derive(Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "Output"))]
 pub(crate) struct Written {
-    /// A line with its newline; of a VM, all of it at the end.
+    /// A line with its newline; a VM's output comes as one text at the end.
     data: String,
 }
 
@@ -114,9 +115,9 @@ pub(crate) struct Written {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "ExecError"))]
 pub(crate) struct Failed<'a> {
-    /// The exec daemon's words.
+    /// Message of the exec daemon.
     message: &'a str,
-    /// As `X-Request-Id` of the answer.
+    /// Id of the request, as in `X-Request-Id` of the answer.
     request_id: &'a str,
 }
 
@@ -125,13 +126,13 @@ pub(crate) struct Failed<'a> {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub(crate) struct Exit {
-    /// Exit code; 124: it timed out; 127: it could not be started.
+    /// Exit code; 124: the command timed out; 127: it could not be started.
     exit_code: i32,
-    /// Whether its time was up.
+    /// Whether the command was ended because its time was over.
     timed_out: bool,
 }
 
-/// JSON has no raw newline, so one `data:` line is enough.
+/// Adds an event; JSON has no raw newline, so one `data:` line is enough.
 fn sse(events: &mut String, event: &str, data: &impl Serialize) {
     let data = serde_json::to_string(data).unwrap_or_default();
     let _ = write!(events, "event: {event}\ndata: {data}\n\n");

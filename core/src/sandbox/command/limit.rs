@@ -55,7 +55,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::sandbox::command::{ExecError, Opened, clock::Clock, collect};
+    use crate::sandbox::command::{ExecError, Opened, clock::Clock, collect_output};
 
     /// The command may take 10 s; each piece comes as many seconds after it was asked for.
     fn outcome(pieces: Vec<(i64, Output)>, unread: i64) -> Result<(i32, bool, usize), ExecError> {
@@ -67,7 +67,7 @@ mod tests {
         });
         let read = io.clone();
         let lines = limit_output(pieces, io, Duration::from_secs(10)).inspect(move |_| read.advance(unread));
-        let all = collect(Opened { lines }, 1 << 20).now_or_never().expect("nothing waits");
+        let all = collect_output(Opened { lines }, 1 << 20).now_or_never().expect("nothing waits");
         all.map(|it| (it.exit_code, it.timed_out, it.stdout.len()))
     }
 

@@ -1,4 +1,4 @@
-//! What a command is, and how it is told to a shell.
+//! Requests to run a command, and the script that a shell gets for one.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,29 +10,29 @@ use crate::{
     text::shell::{name_error, quote},
 };
 
-/// `bash -c` takes 128 KiB; this leaves room for what we put around it.
+/// Bytes that a command's script may have: `bash -c` takes 128 KiB, and the daemon adds to it.
 const LONGEST: usize = 100 << 10;
 const DEFAULT_TIMEOUT_MS: u64 = 300_000;
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
 
-/// A command: `command` or `argv`; all of it less than 100 KiB.
+/// A command to run: `command` or `argv`; all of the request stays below 100 KiB.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ExecBody {
-    /// A line for bash.
+    /// Line for bash, such as `ls -l | head`.
     #[cfg_attr(feature = "contract", schemars(regex(pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")))]
     command: Option<String>,
-    /// A program and its arguments, passed as they are; the program is not empty.
+    /// Program and its arguments, which are passed as they are, such as `["ls", "-l", "/tmp"]`.
     #[cfg_attr(feature = "contract", schemars(length(min = 1), inner(regex(pattern = r"^[^\u0000]*$")), extend("not" = {"prefixItems": [{"type": "string", "maxLength": 0}]})))]
     argv: Option<Vec<String>>,
-    /// Absolute path of the working directory.
+    /// Absolute path of the working directory, such as `/root`.
     #[cfg_attr(feature = "contract", schemars(regex(pattern = r"^/[^\u0000]*$")))]
     cwd: Option<String>,
-    /// Environment variables of this command.
+    /// Environment variables of this command, which override the sandbox's.
     #[cfg_attr(feature = "contract", schemars(with = "Variables"))]
     env: BTreeMap<String, String>,
-    /// Milliseconds after which it is killed; 300000 by default.
+    /// Milliseconds after which the command is killed; 300000 by default.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT_MS)))]
     timeout_ms: Option<u64>,
 }
@@ -48,10 +48,10 @@ schema!(Variables {
     "additionalProperties": {"type": "string", "pattern": r"^[^\u0000]*$"}
 });
 
-/// A command that can be run.
+/// Command that was checked and can be run.
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
-    /// What the command's own shell runs.
+    /// Line that the command's own shell runs.
     command: String,
     cwd: Option<String>,
     env: Env,
@@ -59,7 +59,7 @@ pub struct ExecRequest {
 }
 
 impl ExecRequest {
-    /// Refuses what no shell could run.
+    /// Checks a request; refuses a command that no shell could run.
     pub fn parse(body: ExecBody) -> Result<Self, Error> {
         let mut errors = Vec::new();
         let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
@@ -99,29 +99,28 @@ impl ExecRequest {
 
     /// A command that does nothing.
     pub fn nothing() -> Self {
-        Self::ours(":".into(), Env::default())
+        Self::short(":".into(), Env::default())
     }
 
-    /// A short command of ours.
-    pub(crate) fn ours(command: String, env: Env) -> Self {
+    /// A short command of our own.
+    pub(crate) fn short(command: String, env: Env) -> Self {
         Self { command, cwd: None, env, timeout_ms: 5000 }
     }
 
-    /// With the sandbox's own variables, which those of the command override.
+    /// The command with the sandbox's variables too; its own override them.
     #[must_use]
     pub(crate) fn within(&self, env: &Env) -> Self {
         Self { env: env.overridden_by(&self.env), ..self.clone() }
     }
 
-    /// After which the daemon ends it.
+    /// Time after which the daemon ends the command.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// What a shell is given: it sets folder and variables, and becomes the command's own shell
-    /// by `exec`. So a command that cannot be parsed fails in a shell that knows nothing else, and
-    /// from then on no list of processes shows the variables. `limit` is for a way that cannot
-    /// end a command itself.
+    /// The script for a shell, which sets folder and variables, and becomes the command's own shell by `exec`. So a
+    /// command that cannot be parsed fails in a shell that knows nothing else, and no list of processes shows the
+    /// variables from then on. `limit` lets `timeout` end the command, where nothing else can.
     pub(crate) fn script(&self, limit: Option<Duration>) -> String {
         let mut script = String::new();
         if let Some(cwd) = &self.cwd {
@@ -142,7 +141,7 @@ impl ExecRequest {
     }
 }
 
-/// As `timeout` takes them.
+/// Seconds as `timeout` takes them.
 fn seconds(duration: Duration) -> String {
     let (whole, part) = (duration.as_secs(), duration.subsec_millis());
     if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") }
