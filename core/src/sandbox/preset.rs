@@ -215,7 +215,7 @@ pub(crate) fn default_preset<'a>(ids: impl Iterator<Item = &'a SnapshotId>) -> O
 mod tests {
     use super::*;
 
-    /// The review's "parseSnapshotId() edge cases".
+    /// Ids of snapshots at the edges of their form.
     #[test]
     fn parse_snapshot_id_edge_cases() {
         let parsed = |text: &str| text.parse::<SnapshotId>().map(|it| it.to_string()).ok();
