@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     OnExpiry,
     environment::Env,
-    fields::{self, Metadata, name_errors, size_errors},
+    fields::{Metadata, name_errors, size_errors},
     id::SourceId,
     lifetime::Ttl,
     preset::{PresetId, ProviderName},
@@ -37,7 +37,7 @@ pub struct CreateRequest {
     /// VMID of a template that is offered.
     pub template_vmid: Option<Vmid>,
     /// Name of the sandbox, for its owner.
-    #[cfg_attr(feature = "contract", schemars(with = "Option<fields::Name>"))]
+    #[cfg_attr(feature = "contract", schemars(with = "Option<super::fields::Name>"))]
     pub name: Option<String>,
     /// Seconds from this request until the sandbox expires; 3600 by default, null: never.
     #[serde(deserialize_with = "crate::sandbox::fields::seconds", skip_serializing_if = "Option::is_none")]
@@ -53,13 +53,13 @@ pub struct CreateRequest {
     #[serde(skip_serializing_if = "Env::is_empty")]
     pub env: Env,
     /// Number of cores, instead of the template's.
-    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::CORES)))]
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = super::fields::CORES)))]
     pub cpu: Option<u32>,
     /// Memory in MiB, instead of the template's.
-    #[cfg_attr(feature = "contract", schemars(range(min = *fields::MEMORY_MIB.start(), max = *fields::MEMORY_MIB.end())))]
+    #[cfg_attr(feature = "contract", schemars(range(min = *super::fields::MEMORY_MIB.start(), max = *super::fields::MEMORY_MIB.end())))]
     pub memory: Option<u32>,
     /// Disk in GiB, instead of the template's; a disk only grows.
-    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = fields::DISK_GIB)))]
+    #[cfg_attr(feature = "contract", schemars(range(min = 1, max = super::fields::DISK_GIB)))]
     pub disk: Option<u32>,
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn an_answer_is_cut_where_the_upstreams_is(pipe: Pipe) {
         let upstream = Upstream::tcp(move |stream| answer_and_break(stream, head)).await;
         let answer = pipe.get(upstream.port, "/").await;
         assert_eq!(answer.status, 200);
-        assert!(answer.is_cut().await, "{head}");
+        assert!(answer.ends_cut().await, "{head}");
     }
 }
 

@@ -153,7 +153,7 @@ impl Answer {
     }
 
     /// Whether the body breaks off.
-    pub(super) async fn is_cut(mut self) -> bool {
+    pub(super) async fn ends_cut(mut self) -> bool {
         while let Some(bytes) = self.next().await {
             if bytes.is_err() {
                 return true;
