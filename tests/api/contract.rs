@@ -70,7 +70,7 @@ fn every_operation_answers_as_it_is_documented() {
     stage.world.settle();
     ask(Ask::get(&snapshot).wait(20), 200);
     ask(Ask::get("/api/snapshots"), 200);
-    ask(Ask::snapshot(&SNAPSHOT), 403);
+    ask(Ask::snapshot(SNAPSHOT), 403);
     ask(Ask::delete(&snapshot), 204);
     ask(Ask::get(&snapshot), 404);
     ask(Ask::act(&id, "reboot", json!({"force": true})), 200);

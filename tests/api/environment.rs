@@ -19,7 +19,7 @@ fn created(stage: &Stage, env: &Value) -> String {
 }
 
 fn run(stage: &Stage, id: &str, body: Value) -> String {
-    let answer = stage.act(&id, "exec", body);
+    let answer = stage.act(id, "exec", body);
     assert_eq!((answer.status, &answer.json()["exitCode"]), (200, &json!(0)), "{answer:?}");
     answer.json()["stdout"].as_str().unwrap_or_default().to_owned()
 }
@@ -71,7 +71,7 @@ fn the_file_of_another_sandbox_goes() {
     let (without, with) = (made(json!({})), made(json!({"A": "mine"})));
     let restarted = |id: &str| {
         for verb in ["stop", "start"] {
-            let answer = stage.act(&id, verb, json!({}));
+            let answer = stage.act(id, verb, json!({}));
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     };

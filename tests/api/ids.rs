@@ -66,13 +66,13 @@ fn assert_never_given_out(stage: &Stage, id: &str, kept: &str) {
 }
 
 fn keep(stage: &Stage, id: &str) -> String {
-    let taken = stage.act(&id, "snapshots", json!({"keep": true}));
+    let taken = stage.act(id, "snapshots", json!({"keep": true}));
     assert_eq!(taken.status, 201, "{taken:?}\n{}", stage.told());
     taken.json()["snapshotId"].as_str().unwrap_or_default().to_owned()
 }
 
 fn snapshot(stage: &Stage, id: &str) -> String {
-    let taken = stage.act(&id, "snapshots", json!({}));
+    let taken = stage.act(id, "snapshots", json!({}));
     assert!(matches!(taken.status, 201 | 202), "{taken:?}\n{}", stage.told());
     stage.world.settle();
     taken.json()["snapshotId"].as_str().unwrap_or_default().to_owned()

@@ -11,7 +11,7 @@ use crate::stage::prelude::*;
 const DAY: i64 = 24 * 3600;
 
 fn act(stage: &Stage, id: &str, verb: &str, body: serde_json::Value) -> Answer {
-    let answer = stage.act(&id, verb, body);
+    let answer = stage.act(id, verb, body);
     assert_eq!(answer.status, 200, "{verb}: {answer:?}\n{}", stage.told());
     answer
 }

@@ -12,7 +12,7 @@ fn silent(stage: &Stage) {
 }
 
 fn act(stage: &Stage, id: &str, verb: &str) -> Answer {
-    stage.act(&id, verb, json!({}))
+    stage.act(id, verb, json!({}))
 }
 
 fn states(stage: &Stage, query: &str) -> Vec<(String, String)> {
@@ -162,7 +162,7 @@ fn a_stop_while_it_comes_up_is_not_undone() {
         let owner = stage.beside("owner", &[]);
         let found = stage.ask(Ask::get("/api/sandboxes")).json()["items"][0]["id"].clone();
         let Some(id) = found.as_str() else { continue };
-        let stopped = owner.act(&id, "stop", json!({"force": true}));
+        let stopped = owner.act(id, "stop", json!({"force": true}));
         stage.world.advance(Duration::minutes(2));
         assert!(handle.take().is_some());
         if stopped.status == 200 {

@@ -20,10 +20,13 @@ const WHOLE: Platform = Platform { streams: false, upgrades: false, answer_bytes
 
 type Handed = Response<ResponseBody<Empty<Result<Vec<u8>, NetError>>, WorldBody>>;
 
+/// Headers and body of a request, as the upstream has received it.
+type Received = (HeaderMap, Vec<u8>);
+
 /// An upstream that answers so, and what it sees.
 struct Upstream {
     world: World,
-    seen: Rc<RefCell<Vec<(HeaderMap, Vec<u8>)>>>,
+    seen: Rc<RefCell<Vec<Received>>>,
 }
 
 impl Upstream {

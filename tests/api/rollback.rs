@@ -8,7 +8,7 @@ use crate::stage::{guests::committed, prelude::*};
 
 fn keep(stage: &Stage, id: &str, name: &str) -> String {
     let body = json!({"keep": true, "name": name, "metadata": {"n": name}});
-    let kept = stage.act(&id, "snapshots", body);
+    let kept = stage.act(id, "snapshots", body);
     assert_eq!(kept.status, 201, "{kept:?}\n{}", stage.told());
     // Names tell the second.
     stage.world.advance(Duration::seconds(2));

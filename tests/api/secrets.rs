@@ -108,7 +108,7 @@ fn operations(id: &str) -> Vec<Ask> {
         Ask::get("/api/sandboxes"),
         Ask::get("/api/config/sandbox"),
         Ask::get("/api/health/sandbox"),
-        Ask::change(&id, json!({"name": "x"})),
+        Ask::change(id, json!({"name": "x"})),
         Ask::extend(id, 600),
         Ask::exec(id, "true"),
         Ask::exec(id, "true").header("accept", "text/event-stream"),

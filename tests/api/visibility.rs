@@ -8,7 +8,7 @@ use crate::stage::prelude::*;
 fn everything(id: &str) -> Vec<Ask> {
     vec![
         Ask::one(id),
-        Ask::change(&id, json!({"name": "mine"})),
+        Ask::change(id, json!({"name": "mine"})),
         Ask::extend(id, 60),
         Ask::exec(id, "id"),
         Ask::exec(id, "id").header("accept", "text/event-stream"),

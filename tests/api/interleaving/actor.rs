@@ -150,7 +150,7 @@ impl Actor {
         self.count += 1;
         let (name, count) = (format!("count-{}", self.nth), self.count);
         let body = json!({"metadata": {&name: count.to_string()}});
-        let answer = self.ask(Ask::change(&id, body)).await;
+        let answer = self.ask(Ask::change(id, body)).await;
         if answer.is_some_and(|it| it.status == 200) {
             self.book.borrow_mut().entry(id).counts.insert(name, count);
         }
@@ -186,18 +186,18 @@ impl Actor {
         let action = ["stop", "pause", "pause", "start", "resume", "reboot"][self.dice.below(6) as usize];
         self.book.borrow_mut().entry(id).powered = true;
         let body = if matches!(action, "start" | "resume") { json!({"ttlSeconds": TTL}) } else { json!({}) };
-        self.ask(Ask::act(&id, action, body)).await;
+        self.ask(Ask::act(id, action, body)).await;
     }
 
     /// With a VM's memory, now and then; of a container that is refused.
     async fn keep(&mut self, id: &str) {
         let body = json!({"keep": true, "memory": self.dice.below(2) == 0});
-        self.ask(Ask::act(&id, "snapshots", body)).await;
+        self.ask(Ask::act(id, "snapshots", body)).await;
     }
 
     /// A template of it, which whoever hears of it believes to be there.
     async fn snapshot(&mut self, id: &str) {
-        let ask = Ask::act(&id, "snapshots", json!({}));
+        let ask = Ask::act(id, "snapshots", json!({}));
         let Some(answer) = self.ask(ask.wait(20)).await else { return };
         if answer.status < 300 {
             let id = answer.snapshot_id();
@@ -243,7 +243,7 @@ impl Actor {
         let nth = self.dice.below(many.max(1) as u64) as usize;
         let Some(snapshot) = all["items"][nth]["snapshotId"].as_str() else { return };
         let body = json!({"snapshot": snapshot});
-        let answer = self.ask(Ask::act(&id, "rollback", body)).await;
+        let answer = self.ask(Ask::act(id, "rollback", body)).await;
         if let Some(answer) = answer.filter(|it| it.status == 200) {
             self.believe(&answer);
         }

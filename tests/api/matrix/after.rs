@@ -182,7 +182,7 @@ pub(super) fn made_a_template(scene: &Scene<'_>) {
     assert!(told_ready.is_none_or(|it| templates.contains(&it)), "{told}: {templates:?}\n{}", stage.told());
     drop(sim);
     // What is left of PVE's own snapshot goes with the next that is taken.
-    let ask = Ask::act(&id, "snapshots", json!({"keep": true}));
+    let ask = Ask::act(id, "snapshots", json!({"keep": true}));
     stage.world.run(client::repeat((*stage).clone(), ask, |it| it.status == 201));
     let sim = stage.world.sim();
     let snapshots = sim.guest(own).map(|it| it.config.snapshots.keys().cloned().collect::<Vec<_>>());

@@ -178,7 +178,7 @@ async fn create(stage: &Stage, book: &Book, dice: &mut Dice) {
 fn look_back(stage: &Stage, book: &BTreeMap<String, Entry>) {
     for (id, entry) in book.iter().filter(|(_, it)| it.alive && !it.ending) {
         if entry.powered {
-            let resume = Ask::act(&id, "resume", json!({"ttlSeconds": TTL}));
+            let resume = Ask::act(id, "resume", json!({"ttlSeconds": TTL}));
             stage.world.run(client::repeat(stage.clone(), resume, |it| matches!(it.status, 200 | 409)));
         }
         let answer = stage.world.run(client::poll(stage.clone(), id.clone()));

@@ -99,7 +99,7 @@ impl Scene<'_> {
 fn reboot() {
     run(
         running,
-        |id| Ask::act(&id, "reboot", json!({})),
+        |id| Ask::act(id, "reboot", json!({})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/reboot
@@ -117,7 +117,7 @@ fn reboot() {
 fn patch() {
     run(
         running,
-        |id| Ask::change(&id, json!({"metadata": {"pr": "7"}, "ttlSeconds": 7200})),
+        |id| Ask::change(id, json!({"metadata": {"pr": "7"}, "ttlSeconds": 7200})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
@@ -220,7 +220,7 @@ fn exec() {
 fn pause() {
     run(
         running,
-        |id| Ask::act(&id, "pause", json!({})),
+        |id| Ask::act(id, "pause", json!({})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
@@ -242,7 +242,7 @@ fn pause() {
 fn resume() {
     run(
         paused,
-        |id| Ask::act(&id, "resume", json!({"ttlSeconds": 72_000})),
+        |id| Ask::act(id, "resume", json!({"ttlSeconds": 72_000})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/metadata
@@ -267,7 +267,7 @@ fn snapshot() {
     }
     run(
         running,
-        |id| Ask::act(&id, "snapshots", json!({"name": "s"})),
+        |id| Ask::act(id, "snapshots", json!({"name": "s"})),
         expect![[r#"
             GET instance/ID
             POST instance/ID/snapshot

@@ -57,7 +57,7 @@ fn a_guest_of_another_kind_is_not_found() {
     let stage = stage();
     stage.world.sim_mut().add(Spec::vm_template(100_017));
     let id = &*old_id(100_017);
-    for ask in [get(id), Ask::snapshot(&id), Ask::delete(format!("/api/snapshots/{id}"))] {
+    for ask in [get(id), Ask::snapshot(id), Ask::delete(format!("/api/snapshots/{id}"))] {
         let answer = stage.ask(ask.clone());
         assert_eq!(answer.status, 404, "{ask:?} {answer:?}");
     }
