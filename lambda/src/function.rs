@@ -6,8 +6,12 @@ use std::{
 };
 
 use crate::http::AnswerBody;
+use http_body_util::BodyExt;
 use lambda_http::{Error, Request, RequestExt, Response, run, run_with_streaming_response, service_fn};
-use pve_edge_core::{api::Pairs, io::Platform};
+use pve_edge_core::{
+    api::Pairs,
+    io::{NetError, Platform},
+};
 
 pub use crate::path::plain;
 
@@ -26,11 +30,32 @@ where
     F: Future<Output = Result<Response<AnswerBody>, Error>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    let service = service_fn(move |request| handler(request));
     match streams {
-        true => run_with_streaming_response(service).await,
-        false => run(service).await,
+        true => {
+            let service = service_fn(move |request| {
+                let answer = Box::pin(handler(request));
+                async move { answer.await.map(streamed) }
+            });
+            run_with_streaming_response(service).await
+        }
+        false => run(service_fn(move |request| handler(request))).await,
     }
+}
+
+/// The answer as lambda_runtime can stream it (rule P9.6). It writes an error into the body, as text, and ends
+/// that as if it were whole (lambda_runtime `requests.rs`): so a cut answer ends the process, and the platform
+/// sees the connection break off. A header that is not ASCII it writes as a list of numbers: that is left out.
+fn streamed(response: Response<AnswerBody>) -> Response<AnswerBody> {
+    let (mut parts, body) = response.into_parts();
+    let all = std::mem::take(&mut parts.headers);
+    for (name, value) in all.iter().filter(|(_, value)| value.to_str().is_ok()) {
+        parts.headers.append(name, value.clone());
+    }
+    let body = body.map_err(|error| -> NetError {
+        tracing::error!(%error, "an answer was cut");
+        std::process::exit(1)
+    });
+    Response::from_parts(parts, body.boxed_unsync())
 }
 
 /// Everything that is set: core knows which names are its own.
