@@ -1,0 +1,3 @@
+//! `pve-edge-guest`.
+
+fn main() {}
