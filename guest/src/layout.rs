@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Folders and files of the daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// File of the public keys whose calls are obeyed: `/etc/pve-edge/keys`.
     pub keys: PathBuf,
@@ -17,4 +17,24 @@ pub struct Layout {
     pub home: Option<PathBuf>,
     /// This program, for the processes that it starts of itself: `/proc/self/exe`.
     pub program: PathBuf,
+}
+
+impl Layout {
+    /// Folder of the processes' output: a folder for each boot.
+    pub fn logs(&self) -> PathBuf {
+        self.state.join("log")
+    }
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            keys: "/etc/pve-edge/keys".into(),
+            run: "/run/pve-edge".into(),
+            state: "/var/lib/pve-edge".into(),
+            etc: "/etc".into(),
+            home: None,
+            program: "/proc/self/exe".into(),
+        }
+    }
 }

@@ -1,3 +1,7 @@
-//! `pve-edge-guest`.
+//! `pve-edge-guest`: the daemon in a sandbox. Its first argument is the part that the process plays.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pve_edge_guest::main(std::env::args_os().skip(1))
+}

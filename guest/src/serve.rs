@@ -1,0 +1,112 @@
+//! Part `serve`: answers HTTP on the listening socket that is its standard input.
+
+mod call;
+mod connections;
+mod operations;
+mod stream;
+
+use std::{
+    fs::File,
+    io,
+    net::TcpListener,
+    os::fd::AsFd,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use pve_edge_guest_protocol::Unique;
+use rustix::{
+    process::{Signal, getppid, set_parent_process_death_signal},
+    stdio::{dup2_stdin, stdin},
+    time::{ClockId, clock_gettime},
+};
+use tokio::{runtime, sync::Semaphore};
+
+use crate::{
+    arguments::Options,
+    boot::Boot,
+    file::Files,
+    log::log,
+    process::Processes,
+    serve::operations::Daemon,
+    trust::{ClockAndDice, Identity, Keys, Trust},
+};
+
+/// KiB of bodies that are in memory at a time.
+const BODIES_KIB: usize = 16 << 10;
+
+/// Plays the part.
+pub fn main(options: Options) -> ExitCode {
+    match serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: Options) -> io::Result<()> {
+    end_with(options.parent)?;
+    let listener = listener()?;
+    let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let daemon = daemon(options)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        connections::accept(listener, Arc::new(daemon)).await;
+        Ok(())
+    })
+}
+
+/// Ends this process when `run` ends, however that is: another `run` would not get the port else.
+fn end_with(parent: Option<u32>) -> io::Result<()> {
+    let Some(parent) = parent else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let present = getppid().map(|it| it.as_raw_nonzero().get().unsigned_abs());
+    if present == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the process that started this is gone"))
+    }
+}
+
+/// Takes the listening socket from standard input, so that no process that is started gets it.
+fn listener() -> io::Result<TcpListener> {
+    let socket = stdin().as_fd().try_clone_to_owned()?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn daemon(options: Options) -> io::Result<Daemon> {
+    let identity = options.is.map_or_else(|| Identity::Cards("/sys/class/net".into()), Identity::Id);
+    let layout = Arc::new(options.layout);
+    let boot = Arc::new(Boot::open(&layout)?);
+    let world = ClockAndDice { clock: Box::new(uptime), dice: Box::new(draw) };
+    let trust = Trust::new(Keys::new(layout.keys.clone()), identity, world);
+    Ok(Daemon {
+        trust: Mutex::new(trust),
+        processes: Arc::new(Processes::new(layout.clone(), boot.clone())?),
+        files: Files::new(layout)?,
+        boot,
+        bodies: Semaphore::new(BODIES_KIB),
+    })
+}
+
+/// Time since the kernel's start, in which the guest slept too.
+fn uptime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
+}
+
+/// Draws what occurs once, from the kernel. Without randomness nothing can be proved, so the daemon ends.
+pub(crate) fn draw() -> Unique {
+    let mut bytes = [0; 16];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        log(format_args!("the kernel gives no random numbers: {error}"));
+        std::process::exit(1);
+    }
+    Unique(bytes)
+}

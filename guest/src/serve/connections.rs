@@ -1,0 +1,193 @@
+//! Connections: how many there are, and how long one may keep the daemon waiting.
+
+use std::{
+    collections::BTreeMap,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    body::{Frame, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use rustix::net::sockopt::set_socket_keepalive;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{call, operations::Daemon, stream::Stream};
+use crate::{answer::Body, log::log};
+
+/// Connections on which no call was obeyed yet. One more ends the oldest of them, so that many of them, or slow ones, keep
+/// nobody out who can sign.
+const MOST_UNSIGNED: usize = 64;
+
+/// Connections in all.
+const MOST: usize = 1_024;
+
+/// How long the head of a request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection on which a call was obeyed may be idle: a little longer than proxies keep one, so that it is not
+/// they who find it closed.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// Bytes of a request or an answer that are in memory; the head of a request is not larger either.
+const BUFFER: usize = 64 << 10;
+
+/// Answers all connections.
+pub(super) async fn accept(listener: TcpListener, daemon: Arc<Daemon>) {
+    let connections = Arc::new(Mutex::new(Connections::default()));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => begin(stream, &daemon, &connections),
+            // The guest has no file or memory left: there will be some again.
+            Err(error) => {
+                log(format_args!("cannot accept a connection: {error}"));
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn begin(stream: TcpStream, daemon: &Arc<Daemon>, connections: &Arc<Mutex<Connections>>) {
+    let mut all = locked(connections);
+    if !all.make_room() {
+        return;
+    }
+    let number = all.next;
+    all.next += 1;
+    let place = Arc::new(Place {
+        number,
+        connections: connections.clone(),
+        until: watch::channel(Some(Instant::now() + PATIENCE)).0,
+    });
+    // The task runs no earlier than this function returns: its place is taken by then.
+    let task = tokio::spawn(converse(stream, daemon.clone(), place));
+    all.unsigned.insert(number, task.abort_handle());
+}
+
+async fn converse(stream: TcpStream, daemon: Arc<Daemon>, place: Arc<Place>) {
+    let _ = (stream.set_nodelay(true), set_socket_keepalive(&stream, true));
+    let service = service_fn(|request| {
+        let (daemon, waiting) = (daemon.clone(), Waiting(place.clone()));
+        let _ = place.until.send_replace(None);
+        async move {
+            let answer = call::answer(daemon, request, || waiting.0.sign()).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| Told { body, _waiting: waiting }))
+        }
+    });
+    let connection = http1::Builder::new().max_buf_size(BUFFER).serve_connection(Stream(stream), service);
+    tokio::select! {
+        _ = pin!(connection) => {}
+        () = place.is_late() => {}
+    }
+}
+
+/// All connections.
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    signed: usize,
+    unsigned: BTreeMap<u64, AbortHandle>,
+}
+
+impl Connections {
+    /// Makes room for one more.
+    fn make_room(&mut self) -> bool {
+        let is_full = self.signed + self.unsigned.len() >= MOST;
+        if is_full || self.unsigned.len() >= MOST_UNSIGNED {
+            let Some((_, oldest)) = self.unsigned.pop_first() else { return false };
+            oldest.abort();
+        }
+        true
+    }
+}
+
+fn locked(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Place of a connection among all.
+struct Place {
+    number: u64,
+    connections: Arc<Mutex<Connections>>,
+    /// When the connection ends, if no head of a request has come.
+    until: watch::Sender<Option<Instant>>,
+}
+
+impl Place {
+    /// A call was obeyed on it.
+    fn sign(&self) {
+        let mut all = locked(&self.connections);
+        if all.unsigned.remove(&self.number).is_some() {
+            all.signed += 1;
+        }
+    }
+
+    async fn is_late(&self) {
+        let mut changes = self.until.subscribe();
+        loop {
+            let until = *changes.borrow_and_update();
+            tokio::select! {
+                () = async { match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                } } => return,
+                _ = changes.changed() => {}
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = locked(&self.connections);
+        if all.unsigned.remove(&self.number).is_none() {
+            all.signed = all.signed.saturating_sub(1);
+        }
+    }
+}
+
+/// From its drop on, the next request is waited for.
+struct Waiting(Arc<Place>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let is_signed = !locked(&self.0.connections).unsigned.contains_key(&self.0.number);
+        let _ = self.0.until.send_replace(Some(Instant::now() + if is_signed { IDLE } else { PATIENCE }));
+    }
+}
+
+/// Body of an answer, which ends when it is dropped.
+struct Told {
+    body: Body,
+    _waiting: Waiting,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

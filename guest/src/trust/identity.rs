@@ -1,0 +1,57 @@
+//! Which sandbox this guest is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use pve_edge_guest_protocol::identity::HardwareAddress;
+
+/// How the guest knows which sandbox it is.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// By the hardware address of a network card; the folder is `/sys/class/net`.
+    Cards(PathBuf),
+    /// By an id, of any deployment: for a guest that is no machine of its own.
+    Id(String),
+}
+
+impl Identity {
+    /// Whether the guest is the sandbox `id` of one of these deployments.
+    pub fn is<'a>(&self, id: &str, deployments: impl Iterator<Item = &'a str>) -> bool {
+        match self {
+            Self::Id(own) => own == id,
+            Self::Cards(folder) => {
+                let wanted: Vec<_> = deployments.map(|it| HardwareAddress::of(it, id)).collect();
+                addresses(folder).any(|it| wanted.contains(&it))
+            }
+        }
+    }
+}
+
+/// The addresses of all network cards. Some have none, or a longer one.
+fn addresses(folder: &Path) -> impl Iterator<Item = HardwareAddress> {
+    let cards = fs::read_dir(folder).into_iter().flatten().flatten();
+    cards.filter_map(|card| fs::read_to_string(card.path().join("address")).ok()?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_card_with_the_address_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = HardwareAddress::of("home", "pvelxc-1-a").to_string().to_lowercase();
+        for (card, address) in [("lo", "00:00:00:00:00:00"), ("ib0", "nonsense"), ("eth0", &address)] {
+            fs::create_dir(folder.path().join(card)).unwrap();
+            fs::write(folder.path().join(card).join("address"), format!("{address}\n")).unwrap();
+        }
+        fs::write(folder.path().join("bonding_masters"), "").unwrap();
+        let cards = Identity::Cards(folder.path().to_owned());
+        assert!(cards.is("pvelxc-1-a", ["work", "home"].into_iter()));
+        assert!(!cards.is("pvelxc-1-a", ["work"].into_iter()));
+        assert!(!cards.is("pvelxc-1-b", ["home"].into_iter()));
+        assert!(!Identity::Cards("/nowhere".into()).is("pvelxc-1-a", ["home"].into_iter()));
+    }
+}
