@@ -42,6 +42,8 @@ codes! {
     Unauthorized "unauthorized" 401 Caller false "No valid API key";
     Forbidden "forbidden" 403 Caller false "This key may not do that";
     NotFound "not-found" 404 Caller false "No such sandbox, snapshot or template";
+    NoSuchProcess "no-such-process" 404 Caller false "The sandbox has no such process";
+    NoSuchFile "no-such-file" 404 Caller false "Nothing is at this path in the sandbox";
     UnknownPath "unknown-path" 404 Caller false "No such path";
     MethodNotAllowed "method-not-allowed" 405 Caller false "The path does not take this method";
     NotAcceptable "streaming-unavailable" 406 Caller false "This deployment cannot stream";
@@ -55,16 +57,25 @@ codes! {
     SnapshotNotNewest "snapshot-not-newest" 409 Caller false "The storage goes back to the newest snapshot only";
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
+    ProcessGone "process-gone" 409 Caller false "The process has ended";
+    ProcessLost "process-lost" 409 Pve false "It is not known how the process has ended";
+    StdinClosed "stdin-closed" 409 Caller false "The process takes no more input";
+    StdinOffset "stdin-offset" 409 Caller false "Input before these bytes is missing";
+    FileExists "file-exists" 409 Caller false "Something is at this path already";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
     Over "expired" 410 Caller false "The time of a creation was over before it came up";
-    PreconditionFailed "precondition-failed" 412 Caller false "The sandbox has changed since";
+    PreconditionFailed "precondition-failed" 412 Caller false "The sandbox or the file has changed since";
     TooLarge "too-large" 413 Caller false "The request is too large";
     UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not plain application/json";
+    RangeNotSatisfiable "range-not-satisfiable" 416 Caller false "The range begins behind the end of the file";
     TemplateNotFound "template-not-found" 422 Caller false "No such template";
     NotATemplate "not-a-template" 422 Caller false "The source is not a template";
     TemplateElsewhere "template-on-other-node" 422 Pve false "The template cannot be cloned to the node that is set";
     LinkedCloneUnsupported "linked-clone-unsupported" 422 Pve false "The template's storage makes no linked clones";
     Unsupported "unsupported" 422 Caller false "The provider cannot do that";
+    NoSuchUser "no-such-user" 422 Caller false "The sandbox has no such user";
+    NotAFile "not-a-file" 422 Caller false "What is at this path is not a file, or not a folder";
+    FileForbidden "file-forbidden" 422 Caller false "The user may not do that in the sandbox";
     SnapshotUnsupported "snapshot-unsupported" 422 Pve false "The sandbox's storage makes no snapshots";
     QuotaExceeded "quota-exceeded" 429 Caller true "The team's quota is used up";
     RateLimited "rate-limited" 429 Caller true "Too many creations in a minute";
@@ -88,6 +99,8 @@ codes! {
     EnvUnreadable "env-unreadable" 502 Us false "The sandbox's environment cannot be opened";
     ExecUnprotected "exec-unprotected" 502 Us false "The exec daemon lets everyone in";
     ExecTokenNotApplied "exec-token-not-applied" 502 Us false "The exec token did not reach the sandbox";
+    GuestKeys "guest-keys" 502 Us false "The daemon in the sandbox obeys none of this deployment's keys";
+    GuestIdentity "guest-identity" 502 Pve false "The daemon in the sandbox does not take itself for this sandbox";
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";
     MorphError "morph-error" 502 Pve false "Morph failed";
     MorphUnauthorized "morph-unauthorized" 502 Us false "Morph does not accept the API key";
@@ -103,9 +116,11 @@ codes! {
     TemplateLockStale "template-lock-stale" 503 Pve true "The template is locked and nobody works on it";
     IndexFull "index-full" 503 Pve true "The cluster's guest index is nearly full";
     NoFreeVmid "no-free-vmid" 503 Pve true "No VMID is free";
+    TooManyProcesses "too-many-processes" 503 Pve true "The sandbox has no room for another process";
     BudgetExhausted "request-budget" 503 Pve true "The platform allows no more outgoing requests";
     PveTimeout "pve-timeout" 504 Pve true "PVE did not answer in time";
     MorphTimeout "morph-timeout" 504 Pve true "Morph did not answer in time";
+    DiskFull "disk-full" 507 Pve false "The sandbox's disk is full";
     StorageFull "storage-full" 507 Pve false "The storage is full";
 }
 

@@ -20,6 +20,9 @@ pub mod pve;
 // Sandboxes that are instances of Morph Cloud.
 pub mod morph;
 
+// Client of the daemon in a guest.
+pub mod daemon;
+
 // What a deployment is set to.
 pub mod settings;
 

@@ -46,6 +46,7 @@ fn answer(kind: &'static str, body: Body) -> Response<Body> {
 /// The answer that a refusal is.
 pub fn refuse(refusal: &Refusal) -> Response<Body> {
     let mut response = json(refusal);
-    *response.status_mut() = http::StatusCode::from_u16(refusal.code.status()).unwrap_or_default();
+    *response.status_mut() =
+        http::StatusCode::from_u16(refusal.code.status()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response
 }

@@ -8,11 +8,12 @@ use crate::tidy::{root, sources};
 
 /// Core's modules, top down. Those of a line are siblings, which never name each other. Names without
 /// a folder have their place already.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["api"],
     &["gateway", "tunnel"],
     &["provider"],
     &["pve", "morph"],
+    &["daemon"],
     &["settings"],
     &["sandbox"],
     &["access"],

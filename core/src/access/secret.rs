@@ -4,6 +4,7 @@ use std::fmt;
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::Aead};
 use hmac::{Hmac, Mac};
+use pve_edge_guest_protocol::keys::EdgeKey;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -48,6 +49,11 @@ impl Key {
     /// Token that the exec daemon of one sandbox expects of us: 64 hexadecimal digits in lower case.
     pub fn exec_token(&self, deployment: &str, vmid: u32, nonce: &str) -> String {
         hex::encode(self.hmac("execd", &[deployment, &vmid.to_string(), nonce]))
+    }
+
+    /// Key with which this deployment signs calls to the daemons in its guests.
+    pub fn guest_key(&self, deployment: &str) -> EdgeKey {
+        EdgeKey::new(&self.hmac("guest-sign", &[deployment]))
     }
 
     /// HMAC-SHA-256 of a label and parts, each with its length before it.

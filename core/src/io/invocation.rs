@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::{Method, Request};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{Failure, Io, NetError, Platform, Whole, date::date, deadline::Deadline, fetch};
@@ -37,6 +38,8 @@ pub struct Invocation<I> {
     api: &'static str,
     born: OffsetDateTime,
     left: AtomicU32,
+    /// Number of names that were drawn.
+    drawn: AtomicU32,
     ahead: AtomicI64,
 }
 
@@ -53,8 +56,8 @@ impl<I: Io> Invocation<I> {
     /// The invocation of one request, which begins now.
     pub fn new(io: I, api: &'static str, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
-        let (left, ahead) = (AtomicU32::new(platform.requests), AtomicI64::new(UNKNOWN));
-        Self { io, api, platform, seed, born, left, ahead }
+        let (left, drawn) = (AtomicU32::new(platform.requests), AtomicU32::new(0));
+        Self { io, api, platform, seed, born, left, drawn, ahead: AtomicI64::new(UNKNOWN) }
     }
 
     /// Seconds that PVE's clock is ahead of ours, by the `Date` of its last answer; `None` before the first one. A proxy
@@ -81,6 +84,13 @@ impl<I: Io> Invocation<I> {
     /// Deadline of an operation that does what can be done at once.
     pub fn at_once(&self) -> Deadline<'_, I> {
         Deadline::new(self, self.now())
+    }
+
+    /// Draws a name that occurs once: 16 bytes that nobody can guess.
+    pub fn draw(&self) -> [u8; 16] {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let hash = Sha256::new().chain_update(self.seed).chain_update(number.to_be_bytes()).finalize();
+        hash.first_chunk().copied().unwrap_or_default()
     }
 
     /// Time at which everything must be over.
