@@ -8,7 +8,7 @@ use crate::layout::Layout;
 
 /// What is said of a wrong command line.
 const USAGE: &str = "usage: pve-edge-guest run [--listen ADDRESS:PORT] [--keys FILE] [--run-dir DIR] [--state-dir DIR] \
-                     [--home DIR] [--is ID] [--token-file FILE] [-- ENTRYPOINT…], or pve-edge-guest --version";
+                     [--home DIR] [--is ID] [--cards DIR] [--token-file FILE] [-- ENTRYPOINT…], or pve-edge-guest --version";
 
 /// Part that this process plays.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ pub struct Options {
     pub layout: Layout,
     /// Id of the sandbox, instead of the guest's hardware address; the guest is no machine of its own then.
     pub is: Option<String>,
+    /// Folder that has the guest's network cards as `/sys/class/net` has them, instead of that; the guest is no machine
+    /// of its own then.
+    pub cards: Option<PathBuf>,
     /// File of the token for cmux's protocol.
     pub token_file: Option<PathBuf>,
     /// Number of the process that `serve` must not outlive.
@@ -86,10 +89,24 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Wro
     Ok(options)
 }
 
-const OPTIONS: [&str; 8] =
-    ["--listen", "--keys", "--run-dir", "--state-dir", "--home", "--is", "--token-file", "--parent"];
+const OPTIONS: [&str; 9] = [
+    "--listen",
+    "--keys",
+    "--run-dir",
+    "--state-dir",
+    "--home",
+    "--is",
+    "--cards",
+    "--token-file",
+    "--parent",
+];
 
 impl Options {
+    /// Whether the guest is a machine of its own.
+    pub fn is_machine(&self) -> bool {
+        self.is.is_none() && self.cards.is_none()
+    }
+
     fn set(&mut self, name: &str, value: &OsString) -> Result<(), Wrong> {
         let wrong = |right: &str| Wrong(format!("{name} {value:?}: {right}"));
         let path = || Some(PathBuf::from(value)).filter(|it| it.is_absolute());
@@ -106,6 +123,7 @@ impl Options {
             "--run-dir" => self.layout.run = path()?,
             "--state-dir" => self.layout.state = path()?,
             "--home" => self.layout.home = Some(path()?),
+            "--cards" => self.cards = Some(path()?),
             "--token-file" => self.token_file = Some(path()?),
             "--parent" => {
                 self.parent = Some(text.parse().map_err(|_| wrong("the number of a process is needed"))?);
@@ -124,6 +142,7 @@ impl Default for Options {
             listen: vec![([0_u16; 8], PORT).into(), ([0_u8; 4], PORT).into()],
             layout: Layout::default(),
             is: None,
+            cards: None,
             token_file: None,
             parent: None,
             entry_point: Vec::new(),

@@ -36,7 +36,7 @@ fn run(options: Options) -> io::Result<u8> {
     let signals = Signals::catch()?;
     // What loses its parent becomes a child of this process, and is reaped.
     set_child_subreaper(Some(getpid()))?;
-    Boot::begin(&options.layout, options.is.is_none(), draw)?;
+    Boot::begin(&options.layout, options.is_machine(), draw)?;
     let mut guest = Guest { socket: None, entry_point: None, serve: None, started: None, options };
     guest.listen()?;
     if guest.socket.is_none() {

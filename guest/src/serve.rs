@@ -81,7 +81,8 @@ fn listener() -> io::Result<TcpListener> {
 }
 
 fn daemon(options: Options) -> io::Result<Daemon> {
-    let identity = options.is.map_or_else(|| Identity::Cards("/sys/class/net".into()), Identity::Id);
+    let cards = options.cards.unwrap_or_else(|| "/sys/class/net".into());
+    let identity = options.is.map_or(Identity::Cards(cards), Identity::Id);
     let layout = Arc::new(options.layout);
     let boot = Arc::new(Boot::open(&layout)?);
     let world = ClockAndDice { clock: Box::new(uptime), dice: Box::new(draw) };
