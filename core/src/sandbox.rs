@@ -20,6 +20,7 @@ macro_rules! schema {
 }
 
 pub mod address;
+pub mod channel;
 pub mod command;
 pub mod creation;
 pub mod environment;

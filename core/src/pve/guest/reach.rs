@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     access::secret::Secret,
-    error::Error,
+    daemon::{Daemon, Place},
+    error::{Code, Error},
     io::{Io, Way},
     pve::{api::PveError, cluster::Cluster, marks::Mark},
     sandbox::{
         Addresses, Service,
         address::{self, SERVICES, Viewers},
+        channel::Channel,
         command::ExecRequest,
         id::Kind,
         vmid::Vmid,
@@ -132,6 +134,26 @@ pub async fn exec_base<I: Io>(
     }
     let ip = proven_ip(cluster, found).await?;
     Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
+}
+
+/// The daemon of our own in this guest, and in no other. Refused where commands go another way, and where no address
+/// of the guest is known.
+pub async fn daemon<'c, I: Io>(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Daemon<'c, I>, Error> {
+    match found.mark.channel() {
+        Some(Channel::Guest) => {}
+        Some(other) => return Err(other.lacks("this")),
+        None => {
+            let text = format!("{} is still coming up; ask again", found.mark.id());
+            return Err(Error::new(Code::StillCreating, text).retry_after(2));
+        }
+    }
+    let Some((base, way)) = exec_base(cluster, found).await? else {
+        let text = "PVE shows no address of the sandbox's network card (net0): it has none yet, or set \
+                    PVE_PUBLIC_DOMAIN or PVE_IP_POOL_CIDR";
+        return Err(Error::new(Code::ExecUnreachable, text).retry_after(2));
+    };
+    let Settings { secrets, deployment, .. } = cluster.settings;
+    Ok(Daemon::new(cluster, Place { base, way }, found.mark.name_of_guest(), secrets, deployment))
 }
 
 /// Asks a guest whether it is up as a sandbox is, as often as is wanted.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Mark;
-use crate::sandbox::{OnExpiry, id::Kind, vmid::Vmid};
+use crate::sandbox::{OnExpiry, channel::Channel, id::Kind, vmid::Vmid};
 
 const PREFIX: &str = "pe1";
 /// Longer node names are not worth their bytes in the index: the hint is left out.
@@ -115,6 +115,7 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
     if mark.was_ready {
         flags.push('o');
     }
+    flags.extend(mark.commands.and_then(letter));
     flags.extend(match what {
         Some(What::Snapshot) => Some('w'),
         Some(What::Rollback) => Some('r'),
@@ -125,6 +126,13 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
     let Mark { deployment, vmid, nonce, team, .. } = mark;
     let changed = mark.changed.unwrap_or(0);
     format!("{PREFIX}.{deployment}.{vmid}.{nonce}.{team}.{expires}.{flags}.{key}.{node}.{changed}")
+}
+
+/// Channels that a tag tells, and the letter of each.
+const CHANNELS: [(Channel, char); 3] = [(Channel::Guest, 'g'), (Channel::Execd, 'x'), (Channel::Agent, 'a')];
+
+fn letter(channel: Channel) -> Option<char> {
+    CHANNELS.iter().find(|(it, _)| *it == channel).map(|(_, letter)| *letter)
 }
 
 /// The head of the guest `vmid` among its tags. Two that disagree are none (rule S1.3).
@@ -165,8 +173,21 @@ fn parse(tag: &str) -> Option<Mark> {
     let node = next().filter(|it| *it != "0").unwrap_or_default().to_owned();
     let changed = next().and_then(|it| it.parse().ok()).filter(|it| *it != 0);
     let claimed = Mark::claimed(&deployment, &team, vmid, flags.kind, nonce);
-    let Flags { on_expiry, want, phase, role, was_ready, doing, .. } = flags;
-    Some(Mark { node, expires, on_expiry, want, phase, was_ready, changed, role, key, doing, ..claimed })
+    let Flags { on_expiry, want, phase, role, was_ready, commands, doing, .. } = flags;
+    Some(Mark {
+        node,
+        expires,
+        on_expiry,
+        want,
+        phase,
+        was_ready,
+        commands,
+        changed,
+        role,
+        key,
+        doing,
+        ..claimed
+    })
 }
 
 /// The flags of a head tag, one letter each.
@@ -177,6 +198,7 @@ struct Flags {
     role: Role,
     kind: Kind,
     was_ready: bool,
+    commands: Option<Channel>,
     doing: Option<Doing>,
 }
 
@@ -203,8 +225,13 @@ impl Flags {
             'e' => Phase::Error,
             _ => return None,
         };
-        let (mut role, mut kind, mut was_ready, mut doing) = (Role::Sandbox, Kind::Lxc, false, None);
+        let (mut role, mut kind, mut was_ready) = (Role::Sandbox, Kind::Lxc, false);
+        let (mut commands, mut doing) = (None, None);
         for flag in flags {
+            if let Some((channel, _)) = CHANNELS.iter().find(|(_, letter)| *letter == flag) {
+                commands = Some(*channel);
+                continue;
+            }
             let what = match flag {
                 't' => {
                     role = Role::Template;
@@ -226,6 +253,6 @@ impl Flags {
             };
             doing = Some(Doing { what, snapname: String::new(), memory: false, since: 0 });
         }
-        Some(Self { on_expiry, want, phase, role, kind, was_ready, doing })
+        Some(Self { on_expiry, want, phase, role, kind, was_ready, commands, doing })
     }
 }

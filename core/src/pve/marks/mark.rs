@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     sandbox::{
         OnExpiry, Sizes,
+        channel::Channel,
         creation::KeyHash,
         environment::Env,
         id::{Kind, SandboxId, SourceId, node_hint},
@@ -37,6 +38,7 @@ use crate::{
 /// | `span` | yes | yes | no | no |
 /// | `changed` | no | yes | yes | once it is committed |
 /// | `was_ready` | no | once it came up | yes | no |
+/// | `commands` | where its template tells it | once it came up | yes | what sandboxes of it get |
 /// | `left`, `keeps` | no | while it is stopped or paused | no | no |
 /// | `key`, `body` | with an `Idempotency-Key` | as the intent | the key | as the intent, if made from nothing |
 /// | `secret`, `env`, `sizes` | yes | yes | no | no |
@@ -84,6 +86,9 @@ pub struct Mark {
     /// Whether it has come up before: then it is never given up for a daemon that is slow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_ready: bool,
+    /// Channel by which commands reach it, once that is known: a template's daemon, or what has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<Channel>,
     /// When `want` or `phase` last changed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
@@ -195,6 +200,7 @@ impl Mark {
             want: Want::On,
             phase: Phase::Claimed,
             was_ready: false,
+            commands: None,
             changed: None,
             role: Role::Sandbox,
             key: None,
@@ -228,11 +234,27 @@ impl Mark {
         }
     }
 
+    /// The id without the node, by which the daemon in the guest is called: the guest may have moved.
+    pub fn name_of_guest(&self) -> String {
+        SandboxId { node: String::new(), ..self.id() }.to_string()
+    }
+
     /// The environment variables that it carries, opened with the deployment's secrets.
     pub fn environment(&self, secrets: &Keyring) -> Result<Env, Error> {
         let (vmid, nonce) = (self.vmid.to_string(), self.nonce.to_string());
         let whose = [&*self.deployment, &vmid, &nonce, &self.team];
         Env::open(self.env.as_deref(), &whose, self.secret.as_deref(), secrets)
+    }
+
+    /// Channel by which commands reach it; `None` while that is not known. One that came up before marks told the
+    /// channel has the daemon, or the agent, that was the only one of its kind then.
+    pub fn channel(&self) -> Option<Channel> {
+        let only = match self.kind {
+            Kind::Lxc => Channel::Execd,
+            Kind::Qemu => Channel::Agent,
+        };
+        let came_up = self.was_ready || self.phase == Phase::Ready;
+        self.commands.or(came_up.then_some(only))
     }
 
     /// When the guest was claimed.
