@@ -1,6 +1,7 @@
 //! Part `serve`: answers HTTP on the listening socket that is its standard input.
 
 mod call;
+mod cmux;
 mod connections;
 mod operations;
 mod stream;
@@ -29,7 +30,7 @@ use crate::{
     file::Files,
     log::log,
     process::Processes,
-    serve::operations::Daemon,
+    serve::{cmux::Cmux, operations::Daemon},
     trust::{ClockAndDice, Identity, Keys, Trust},
 };
 
@@ -85,11 +86,13 @@ fn daemon(options: Options) -> io::Result<Daemon> {
     let identity = options.is.map_or(Identity::Cards(cards), Identity::Id);
     let layout = Arc::new(options.layout);
     let boot = Arc::new(Boot::open(&layout)?);
-    let world = ClockAndDice { clock: Box::new(uptime), dice: Box::new(draw) };
+    let world = ClockAndDice { clock: Arc::new(uptime), dice: Arc::new(draw) };
     let trust = Trust::new(Keys::new(layout.keys.clone()), identity, world);
+    let processes = Arc::new(Processes::new(layout.clone(), boot.clone())?);
     Ok(Daemon {
         trust: Mutex::new(trust),
-        processes: Arc::new(Processes::new(layout.clone(), boot.clone())?),
+        cmux: Cmux { token_file: options.token_file, processes: processes.clone() },
+        processes,
         files: Files::new(layout)?,
         boot,
         bodies: Semaphore::new(BODIES_KIB),

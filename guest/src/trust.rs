@@ -4,29 +4,34 @@ mod identity;
 mod keys;
 mod session;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pve_edge_guest_protocol::{
     Unique,
     call::{Call, CallError},
 };
+use sha2::{Digest, Sha256};
 
 pub use self::{identity::Identity, keys::Keys, session::Sessions};
 
 /// Clock and dice of the daemon.
+#[derive(Clone)]
 pub struct ClockAndDice {
     /// Time since any moment, which never goes back.
-    pub clock: Box<dyn FnMut() -> Duration + Send>,
+    pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Draws what occurs once.
-    pub dice: Box<dyn FnMut() -> Unique + Send>,
+    pub dice: Arc<dyn Fn() -> Unique + Send + Sync>,
 }
 
 /// What the daemon needs to know a call that it is to obey.
+#[derive(Clone)]
 pub struct Trust {
     keys: Keys,
     identity: Identity,
     sessions: Sessions,
     world: ClockAndDice,
+    /// Goes into all that is drawn: the kernel of a guest whose memory is a copy may throw the same dice again.
+    salt: Unique,
 }
 
 /// Call that is not obeyed: it was not executed, and nothing else was done.
@@ -46,9 +51,9 @@ pub enum NotObeyed {
 
 impl Trust {
     /// Begins with a new session.
-    pub fn new(keys: Keys, identity: Identity, mut world: ClockAndDice) -> Self {
+    pub fn new(keys: Keys, identity: Identity, world: ClockAndDice) -> Self {
         let sessions = Sessions::new((world.clock)(), (world.dice)());
-        Self { keys, identity, sessions, world }
+        Self { keys, identity, sessions, world, salt: Unique([0; 16]) }
     }
 
     /// Takes a call, once, as its two headers hold it; `operation` is the word in the path.
@@ -62,22 +67,23 @@ impl Trust {
         if call.operation.name() != operation {
             return Err(NotObeyed::OtherOperation);
         }
-        self.sessions.pass((self.world.clock)(), &mut self.world.dice);
+        self.pass();
         self.sessions.take(call.session, call.call)?;
         Ok(call)
     }
 
     /// The session that a call is to name now.
     pub fn session(&mut self) -> Unique {
-        self.sessions.pass((self.world.clock)(), &mut self.world.dice);
+        self.pass();
         self.sessions.current()
     }
 
-    /// Draws a boot and ends all sessions, because the guest's memory may be a copy. Its random numbers may be copied as
-    /// well: so what the edge has drawn for the `call` goes into all that is drawn here.
+    /// Draws a boot, which is noted, and ends all sessions, because the guest's memory may be a copy. What the edge has
+    /// drawn for the `call` is in no copy.
     pub fn renew<E>(&mut self, call: Unique, note: impl FnOnce(Unique) -> Result<(), E>) -> Result<(), E> {
-        note(mixed((self.world.dice)(), call))?;
-        self.sessions = Sessions::new((self.world.clock)(), mixed((self.world.dice)(), call));
+        self.salt = mixed(self.salt, call);
+        note(self.draw())?;
+        self.sessions = Sessions::new((self.world.clock)(), self.draw());
         Ok(())
     }
 
@@ -85,10 +91,19 @@ impl Trust {
     pub fn keys(&mut self) -> &mut Keys {
         &mut self.keys
     }
+
+    fn pass(&mut self) {
+        let (dice, salt) = (&self.world.dice, self.salt);
+        self.sessions.pass((self.world.clock)(), || mixed(dice(), salt));
+    }
+
+    fn draw(&self) -> Unique {
+        mixed((self.world.dice)(), self.salt)
+    }
 }
 
+/// What is different if one of both is.
 fn mixed(a: Unique, b: Unique) -> Unique {
-    use sha2::{Digest, Sha256};
     let hash = <[u8; 32]>::from(Sha256::new().chain_update(a.0).chain_update(b.0).finalize());
     hash.first_chunk().map_or(a, |it| Unique(*it))
 }

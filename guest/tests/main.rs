@@ -1,5 +1,13 @@
 //! The daemon as it is run: the real program on loopback.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 #[allow(dead_code, reason = "each subject uses some of it")]
 mod daemon;
 mod trust;

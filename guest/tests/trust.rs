@@ -1,5 +1,7 @@
 //! Which calls are obeyed.
 
+mod model;
+
 use pve_edge_guest_protocol::{
     answer::{Health, Hello},
     call::Operation,

@@ -1,4 +1,4 @@
-//! One HTTP request: `GET /healthz`, or a call.
+//! One HTTP request: `GET /healthz`, a call, or cmux's `POST /exec`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,10 @@ use pve_edge_guest_protocol::{
 };
 use tokio::time::timeout;
 
-use super::operations::{Daemon, Given};
+use super::{
+    cmux::EXEC_PATH,
+    operations::{Daemon, Given},
+};
 use crate::{
     answer::{Body, Reply, json, refuse},
     trust::NotObeyed,
@@ -31,6 +34,7 @@ pub(super) async fn answer(
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = match request.uri().path() {
         HEALTH_PATH if is_read => json(&daemon.health()),
+        EXEC_PATH => daemon.cmux.answer(request, obeyed).await,
         _ => match take(&daemon, &request) {
             Ok(call) => {
                 obeyed();
@@ -111,7 +115,7 @@ async fn finish(work: impl Future<Output = Reply> + Send + 'static) -> Reply {
 async fn whole(mut body: Incoming, announced: Announced) -> Result<Bytes, Refusal> {
     let wrong = |why: &str| Refusal::new(Code::WrongBody, why);
     let length = usize::try_from(announced.length).unwrap_or(usize::MAX);
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(length);
     loop {
         let frame = timeout(PATIENCE, body.frame()).await.map_err(|_| wrong("the body does not come"))?;
         let Some(frame) = frame else { break };

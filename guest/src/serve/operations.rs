@@ -12,6 +12,7 @@ use pve_edge_guest_protocol::{
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use super::cmux::Cmux;
 use crate::{
     answer::{Reply, json, lines},
     boot::Boot,
@@ -27,6 +28,7 @@ pub(super) struct Daemon {
     pub(super) boot: Arc<Boot>,
     pub(super) processes: Arc<Processes>,
     pub(super) files: Files,
+    pub(super) cmux: Cmux,
     /// Room for bodies, in KiB.
     pub(super) bodies: Semaphore,
 }

@@ -14,7 +14,7 @@ const LARGEST_FILE: u64 = 64 << 10;
 
 /// File of keys, which is read again as soon as it is another one: so a key that was added is obeyed at once, and one
 /// that was removed is not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     path: PathBuf,
     seen: Option<Version>,
