@@ -40,9 +40,7 @@ pub(super) async fn answer<I: Io>(
     })?;
     let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
     let query = Query::of(&request);
-    if route.action != Action::ListSandboxes {
-        query.only(&[])?;
-    }
+    query.only(route.action.parameters())?;
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
     if route.action == Action::ExecSandbox && wants_events(request.headers()) {
         return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(ResponseBody::Events));

@@ -141,13 +141,13 @@ impl Query {
 
     /// Refuses what is not known here, and what is said twice.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Error> {
-        let known_name =
-            |name: &str| known.contains(&name) || (name.starts_with("metadata.") && !known.is_empty());
         for (at, (name, _)) in self.0.iter().enumerate() {
-            if !known_name(name) {
-                let entry = name == METADATA && !known.is_empty();
-                let fix = if entry { "must be KEY=VALUE" } else { "is not a query parameter of this path" };
-                return Err(Error::field(name, fix));
+            let is_entry = name.strip_prefix(METADATA).is_some_and(|it| it.starts_with('.'));
+            if !known.contains(&if is_entry { METADATA } else { name }) {
+                return Err(Error::field(name, "is not a query parameter of this path"));
+            }
+            if name == METADATA {
+                return Err(Error::field(name, "must be KEY=VALUE"));
             }
             if self.0.iter().take(at).any(|(earlier, _)| earlier == name) {
                 return Err(Error::field(name, "must be given once"));
@@ -156,8 +156,12 @@ impl Query {
         Ok(())
     }
 
+    /// The value of a parameter.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| &**value)
+    }
+
     pub(super) fn filter(&self) -> Result<Filter, Error> {
-        self.only(&["state", "limit", "cursor"])?;
         let mut filter = Filter { limit: 100, ..Filter::default() };
         let mut metadata = BTreeMap::new();
         for (name, value) in &self.0 {
@@ -193,6 +197,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::api::routes::Action;
 
     fn headers(values: &[&'static [u8]], name: &'static str) -> HeaderMap {
         values
@@ -239,7 +244,9 @@ mod tests {
     fn a_parameter_is_given_once() {
         let filter = |query: &str| {
             let request = Request::get(format!("/?{query}")).body(()).unwrap();
-            Query::of(&request).filter().map_err(|it| it.detail().to_owned())
+            let query = Query::of(&request);
+            let known = query.only(Action::ListSandboxes.parameters());
+            known.and_then(|()| query.filter()).map_err(|it| it.detail().to_owned())
         };
         assert!(filter("limit=1&metadata.a=1&metadata.b=1&state=running&cursor=100").is_ok());
         assert_eq!(filter("limit=1&limit=2").unwrap_err(), "limit: must be given once");

@@ -185,11 +185,19 @@ pub(super) struct Route {
     pub(super) action: Action,
     template: &'static str,
     pub(super) id: String,
-    /// Of a path that names two things.
-    pub(super) snapshot: String,
+    /// Snapshot or process of the sandbox, in a path that names one.
+    pub(super) part: String,
 }
 
 impl Action {
+    /// Names of the query's parameters; `metadata` stands for all of its entries.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::ListSandboxes => &["state", "limit", "cursor", "metadata"],
+            _ => &[],
+        }
+    }
+
     /// Whether the operation waits for as long as `Prefer` says.
     pub(super) fn waits(self) -> bool {
         match self {
@@ -238,9 +246,9 @@ pub(super) fn find_route(method: &Method, path: &str) -> Result<Route, Vec<&'sta
     let wanted = if method == Method::HEAD { &Method::GET } else { method };
     let mut methods = Vec::new();
     for (verb, template, action) in ROUTES {
-        let Some((id, snapshot)) = match_template(template, path) else { continue };
+        let Some((id, part)) = match_template(template, path) else { continue };
         if verb == wanted.as_str() {
-            return Ok(Route { action, template, id, snapshot });
+            return Ok(Route { action, template, id, part });
         }
         methods.push(verb);
         methods.extend((verb == "GET").then_some("HEAD"));
@@ -265,17 +273,17 @@ pub(super) fn find_route_below(
 
 /// The ids in a path that has the form of a template.
 fn match_template(template: &str, path: &str) -> Option<(String, String)> {
-    let (mut id, mut snapshot) = (String::new(), String::new());
+    let (mut id, mut part) = (String::new(), String::new());
     let mut actual = path.split('/');
     for wanted in template.split('/') {
         let segment = actual.next()?;
         match wanted {
             // No id is as long as a text that `cut` shortens.
             "{id}" if !segment.is_empty() => id = cut(segment).into_owned(),
-            "{snapshot}" if !segment.is_empty() => snapshot = cut(segment).into_owned(),
+            "{snapshot}" | "{process}" if !segment.is_empty() => part = cut(segment).into_owned(),
             _ if wanted == segment => {}
             _ => return None,
         }
     }
-    actual.next().is_none().then_some((id, snapshot))
+    actual.next().is_none().then_some((id, part))
 }

@@ -81,7 +81,7 @@ pub(super) async fn remove_kept<I: Io>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    let (snapshot, deadline) = (&asked.route.snapshot, provider.deadline(asked.wait_or(DELETE_WAIT)));
+    let (snapshot, deadline) = (&asked.route.part, provider.deadline(asked.wait_or(DELETE_WAIT)));
     let removed = provider.remove_kept(asked.caller, asked.id(), snapshot, deadline).await?;
     Ok(gone(removed, &DeletingKept::of(snapshot)))
 }
