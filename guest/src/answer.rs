@@ -37,7 +37,8 @@ pub fn bytes(body: Body) -> Response<Body> {
     answer("application/octet-stream", body)
 }
 
-fn answer(kind: &'static str, body: Body) -> Response<Body> {
+/// An answer of some content type.
+pub fn answer(kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

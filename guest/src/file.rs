@@ -1,94 +1,134 @@
-//! Files, touched by a process of the user's; and part `file`, which is that process.
+//! Files of the guest. Whatever is done to them is done by a process `file` that becomes the user first: the kernel
+//! refuses it what the user may not, and nothing is won by exchanging a path for a link in the middle.
 
-use std::{ffi::OsString, io, process::ExitCode, sync::Arc};
+mod archive;
+mod aside;
+mod channel;
+mod entry;
+mod list;
+mod mkdir;
+mod name;
+mod pack;
+mod part;
+mod path;
+mod place;
+mod process;
+mod read;
+mod refuse;
+mod remove;
+mod rename;
+mod stages;
+mod stat;
+mod tree;
+mod unpack;
+mod walk;
+mod watch;
+mod watched;
+
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::Body;
 use pve_edge_guest_protocol::{
-    answer::{Code, Done, Refusal},
-    file::{
-        At, Commit, Entry, List, Mkdir, Move, Pack, Read, Remove, Stage, Staged, Unpack, Unpacked, Watch,
-        Write,
-    },
+    answer::{Code, Refusal},
+    call::Operation,
+    file::{Stage, Staged},
 };
+use tokio::time::timeout;
 
-use crate::{answer::Reply, layout::Layout};
+pub use self::part::main;
+use self::{
+    process::{Process, Starter},
+    stages::Stages,
+};
+use crate::{answer, answer::Reply, layout::Layout};
 
-/// Plays the part.
-pub fn main(_arguments: Vec<OsString>) -> ExitCode {
-    ExitCode::FAILURE
-}
+/// Time for which a body is still read whose call is refused already, so that its sender sees the refusal.
+const DRAINING: Duration = Duration::from_secs(30);
 
-/// The files of the guest.
-pub struct Files {}
+/// How long the next bytes of a body may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-fn unsupported() -> Refusal {
-    Refusal::new(Code::Unsupported, "this daemon touches no files yet")
+/// Files of the guest, as the daemon hands them out: it starts a process for each call, and keeps what is staged.
+pub struct Files {
+    starter: Starter,
+    stages: Stages,
 }
 
 impl Files {
-    /// The files.
-    pub fn new(_layout: Arc<Layout>) -> io::Result<Self> {
-        Ok(Self {})
+    /// Nothing is staged yet.
+    pub fn new(layout: Arc<Layout>) -> Self {
+        Self { starter: Starter::new(layout), stages: Stages::default() }
     }
 
-    /// Tells what is at a path.
-    pub async fn stat(&self, _at: At) -> Result<Entry, Refusal> {
-        Err(unsupported())
+    /// Does what a call asks of files, all but [`Operation::Stage`]. `body` is the content for [`Operation::Write`].
+    pub async fn call(&self, operation: Operation, body: Bytes) -> Reply {
+        match &operation {
+            Operation::Commit(args) => self.stages.settle(args.stage, args.sha256, operation.clone()).await,
+            Operation::Unpack(args) => self.stages.settle(args.stage, args.sha256, operation.clone()).await,
+            Operation::Write(_) => {
+                let mut process = self.starter.start()?;
+                process.ask(&operation).await?;
+                let _ = process.send(body).await;
+                let _ = process.end().await;
+                process.answer().await
+            }
+            _ => {
+                let mut process = self.starter.start()?;
+                process.ask(&operation).await?;
+                process.answer().await
+            }
+        }
     }
 
-    /// Lists a folder.
-    pub async fn list(&self, _list: List) -> Reply {
-        Err(unsupported())
+    /// Takes a body of any length aside. What is left of it when the sender goes away is dropped.
+    pub async fn stage<B>(&self, args: Stage, mut body: B) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Display,
+    {
+        let name = args.stage;
+        let is_archive = args.unpack;
+        let taken = async {
+            let room = self.stages.room(name)?;
+            let mut process = self.starter.start()?;
+            process.ask(&Operation::Stage(args)).await?;
+            process.ready().await?;
+            let staged = take(&mut process, &mut body).await?;
+            self.stages.keep(name, process, staged, is_archive, room)?;
+            Ok(answer::json(&staged))
+        };
+        let reply = taken.await;
+        if reply.is_err() {
+            let _ = timeout(DRAINING, drain(&mut body)).await;
+        }
+        reply
     }
+}
 
-    /// Reads a file.
-    pub async fn read(&self, _read: Read) -> Reply {
-        Err(unsupported())
+/// Sends a body to a process that is ready for it; the answer is what the process has got.
+async fn take<B>(process: &mut Process, body: &mut B) -> Result<Staged, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
+    let wrong = |why: String| Refusal::new(Code::WrongBody, why);
+    loop {
+        let frame =
+            timeout(PATIENCE, body.frame()).await.map_err(|_| wrong("the body does not come".into()))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| wrong(format!("the body was cut: {error}")))?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        if process.send(bytes).await.is_err() {
+            // It has given up, and says why.
+            return process.read().await;
+        }
     }
+    let _ = process.end().await;
+    process.read().await
+}
 
-    /// Puts bytes into a file.
-    pub async fn write(&self, _write: Write, _content: Bytes) -> Result<Entry, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Takes bytes aside.
-    pub async fn stage(&self, _stage: Stage, _content: Incoming) -> Result<Staged, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Puts what was staged into its file.
-    pub async fn commit(&self, _commit: Commit) -> Result<Entry, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Unpacks what was staged.
-    pub async fn unpack(&self, _unpack: Unpack) -> Result<Unpacked, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Packs a file or a folder.
-    pub async fn pack(&self, _pack: Pack) -> Reply {
-        Err(unsupported())
-    }
-
-    /// Makes a folder.
-    pub async fn mkdir(&self, _mkdir: Mkdir) -> Result<Entry, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Renames a file or a folder.
-    pub async fn rename(&self, _move: Move) -> Result<Entry, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Removes a file or a folder.
-    pub async fn remove(&self, _remove: Remove) -> Result<Done, Refusal> {
-        Err(unsupported())
-    }
-
-    /// Watches a folder.
-    pub async fn watch(&self, _watch: Watch) -> Reply {
-        Err(unsupported())
-    }
+async fn drain<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
+    while let Some(Ok(_)) = body.frame().await {}
 }

@@ -93,7 +93,7 @@ fn daemon(options: Options) -> io::Result<Daemon> {
         trust: Mutex::new(trust),
         cmux: Cmux { token_file: options.token_file, processes: processes.clone() },
         processes,
-        files: Files::new(layout)?,
+        files: Files::new(layout),
         boot,
         bodies: Semaphore::new(BODIES_KIB),
     })

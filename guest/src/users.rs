@@ -1,6 +1,7 @@
 //! Users of the guest, from `/etc/passwd` and `/etc/group`: a static program has no other directory of them.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -71,6 +72,46 @@ impl User {
     }
 }
 
+/// Names of the guest's users and groups, by their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// Reads the files below `etc`.
+    pub fn read(etc: &Path) -> Self {
+        let passwd = fs::read_to_string(etc.join("passwd")).unwrap_or_default();
+        let group = fs::read_to_string(etc.join("group")).unwrap_or_default();
+        Self { users: names(&passwd), groups: names(&group) }
+    }
+
+    /// Name of a user.
+    pub fn user(&self, uid: u32) -> Option<&str> {
+        self.users.get(&uid).map(String::as_str)
+    }
+
+    /// Name of a group.
+    pub fn group(&self, gid: u32) -> Option<&str> {
+        self.groups.get(&gid).map(String::as_str)
+    }
+}
+
+/// Names in lines of `name:password:number`; the first of a number counts.
+fn names(text: &str) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let (name, number) =
+            (fields.next().unwrap_or_default(), fields.nth(1).and_then(|it| it.parse().ok()));
+        if let Some(number) = number.filter(|_| !name.is_empty()) {
+            names.entry(number).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
 /// Reads a line of `/etc/passwd`: `name:password:uid:gid:comment:home:shell`.
 fn line(line: &str) -> Option<User> {
     let mut fields = line.split(':');
@@ -127,10 +168,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_are_found_by_number() {
+        let users = names("root:x:0:0::/root:\nadmin:x:0:0::/:\nweb:x:1000:\n:x:7:\nbroken\n");
+        assert_eq!(users, BTreeMap::from([(0, "root".to_owned()), (1000, "web".to_owned())]));
+    }
+
     proptest! {
         #[test]
         fn any_files_are_read_without_a_panic(passwd in "(?s).{0,200}", group in "(?s).{0,200}", wanted in ".{0,8}") {
             let _ = User::among(&passwd, &group, &wanted);
+            let _ = names(&group);
         }
     }
 }

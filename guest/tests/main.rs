@@ -10,4 +10,5 @@
 
 #[allow(dead_code, reason = "each subject uses some of it")]
 mod daemon;
+mod files;
 mod trust;

@@ -77,21 +77,11 @@ impl Daemon {
             (Operation::Signal(it), Whole(_)) => told(processes.signal(it).await),
             (Operation::Resize(it), Whole(_)) => told(processes.resize(it).await),
             (Operation::Forget(it), Whole(_)) => told(processes.forget(it).await),
-            (Operation::Stat(it), Whole(_)) => told(files.stat(it).await),
-            (Operation::List(it), Whole(_)) => files.list(it).await,
-            (Operation::Read(it), Whole(_)) => files.read(it).await,
-            (Operation::Write(it), Whole(body)) => told(files.write(it, body).await),
-            (Operation::Stage(it), Streamed(body)) => told(files.stage(it, body).await),
-            (Operation::Commit(it), Whole(_)) => told(files.commit(it).await),
-            (Operation::Unpack(it), Whole(_)) => told(files.unpack(it).await),
-            (Operation::Pack(it), Whole(_)) => files.pack(it).await,
-            (Operation::Mkdir(it), Whole(_)) => told(files.mkdir(it).await),
-            (Operation::Move(it), Whole(_)) => told(files.rename(it).await),
-            (Operation::Remove(it), Whole(_)) => told(files.remove(it).await),
-            (Operation::Watch(it), Whole(_)) => files.watch(it).await,
-            (Operation::Metrics {}, Whole(_)) => told(metrics::measure().await),
+            (Operation::Stage(it), Streamed(body)) => files.stage(it, body).await,
+            (Operation::Metrics {}, Whole(_)) => told(metrics::measure()),
             // A proved call has the body of its operation.
             (_, Streamed(_)) | (Operation::Stage(_), Whole(_)) => Err(bad("the call has another body")),
+            (operation, Whole(body)) => files.call(operation, body).await,
         }
     }
 
