@@ -3,6 +3,7 @@
 pub mod call;
 pub mod date;
 pub mod deadline;
+pub mod digest;
 pub mod headers;
 pub mod invocation;
 pub mod pace;
@@ -14,7 +15,10 @@ use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use time::OffsetDateTime;
 
-pub use self::relay::{Relay, RequestBody, ResponseBody};
+pub use self::{
+    digest::WithDigest,
+    relay::{Relay, RequestBody, ResponseBody},
+};
 
 /// The world. A cheap clone, taken by value where an answer streams on after
 /// the handler has returned.
@@ -25,7 +29,7 @@ pub trait Io: Clone + 'static {
 
     /// Body of a client's request, as the platform has it: core reads it, or the adapter sends it on
     /// unread.
-    type Upload: Stream<Item = Result<Vec<u8>, NetError>> + Unpin + 'static;
+    type Upload: Stream<Item = Result<Vec<u8>, NetError>> + WithDigest + Unpin + 'static;
 
     /// Sends one request and returns as soon as the answer's headers are in.
     ///
@@ -184,6 +188,8 @@ pub struct Platform {
     /// Bytes kept of each output stream of a command in a JSON answer; where answers do not stream, also
     /// the largest answer of an upstream that is handed on.
     pub answer_bytes: usize,
+    /// Largest body of a request that reaches the deployment; `None` where bodies stream.
+    pub request_bytes: Option<u64>,
     /// Whether an answer may stream.
     pub streams: bool,
     /// Whether a client's connection can become a websocket.

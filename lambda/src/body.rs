@@ -7,13 +7,16 @@ use std::{
 
 use crate::net::{failed, late};
 use bytes::Bytes;
-use futures_util::Stream;
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use futures_util::{Stream, TryStreamExt};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Body as HttpBody, Frame},
     upgrade::{self, OnUpgrade},
 };
-use pve_edge_core::io::{Failure, NetError, Sent};
+use pve_edge_core::io::{
+    Failure, NetError, Sent, WithDigest,
+    digest::{Digested, NoDigest, hashing},
+};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Body of a client's request, which core reads or the network sends on.
@@ -59,6 +62,14 @@ impl Stream for Upload {
             failure: Failure::Cut,
             detail: error.to_string(),
         })
+    }
+}
+
+impl WithDigest for Upload {
+    /// The body has no length any more: it is read until it says that it has ended.
+    fn with_digest(self) -> (Self, impl Future<Output = Result<Digested, NoDigest>>) {
+        let (hashing, digest) = hashing(self);
+        (Self::new(StreamBody::new(hashing.map_ok(|bytes| Frame::data(bytes.into())))), digest)
     }
 }
 

@@ -79,6 +79,8 @@ pub fn platform(streams: bool, max_wait: Duration) -> Platform {
         requests: 200,
         // Both streams of a command must fit the 6 MB of an answer, and so must an upstream's answer in Base64.
         answer_bytes: 3_100_000,
+        // The 6 MB of an event hold a body in Base64, its headers, and what API Gateway says of it.
+        request_bytes: Some(4 << 20),
         streams,
         upgrades: false,
         private_network: true,

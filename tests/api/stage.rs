@@ -33,6 +33,7 @@ pub(crate) const WORKERS: Platform = Platform {
     max_wait: Duration::from_secs(25),
     requests: 40,
     answer_bytes: 4 << 20,
+    request_bytes: None,
     streams: true,
     upgrades: true,
     private_network: false,

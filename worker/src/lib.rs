@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod body;
+mod digest;
 #[cfg(feature = "events")]
 mod events;
 mod headers;
@@ -25,6 +26,7 @@ pub fn platform(env: &Env) -> Platform {
         max_wait: Duration::from_secs(25),
         requests: 40,
         answer_bytes: 4 << 20,
+        request_bytes: None,
         streams: true,
         upgrades: true,
         private_network: binding,

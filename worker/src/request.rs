@@ -19,13 +19,18 @@ pub struct Upload(Body);
 pub fn from_platform(request: &worker::Request) -> Option<Request<Upload>> {
     let raw = request.inner();
     let method = Method::from_bytes(raw.method().as_bytes()).ok()?;
-    let body = Upload(Body::Unread(raw.body()));
+    let body = Upload::new(raw.body());
     let mut taken = Request::builder().method(method).uri(raw.url()).body(body).ok()?;
     *taken.headers_mut() = headers::from_platform(request.headers());
     Some(taken)
 }
 
 impl Upload {
+    /// A body that another stream of the platform holds; `None` has no bytes.
+    pub(crate) fn new(stream: Option<ReadableStream>) -> Self {
+        Self(Body::Unread(stream))
+    }
+
     /// The body itself, to be sent on.
     pub(crate) fn into_inner(self) -> Option<ReadableStream> {
         match self.0 {

@@ -158,6 +158,7 @@ mod tests {
         max_wait: Duration::from_secs(25),
         requests: 40,
         answer_bytes: 1 << 22,
+        request_bytes: None,
         streams: true,
         upgrades: true,
         private_network: false,

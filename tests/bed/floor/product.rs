@@ -22,6 +22,7 @@ const PLATFORM: Platform = Platform {
     max_wait: Duration::from_secs(25),
     requests: 200,
     answer_bytes: 4 << 20,
+    request_bytes: None,
     streams: true,
     upgrades: true,
     private_network: true,

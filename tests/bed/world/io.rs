@@ -18,7 +18,10 @@ use super::{
 use crate::sim::execd::Piece;
 use futures_util::Stream;
 use http::Request;
-use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, collect};
+use pve_edge_core::io::{
+    Answer, Failure, Io, NetError, RequestBody, Sent, WithDigest, collect,
+    digest::{Digested, NoDigest, hashing},
+};
 use time::OffsetDateTime;
 
 /// An adapter's view of a [`super::World`].
@@ -35,7 +38,7 @@ pub struct WorldBody {
 }
 
 /// Body of a client's request, which arrives in virtual time.
-pub struct WorldUpload(Pieces);
+pub struct WorldUpload(Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>>>>);
 
 /// Pieces of a body, as time passes.
 struct Pieces {
@@ -47,7 +50,7 @@ struct Pieces {
 impl WorldIo {
     /// Body of a client's request that arrives in these pieces.
     pub fn upload(&self, pieces: impl IntoIterator<Item = Piece>) -> WorldUpload {
-        WorldUpload(self.pieces(pieces.into_iter().collect()))
+        WorldUpload(Box::pin(self.pieces(pieces.into_iter().collect())))
     }
 
     /// Body of a client's request that arrives at once.
@@ -107,7 +110,7 @@ impl Stream for WorldBody {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.pieces.poll_next(context);
+        let next = Pin::new(&mut self.pieces).poll_next(context);
         if next.is_pending() && Pin::new(&mut self.deadline).poll(context).is_ready() {
             self.pieces.end();
             return Poll::Ready(Some(Err(timeout())));
@@ -120,12 +123,21 @@ impl Stream for WorldUpload {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next(context)
+        self.0.as_mut().poll_next(context)
     }
 }
 
-impl Pieces {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>, NetError>>> {
+impl WithDigest for WorldUpload {
+    fn with_digest(self) -> (Self, impl Future<Output = Result<Digested, NoDigest>>) {
+        let (hashing, digest) = hashing(self.0);
+        (Self(Box::pin(hashing)), digest)
+    }
+}
+
+impl Stream for Pieces {
+    type Item = Result<Vec<u8>, NetError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(Pin::new(pause).poll(context));
@@ -151,7 +163,9 @@ impl Pieces {
             }
         }
     }
+}
 
+impl Pieces {
     fn end(&mut self) {
         self.left.clear();
         self.pause = None;

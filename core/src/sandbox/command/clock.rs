@@ -10,7 +10,10 @@ use std::{
 use futures_util::stream::Empty;
 use time::OffsetDateTime;
 
-use crate::io::{Answer, Failure, Io, NetError, RequestBody, Sent};
+use crate::io::{
+    Answer, Failure, Io, NetError, RequestBody, Sent, WithDigest,
+    digest::{Digested, NoDigest},
+};
 
 /// Nothing passes in it by itself.
 #[derive(Clone, Default)]
@@ -29,6 +32,12 @@ impl Clock {
     /// What a connection says whose time is over.
     pub(super) fn late() -> NetError {
         NetError { sent: Sent::Maybe, failure: Failure::Timeout, detail: "no answer in time".into() }
+    }
+}
+
+impl WithDigest for Empty<Result<Vec<u8>, NetError>> {
+    fn with_digest(self) -> (Self, impl Future<Output = Result<Digested, NoDigest>>) {
+        (self, pending())
     }
 }
 
