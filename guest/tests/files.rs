@@ -1,8 +1,13 @@
 //! Files: what is done to them, by the real daemon.
 
+mod archives;
 mod content;
+mod faults;
 mod folders;
+mod hostile;
 mod staging;
+mod users;
+mod watching;
 
 use std::{fs, path::Path};
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 
 use rustix::io::Errno;
-use tar::{EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 /// Bytes of a block.
 const BLOCK: usize = 512;
@@ -235,10 +235,11 @@ fn member(header: &Header, kind: EntryType, extension: Extension) -> Result<Memb
 
 impl Extension {
     fn read_pax(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        for record in PaxExtensions::new(bytes) {
-            let record = record?;
-            let value = record.value_bytes();
-            match record.key_bytes() {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (key, value, more) = record(rest).ok_or_else(|| broken("an extension is no record"))?;
+            rest = more;
+            match key {
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
                 b"size" => self.size = Some(number(value).ok_or_else(|| broken("a size is no number"))?),
@@ -251,6 +252,16 @@ impl Extension {
         }
         Ok(())
     }
+}
+
+/// Reads a record `length key=value` and a newline, and what is behind it. The length counts all of it, and a value may
+/// have newlines.
+fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = bytes.iter().position(|it| *it == b' ')?;
+    let length = usize::try_from(number(bytes.get(..space)?)?).ok()?;
+    let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|it| *it == b'=')?;
+    Some((record.get(..equals)?, record.get(equals + 1..)?, bytes.get(length..)?))
 }
 
 fn number(text: &[u8]) -> Option<u64> {
@@ -268,3 +279,6 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
         _ => Some((seconds, nanoseconds)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,9 @@ use rustix::{
 
 use super::{name, path::Leaf};
 
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 /// File without a name, or where the file system has none such, with a hidden one, which goes with this.
 pub(super) struct Aside {
     file: File,
@@ -26,14 +29,10 @@ impl Aside {
     /// Makes one in a folder.
     pub(super) fn new(folder: impl AsFd) -> Result<Self, Errno> {
         let folder = folder.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let (file, name) = match nameless(&folder, flags, mode) {
+        let (file, name) = match nameless(&folder) {
             Ok(file) => (file, None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let name = name::hidden()?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                (openat(&folder, &name, flags, mode)?, Some(name.into()))
+                named(&folder).map(|(file, name)| (file, Some(name)))?
             }
             Err(errno) => return Err(errno),
         };
@@ -66,11 +65,18 @@ impl Aside {
 }
 
 /// Makes a file without a name, if one can be given to it later.
-fn nameless(folder: &OwnedFd, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn nameless(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
     if !Path::new("/proc/self/fd").exists() {
         return Err(Errno::OPNOTSUPP);
     }
-    openat(folder, ".", flags | OFlags::TMPFILE, mode)
+    openat(folder, ".", FLAGS | OFlags::TMPFILE, MODE)
+}
+
+/// Makes a file with a hidden name.
+fn named(folder: &OwnedFd) -> Result<(OwnedFd, OsString), Errno> {
+    let name = name::hidden()?;
+    let flags = FLAGS | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    Ok((openat(folder, &name, flags, MODE)?, name.into()))
 }
 
 /// Path that leads to an open file.
@@ -93,5 +99,42 @@ impl Write for Aside {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::file::walk;
+
+    /// As [`Aside::new`] does it where files without a name are not known.
+    fn named(folder: &Path) -> Aside {
+        let folder = walk::open(folder).unwrap();
+        let (file, name) = super::named(&folder).unwrap();
+        Aside { file: file.into(), folder, name: Some(name) }
+    }
+
+    #[test]
+    fn a_file_is_put_in_place_or_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let nameless = || Aside::new(walk::open(folder.path()).unwrap()).unwrap();
+        for make in [&nameless as &dyn Fn() -> Aside, &|| named(folder.path())] {
+            let leaf = Leaf::open(&folder.path().join("file")).unwrap();
+            let mut aside = make();
+            aside.write_all(b"1").unwrap();
+            drop(aside);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            for (content, only_if_free) in [("2", true), ("3", false)] {
+                let mut aside = make();
+                aside.write_all(content.as_bytes()).unwrap();
+                aside.put(&leaf, only_if_free).unwrap();
+                assert_eq!(fs::read_to_string(&leaf.path).unwrap(), content);
+            }
+            assert_eq!(make().put(&leaf, true), Err(Errno::EXIST));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            fs::remove_file(&leaf.path).unwrap();
+        }
     }
 }

@@ -179,3 +179,79 @@ impl Read for Channel {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a process gets of what the daemon has sent before it went away.
+    fn received(sent: Vec<u8>) -> io::Result<Vec<u8>> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let sender = thread::spawn(move || ours.write_all(&sent));
+        let mut content = Vec::new();
+        let read = Channel::new(theirs).read_to_end(&mut content);
+        let _ = sender.join();
+        read.map(|_| content)
+    }
+
+    fn frames(parts: &[Vec<u8>]) -> Vec<u8> {
+        let frame = |it: &Vec<u8>| [&u32::try_from(it.len()).unwrap().to_le_bytes()[..], it].concat();
+        parts.iter().filter(|it| !it.is_empty()).flat_map(frame).chain([0; LENGTH]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn content_comes_as_it_was_sent_or_is_known_to_be_cut(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..5),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let sent = frames(&parts);
+            prop_assert_eq!(received(sent.clone()).unwrap(), parts.concat());
+            prop_assert!(received(sent[..at.index(sent.len())].to_vec()).is_err());
+        }
+
+        #[test]
+        fn what_is_added_is_sent_in_frames(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100_000), 0..4)) {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let added = parts.clone();
+            let sender = thread::spawn(move || {
+                let mut channel = Channel::new(theirs);
+                for part in added {
+                    channel.write_all(&part).unwrap();
+                }
+                channel.end().unwrap();
+            });
+            let mut sent = Vec::new();
+            ours.read_to_end(&mut sent).unwrap();
+            sender.join().unwrap();
+            prop_assert_eq!(received(sent).unwrap(), parts.concat());
+        }
+
+        #[test]
+        fn any_line_is_read_without_a_panic(line in "(?s).{0,100}") {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.write_all(line.as_bytes()).unwrap();
+            drop(ours);
+            let read = Channel::new(theirs).line::<serde_json::Value>();
+            if let Ok(Some(value)) = read {
+                let first = line.split_inclusive('\n').next().unwrap();
+                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(first).unwrap(), value);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_read_for_ever() {
+        assert!(received(vec![b'x'; 3]).is_err());
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let sender = thread::spawn(move || while ours.write_all(&[b'x'; 4096]).is_ok() {});
+        assert!(Channel::new(theirs).line::<serde_json::Value>().is_err());
+        sender.join().unwrap();
+    }
+}

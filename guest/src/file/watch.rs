@@ -141,7 +141,7 @@ impl Follower<'_> {
             self.tell(Change::Removed(changed(&path, directory)))?;
         } else if flags.contains(ReadFlags::MODIFY) {
             self.tell(Change::Modified(changed(&path, directory)))?;
-        } else if flags.contains(ReadFlags::ATTRIB) {
+        } else if flags.contains(ReadFlags::ATTRIB) && self.folders.has(&path) {
             self.tell(Change::Attributes(changed(&path, directory)))?;
         }
         Ok(true)

@@ -8,7 +8,11 @@ use std::{
 
 use pve_edge_guest_protocol::file::Kind;
 use rustix::{
-    fs::inotify::{WatchFlags, add_watch, remove_watch},
+    fs::{
+        AtFlags, CWD,
+        inotify::{WatchFlags, add_watch, remove_watch},
+        statat,
+    },
     io::Errno,
 };
 
@@ -45,6 +49,11 @@ impl Folders {
     /// Path of a folder below the one that is asked for.
     pub(super) fn path(&self, number: i32) -> Option<PathBuf> {
         self.paths.get(&number).cloned()
+    }
+
+    /// Whether something is at a path: inotify tells of files too that have no name, and calls them `#` and a number.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        statat(CWD, self.root.join(path), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Watches a folder that is new, and those in it; each thing in it is told.

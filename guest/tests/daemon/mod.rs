@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
     time::Duration,
@@ -59,10 +59,32 @@ impl Daemon {
 
     /// Starts it without keys.
     pub(crate) fn spawn(arguments: &[&str]) -> Self {
+        Self::spawn_as(|command, _| {
+            command.args(arguments);
+        })
+    }
+
+    /// Starts it by another program, which gets its command line behind its own; the folder is made ready for that.
+    pub(crate) async fn start_by(wrapper: &[&str], ready: impl FnOnce(&Path)) -> Self {
+        let daemon = Self::spawn_as(|command, folder| {
+            let mut wrapped = Command::new(wrapper[0]);
+            wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+            wrapped.stdin(Stdio::null()).current_dir(folder);
+            *command = wrapped;
+            ready(folder);
+        });
+        daemon.write_keys();
+        daemon.wait().await;
+        daemon
+    }
+
+    fn spawn_as(change: impl FnOnce(&mut Command, &Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         let address = free_address();
-        let run = command(&folder, address).args(arguments).spawn().unwrap();
+        let mut command = command(&folder, address);
+        change(&mut command, folder.path());
+        let run = command.spawn().unwrap();
         let key = EdgeKey::new(&[7; 32]);
         Self { run, session: Mutex::new(Unique([0; 16])), address, folder, key }
     }
