@@ -4,11 +4,11 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use pve_edge_guest_protocol::PORT;
 
-use crate::layout::Layout;
+use crate::{layout::Layout, process::Limits};
 
 /// What is said of a wrong command line.
 const USAGE: &str = "usage: pve-edge-guest run [--listen ADDRESS:PORT] [--keys FILE] [--run-dir DIR] [--state-dir DIR] \
-                     [--home DIR] [--is ID] [--cards DIR] [--token-file FILE] [-- ENTRYPOINT…], or pve-edge-guest --version";
+                     [--home DIR] [--is ID] [--cards DIR] [--token-file FILE] [--limits JSON] [-- ENTRYPOINT…], or pve-edge-guest --version";
 
 /// Part that this process plays.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Options {
     pub cards: Option<PathBuf>,
     /// File of the token for cmux's protocol.
     pub token_file: Option<PathBuf>,
+    /// How much processes may take.
+    pub limits: Limits,
     /// Number of the process that `serve` must not outlive.
     pub parent: Option<u32>,
     /// Program of an image and its arguments, which runs as long as the guest.
@@ -89,7 +91,7 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Wro
     Ok(options)
 }
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "--listen",
     "--keys",
     "--run-dir",
@@ -98,6 +100,7 @@ const OPTIONS: [&str; 9] = [
     "--is",
     "--cards",
     "--token-file",
+    "--limits",
     "--parent",
 ];
 
@@ -125,6 +128,10 @@ impl Options {
             "--home" => self.layout.home = Some(path()?),
             "--cards" => self.cards = Some(path()?),
             "--token-file" => self.token_file = Some(path()?),
+            "--limits" => {
+                let limits = serde_json::from_str(text);
+                self.limits = limits.map_err(|_| wrong("JSON is needed, such as {\"log\": 16777216}"))?;
+            }
             "--parent" => {
                 self.parent = Some(text.parse().map_err(|_| wrong("the number of a process is needed"))?);
             }
@@ -144,6 +151,7 @@ impl Default for Options {
             is: None,
             cards: None,
             token_file: None,
+            limits: Limits::default(),
             parent: None,
             entry_point: Vec::new(),
             given: Vec::new(),
@@ -182,6 +190,7 @@ mod tests {
             ("run --listen 39375", "0.0.0.0:39375"),
             ("run --port 1", "--listen"),
             ("run --", "program"),
+            ("run --limits {\"x\":1}", "JSON"),
             ("serve --parent x", "number"),
         ] {
             let Err(Wrong(why)) = parse(line) else { panic!("{line}") };

@@ -1,8 +1,282 @@
-//! Part `keep`: the process beside each command.
+//! Part `keep`: one small process for each command. It owns the command's streams, its time and its descendants, so
+//! that nothing is lost when the daemon ends.
+//!
+//! It is single-threaded and waits with `poll`. Its standard output is the file whose lock says that it lives.
 
-use std::{ffi::OsString, process::ExitCode};
+mod child;
+mod connection;
+mod request;
+mod stdin;
+pub(crate) mod tree;
+mod wait;
 
-/// Plays the part.
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use pve_edge_guest_protocol::{Unique, process::Exit};
+use rustix::{
+    io::{Errno, fcntl_dupfd_cloexec},
+    process::{Signal, WaitOptions, WaitStatus, chdir, getpid, set_child_subreaper, setsid, wait},
+    stdio::{dup2_stdin, stdin},
+};
+use signal_hook::{consts::SIGCHLD, low_level::pipe};
+
+use self::{
+    child::{Child, Streams},
+    connection::Connection,
+};
+use crate::process::{
+    cgroup,
+    folder::{Description, Ended, Folder, uptime_ms},
+    keeper::{Answer, Order, refusal},
+    launch::Launch,
+    log::Writer,
+};
+
+/// Time between the request to end and the kill.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Time between two kills, while descendants are left.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Bytes of each stream that are read at most once the command has ended: more than a pipe or a terminal holds.
+const DRAINED: usize = 1 << 20;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes of `argv` that are told.
+const LONGEST_ARGV: usize = 4096;
+
+/// Plays the part: keeps one command, which is told on standard input, until its last descendant has ended.
 pub fn main(_arguments: Vec<OsString>) -> ExitCode {
-    ExitCode::FAILURE
+    let Ok((order, mut channel)) = receive() else { return ExitCode::FAILURE };
+    let folder = order.folder.clone();
+    let kept = Kept::begin(order);
+    let (answer, kept) = match kept {
+        Ok(kept) => (Answer::Done, Some(kept)),
+        Err(error) => (Answer::Refused(refusal("the process cannot be started", &error)), None),
+    };
+    // A daemon that was killed meanwhile reads the folder.
+    let _ = serde_json::to_vec(&answer).map(|json| channel.write_all(&[&json, &b"\n"[..]].concat()));
+    drop(channel);
+    match kept {
+        Some(kept) => kept.run(),
+        None => folder.tidy(),
+    }
+    ExitCode::SUCCESS
+}
+
+fn receive() -> io::Result<(Order, UnixStream)> {
+    let channel = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
+    dup2_stdin(File::open("/dev/null")?)?;
+    let mut line = Vec::new();
+    BufReader::new(&channel).read_until(b'\n', &mut line)?;
+    Ok((serde_json::from_slice(&line)?, channel))
+}
+
+/// A command that is kept.
+struct Kept {
+    folder: Folder,
+    log: Writer,
+    stall: Duration,
+    cgroup: Option<PathBuf>,
+    child: Child,
+    streams: Streams,
+    /// Where a signal says that a child has ended.
+    ends: UnixStream,
+    listener: UnixListener,
+    connections: Vec<Connection>,
+    has_children: bool,
+    ended: Option<Ended>,
+    deadline: Option<Instant>,
+    timed_out: bool,
+    /// When what is left is killed.
+    kill_at: Option<Instant>,
+    /// Since when the command waits for followers.
+    blocked: Option<Instant>,
+}
+
+impl Kept {
+    /// Starts the command. On an error nothing runs.
+    fn begin(mut order: Order) -> io::Result<Self> {
+        let folder = order.folder;
+        chdir(&folder.path)?;
+        // It is in no session of a terminal from which the daemon was started.
+        setsid()?;
+        set_child_subreaper(Some(getpid()))?;
+        let (ends, their_end) = UnixStream::pair()?;
+        ends.set_nonblocking(true)?;
+        pipe::register(SIGCHLD, their_end)?;
+        let listener = UnixListener::bind(Folder::SOCKET)?;
+        listener.set_nonblocking(true)?;
+        std::fs::create_dir(folder.log())?;
+        // Without it, output is kept in the run folder.
+        let _ = std::fs::create_dir_all(&order.log.disk);
+        let name = folder.path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+        order.launch.cgroup = order.launch.cgroup.and_then(|parent| cgroup::create(&parent, name).ok());
+        let mut description = describe(&order.launch, order.boot, order.tag);
+        folder.reserve(&description)?;
+        let started = child::start(&order.launch);
+        let (child, streams) =
+            started.inspect_err(|_| order.launch.cgroup.iter().for_each(|it| cgroup::remove(it)))?;
+        description.pid = child.pid.as_raw_pid().unsigned_abs();
+        // It runs now: from here on nothing can fail that would have it taken for a process that does not.
+        let _ = folder.describe(&description);
+        let now = Instant::now();
+        Ok(Self {
+            folder,
+            log: Writer::new(order.log),
+            stall: Duration::from_millis(order.stall_ms),
+            cgroup: order.launch.cgroup,
+            child,
+            streams,
+            ends,
+            listener,
+            connections: Vec::new(),
+            has_children: true,
+            ended: None,
+            deadline: order.timeout_ms.and_then(|it| now.checked_add(Duration::from_millis(it))),
+            timed_out: false,
+            kill_at: None,
+            blocked: None,
+        })
+    }
+
+    fn run(mut self) {
+        while self.has_children || self.ended.is_none() {
+            let ready = self.wait();
+            if ready.child {
+                self.reap();
+            }
+            for index in ready.out {
+                self.read(index, CHUNK);
+            }
+            self.streams.out.retain(|it| !it.is_over);
+            if ready.listener {
+                self.accept();
+            }
+            self.serve(&ready.connections);
+            self.pass_time(Instant::now());
+            self.tell();
+        }
+        self.finish();
+    }
+
+    /// Takes the ends of children: of the command, and of descendants whose own parents are gone.
+    fn reap(&mut self) {
+        let mut ignored = [0; 64];
+        while self.ends.read(&mut ignored).is_ok_and(|it| it == ignored.len()) {}
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.child.pid => self.end(status),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_) => break self.has_children = false,
+            }
+        }
+    }
+
+    /// The command has ended: what it has written is taken before it is told.
+    fn end(&mut self, status: WaitStatus) {
+        self.drain();
+        let timed_out = self.timed_out;
+        let exit = Exit { timed_out, ..self.child.exit(status, self.kill_at.is_some()) };
+        let cursor = self.log.cursor();
+        let ended = Ended { exit, cursor, end: cursor };
+        let _ = self.folder.end(&ended);
+        // Output of descendants may come behind it; that it did is lost if there is no room.
+        let _ = self.folder.reserve_end();
+        self.ended = Some(ended);
+    }
+
+    /// Reads what the streams hold now. For a follower that has not read on, the log becomes longer.
+    fn drain(&mut self) {
+        let unread = self.unread();
+        for index in 0..self.streams.out.len() {
+            let mut left = DRAINED;
+            while left > 0 {
+                self.log.is_ready(unread);
+                match self.read(index, left.min(CHUNK)) {
+                    0 => break,
+                    length => left -= length,
+                }
+            }
+        }
+    }
+
+    /// Reads from a stream what is there, and returns how much it was.
+    fn read(&mut self, index: usize, most: usize) -> usize {
+        let Some(source) = self.streams.out.get_mut(index) else { return 0 };
+        let mut buffer = vec![0; most.min(self.log.room())];
+        let data = source.read(&mut buffer);
+        if !data.is_empty() {
+            self.log.append(source.stream, data);
+        }
+        data.len()
+    }
+
+    /// Begins to end all that the command has started.
+    fn kill(&mut self) {
+        if self.kill_at.is_none() {
+            tree::signal(getpid(), Signal::TERM);
+            self.kill_at = Some(Instant::now() + GRACE);
+        }
+    }
+
+    /// Does what is due.
+    fn pass_time(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|it| it <= now) {
+            self.deadline = None;
+            self.timed_out = self.ended.is_none();
+            self.kill();
+        }
+        if self.kill_at.is_some_and(|it| it <= now) {
+            tree::kill(getpid(), self.cgroup.as_deref());
+            self.kill_at = Some(now + AGAIN);
+        }
+        self.pass_stalled(now);
+    }
+
+    /// The last descendant has ended.
+    fn finish(mut self) {
+        self.drain();
+        let end = self.log.cursor();
+        if let Some(ended) = self.ended.take_if(|it| it.end < end) {
+            let _ = self.folder.end(&Ended { end, ..ended });
+        }
+        self.folder.tidy();
+        self.cgroup.iter().for_each(|it| cgroup::remove(it));
+    }
+}
+
+fn describe(launch: &Launch, boot: Unique, tag: Option<String>) -> Description {
+    let mut left = LONGEST_ARGV;
+    let mut argv = Vec::new();
+    for word in &launch.argv {
+        let cut = word.floor_char_boundary(left);
+        argv.push(word.get(..cut).unwrap_or_default().to_owned());
+        left -= cut;
+        if left == 0 || cut < word.len() {
+            break;
+        }
+    }
+    Description {
+        boot,
+        pid: 0,
+        tag,
+        argv,
+        cwd: launch.cwd.to_string_lossy().into_owned(),
+        user: launch.user.name.clone(),
+        pty: launch.pty.is_some(),
+        started_ms: uptime_ms(),
+        cgroup: launch.cgroup.clone(),
+    }
 }

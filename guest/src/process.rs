@@ -1,69 +1,264 @@
-//! Processes: how they are started, followed, written to, and ended.
+//! Processes of the guest: started at most once, each with a keeper of its own, which outlives the daemon.
 
-use std::{io, sync::Arc};
+pub(crate) mod cgroup;
+pub(crate) mod folder;
+mod follow;
+mod forget;
+pub(crate) mod keeper;
+pub(crate) mod launch;
+pub(crate) mod log;
+pub(crate) mod signal;
+mod start;
+mod started;
 
-use bytes::Bytes;
-use futures_util::{Stream, stream};
-use pve_edge_guest_protocol::{
-    answer::{Code, Done, Refusal},
-    process::{self, Follow, Line, Named, Process, Resize, Signal, Spec, Start, Stdin, StdinTaken},
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::Child,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
 };
 
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code, Refusal},
+    process::{self as told, Bytes, Named, Process, Resize, Spec, Start, State, Stdin, StdinTaken},
+};
+use serde::{Deserialize, Serialize};
+use signal_hook::{consts::SIGCHLD, low_level::pipe};
+
+use self::{
+    folder::{Ended, Folder, uptime_ms},
+    keeper::{Answer, Keeper, Request, gone},
+    log::Log,
+    started::Started,
+};
 use crate::{boot::Boot, layout::Layout};
 
-/// All processes that were started by calls.
-pub struct Processes {}
+/// Bytes for standard input that a keeper is handed at once.
+const STDIN_CHUNK: usize = 48 << 10;
 
-fn unsupported() -> Refusal {
-    Refusal::new(Code::Unsupported, "this daemon runs no processes yet")
+/// Processes of the guest. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Processes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    layout: Arc<Layout>,
+    limits: Limits,
+    started: Started,
+    cgroups: Option<PathBuf>,
+    /// Bytes that the logs of all processes may have.
+    log_all: u64,
+    boot: Arc<Boot>,
+    /// Keepers that this daemon has started and that have not ended.
+    keepers: Mutex<Vec<Child>>,
+    starts: AtomicU32,
+}
+
+/// How much processes may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of output that are kept of a process.
+    pub log: u64,
+    /// Bytes of output that are kept of all processes: but at most a tenth of the disk.
+    pub logs: u64,
+    /// Milliseconds for which a process waits for a follower that does not read.
+    pub stall_ms: u64,
+    /// Processes that have ended and are kept.
+    pub ended: usize,
+    /// Whether processes get control groups, where they can be had.
+    pub cgroups: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { log: 16 << 20, logs: 1 << 30, stall_ms: 60_000, ended: 1024, cgroups: true }
+    }
 }
 
 impl Processes {
-    /// The processes of this boot.
-    pub fn new(_layout: Arc<Layout>, _boot: Arc<Boot>) -> io::Result<Self> {
-        Ok(Self {})
+    /// The processes of the run folder, which may have been started by a daemon before this one. Needs the runtime.
+    pub fn new(layout: Arc<Layout>, boot: Arc<Boot>, limits: Limits) -> io::Result<Self> {
+        std::fs::create_dir_all(Folder::all(&layout.run))?;
+        let (ends, their_end) = UnixStream::pair()?;
+        ends.set_nonblocking(true)?;
+        pipe::register(SIGCHLD, their_end)?;
+        let inner = Arc::new(Inner {
+            started: Started::below(&layout.state),
+            cgroups: cgroup::parent(&layout.run).filter(|_| limits.cgroups),
+            log_all: limits.logs.min(forget::tenth_of_disk(&layout.state)),
+            layout,
+            limits,
+            boot,
+            keepers: Mutex::default(),
+            starts: AtomicU32::new(0),
+        });
+        tokio::spawn(reap(inner.clone(), tokio::net::UnixStream::from_std(ends)?));
+        Ok(Self(inner))
     }
 
-    /// Starts a process.
-    pub async fn start(&self, _start: Start, _spec: Spec) -> Result<Process, Refusal> {
-        Err(unsupported())
+    /// Starts a process, or tells how it stands if it exists. It goes on if the caller is gone.
+    pub async fn start(&self, start: Start, spec: Spec) -> Result<Process, Refusal> {
+        let inner = self.0.clone();
+        let started = tokio::spawn(async move { inner.start(start, spec).await });
+        started.await.unwrap_or_else(|error| Err(Refusal::new(Code::Failed, error.to_string())))
     }
 
-    /// Lists all processes.
-    pub async fn list(&self) -> Result<process::Processes, Refusal> {
-        Err(unsupported())
+    /// All processes of the run folder, the oldest first.
+    pub async fn list(&self) -> Result<told::Processes, Refusal> {
+        let mut processes = Vec::new();
+        for name in self.0.names() {
+            let folder = self.0.folder(name);
+            // One that was forgotten meanwhile is left out.
+            processes.extend(self.0.describe(name, &folder).await);
+        }
+        processes.sort_by_key(|it| std::cmp::Reverse(it.age_ms));
+        Ok(told::Processes { processes })
     }
 
-    /// Reads one process.
-    pub async fn get(&self, _named: Named) -> Result<Process, Refusal> {
-        Err(unsupported())
+    /// How a process stands.
+    pub async fn get(&self, Named { process }: Named) -> Result<Process, Refusal> {
+        self.0.describe(process, &self.0.folder(process)).await
     }
 
-    /// Follows the output of a process.
-    pub async fn follow(
-        &self,
-        _follow: Follow,
-    ) -> Result<impl Stream<Item = io::Result<Line>> + Send + use<>, Refusal> {
-        Err::<stream::Empty<_>, _>(unsupported())
-    }
-
-    /// Writes to a process's standard input.
-    pub async fn stdin(&self, _stdin: Stdin, _bytes: Bytes) -> Result<StdinTaken, Refusal> {
-        Err(unsupported())
+    /// Writes to the standard input of a process. While it does not read, fewer bytes are taken.
+    pub async fn stdin(&self, stdin: Stdin, bytes: impl AsRef<[u8]>) -> Result<StdinTaken, Refusal> {
+        let mut keeper = self.0.keeper(stdin.process).await?;
+        let mut at = stdin.at;
+        let mut left = bytes.as_ref();
+        loop {
+            let (data, rest) = left.split_at(left.len().min(STDIN_CHUNK));
+            let end = stdin.end && rest.is_empty();
+            let request = Request::Stdin { at, data: Bytes(data.to_vec()), end };
+            let Answer::Taken(taken) = keeper.ask(&request).await? else { return Err(gone()) };
+            at += data.len() as u64;
+            if rest.is_empty() || taken.at < at {
+                return Ok(taken);
+            }
+            left = rest;
+        }
     }
 
     /// Sends a signal.
-    pub async fn signal(&self, _signal: Signal) -> Result<Process, Refusal> {
-        Err(unsupported())
+    pub async fn signal(&self, signal: told::Signal) -> Result<Process, Refusal> {
+        let number = signal::of_name(&signal.signal).ok_or_else(|| {
+            Refusal::new(Code::NoSuchSignal, format!("no signal is called {:?}", signal.signal))
+        })?;
+        self.0.keeper(signal.process).await?.ask(&Request::Signal(number.as_raw(), signal.scope)).await?;
+        self.get(Named { process: signal.process }).await
     }
 
     /// Changes the size of a terminal.
-    pub async fn resize(&self, _resize: Resize) -> Result<Process, Refusal> {
-        Err(unsupported())
+    pub async fn resize(&self, resize: Resize) -> Result<Process, Refusal> {
+        self.0.keeper(resize.process).await?.ask(&Request::Resize(resize.size)).await?;
+        self.get(Named { process: resize.process }).await
+    }
+}
+
+impl Inner {
+    fn keepers(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills a process and all its descendants, and forgets it.
-    pub async fn forget(&self, _named: Named) -> Result<Done, Refusal> {
-        Err(unsupported())
+    fn folder(&self, process: Unique) -> Folder {
+        Folder::of(&self.layout.run, process)
+    }
+
+    /// Names of the processes of the run folder.
+    fn names(&self) -> Vec<Unique> {
+        let entries = std::fs::read_dir(Folder::all(&self.layout.run)).into_iter().flatten().flatten();
+        entries.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// The log of a process that was started in some boot.
+    fn log(&self, process: Unique, boot: Unique) -> Log {
+        Log {
+            process,
+            disk: self.layout.logs().join(boot.to_string()),
+            memory: self.folder(process).log(),
+            each: self.limits.log,
+            all: self.log_all,
+        }
+    }
+
+    /// Connects to the keeper of a process.
+    async fn keeper(&self, process: Unique) -> Result<Keeper, Refusal> {
+        let folder = self.folder(process);
+        if !folder.exists() {
+            return Err(self.none(process));
+        }
+        Keeper::connect(&folder).await.map_err(|_| gone())
+    }
+
+    /// The refusal of a process that the run folder does not have.
+    fn none(&self, process: Unique) -> Refusal {
+        match self.started.find(process) {
+            Some(_) => {
+                Refusal::new(Code::ProcessGone, "the guest was restarted after the start of the process")
+            }
+            None => Refusal::new(Code::NoSuchProcess, "no process has this name"),
+        }
+    }
+
+    /// How a process stands, from its folder, and from its keeper if that lives.
+    async fn describe(&self, process: Unique, folder: &Folder) -> Result<Process, Refusal> {
+        if !folder.exists() {
+            let note = self.started.find(process).ok_or_else(|| self.none(process))?;
+            return Ok(start::lost(process, note.boot));
+        }
+        // In this order: a keeper that ends meanwhile has noted the exit before.
+        let is_kept = folder.is_kept();
+        let standing = if is_kept { stand(folder).await } else { None };
+        let (description, ended) = (folder.description(), folder.ended());
+        let state = match (&ended, &description) {
+            (Some(_), _) => State::Exited,
+            (None, None) if is_kept => State::Starting,
+            (None, Some(_)) if is_kept => State::Running,
+            _ => State::Lost,
+        };
+        let (cursor, stdin) = match (standing, &ended) {
+            (Some((cursor, stdin)), _) => (cursor, stdin),
+            (None, Some(Ended { end, .. })) => (*end, None),
+            (None, None) => (0, None),
+        };
+        let nothing = start::lost(process, self.boot.now());
+        let exit = ended.map(|it| it.exit);
+        let Some(it) = description else { return Ok(Process { state, exit, ..nothing }) };
+        let cursor = if state == State::Lost { self.log(process, it.boot).end() } else { cursor };
+        Ok(Process {
+            process,
+            state,
+            boot: it.boot,
+            pid: Some(it.pid),
+            tag: it.tag,
+            argv: it.argv,
+            cwd: Some(it.cwd),
+            user: Some(it.user),
+            pty: it.pty,
+            stdin,
+            exit,
+            cursor,
+            age_ms: uptime_ms().saturating_sub(it.started_ms),
+        })
+    }
+}
+
+/// How far the output of a process has come, and its standard input, as its keeper says.
+async fn stand(folder: &Folder) -> Option<(u64, Option<StdinTaken>)> {
+    let answer = Keeper::connect(folder).await.ok()?.ask(&Request::Stand).await;
+    match answer {
+        Ok(Answer::Standing { cursor, stdin }) => Some((cursor, stdin)),
+        _ => None,
+    }
+}
+
+/// Takes the ends of keepers, so that none is left as a zombie.
+async fn reap(inner: Arc<Inner>, ends: tokio::net::UnixStream) {
+    while ends.readable().await.is_ok() {
+        let mut ignored = [0; 64];
+        while ends.try_read(&mut ignored).is_ok_and(|it| it > 0) {}
+        inner.keepers().retain_mut(|it| matches!(it.try_wait(), Ok(None)));
     }
 }

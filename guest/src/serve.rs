@@ -88,7 +88,7 @@ fn daemon(options: Options) -> io::Result<Daemon> {
     let boot = Arc::new(Boot::open(&layout)?);
     let world = ClockAndDice { clock: Arc::new(uptime), dice: Arc::new(draw) };
     let trust = Trust::new(Keys::new(layout.keys.clone()), identity, world);
-    let processes = Arc::new(Processes::new(layout.clone(), boot.clone())?);
+    let processes = Arc::new(Processes::new(layout.clone(), boot.clone(), options.limits)?);
     Ok(Daemon {
         trust: Mutex::new(trust),
         cmux: Cmux { token_file: options.token_file, processes: processes.clone() },

@@ -11,9 +11,10 @@ use rustix::{
     process::{Gid, Uid, getuid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
+use serde::{Deserialize, Serialize};
 
 /// User as whom something is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Name; the number if it has none.
     pub name: String,

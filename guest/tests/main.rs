@@ -11,4 +11,5 @@
 #[allow(dead_code, reason = "each subject uses some of it")]
 mod daemon;
 mod files;
+mod processes;
 mod trust;

@@ -206,14 +206,31 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
+impl Daemon {
+    /// Ends all that runs and what is in memory, as a restart of the guest does, and starts the daemon again.
+    pub(crate) async fn restart_guest(&mut self) {
+        self.end();
+        while TcpStream::connect(self.address).await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        fs::remove_dir_all(self.path("run")).unwrap();
+        self.run = command(&self.folder, self.address).spawn().unwrap();
+        self.wait().await;
+    }
+
+    fn end(&mut self) {
         // `serve` first, so that nothing new is started; what has lost its parent is a child of `run` then.
         let ends = |tree: Vec<u32>| tree.into_iter().rev().for_each(kill);
         for _ in 0..3 {
             ends(descendants(self.run.id()));
         }
         let _ = (self.run.kill(), self.run.wait());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

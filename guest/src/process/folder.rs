@@ -1,0 +1,180 @@
+//! The folder that a process has in the run folder: it is there before the process runs, and ends with the guest's run.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use pve_edge_guest_protocol::{Unique, process::Exit};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Bytes that are set aside for the file [`EXIT`].
+const LARGEST_EXIT: usize = 4096;
+
+/// Its keeper holds a lock on this file for as long as it lives.
+const LOCK: &str = "lock";
+const DESCRIPTION: &str = "process";
+const EXIT: &str = "exit";
+const LOG: &str = "log";
+
+/// Folder of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+}
+
+/// What is known of a process once it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) boot: Unique,
+    pub(crate) pid: u32,
+    pub(crate) tag: Option<String>,
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) user: String,
+    pub(crate) pty: bool,
+    /// Milliseconds from the guest's start to the process's.
+    pub(crate) started_ms: u64,
+    /// Its control group, if it has one of its own.
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+/// How a process has ended, and where in its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    /// Bytes of output that had come until then.
+    pub(crate) cursor: u64,
+    /// Bytes of output that had come when the last descendant was gone.
+    pub(crate) end: u64,
+}
+
+impl Folder {
+    /// Name of the keeper's socket.
+    pub(crate) const SOCKET: &str = "socket";
+
+    /// Folder in which the folders of all processes are.
+    pub(crate) fn all(run: &Path) -> PathBuf {
+        run.join("processes")
+    }
+
+    pub(crate) fn of(run: &Path, process: Unique) -> Self {
+        Self { path: Self::all(run).join(process.to_string()) }
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Folder for output that has no room on the disk.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+
+    /// Path of the keeper's socket. A socket's path has at most 107 bytes, so it leads through the open folder.
+    pub(crate) fn socket(opened: &File) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{}", opened.as_raw_fd(), Self::SOCKET))
+    }
+
+    pub(crate) fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// Takes the lock that says that a keeper lives. It goes on to whom the file is handed.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        let file = File::create(self.path.join(LOCK))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+
+    /// Whether the keeper lives.
+    pub(crate) fn is_kept(&self) -> bool {
+        let Ok(file) = File::open(self.path.join(LOCK)) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    /// Sets aside the room for [`Self::describe`] and [`Self::end`], which then work on a full file system too.
+    pub(crate) fn reserve(&self, description: &Description) -> io::Result<()> {
+        let longest = Description { pid: u32::MAX, ..description.clone() };
+        self.set_aside(DESCRIPTION, serde_json::to_vec(&longest)?.len())?;
+        self.reserve_end()
+    }
+
+    /// Sets aside the room for [`Self::end`].
+    pub(crate) fn reserve_end(&self) -> io::Result<()> {
+        self.set_aside(EXIT, LARGEST_EXIT)
+    }
+
+    /// Notes what is known of the process.
+    pub(crate) fn describe(&self, description: &Description) -> io::Result<()> {
+        self.put(DESCRIPTION, description)
+    }
+
+    pub(crate) fn description(&self) -> Option<Description> {
+        read(&self.path.join(DESCRIPTION))
+    }
+
+    /// Notes how the process has ended.
+    pub(crate) fn end(&self, ended: &Ended) -> io::Result<()> {
+        self.put(EXIT, ended)
+    }
+
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        read(&self.path.join(EXIT))
+    }
+
+    /// When the process has ended.
+    pub(crate) fn ended_at(&self) -> Option<SystemTime> {
+        fs::metadata(self.path.join(EXIT)).and_then(|it| it.modified()).ok()
+    }
+
+    fn aside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.new"))
+    }
+
+    fn set_aside(&self, name: &str, length: usize) -> io::Result<()> {
+        fs::write(self.aside(name), vec![b' '; length])
+    }
+
+    /// Puts a file in place, where room is set aside for it. All of it is read, or nothing.
+    fn put(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(value)?;
+        let file = File::options().write(true).create(true).truncate(false).open(self.aside(name))?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        bytes.resize(length.max(bytes.len()), b' ');
+        file.write_all_at(&bytes, 0)?;
+        fs::rename(self.aside(name), self.path.join(name))
+    }
+
+    /// Removes what only a living keeper needs.
+    pub(crate) fn tidy(&self) {
+        let _ = fs::remove_file(self.path.join(Self::SOCKET));
+        let _ = fs::remove_file(self.aside(EXIT));
+    }
+
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Milliseconds since the guest's start.
+pub(crate) fn uptime_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let duration = Duration::try_from(now).unwrap_or_default();
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,121 @@
+//! Forgetting processes: those that the edge names, the oldest of those that have ended, and those of other boots.
+
+use std::{
+    path::Path,
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
+
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code, Done, Refusal},
+    process::Named,
+};
+use rustix::{
+    fs::statvfs,
+    process::{Pid, Signal, kill_process},
+};
+
+use super::{
+    Inner, Processes, cgroup,
+    folder::{Description, Folder},
+    keeper::{Keeper, Request},
+};
+use crate::keep::tree;
+
+/// Starts after which it is looked whether too many processes that have ended are kept.
+const OFTEN: u32 = 64;
+
+/// Time for which a process that has ended is kept in any case: in it, a start may be repeated.
+const KEPT: Duration = Duration::from_secs(10 * 60);
+
+/// Time after which it is looked again whether a keeper has ended.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Time that a keeper has for killing everything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Processes {
+    /// Kills a process and all its descendants, and forgets it. It goes on if the caller is gone.
+    pub async fn forget(&self, Named { process }: Named) -> Result<Done, Refusal> {
+        let inner = self.0.clone();
+        let forgotten = tokio::spawn(async move { inner.forget(process).await });
+        forgotten.await.unwrap_or_else(|error| Err(Refusal::new(Code::Failed, error.to_string())))
+    }
+}
+
+impl Inner {
+    async fn forget(&self, process: Unique) -> Result<Done, Refusal> {
+        let folder = self.folder(process);
+        if !folder.exists() {
+            return Err(self.none(process));
+        }
+        let over = tokio::time::Instant::now() + PATIENCE;
+        // One that is starting has no socket yet.
+        while folder.is_kept() {
+            if let Ok(mut keeper) = Keeper::connect(&folder).await {
+                let _ = keeper.ask(&Request::Kill).await;
+                let ended = async { while let Ok(Some(_)) = keeper.answer().await {} };
+                let _ = tokio::time::timeout_at(over, ended).await;
+            }
+            if tokio::time::Instant::now() > over {
+                return Err(Refusal::new(Code::Failed, "the process cannot be killed"));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.remove(process, &folder).map_err(|error| {
+            Refusal::new(Code::Failed, format!("the process is killed, but not removed: {error}"))
+        })?;
+        Ok(Done {})
+    }
+
+    /// Removes a process that no keeper keeps, and kills what a keeper that was killed has left.
+    fn remove(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
+        let description = folder.description();
+        if let (Some(description), None) = (&description, folder.ended()) {
+            kill_left(description);
+        }
+        let boot = description.map_or_else(|| self.boot.now(), |it| it.boot);
+        self.log(process, boot).remove()?;
+        folder.remove()
+    }
+
+    /// Forgets the oldest processes that have ended, if there are too many.
+    pub(super) fn make_room(&self) {
+        if !self.starts.fetch_add(1, Ordering::Relaxed).is_multiple_of(OFTEN) {
+            return;
+        }
+        let mut ended: Vec<(SystemTime, Unique)> = Vec::new();
+        for name in self.names() {
+            ended.extend(self.folder(name).ended_at().map(|at| (at, name)));
+        }
+        ended.sort_unstable();
+        let too_many = ended.len().saturating_sub(self.limits.ended);
+        let now = SystemTime::now();
+        for (at, name) in ended.into_iter().take(too_many) {
+            let folder = self.folder(name);
+            let is_old = now.duration_since(at).is_ok_and(|age| age >= KEPT);
+            if is_old && !folder.is_kept() {
+                // What cannot be removed now is tried again later.
+                let _ = self.remove(name, &folder);
+            }
+        }
+    }
+}
+
+/// Kills the command of a keeper that was killed, and what is left of its control group and its session.
+fn kill_left(description: &Description) {
+    description.cgroup.iter().for_each(|it| cgroup::kill(it));
+    let Some(pid) = i32::try_from(description.pid).ok().and_then(Pid::from_raw) else { return };
+    for member in tree::session(pid) {
+        tree::kill(member, None);
+        let _ = kill_process(member, Signal::KILL);
+    }
+    description.cgroup.iter().for_each(|it| cgroup::remove(it));
+}
+
+/// A tenth of the bytes of the file system on which a folder is.
+pub(super) fn tenth_of_disk(folder: &Path) -> u64 {
+    let existing = folder.ancestors().find(|it| it.exists()).unwrap_or(folder);
+    statvfs(existing).map_or(u64::MAX, |it| it.f_blocks.saturating_mul(it.f_frsize) / 10)
+}

@@ -1,0 +1,157 @@
+//! What the daemon and the keeper of a process say to each other.
+//!
+//! The first thing is the [`Order`], over the keeper's standard input, answered by an [`Answer`]. Later ones go over the
+//! socket in the process's folder: a line of JSON for each [`Request`] and each [`Answer`].
+
+use std::{fs::File, io};
+
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code, Refusal},
+    process::{Bytes, Scope, Size, StdinTaken},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::{folder::Folder, launch::Launch, log::Log};
+
+/// Bytes that a line may have.
+pub(crate) const LONGEST_LINE: usize = 128 << 10;
+
+/// What a keeper is to run, and how.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) launch: Launch,
+    pub(crate) boot: Unique,
+    pub(crate) tag: Option<String>,
+    pub(crate) timeout_ms: Option<u64>,
+    /// Milliseconds after which a follower that does not read is waited for no more.
+    pub(crate) stall_ms: u64,
+    pub(crate) folder: Folder,
+    pub(crate) log: Log,
+}
+
+/// What a keeper is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// How the process stands: [`Answer::Standing`].
+    Stand,
+    /// Tell how far the output has come, whenever there is more: [`Answer::News`], again and again. The asker sends the
+    /// place up to which it has read, a number in a line, whenever it has read on.
+    Follow(u64),
+    /// Write to standard input: [`Answer::Taken`].
+    Stdin {
+        /// Bytes that were written before.
+        at: u64,
+        /// Bytes to write.
+        data: Bytes,
+        /// Whether they are the last ones.
+        end: bool,
+    },
+    /// Send a signal by its number: [`Answer::Done`].
+    Signal(i32, Scope),
+    /// Change the terminal's size: [`Answer::Done`].
+    Resize(Size),
+    /// End the process and all its descendants: [`Answer::Done`], as soon as it has begun.
+    Kill,
+}
+
+/// What a keeper answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done,
+    Standing {
+        cursor: u64,
+        stdin: Option<StdinTaken>,
+    },
+    News {
+        /// Bytes of output that have come.
+        cursor: u64,
+        /// Whether the process has ended, which its folder then tells.
+        ended: bool,
+    },
+    Taken(StdinTaken),
+    Refused(Refusal),
+}
+
+/// Connection to a keeper.
+pub(crate) struct Keeper {
+    lines: BufReader<OwnedReadHalf>,
+    to: OwnedWriteHalf,
+}
+
+impl Keeper {
+    /// Connects to the keeper of a process.
+    pub(crate) async fn connect(folder: &Folder) -> io::Result<Self> {
+        let opened: File = folder.open()?;
+        let stream = UnixStream::connect(Folder::socket(&opened)).await?;
+        Ok(Self::over(stream))
+    }
+
+    pub(crate) fn over(stream: UnixStream) -> Self {
+        let (from, to) = stream.into_split();
+        Self { lines: BufReader::new(from), to }
+    }
+
+    /// Asks, and returns the answer.
+    pub(crate) async fn ask(&mut self, request: &impl Serialize) -> Result<Answer, Refusal> {
+        let answer = async {
+            self.send(request).await?;
+            self.answer().await
+        };
+        match answer.await {
+            Ok(Some(Answer::Refused(refusal))) => Err(refusal),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => Err(gone()),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.to.write_all(&line).await
+    }
+
+    /// The next answer; `None` if the keeper has ended.
+    pub(crate) async fn answer(&mut self) -> io::Result<Option<Answer>> {
+        let mut line = String::new();
+        let length = self.lines.read_line(&mut line).await?;
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line)?))
+    }
+
+    /// Tells the keeper how far its output was read; does without if it cannot be told at once.
+    pub(crate) fn read_until(&self, cursor: u64) {
+        let _ = self.to.try_write(format!("{cursor}\n").as_bytes());
+    }
+}
+
+/// The refusal of what needs a keeper that is gone.
+pub(crate) fn gone() -> Refusal {
+    Refusal::new(Code::ProcessGone, "the process has ended")
+}
+
+/// The refusal that an error of the system is, where nothing was run.
+pub(crate) fn refusal(what: &str, error: &io::Error) -> Refusal {
+    use io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock,
+    };
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let code = match error.kind() {
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem => Code::DiskFull,
+        WouldBlock | OutOfMemory => Code::TooManyProcesses,
+        PermissionDenied => Code::NotPermitted,
+        _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Code::TooManyProcesses,
+        _ => Code::Failed,
+    };
+    Refusal::new(code, format!("{what}: {error}"))
+}

@@ -1,0 +1,149 @@
+//! Starting a process, at most once.
+//!
+//! 1. Its folder in the run folder is made: who makes it starts the process, everybody else is told how it stands.
+//! 2. A start with a key is noted on the disk.
+//! 3. A keeper is started, and told what to run.
+//!
+//! Whatever fails before the keeper runs the command takes back what was done, and is told as a refusal.
+
+use std::{
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt, process::CommandExt},
+    },
+    process::{Command, Stdio},
+};
+
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code, Refusal},
+    call::Digest256,
+    process::{Process, Spec, Start, State},
+};
+use tokio::net::UnixStream;
+
+use super::{
+    Inner,
+    folder::Folder,
+    keeper::{Answer, Keeper, Order, refusal},
+    launch::Launch,
+    started::Note,
+};
+
+impl Inner {
+    pub(super) async fn start(&self, start: Start, mut spec: Spec) -> Result<Process, Refusal> {
+        let folder = Folder::of(&self.layout.run, start.process);
+        if let Some(process) = self.find_started(&folder, &start).await? {
+            return Ok(process);
+        }
+        let (tag, timeout_ms) = (spec.tag.take(), spec.timeout_ms);
+        let mut launch = Launch::of(&self.layout, spec)?;
+        launch.cgroup.clone_from(&self.cgroups);
+        self.make_room();
+        if !claim(&folder).map_err(|error| refusal("no process can be noted", &error))? {
+            return self.describe(start.process, &folder).await;
+        }
+        let order = Order {
+            launch,
+            boot: self.boot.now(),
+            tag,
+            timeout_ms,
+            stall_ms: self.limits.stall_ms,
+            log: self.log(start.process, self.boot.now()),
+            folder: folder.clone(),
+        };
+        let started = self.start_claimed(&folder, &start, &order).await;
+        if started.is_err() {
+            self.started.forget(start.process);
+            let _ = folder.remove();
+        }
+        started?;
+        self.describe(start.process, &folder).await
+    }
+
+    /// How a process stands that was started before; a refusal if another request has started it.
+    async fn find_started(&self, folder: &Folder, start: &Start) -> Result<Option<Process>, Refusal> {
+        let note = self.started.find(start.process);
+        if note.zip(start.keyed).is_some_and(|(note, keyed)| note.digest != keyed) {
+            return Err(Refusal::new(Code::OtherRequest, "another request has started this process"));
+        }
+        match note {
+            _ if folder.exists() => Ok(Some(self.describe(start.process, folder).await?)),
+            Some(note) => Ok(Some(lost(start.process, note.boot))),
+            None => Ok(None),
+        }
+    }
+
+    async fn start_claimed(&self, folder: &Folder, start: &Start, order: &Order) -> Result<(), Refusal> {
+        if let Some(digest) = start.keyed {
+            self.note(start.process, digest).await?;
+        }
+        let channel =
+            self.start_keeper(folder).map_err(|error| refusal("no keeper can be started", &error))?;
+        let mut keeper = Keeper::over(channel);
+        match keeper.ask(order).await {
+            // A keeper that ends without an answer was killed: its process may have run, and is lost.
+            Err(refusal) if refusal.code == Code::ProcessGone => Ok(()),
+            Err(refusal) => Err(refusal),
+            Ok(Answer::Done) => Ok(()),
+            Ok(_) => Err(Refusal::new(Code::Failed, "the keeper gave another answer")),
+        }
+    }
+
+    async fn note(&self, process: Unique, digest: Digest256) -> Result<(), Refusal> {
+        let (started, boot) = (self.started.clone(), self.boot.now());
+        // The disk may take its time; other calls go on.
+        let noted = tokio::task::spawn_blocking(move || started.note(process, &Note { digest, boot })).await;
+        let noted = noted.unwrap_or_else(|error| Err(io::Error::other(error)));
+        noted.map_err(|error| match refusal("the start cannot be noted", &error) {
+            Refusal { code: Code::Failed | Code::NotPermitted, detail, .. } => {
+                Refusal::new(Code::DiskFull, detail)
+            }
+            other => other,
+        })
+    }
+
+    /// Starts a keeper, and returns the stream over which it is told what to run.
+    fn start_keeper(&self, folder: &Folder) -> io::Result<UnixStream> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(&self.layout.program)
+            .arg0("pve-edge-guest")
+            .arg("keep")
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(folder.lock()?)
+            .stderr(Stdio::null())
+            .spawn()?;
+        self.keepers().push(child);
+        UnixStream::from_std(ours)
+    }
+}
+
+/// Makes the folder of a process; whether it was not there.
+fn claim(folder: &Folder) -> io::Result<bool> {
+    match fs::DirBuilder::new().mode(0o700).create(&folder.path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true),
+    }
+}
+
+/// A process of which nothing is left but that it was started.
+pub(super) fn lost(process: Unique, boot: Unique) -> Process {
+    Process {
+        process,
+        state: State::Lost,
+        boot,
+        pid: None,
+        tag: None,
+        argv: Vec::new(),
+        cwd: None,
+        user: None,
+        pty: false,
+        stdin: None,
+        exit: None,
+        cursor: 0,
+        age_ms: 0,
+    }
+}

@@ -1,0 +1,94 @@
+//! What outlives the daemon, and what does not outlive a keeper.
+
+use pve_edge_guest_protocol::{
+    answer::Code,
+    call::Operation,
+    process::{After, Processes, Spec, Start, State, Stdin, StdinTaken},
+};
+
+use super::{line, lives, until};
+use crate::daemon::{Daemon, children, kill};
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_loses_no_byte_and_no_exit_code() {
+    let daemon = Daemon::start().await;
+    let command = "seq 1 50000; cat; seq 1 50000; exit 9";
+    let process = daemon.start_process(Spec { stdin: true, ..line(command) }).await.unwrap();
+    let mut told = daemon.open_lines(process.process, After::Start).await.until(100_000).await;
+    let ended = daemon.start_process(line("exit 3")).await.unwrap().process;
+    daemon.until_state(ended, State::Exited).await;
+    daemon.kill().await;
+
+    let listed: Processes = daemon.ask(Operation::Processes {}, "").await.unwrap();
+    let states: Vec<State> = listed.processes.iter().map(|it| it.state).collect();
+    assert_eq!(states, [State::Running, State::Exited]);
+    assert_eq!(listed.processes[0].pid, process.pid);
+    let stdin = Operation::Stdin(Stdin { process: process.process, at: 0, end: true });
+    let taken: StdinTaken = daemon.ask(stdin, "between\n").await.unwrap();
+    assert_eq!(taken, StdinTaken { at: 8, closed: true });
+    daemon.kill().await;
+    let rest = daemon.follow(process.process, After::Cursor(told.cursor)).await;
+    told.stdout.extend(&rest.stdout);
+    let numbers: String = (1..=50_000).map(|it| format!("{it}\n")).collect();
+    assert!(told.text() == [&numbers, "between\n", &numbers].concat());
+    assert_eq!(rest.code(), 9);
+    assert_eq!(daemon.follow(ended, After::Start).await.code(), 3);
+}
+
+#[tokio::test]
+async fn a_process_whose_keeper_is_killed_is_lost() {
+    let daemon = Daemon::start().await;
+    let command = "trap '' HUP; setsid sleep 100 & echo told; exec sleep 101";
+    let process = daemon.start_process(line(command)).await.unwrap();
+    let mut lines = daemon.open_lines(process.process, After::Start).await;
+    let mut told = lines.until(5).await;
+    let keeper = children(daemon.serve().unwrap())[0];
+    kill(keeper);
+    while let Some(line) = lines.next().await {
+        told.add(line);
+    }
+    assert!(told.is_lost && told.text() == "told\n");
+    let lost = daemon.get(process.process).await.unwrap();
+    assert_eq!((lost.state, lost.cursor, lost.exit), (State::Lost, 5, None));
+    let told = daemon.follow(process.process, After::Start).await;
+    assert!(told.is_lost && told.text() == "told\n");
+    let start = Start { process: process.process, keyed: None };
+    assert_eq!(daemon.start_again(start, &line("true")).await.unwrap().state, State::Lost);
+    let stdin = Operation::Stdin(Stdin { process: process.process, at: 0, end: true });
+    assert_eq!(daemon.ask::<StdinTaken>(stdin, "x").await.unwrap_err().code, Code::ProcessGone);
+    // Whoever forgets it wants it to end.
+    let pid = process.pid.unwrap();
+    assert!(lives(pid));
+    daemon.forget(process.process).await.unwrap();
+    until("what was left is killed", || !lives(pid)).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_guest_leaves_nothing() {
+    let mut daemon = Daemon::start().await;
+    let process = daemon.start_process(line("echo told; sleep 100")).await.unwrap().process;
+    daemon.open_lines(process, After::Start).await.until(5).await;
+    daemon.restart_guest().await;
+    assert_eq!(daemon.get(process).await.unwrap_err().code, Code::NoSuchProcess);
+    let listed: Processes = daemon.ask(Operation::Processes {}, "").await.unwrap();
+    assert_eq!(listed.processes, []);
+}
+
+#[tokio::test]
+async fn the_oldest_processes_that_have_ended_make_room() {
+    let daemon = Daemon::start_with(&["--limits", r#"{"ended":4}"#]).await;
+    let mut all = Vec::new();
+    for _ in 0..70 {
+        let process = daemon.start_process(line("true")).await.unwrap().process;
+        daemon.until_state(process, State::Exited).await;
+        // It has ended long ago.
+        let exit = daemon.path(&format!("run/processes/{process}/exit"));
+        let exit = std::fs::File::options().write(true).open(exit).unwrap();
+        exit.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();
+        all.push(process);
+    }
+    let listed: Processes = daemon.ask(Operation::Processes {}, "").await.unwrap();
+    assert_eq!(listed.processes.len(), 4 + 6);
+    assert!(daemon.get(all[69]).await.is_ok());
+    assert_eq!(daemon.get(all[0]).await.unwrap_err().code, Code::NoSuchProcess);
+}

@@ -1,0 +1,154 @@
+//! Output: all of it, in order, from any place on.
+
+use pve_edge_guest_protocol::{
+    call::Operation,
+    process::{After, Event, Follow, Line, State},
+};
+
+use super::{Told, argv, line, until};
+use crate::daemon::Daemon;
+
+#[tokio::test]
+async fn bytes_of_all_values_come_on_both_streams() {
+    let daemon = Daemon::start().await;
+    let all: Vec<u8> = (0..=255).collect();
+    std::fs::write(daemon.path("home/all"), all.repeat(1000)).unwrap();
+    let told = daemon.exec(line("cat all; cat all >&2")).await;
+    assert!(told.stdout == all.repeat(1000) && told.stderr == told.stdout);
+    assert_eq!(told.cursor, 512_000);
+}
+
+#[tokio::test]
+async fn a_follower_that_is_cut_ten_times_loses_nothing_and_gets_nothing_twice() {
+    let daemon = Daemon::start().await;
+    let process = daemon.start_process(line("seq 1 300000; echo end >&2")).await.unwrap().process;
+    let (mut stdout, mut cursor) = (Vec::new(), 0);
+    for _ in 0..10 {
+        let mut lines = daemon.open_lines(process, After::Cursor(cursor)).await;
+        let told = lines.until(cursor + 30_000).await;
+        stdout.extend(told.stdout);
+        cursor = told.cursor;
+    }
+    let told = daemon.follow(process, After::Cursor(cursor)).await;
+    stdout.extend(told.stdout);
+    let right: String = (1..=300_000).map(|it| format!("{it}\n")).collect();
+    assert!(stdout == right.as_bytes());
+    assert_eq!((told.stderr.as_slice(), told.gaps), (&b"end\n"[..], 0));
+}
+
+#[tokio::test]
+async fn output_is_told_from_any_place_on() {
+    let daemon = Daemon::start().await;
+    let process = daemon.start_process(line("printf abc; sleep 0.1; printf def >&2")).await.unwrap().process;
+    daemon.until_state(process, State::Exited).await;
+    for (after, stdout, stderr) in [
+        (After::Start, "abc", "def"),
+        (After::Cursor(0), "abc", "def"),
+        (After::Cursor(2), "c", "def"),
+        (After::Cursor(4), "", "ef"),
+        (After::Cursor(6), "", ""),
+        (After::Cursor(7), "", ""),
+        (After::Cursor(u64::MAX), "", ""),
+        (After::End, "", ""),
+    ] {
+        let told = daemon.follow(process, after).await;
+        assert_eq!((told.text(), str::from_utf8(&told.stderr)), (stdout, Ok(stderr)), "{after:?}");
+        assert_eq!((told.code(), told.cursor), (0, 6));
+    }
+}
+
+#[tokio::test]
+async fn a_follower_can_end_after_a_time_or_after_some_bytes() {
+    let daemon = Daemon::start().await;
+    let process = daemon.start_process(line("echo one; sleep 100")).await.unwrap().process;
+    let follow = |after, wait_ms, most| Operation::Follow(Follow { process, after, wait_ms, most });
+    // As soon as something was told and nothing more is there.
+    let lines: Vec<Line> = daemon.lines(follow(After::Start, Some(60_000), None), "").await.unwrap();
+    let [started, out] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(matches!(started.event, Event::Started { .. }));
+    assert_eq!(out.cursor, 4);
+    // As soon as the time is over, if nothing comes.
+    let lines: Vec<Line> = daemon.lines(follow(After::End, Some(1), None), "").await.unwrap();
+    assert_eq!(lines.len(), 1);
+    let lines = daemon.lines(follow(After::Start, None, Some(3)), "").await.unwrap();
+    let told = Told::of(lines);
+    assert_eq!((told.text(), told.cursor, told.exit.as_ref()), ("one", 3, None));
+}
+
+#[tokio::test]
+async fn output_that_nobody_reads_is_dropped_from_the_beginning_and_told_as_a_gap() {
+    let daemon = Daemon::start_with(&["--limits", r#"{"log":65536}"#]).await;
+    let process = daemon.start_process(line("seq 1 100000")).await.unwrap().process;
+    daemon.until_state(process, State::Exited).await;
+    let told = daemon.follow(process, After::Start).await;
+    let right: String = (1..=100_000).map(|it| format!("{it}\n")).collect();
+    let kept = told.stdout.len();
+    assert!((32_768..=65_536).contains(&kept), "{kept}");
+    assert!(right.as_bytes().ends_with(&told.stdout));
+    assert_eq!(told.gaps as usize + kept, right.len());
+    assert_eq!(told.cursor as usize, right.len());
+}
+
+#[tokio::test]
+async fn a_process_waits_for_its_follower_but_not_for_ever() {
+    let daemon = Daemon::start_with(&["--limits", r#"{"log":65536,"stall_ms":1000}"#]).await;
+    let spec = line("while ! [ -e go ]; do sleep 0.01; done; seq 1 3000000; touch done");
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let mut lines = daemon.open_lines(process, After::Start).await;
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    let mut told = lines.until(1_000_000).await;
+    assert_eq!(told.gaps, 0, "it reads");
+    // It reads no more, and the process goes on in the end.
+    until("the process goes on without it", || daemon.path("home/done").exists()).await;
+    while let Some(line) = lines.next().await {
+        told.add(line);
+    }
+    assert!(told.gaps > 0);
+    assert_eq!(told.stdout.len() as u64 + told.gaps, told.cursor);
+    assert_eq!(told.code(), 0);
+}
+
+#[tokio::test]
+async fn without_a_disk_output_is_kept_in_memory() {
+    let daemon = Daemon::start().await;
+    std::fs::remove_dir_all(daemon.path("state")).unwrap();
+    std::fs::write(daemon.path("state"), "no folder").unwrap();
+    let process = daemon.start_process(line("seq 1 100000")).await.unwrap().process;
+    daemon.until_state(process, State::Exited).await;
+    let told = daemon.follow(process, After::Start).await;
+    assert!(told.gaps > 0 && told.text().ends_with("\n99999\n100000\n"));
+    assert!((128 << 10..=256 << 10).contains(&told.stdout.len()));
+}
+
+#[tokio::test]
+async fn what_a_child_writes_after_the_end_is_behind_the_cursor() {
+    let daemon = Daemon::start().await;
+    let spec = line("(while ! [ -e go ]; do sleep 0.01; done; echo later) & echo now");
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let told = daemon.follow(process, After::Start).await;
+    assert_eq!((told.text(), told.code(), told.cursor), ("now\n", 0, 4));
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    for _ in 0..3_000 {
+        if daemon.get(process).await.unwrap().cursor == 10 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let told = daemon.follow(process, After::Cursor(4)).await;
+    assert_eq!((told.text(), told.cursor), ("later\n", 10));
+    let told = daemon.follow(process, After::Start).await;
+    assert_eq!((told.text(), told.cursor), ("now\n", 4));
+}
+
+#[tokio::test]
+async fn a_terminal_has_its_size_and_is_the_processs_own() {
+    let daemon = Daemon::start().await;
+    let size = pve_edge_guest_protocol::process::Size { cols: 101, rows: 33 };
+    let pty = |spec| pve_edge_guest_protocol::process::Spec { pty: Some(size), ..spec };
+    let told = daemon
+        .exec(pty(line("stty size; test -t 0 -a -t 1 -a -t 2 && echo tty > /dev/tty; echo $TERM")))
+        .await;
+    assert_eq!(told.text(), "33 101\r\ntty\r\nxterm-256color\r\n");
+    let told = daemon.exec(pty(argv(["true"]))).await;
+    assert_eq!((told.text(), told.code()), ("", 0));
+}
