@@ -59,7 +59,7 @@ impl Bed {
             Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
         };
         let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
-        let guests = Guests::new(cluster.inventory.clone());
+        let guests = Guests::new(cluster.inventory.clone(), None);
         network.serve(&guests);
         let mut pairs = settings(&cluster, &keys, &network);
         pairs.push(("PVE_VERIFY_TLS".to_owned(), "false".to_owned()));

@@ -133,7 +133,7 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
     for (name, value) in pve.settings {
         default(settings, name, value);
     }
-    let guests = Guests::new(pve.inventory);
+    let guests = Guests::new(pve.inventory, None);
     {
         let mut sim = lock(&pve.sim);
         sim.set_agent_host(guests.agent_host());

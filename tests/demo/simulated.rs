@@ -90,6 +90,7 @@ impl Inventory for Guests {
         Some(GuestState {
             running: run.is_some() || guest.is_suspended(),
             token: guest.identity(),
+            card: guest.card(),
             ip: IpAddr::V4(address(vmid)),
         })
     }

@@ -55,7 +55,7 @@ async fn flows(target: Target, filter: &str, place: &str, tally: &mut Tally) -> 
     let (keys, account) = (Keys::new()?, format!("morph-{}", random()?));
     let morph = stand_in(&account).await.map_err(failed)?;
     let settings = settings(&morph, &account, &keys);
-    let guests = Guests::new(Arc::new(Nobody));
+    let guests = Guests::new(Arc::new(Nobody), None);
     let api = target.start(&settings, None, &guests, &log, NAME).await?;
     let heard = Heard::default();
     let anyone = Client::new(&api.url, heard.clone())?;

@@ -69,7 +69,7 @@ impl Rig {
         let log = Log::new(&logs);
         let cluster = pve.start(folder.path(), &log).await?;
         let mut network = Network::reserve().await.map_err(failed)?;
-        let guests = Guests::new(cluster.inventory.clone());
+        let guests = Guests::new(cluster.inventory.clone(), None);
         network.serve(&guests);
         cluster.host(&guests);
         let keys = Keys::new()?;

@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{GuestState, Guests, Home, group};
+use super::{GuestState, Guests, group};
 use crate::serve::{Reply, boxed, text, whole};
 
 /// Largest request.
@@ -110,13 +110,7 @@ pub(super) fn spawn(
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     guests.shared.reconcile();
     let mut homes = guests.shared.homes();
-    if guests.shared.closed.load(std::sync::atomic::Ordering::SeqCst) {
-        return Err(io::Error::other("the guests have ended"));
-    }
-    let home = match homes.entry(vmid) {
-        std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-        std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Home::new(guest)?),
-    };
+    let home = guests.home(&mut homes, vmid, guest)?;
     home.used = true;
     let folder = home.folder.path();
     // A guest has an /etc of its own.

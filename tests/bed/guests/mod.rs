@@ -2,15 +2,17 @@
 //! in a scratch folder per guest, reachable on loopback alone.
 
 mod agent;
+mod daemon;
 mod disk;
 mod execd;
 mod group;
 mod proxy;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     net::{IpAddr, Ipv4Addr, TcpListener},
     path::Path,
@@ -26,6 +28,7 @@ use hyper::body::Incoming;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
+pub use self::daemon::Daemon;
 use crate::serve::Reply;
 
 /// How soon after a guest has stopped its processes are killed.
@@ -49,7 +52,19 @@ pub struct GuestState {
     pub token: Option<String>,
     /// The address that PVE shows.
     pub ip: IpAddr,
+    /// Hardware address of its network card, if it is a container.
+    pub card: Option<String>,
 }
+
+impl GuestState {
+    /// By which it is told from the next guest of its VMID.
+    fn identity(&self) -> Identity {
+        (self.token.clone(), self.card.clone())
+    }
+}
+
+/// Token and hardware address of a guest.
+type Identity = (Option<String>, Option<String>);
 
 /// All guests that have run something; ends their processes when dropped.
 #[derive(Clone)]
@@ -59,6 +74,8 @@ pub struct Guests {
 
 struct Shared {
     inventory: Arc<dyn Inventory>,
+    /// The daemon of containers; a stand-in of another one where there is none.
+    daemon: Option<Daemon>,
     homes: Mutex<Homes>,
     changes: disk::Changes,
     /// Set when the guests end: nothing is started any more.
@@ -69,25 +86,28 @@ struct Shared {
 
 type Homes = BTreeMap<u32, Home>;
 
-/// A guest's disk and processes. Another token means another guest: VMIDs are reused.
+/// A guest's disk and processes. Another identity means another guest: VMIDs are reused.
 struct Home {
     /// Of the guest that has run in it; a fresh copy is of whoever runs there first.
-    token: Option<Option<String>>,
+    identity: Option<Identity>,
     folder: TempDir,
     /// The snapshots that PVE keeps of it.
     kept: BTreeMap<String, TempDir>,
     groups: Vec<Pid>,
+    /// Its daemon, once that was asked for.
+    daemon: Option<daemon::Running>,
     /// Whether anything was started since the guest was last seen stopped.
     used: bool,
 }
 
 impl Guests {
-    /// Guests of `inventory`; needs a tokio runtime.
-    pub fn new(inventory: Arc<dyn Inventory>) -> Self {
+    /// Guests of `inventory`, of which containers have this daemon; needs a tokio runtime.
+    pub fn new(inventory: Arc<dyn Inventory>, daemon: Option<Daemon>) -> Self {
         // An address that nothing configures: binds only where the whole range is local.
         let own_addresses = TcpListener::bind((Ipv4Addr::new(127, 64, 0, 1), 0)).is_ok();
         let shared = Arc::new(Shared {
             inventory,
+            daemon,
             homes: Mutex::default(),
             changes: disk::Changes::default(),
             closed: AtomicBool::new(false),
@@ -118,6 +138,17 @@ impl Guests {
         // With the homes locked: who starts something has them, too.
         self.shared.closed.store(true, Ordering::SeqCst);
         homes.clear();
+    }
+
+    /// The disk and the processes of a guest that runs.
+    fn home<'h>(&self, homes: &'h mut Homes, vmid: u32, guest: &GuestState) -> io::Result<&'h mut Home> {
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the guests have ended"));
+        }
+        Ok(match homes.entry(vmid) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Home::new(guest)?),
+        })
     }
 
     fn running(&self, vmid: u32) -> Option<GuestState> {
@@ -153,13 +184,15 @@ impl Shared {
         self.changes.follow(&mut homes);
         homes.retain(|vmid, home| {
             match seen.get(vmid).cloned().unwrap_or_else(|| self.inventory.guest(*vmid)) {
-                Some(guest) if guest.running && home.token.as_ref().is_some_and(|it| *it != guest.token) => {
+                Some(guest)
+                    if guest.running && home.identity.as_ref().is_some_and(|it| *it != guest.identity()) =>
+                {
                     false
                 }
                 // Its disk outlives a stop, after which it has no token for a while.
                 Some(guest) => {
                     if guest.running {
-                        home.token = Some(guest.token);
+                        home.identity = Some(guest.identity());
                     }
                     if !guest.running && std::mem::take(&mut home.used) {
                         home.kill();
@@ -176,7 +209,7 @@ impl Shared {
 
 impl Home {
     fn new(guest: &GuestState) -> io::Result<Self> {
-        folder().map(|folder| Self::of(folder, Some(guest.token.clone())))
+        folder().map(|folder| Self::of(folder, Some(guest.identity())))
     }
 
     /// With the files of another's.
@@ -184,11 +217,12 @@ impl Home {
         disk::copied(from).map(|folder| Self::of(folder, None))
     }
 
-    fn of(folder: TempDir, token: Option<Option<String>>) -> Self {
-        Self { token, folder, kept: BTreeMap::new(), groups: Vec::new(), used: false }
+    fn of(folder: TempDir, identity: Option<Identity>) -> Self {
+        Self { identity, folder, kept: BTreeMap::new(), groups: Vec::new(), daemon: None, used: false }
     }
 
-    fn kill(&self) {
+    fn kill(&mut self) {
+        self.daemon = None;
         self.groups.iter().for_each(|&group| group::kill(group));
         group::kill_marked(&self.mark());
     }

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use pve_edge_lambda::http::join;
 use tokio::net::TcpStream;
 
-use super::{Guests, execd};
+use super::{GuestState, Guests, execd};
 use crate::serve::{Ends, Reply, boxed, text, whole};
 
 const EXECD: u16 = 39375;
@@ -50,7 +50,7 @@ pub(super) async fn answer(guests: &Guests, target: Target, request: Request<Inc
         return bad_gateway(format!("no sandbox with VMID {vmid} is running\n"));
     };
     if port == EXECD {
-        return execd::answer(guests, vmid, guest, request).await;
+        return command(guests, vmid, guest, request).await;
     }
     let address = guests.address(vmid, &guest);
     let ourselves = |ends: &Ends| ends.local == (address, port).into();
@@ -76,9 +76,22 @@ pub(super) async fn by_address(guests: &Guests, request: Request<Incoming>) -> R
     };
     let vmid = guests.shared.inventory.at(ip);
     match vmid.and_then(|vmid| Some((vmid, guests.running(vmid)?))) {
-        Some((vmid, guest)) => execd::answer(guests, vmid, guest, request).await,
+        Some((vmid, guest)) => command(guests, vmid, guest, request).await,
         None => bad_gateway(format!("no running sandbox has the address {ip}\n")),
     }
+}
+
+/// Answers a request to what runs commands in a guest.
+async fn command(guests: &Guests, vmid: u32, guest: GuestState, request: Request<Incoming>) -> Reply {
+    let Some(daemon) = guests.shared.daemon.as_ref().filter(|_| guest.card.is_some()) else {
+        return execd::answer(guests, vmid, guest, request).await;
+    };
+    let stream = match guests.connect(daemon, vmid, &guest).await {
+        Ok(stream) => stream,
+        Err(error) => return bad_gateway(format!("the daemon of the guest does not start: {error}\n")),
+    };
+    let answer = forward(stream, request).await;
+    answer.unwrap_or_else(|error| bad_gateway(format!("the daemon of the guest broke off: {error}\n")))
 }
 
 /// Passes the request on, and what follows an `Upgrade` too (websockets).

@@ -42,6 +42,7 @@ impl Inventory for One {
             running: state != STOPPED,
             token: Some("t0ken".to_owned()),
             ip: Ipv4Addr::new(127, 64, 7, 9).into(),
+            card: None,
         })
     }
 
@@ -60,7 +61,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let one = Arc::new(One::default());
-        let guests = Guests::new(one.clone());
+        let guests = Guests::new(one.clone(), None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let proxy = guests.clone();

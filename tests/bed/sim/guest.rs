@@ -139,6 +139,12 @@ impl Guest {
         }
     }
 
+    /// Hardware address of a container's network card, as PVE writes it.
+    pub fn card(&self) -> Option<String> {
+        let net0 = self.config.get("net0").filter(|_| self.kind == Kind::Lxc)?;
+        net0.split(',').find_map(|part| part.strip_prefix("hwaddr=")).map(str::to_owned)
+    }
+
     /// Whether a VM's memory is on disk, and its processes with it.
     pub fn is_suspended(&self) -> bool {
         self.config.lock() == Some("suspended")
