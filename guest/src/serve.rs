@@ -5,6 +5,7 @@ mod cmux;
 mod connections;
 mod operations;
 mod stream;
+mod terminal;
 
 use std::{
     fs::File,

@@ -100,6 +100,8 @@ pub enum Operation {
     Signal(process::Signal),
     /// Change the size of a terminal: [`process::Process`].
     Resize(process::Resize),
+    /// Open a terminal over a websocket; the one call that is a `GET`.
+    Terminal(process::Terminal),
     /// Kill a process and all its descendants, and forget it: [`crate::answer::Done`].
     Forget(process::Named),
     /// Tell what is at a path: [`file::Entry`].
@@ -131,6 +133,9 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The word for [`Operation::Terminal`].
+    pub const TERMINAL: &'static str = "terminal";
+
     /// The word for it in the path `/v1/{op}`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -143,6 +148,7 @@ impl Operation {
             Self::Stdin(_) => "stdin",
             Self::Signal(_) => "signal",
             Self::Resize(_) => "resize",
+            Self::Terminal(_) => Self::TERMINAL,
             Self::Forget(_) => "forget",
             Self::Stat(_) => "stat",
             Self::List(_) => "list",

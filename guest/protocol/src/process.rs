@@ -155,6 +155,45 @@ pub struct Resize {
     pub size: Size,
 }
 
+/// Arguments of `terminal`, which is a `GET` that opens a websocket: binary messages are bytes of the terminal, text ones
+/// the JSON of a [`ToTerminal`] and a [`FromTerminal`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Name of the process.
+    pub process: Unique,
+    /// Where its output begins.
+    pub after: After,
+    /// Whether the process ends with the websocket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hangup: bool,
+}
+
+/// Text message to a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum ToTerminal {
+    /// Change the terminal's size.
+    Resize(Size),
+}
+
+/// Text message from a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FromTerminal {
+    /// The process runs; the first message.
+    Started(Process),
+    /// Output was dropped before it was sent.
+    Gap {
+        /// Number of bytes.
+        bytes: u64,
+    },
+    /// The process has ended; the last message.
+    Exit(Exit),
+    /// The keeper of the process is gone; the last message.
+    Lost {},
+}
+
 /// Answer about all processes of this boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processes {

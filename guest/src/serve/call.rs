@@ -9,13 +9,14 @@ use hyper::body::Incoming;
 use pve_edge_guest_protocol::{
     CALL, HEALTH_PATH, SIGNATURE,
     answer::{Code, Refusal},
-    call::{Body as Announced, Call, CallError, Digest256},
+    call::{Body as Announced, Call, CallError, Digest256, Operation},
 };
 use tokio::time::timeout;
 
 use super::{
     cmux::EXEC_PATH,
     operations::{Daemon, Given},
+    terminal::open,
 };
 use crate::{
     answer::{Body, Reply, json, refuse},
@@ -39,7 +40,10 @@ pub(super) async fn answer(
             Ok(call) => {
                 obeyed();
                 let name = call.call.to_string();
-                let reply = execute(daemon, call, request.into_body()).await;
+                let reply = match call.operation {
+                    Operation::Terminal(terminal) => open(daemon, terminal, request).await,
+                    _ => execute(daemon, call, request.into_body()).await,
+                };
                 let mut response = reply.unwrap_or_else(|refusal| refuse(&refusal));
                 if let Ok(name) = HeaderValue::try_from(name) {
                     response.headers_mut().insert(CALL, name);
@@ -58,8 +62,11 @@ pub(super) async fn answer(
 /// Takes the call that a request is.
 fn take(daemon: &Daemon, request: &Request<Incoming>) -> Result<Call, Refusal> {
     let bad = |why: &str| Refusal::new(Code::BadCall, why);
-    let path = request.uri().path().strip_prefix("/v1/").filter(|_| request.method() == Method::POST);
-    let operation = path.ok_or_else(|| bad("a call is POST /v1/{op}"))?;
+    let operation = request.uri().path().strip_prefix("/v1/").filter(|operation| {
+        let method = if *operation == Operation::TERMINAL { Method::GET } else { Method::POST };
+        *request.method() == method
+    });
+    let operation = operation.ok_or_else(|| bad("a call is POST /v1/{op}, and of a terminal GET"))?;
     let headers = request.headers();
     if !headers.contains_key(CALL) && !headers.contains_key(SIGNATURE) {
         return Err(Refusal::new(Code::Unauthorized, "the call is not signed"));

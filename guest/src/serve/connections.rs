@@ -84,7 +84,8 @@ async fn converse(stream: TcpStream, daemon: Arc<Daemon>, place: Arc<Place>) {
             Ok::<_, std::convert::Infallible>(answer.map(|body| Told { body, _waiting: waiting }))
         }
     });
-    let connection = http1::Builder::new().max_buf_size(BUFFER).serve_connection(Stream(stream), service);
+    let connection =
+        http1::Builder::new().max_buf_size(BUFFER).serve_connection(Stream(stream), service).with_upgrades();
     tokio::select! {
         _ = pin!(connection) => {}
         () = place.is_late() => {}

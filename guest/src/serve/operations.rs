@@ -79,8 +79,10 @@ impl Daemon {
             (Operation::Forget(it), Whole(_)) => told(processes.forget(it).await),
             (Operation::Stage(it), Streamed(body)) => files.stage(it, body).await,
             (Operation::Metrics {}, Whole(_)) => told(metrics::measure()),
-            // A proved call has the body of its operation.
-            (_, Streamed(_)) | (Operation::Stage(_), Whole(_)) => Err(bad("the call has another body")),
+            // A proved call has the body of its operation, and a terminal is opened on the connection itself.
+            (Operation::Terminal(_), _) | (_, Streamed(_)) | (Operation::Stage(_), Whole(_)) => {
+                Err(bad("the call has another body"))
+            }
             (operation, Whole(body)) => files.call(operation, body).await,
         }
     }
