@@ -8,8 +8,10 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod connections;
 #[allow(dead_code, reason = "each subject uses some of it")]
 mod daemon;
 mod files;
 mod processes;
+mod run;
 mod trust;

@@ -51,42 +51,47 @@ impl Daemon {
 
     /// Starts it with more arguments.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
-        let daemon = Self::spawn(arguments);
-        daemon.write_keys();
+        let daemon = Self::spawn(Some(line()), arguments);
         daemon.wait().await;
         daemon
     }
 
-    /// Starts it without keys.
-    pub(crate) fn spawn(arguments: &[&str]) -> Self {
-        Self::spawn_as(|command, _| {
+    /// Starts it with a file of keys, or without one.
+    pub(crate) fn spawn(keys: Option<String>, arguments: &[&str]) -> Self {
+        Self::spawn_as(keys, |command, _| {
             command.args(arguments);
         })
     }
 
     /// Starts it by another program, which gets its command line behind its own; the folder is made ready for that.
     pub(crate) async fn start_by(wrapper: &[&str], ready: impl FnOnce(&Path)) -> Self {
-        let daemon = Self::spawn_as(|command, folder| {
+        let daemon = Self::spawn_as(Some(line()), |command, folder| {
             let mut wrapped = Command::new(wrapper[0]);
             wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
             wrapped.stdin(Stdio::null()).current_dir(folder);
             *command = wrapped;
             ready(folder);
         });
-        daemon.write_keys();
         daemon.wait().await;
         daemon
     }
 
-    fn spawn_as(change: impl FnOnce(&mut Command, &Path)) -> Self {
+    fn spawn_as(keys: Option<String>, change: impl FnOnce(&mut Command, &Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
+        if let Some(keys) = keys {
+            fs::write(folder.path().join("keys"), keys).unwrap();
+        }
         let address = free_address();
         let mut command = command(&folder, address);
         change(&mut command, folder.path());
         let run = command.spawn().unwrap();
-        let key = EdgeKey::new(&[7; 32]);
-        Self { run, session: Mutex::new(Unique([0; 16])), address, folder, key }
+        Self::of(run, address, folder)
+    }
+
+    /// The daemon that a process is.
+    pub(crate) fn of(run: Child, address: SocketAddr, folder: TempDir) -> Self {
+        Self { run, session: Mutex::new(Unique([0; 16])), address, folder, key: key() }
     }
 
     /// Writes the file of keys.
@@ -100,6 +105,8 @@ impl Daemon {
     pub(crate) async fn wait(&self) {
         for _ in 0..3_000 {
             if TcpStream::connect(self.address).await.is_ok() {
+                // The port is there before anybody answers.
+                self.health().await;
                 return;
             }
             sleep(Duration::from_millis(10)).await;
@@ -187,6 +194,11 @@ impl Daemon {
         self.run.id()
     }
 
+    /// The process `run`.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.run
+    }
+
     /// Number of the process `serve`.
     pub(crate) fn serve(&self) -> Option<u32> {
         children(self.run.id()).into_iter().find(|it| {
@@ -245,6 +257,16 @@ pub(crate) fn command(folder: &TempDir, address: SocketAddr) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// Key that a daemon obeys at first.
+fn key() -> EdgeKey {
+    EdgeKey::new(&[7; 32])
+}
+
+/// File of keys that has it.
+pub(crate) fn line() -> String {
+    format!("{}\n", key().line("home"))
 }
 
 /// An address of loopback on which nothing listens.
