@@ -19,7 +19,7 @@ use std::{
 
 use pve_edge_guest_protocol::Unique;
 use rustix::{
-    process::{Signal, getppid, set_parent_process_death_signal},
+    process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit},
     stdio::{dup2_stdin, stdin},
     time::{ClockId, clock_gettime},
 };
@@ -38,6 +38,9 @@ use crate::{
 /// KiB of bodies that are in memory at a time.
 const BODIES_KIB: usize = 16 << 10;
 
+/// Files that the daemon has open at a time.
+const MOST_FILES: u64 = 8 << 10;
+
 /// Plays the part.
 pub fn main(options: Options) -> ExitCode {
     match serve(options) {
@@ -51,6 +54,7 @@ pub fn main(options: Options) -> ExitCode {
 
 fn serve(options: Options) -> io::Result<()> {
     end_with(options.parent)?;
+    allow_files();
     let listener = listener()?;
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
@@ -70,6 +74,15 @@ fn end_with(parent: Option<u32>) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::other("the process that started this is gone"))
+    }
+}
+
+/// Allows as many open files as all connections and what they follow need.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(MOST_FILES, |it| it.min(MOST_FILES));
+    if limit.current.is_some_and(|it| it < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
 }
 

@@ -45,12 +45,15 @@ const BUFFER: usize = 64 << 10;
 /// Answers all connections.
 pub(super) async fn accept(listener: TcpListener, daemon: Arc<Daemon>) {
     let connections = Arc::new(Mutex::new(Connections::default()));
+    let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => begin(stream, &daemon, &connections),
             // The guest has no file or memory left: there will be some again.
             Err(error) => {
-                log(format_args!("cannot accept a connection: {error}"));
+                if !std::mem::replace(&mut is_told, true) {
+                    log(format_args!("cannot accept connections: {error}"));
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -190,5 +193,109 @@ impl hyper::body::Body for Told {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::SocketAddr};
+
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+    use hyper::{body::Incoming, client::conn::http1};
+    use hyper_util::rt::TokioIo;
+    use pve_edge_guest_protocol::{
+        CALL, SIGNATURE, Unique,
+        call::{Body, Call, Operation},
+        keys::EdgeKey,
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::{arguments::Options, boot::Boot, layout::Layout, serve};
+
+    /// A daemon in this process, so that its clock is the test's.
+    async fn daemon(folder: &tempfile::TempDir) -> (Arc<Daemon>, SocketAddr) {
+        let path = |name| folder.path().join(name);
+        let layout =
+            Layout { keys: path("keys"), run: path("run"), state: path("state"), ..Layout::default() };
+        fs::write(&layout.keys, format!("{}\n", key().line("home"))).unwrap();
+        Boot::begin(&layout, false, serve::draw).unwrap();
+        let options = Options { layout, is: Some("x".into()), ..Options::default() };
+        let daemon = Arc::new(serve::daemon(options).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, daemon.clone()));
+        (daemon, address)
+    }
+
+    fn key() -> EdgeKey {
+        EdgeKey::new(&[7; 32])
+    }
+
+    fn hello(daemon: &Daemon, call: u8) -> Request<Full<Bytes>> {
+        let session = daemon.trust().session();
+        let (call, operation) = (Unique([call; 16]), Operation::Hello {});
+        let call = Call { to: "x".into(), session, call, operation, body: Some(Body::of(b"")) };
+        let signed = call.sign(&key()).unwrap();
+        let request =
+            Request::post("/v1/hello").header(CALL, signed.call).header(SIGNATURE, signed.signature);
+        request.body(Full::default()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_slowly_ends_its_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, address) = daemon(&folder).await;
+        for pause in [Duration::from_secs(3), Duration::from_secs(60)] {
+            let begin = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let (mut read, mut write) = stream.split();
+            tokio::select! {
+                it = read.read_u8() => assert!(it.is_err(), "nothing is answered"),
+                () = async { loop {
+                    let _ = write.write_all(b"G").await;
+                    sleep(pause).await;
+                } } => {}
+            }
+            assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs(), "{pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_obeyed_may_be_idle_for_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (daemon, address) = daemon(&folder).await;
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        for call in 0..3 {
+            sender.ready().await.unwrap();
+            let answer: Response<Incoming> = sender.send_request(hello(&daemon, call)).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            answer.into_body().collect().await.unwrap();
+            sleep(IDLE - Duration::from_secs(1)).await;
+        }
+        let begin = Instant::now();
+        let _ = connection.await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test]
+    async fn unsigned_connections_make_room_and_signed_ones_do_not() {
+        let mut all = Connections { signed: MOST, ..Connections::default() };
+        assert!(!all.make_room());
+        all.signed = 0;
+        let task = tokio::spawn(std::future::pending::<()>());
+        for number in 0..MOST_UNSIGNED as u64 {
+            assert!(all.make_room());
+            all.unsigned.insert(number, task.abort_handle());
+        }
+        assert!(all.make_room());
+        assert_eq!(all.unsigned.keys().next(), Some(&1), "the oldest is gone");
+        assert!(task.await.unwrap_err().is_cancelled());
+        all.signed = MOST - all.unsigned.len();
+        assert!(all.make_room());
+        assert_eq!(all.unsigned.len(), MOST_UNSIGNED - 2);
     }
 }
