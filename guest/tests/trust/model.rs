@@ -182,7 +182,7 @@ impl World<'_> {
     }
 
     fn pass(&mut self) {
-        let seconds = [1, 20, 50, 200][self.random.below(4)];
+        let seconds = [1, 20, 250, 550][self.random.below(4)];
         self.now += seconds;
         for guest in &self.guests {
             guest.clock.fetch_add(seconds, Relaxed);
