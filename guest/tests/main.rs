@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod cmux;
 mod connections;
 #[allow(dead_code, reason = "each subject uses some of it")]
 mod daemon;
