@@ -5,6 +5,7 @@ mod content;
 mod faults;
 mod folders;
 mod hostile;
+mod large;
 mod staging;
 mod users;
 mod watching;

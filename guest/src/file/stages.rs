@@ -166,3 +166,117 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn taken() -> Refusal {
     Refusal::new(Code::Exists, "something is staged under this name")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+    use pve_edge_guest_protocol::file::{Commit, Placing, Unpack};
+
+    use super::*;
+
+    /// Takes a second to put something in place, and counts how often that was done and how many were dropped.
+    #[derive(Clone, Default)]
+    struct Counts(Arc<[AtomicUsize; 2]>);
+
+    struct Held(Counts);
+
+    impl Holder for Held {
+        async fn settle(self, _operation: Operation) -> Result<Bytes, Refusal> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.0.0[0].fetch_add(1, Ordering::Relaxed);
+            Ok(Bytes::from_static(b"{}"))
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.0[1].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Counts {
+        fn settled(&self) -> usize {
+            self.0[0].load(Ordering::Relaxed)
+        }
+
+        fn dropped(&self) -> usize {
+            self.0[1].load(Ordering::Relaxed)
+        }
+    }
+
+    fn name(number: usize) -> Unique {
+        Unique((number as u128).to_le_bytes())
+    }
+
+    const SHA256: Digest256 = Digest256([7; 32]);
+
+    fn keep(stages: &Stages<Held>, number: usize, counts: &Counts) -> Result<(), Refusal> {
+        let room = stages.room(name(number))?;
+        let staged = Staged { length: 0, sha256: SHA256 };
+        stages.keep(name(number), Held(counts.clone()), staged, false, room)
+    }
+
+    async fn commit(stages: &Stages<Held>, number: usize, sha256: Digest256) -> Result<Bytes, Code> {
+        let stage = name(number);
+        let operation = Operation::Commit(Commit { stage, sha256, placing: Placing::default() });
+        let response = stages.settle(stage, sha256, operation).await.map_err(|it| it.code)?;
+        Ok(response.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_puts_in_place_is_dropped_in_time() {
+        let (stages, counts) = (Stages::default(), Counts::default());
+        for number in 0..MOST {
+            keep(&stages, number, &counts).unwrap();
+        }
+        assert_eq!(keep(&stages, MOST, &counts).unwrap_err().code, Code::Busy);
+        tokio::time::sleep(KEPT - Duration::from_secs(1)).await;
+        assert_eq!(counts.dropped(), 0);
+        commit(&stages, 0, SHA256).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((counts.settled(), counts.dropped()), (1, MOST));
+        assert_eq!(commit(&stages, 1, SHA256).await, Err(Code::NoSuchStage));
+        assert_eq!(stages.room.available_permits(), MOST);
+        assert!(lock(&stages.table).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_put_in_place_once_however_often_it_is_asked_and_whoever_waits() {
+        let (stages, counts) = (Stages::default(), Counts::default());
+        keep(&stages, 1, &counts).unwrap();
+        let impatient = tokio::time::timeout(Duration::from_millis(1), commit(&stages, 1, SHA256)).await;
+        assert!(impatient.is_err());
+        let both = tokio::join!(commit(&stages, 1, SHA256), commit(&stages, 1, SHA256));
+        assert_eq!(both, (Ok(Bytes::from_static(b"{}")), Ok(Bytes::from_static(b"{}"))));
+        assert_eq!((counts.settled(), counts.dropped()), (1, 1));
+        assert_eq!(keep(&stages, 1, &counts).unwrap_err().code, Code::Exists);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_bytes_or_another_use_are_refused() {
+        let (stages, counts) = (Stages::default(), Counts::default());
+        keep(&stages, 1, &counts).unwrap();
+        let unpack = Operation::Unpack(Unpack { stage: name(1), sha256: SHA256, gzip: false });
+        let refusal = stages.settle(name(1), SHA256, unpack).await.unwrap_err();
+        assert_eq!((refusal.code, counts.dropped()), (Code::BadCall, 0));
+        assert_eq!(commit(&stages, 1, Digest256([8; 32])).await, Err(Code::OtherBytes));
+        assert_eq!((counts.settled(), counts.dropped()), (0, 1));
+        assert_eq!(commit(&stages, 1, SHA256).await, Err(Code::NoSuchStage));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_put_in_place_is_remembered_up_to_a_number() {
+        let (stages, counts) = (Stages::default(), Counts::default());
+        let many = MOST + REMEMBERED + 5;
+        for number in 0..many {
+            keep(&stages, number, &counts).unwrap();
+            commit(&stages, number, SHA256).await.unwrap();
+        }
+        assert_eq!(lock(&stages.table).len(), MOST + REMEMBERED);
+        assert_eq!(commit(&stages, 4, SHA256).await, Err(Code::NoSuchStage));
+        assert_eq!(commit(&stages, 5, SHA256).await, Ok(Bytes::from_static(b"{}")));
+        assert_eq!(counts.settled(), many);
+    }
+}
