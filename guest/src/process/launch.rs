@@ -41,12 +41,13 @@ impl Launch {
     pub(crate) fn of(layout: &Layout, spec: Spec) -> Result<Self, Refusal> {
         check(&spec)?;
         let user = user(layout, spec.user.as_deref())?;
-        let mut env = BTreeMap::from([
+        let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+        env.extend(layout.environment.clone());
+        env.extend([
             ("HOME".to_owned(), user.home.to_string_lossy().into_owned()),
             ("USER".to_owned(), user.name.clone()),
             ("LOGNAME".to_owned(), user.name.clone()),
             ("SHELL".to_owned(), user.shell.to_string_lossy().into_owned()),
-            ("PATH".to_owned(), PATH.to_owned()),
         ]);
         if spec.pty.is_some() {
             env.insert("TERM".to_owned(), "xterm-256color".to_owned());
@@ -119,6 +120,7 @@ mod tests {
             state: folder.join("state"),
             etc: folder.into(),
             home: None,
+            environment: BTreeMap::from([("LANG".into(), "C".into()), ("HOME".into(), "/nowhere".into())]),
             program: "/proc/self/exe".into(),
         }
     }
@@ -142,7 +144,7 @@ mod tests {
         assert_eq!(launch.user.uid, 1000);
         let env: Vec<_> = launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let path = format!("PATH={PATH}");
-        assert_eq!(env, ["HOME=/home/web", "LOGNAME=web", &path, "SHELL=zsh", "USER=web", "X=a=b"]);
+        assert_eq!(env, ["HOME=/home/web", "LANG=C", "LOGNAME=web", &path, "SHELL=zsh", "USER=web", "X=a=b"]);
     }
 
     #[test]
