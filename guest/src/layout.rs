@@ -1,6 +1,12 @@
 //! Where the daemon finds and keeps what it has.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Folder of what the edge gives to a guest: keys and variables.
+pub const OWN_FOLDER: &str = "/etc/pve-edge";
 
 /// Variables by which systemd and OpenRC are told: all that they set are their own.
 const OF_MANAGERS: [&str; 2] = ["INVOCATION_ID", "RC_SVCNAME"];
@@ -28,6 +34,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Folder that stands for [`OWN_FOLDER`], in a guest that is no machine of its own.
+    pub fn own_folder(&self) -> Option<PathBuf> {
+        let folder = self.keys.parent()?;
+        (folder != Path::new(OWN_FOLDER)).then(|| folder.to_owned())
+    }
+
     /// Folder of the processes' output: a folder for each boot.
     pub fn logs(&self) -> PathBuf {
         self.state.join("log")

@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) etc: PathBuf,
     /// Home of the daemon's own user, instead of the one in `passwd`.
     pub(super) home: Option<PathBuf>,
+    /// Folder that stands for [`OWN_FOLDER`](crate::layout::OWN_FOLDER).
+    pub(super) own: Option<PathBuf>,
     /// What is to be done.
     pub(super) operation: Operation,
 }

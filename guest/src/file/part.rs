@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -58,6 +59,8 @@ impl From<io::Error> for Stop {
 pub(super) struct Actor {
     /// User that this process has become.
     pub(super) user: User,
+    /// Folder that stands for [`OWN_FOLDER`](crate::layout::OWN_FOLDER).
+    pub(super) own: Option<PathBuf>,
     /// Names of users and groups.
     pub(super) names: Names,
 }
@@ -106,7 +109,7 @@ impl Actor {
             let detail = format!("the daemon is user {own} and cannot be {:?}: {error}", user.name);
             Refusal::new(Code::NotPermitted, detail)
         })?;
-        Ok(Self { user, names: Names::read(&request.etc) })
+        Ok(Self { user, own: request.own.clone(), names: Names::read(&request.etc) })
     }
 }
 

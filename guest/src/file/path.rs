@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::{part::Actor, refuse};
+use crate::layout::OWN_FOLDER;
 
 /// Characters that a path may have.
 const LONGEST: usize = 4096;
@@ -30,7 +31,11 @@ impl Actor {
         if path.chars().nth(LONGEST).is_some() {
             return bad("a path has at most 4,096 characters");
         }
-        Ok(self.user.path(path))
+        let inner = path.strip_prefix(OWN_FOLDER).filter(|it| it.is_empty() || it.starts_with('/'));
+        Ok(match self.own.as_ref().zip(inner) {
+            Some((own, inner)) => own.join(inner.trim_start_matches('/')),
+            None => self.user.path(path),
+        })
     }
 }
 

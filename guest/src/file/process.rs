@@ -110,7 +110,7 @@ impl Process {
     /// Asks for something.
     pub(super) async fn ask(&mut self, operation: &Operation) -> Result<(), Refusal> {
         let (etc, home) = (self.layout.etc.clone(), self.layout.home.clone());
-        let request = Request { etc, home, operation: operation.clone() };
+        let request = Request { etc, home, own: self.layout.own_folder(), operation: operation.clone() };
         let mut line = serde_json::to_vec(&request).map_err(|error| lost(&error.into()))?;
         line.push(b'\n');
         self.socket.write_all(&line).await.map_err(|error| lost(&error))

@@ -231,3 +231,13 @@ async fn an_answer_is_cut_when_the_file_shrinks() {
     file.set_len(0).unwrap();
     assert!(answer.into_body().collect().await.is_err());
 }
+
+#[tokio::test]
+async fn the_daemons_own_folder_is_where_its_keys_are() {
+    let daemon = Daemon::start().await;
+    daemon.write("/etc/pve-edge/env", "A=1\n").await.unwrap();
+    assert_eq!(fs::read_to_string(daemon.path("env")).unwrap(), "A=1\n");
+    let keys = fs::read_to_string(daemon.path("keys")).unwrap();
+    assert_eq!(daemon.content("/etc/pve-edge/keys").await.unwrap(), keys);
+    assert!(daemon.stat("/etc/pve-edge-other/keys").await.is_err());
+}
