@@ -20,6 +20,11 @@ pub fn measure() -> Result<Metrics, Refusal> {
     Ok(Metrics { disk_total: bytes(disk.f_blocks), disk_used, ..metrics })
 }
 
+/// Times that the kernel has killed in this guest for want of memory.
+pub(crate) fn oom_kills() -> Option<u64> {
+    Files { root: "/".into() }.oom_kills()
+}
+
 /// Files of the kernel, below the root.
 struct Files {
     root: PathBuf,

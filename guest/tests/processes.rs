@@ -1,6 +1,7 @@
 //! Processes: what is run, what is told of it, and what outlives the daemon.
 
 mod ends;
+mod faults;
 mod input;
 mod lasting;
 mod output;

@@ -1,7 +1,7 @@
 //! The command of a keeper, and its streams.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, IoSlice, Read, Write},
     mem::MaybeUninit,
     os::{
@@ -24,6 +24,7 @@ use rustix::{
 use super::stdin::Stdin;
 use crate::{
     r#become::Failure,
+    metrics::oom_kills,
     process::{launch::Launch, signal},
 };
 
@@ -171,11 +172,4 @@ impl Child {
         let _ = self.channel.read_to_end(&mut json);
         serde_json::from_slice(&json).ok()
     }
-}
-
-/// Times that the kernel has killed in this guest for want of memory, as its control group tells, or else the kernel.
-fn oom_kills() -> Option<u64> {
-    let files = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat"];
-    let text = files.iter().find_map(|path| fs::read_to_string(path).ok())?;
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }

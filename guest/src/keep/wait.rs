@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Kept;
 
 /// Connections that a keeper has at most.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 512;
 
 /// What a keeper can go on with.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::{argv, line};
 use crate::daemon::Daemon;
 
 impl Daemon {
-    async fn write_stdin(
+    pub(super) async fn write_stdin(
         &self,
         process: Unique,
         at: u64,

@@ -37,6 +37,19 @@ async fn a_process_has_the_users_variables_and_those_of_its_start() {
 }
 
 #[tokio::test]
+async fn without_bash_a_line_is_for_sh() {
+    let daemon = Daemon::start().await;
+    std::fs::create_dir(daemon.path("home/bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", daemon.path("home/bin/sh")).unwrap();
+    let env = BTreeMap::from([("PATH".to_owned(), daemon.path("home/bin").to_str().unwrap().to_owned())]);
+    let process = daemon.start_process(Spec { env, ..line("echo $0 $BASH_VERSION") }).await.unwrap();
+    assert_eq!(process.argv[0], "sh");
+    assert_eq!(daemon.follow(process.process, After::Start).await.code(), 0);
+    let with = daemon.start_process(line("echo $BASH_VERSION")).await.unwrap();
+    assert_eq!(with.argv[0], "bash");
+}
+
+#[tokio::test]
 async fn a_process_starts_in_the_users_home_or_below_it_or_elsewhere() {
     let daemon = Daemon::start().await;
     std::fs::create_dir(daemon.path("home/src")).unwrap();

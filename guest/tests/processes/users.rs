@@ -72,3 +72,26 @@ async fn a_user_cannot_start_where_it_may_not_be() {
     let exit = daemon.exec(spec).await.exit.unwrap();
     assert!(exit.exit_code == 126 && exit.error.unwrap().contains("ermission denied"));
 }
+
+#[tokio::test]
+async fn a_daemon_of_an_ordinary_user_has_but_that_user() {
+    if !is_root() {
+        return;
+    }
+    let wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let daemon = Daemon::start_by(&wrapper, |folder| {
+        for path in [folder.to_owned(), folder.join("home")] {
+            std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+        }
+    })
+    .await;
+    let told = daemon.exec(line("id -u; pwd; echo x > /dev/stderr")).await;
+    assert_eq!(told.text(), format!("65534\n{}\n", daemon.path("home").display()));
+    assert_eq!((told.stderr.as_slice(), told.code()), (&b"x\n"[..], 0));
+    assert_eq!(daemon.exec(of("65534", argv(["id", "-u"]))).await.text(), "65534\n");
+    let refusal = daemon.start_process(of("root", argv(["id", "-u"]))).await.unwrap_err();
+    assert_eq!(refusal.code, Code::NotPermitted);
+    let process = daemon.start_process(line("trap '' TERM; while :; do sleep 1; done")).await.unwrap();
+    daemon.forget(process.process).await.unwrap();
+    assert!(!super::lives(process.pid.unwrap()));
+}

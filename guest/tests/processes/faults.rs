@@ -1,0 +1,63 @@
+//! File systems that take no more.
+
+use pve_edge_guest_protocol::{
+    answer::Code,
+    call::Digest256,
+    process::{After, Spec, Start, State},
+};
+use rustix::process::geteuid;
+
+use super::line;
+use crate::daemon::{Daemon, unique};
+
+/// A daemon whose folder `state` or `run` is a small file system of its own, in a namespace of its own.
+async fn start(small: &str, size: &str) -> Option<Daemon> {
+    let mount = format!(
+        "mount --make-rprivate / && mkdir -p {small} && mount -t tmpfs -o size={size},mode=700 none {small} && exec \"$@\""
+    );
+    let can = ["-m", "mount", "-t", "tmpfs", "none", "/mnt"];
+    let can = std::process::Command::new("unshare").args(can).status();
+    if !geteuid().is_root() || !can.is_ok_and(|it| it.success()) {
+        println!("skipped: file systems cannot be mounted");
+        return None;
+    }
+    Some(Daemon::start_by(&["unshare", "-m", "sh", "-ec", &mount, "sh"], |_| ()).await)
+}
+
+/// A line that fills the daemon's folder to the last byte.
+fn fill(folder: &str) -> Spec {
+    line(&format!("cat /dev/zero > ../{folder}/fill; echo full"))
+}
+
+#[tokio::test]
+async fn on_a_full_disk_processes_run_and_starts_with_a_key_do_not() {
+    let Some(daemon) = start("state", "1m").await else { return };
+    assert_eq!(daemon.exec(fill("state")).await.text(), "full\n");
+    let process = daemon.start_process(line("seq 1 100000")).await.unwrap().process;
+    daemon.until_state(process, State::Exited).await;
+    let told = daemon.follow(process, After::Start).await;
+    assert!(told.gaps > 0 && told.text().ends_with("\n99999\n100000\n"));
+    let start = Start { process: unique(), keyed: Some(Digest256::of(b"key")) };
+    let refusal = daemon.start_again(start.clone(), &line("echo run >> ran")).await.unwrap_err();
+    assert_eq!(refusal.code, Code::DiskFull);
+    let room = daemon.exec(line("rm ../state/fill; cat ran; echo room")).await;
+    assert_eq!(room.text(), "room\n", "nothing was run");
+    let started = daemon.start_again(start, &line("true")).await.unwrap();
+    assert_eq!(daemon.follow(started.process, After::Start).await.code(), 0);
+}
+
+#[tokio::test]
+async fn without_room_for_it_a_process_is_not_run_and_those_that_run_end_as_ever() {
+    let Some(daemon) = start("run", "512k").await else { return };
+    let spec = Spec { stdin: true, ..line("read x; rm ../run/fill; exit 7") };
+    let running = daemon.start_process(spec).await.unwrap();
+    // The exit of this one is noted although nothing more can be written.
+    let told = daemon.exec(fill("run")).await;
+    assert_eq!((told.text(), told.code()), ("full\n", 0));
+    let refusal = daemon.start_process(line("echo run >> ran")).await.unwrap_err();
+    assert_eq!(refusal.code, Code::DiskFull, "{}", refusal.detail);
+    let process = running.process;
+    daemon.write_stdin(process, 0, "go\n", true).await.unwrap();
+    assert_eq!(daemon.follow(process, After::Start).await.code(), 7);
+    assert_eq!(daemon.exec(line("cat ran; echo room")).await.text(), "room\n");
+}
