@@ -5,6 +5,7 @@ mod body;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod cors;
+mod guest;
 mod native;
 mod openapi;
 mod prefer;
@@ -49,10 +50,16 @@ struct Ready {
 }
 
 impl Ready {
-    /// The provider, for one request.
-    fn provider<I: Io>(&self, io: I, platform: Platform, seed: [u8; 32]) -> Provider<'_, I> {
+    /// The provider, for one request of a client that has found the API at `asked_at`.
+    fn provider<I: Io>(
+        &self,
+        io: I,
+        platform: Platform,
+        seed: [u8; 32],
+        asked_at: Option<String>,
+    ) -> Provider<'_, I> {
         let invocation = Invocation::new(io, self.settings.provider.name(), platform, seed);
-        Provider::new(invocation, &self.settings, &self.client)
+        Provider::new(invocation.asked_at(asked_at), &self.settings, &self.client)
     }
 }
 
@@ -106,6 +113,7 @@ pub async fn handle<I: Io>(
     let (route, is_below) = routes::find_route_below(base, &method, parts.uri.path());
     let Mount(mut mount) = parts.extensions.get().cloned().unwrap_or_default();
     mount.push_str(if is_below { base } else { "" });
+    let asked_at = request::asked_at(&parts, &mount);
     let template = route.as_ref().map_or("(none)", Route::template);
     let span = tracing::info_span!("request", id = request_id, method = method.as_str(), path = template);
     let clock = io.clone();
@@ -115,7 +123,7 @@ pub async fn handle<I: Io>(
             return Ok(answer.map(ResponseBody::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
-        native::answer(ready.provider(io, platform, seed), route, request).await
+        native::answer(ready.provider(io, platform, seed, asked_at), route, request).await
     }
     .instrument(span.clone())
     .await;
@@ -138,7 +146,7 @@ pub async fn handle<I: Io>(
 pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed: [u8; 32]) -> String {
     let swept = async {
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
-        ready.provider(io, platform, seed).sweep(false).await
+        ready.provider(io, platform, seed, None).sweep(false).await
     };
     match swept.await {
         Ok(report) => serde_json::to_string(&report).unwrap_or_default(),

@@ -65,6 +65,9 @@ pub enum Way {
     Guest,
     /// By a public name.
     Public,
+    /// To the files that are deployed with the adapter, by the path of the URI: those of `guest/build`. One that is not
+    /// there is 404, or [`Sent::Never`].
+    Assets,
 }
 
 /// The head of an answer, and its body as it arrives.

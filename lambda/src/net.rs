@@ -2,14 +2,17 @@
 //! (rule P1.2).
 
 use std::{
+    env,
     error::Error,
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use crate::body::{Body, Upload};
+use http::HeaderMap;
 use hyper::ext::ReasonPhrase;
 use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way};
 use reqwest::{
@@ -34,6 +37,7 @@ const IDLE: Duration = Duration::from_secs(2);
 pub struct Transport {
     verified: ClientConfig,
     verify_pve: bool,
+    assets: PathBuf,
 }
 
 impl Transport {
@@ -42,7 +46,17 @@ impl Transport {
         // Fails only when some part of this process has installed one already.
         let _ = ring::default_provider().install_default();
         let verified = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
-        Ok(Self { verified, verify_pve })
+        let assets = match env::var_os("LAMBDA_TASK_ROOT") {
+            Some(root) => Path::new(&root).join("guest"),
+            None => "guest/dist".into(),
+        };
+        Ok(Self { verified, verify_pve, assets })
+    }
+
+    /// The same, with the files of [`Way::Assets`] in this folder instead of that of the function.
+    #[must_use]
+    pub fn assets(self, assets: impl Into<PathBuf>) -> Self {
+        Self { assets: assets.into(), ..self }
     }
 
     /// The net of one invocation, whose connections end with it: a frozen
@@ -53,7 +67,7 @@ impl Transport {
             true => public.clone(),
             false => client().tls_danger_accept_invalid_certs(true).build()?,
         };
-        Ok(Net { public, pve })
+        Ok(Net { public, pve, assets: self.assets.clone() })
     }
 }
 
@@ -62,6 +76,20 @@ impl Transport {
 pub struct Net {
     public: Client,
     pve: Client,
+    assets: PathBuf,
+}
+
+impl Net {
+    async fn asset(&self, path: &str, deadline: Instant) -> Result<Answer<Body>, NetError> {
+        let file = self.assets.join(path.trim_start_matches('/'));
+        let bytes = tokio::fs::read(file).await.map_err(|error| NetError {
+            sent: Sent::Never,
+            failure: Failure::Unknown,
+            detail: error.to_string(),
+        })?;
+        let body = Body::new(http::Response::new(bytes.into()), deadline);
+        Ok(Answer { status: 200, reason: String::new(), headers: HeaderMap::new(), body })
+    }
 }
 
 impl Io for Net {
@@ -73,12 +101,13 @@ impl Io for Net {
         request: http::Request<RequestBody<Upload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
+        let left = Duration::try_from(deadline - self.now()).unwrap_or_default();
+        let deadline = Instant::now() + left;
         let client = match request.extensions().get() {
+            Some(Way::Assets) => return self.asset(request.uri().path(), deadline).await,
             Some(Way::Pve) => &self.pve,
             _ => &self.public,
         };
-        let left = Duration::try_from(deadline - self.now()).unwrap_or_default();
-        let deadline = Instant::now() + left;
         let request = request.map(|body| match body {
             RequestBody::Whole(bytes) => bytes.into(),
             RequestBody::Streamed(upload) => reqwest::Body::from(upload),

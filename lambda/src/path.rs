@@ -1,6 +1,7 @@
 //! Requests as core takes them: without what API Gateway puts before the API's own paths (rule P6.2).
 
 use crate::body::Upload;
+use http::Uri;
 use lambda_http::{Body, Error, Request, RequestExt, request::RequestContext};
 use pve_edge_core::api::Mount;
 
@@ -14,7 +15,11 @@ pub fn plain(request: Request) -> Result<http::Request<Upload>, Error> {
     let (before, inner) = path.split_at_checked(at).unwrap_or(("", path));
     let own = inner.split('?').next().unwrap_or_default();
     let mount = client.as_deref().and_then(|it| it.strip_suffix(own)).unwrap_or(before).to_owned();
-    parts.uri = inner.parse()?;
+    // Scheme and host are those of the client's URL.
+    let inner = inner.parse()?;
+    let mut uri = parts.uri.into_parts();
+    uri.path_and_query = Some(inner);
+    parts.uri = Uri::from_parts(uri)?;
     parts.extensions.clear();
     parts.extensions.insert(Mount(mount));
     let body = match body {

@@ -12,6 +12,7 @@ mod expiry;
 mod health;
 mod http;
 mod ids;
+mod install;
 mod interleaving;
 mod keys;
 mod late_writes;

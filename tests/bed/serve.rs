@@ -116,6 +116,9 @@ where
 /// A future of core's, boxed so that it is compiled here, optimised, and not by each crate that polls it.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Where `guest/build` puts the programs for guests.
+const GUEST_PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest/dist");
+
 /// The API as an ordinary server has it.
 pub struct Api {
     transport: Transport,
@@ -140,7 +143,8 @@ impl Api {
     pub fn new(settings: &Pairs) -> io::Result<Self> {
         let service = Service::new(settings, Self::PLATFORM);
         let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
-        Ok(Self { transport: Transport::new(verify_pve).map_err(io::Error::other)?, service })
+        let transport = Transport::new(verify_pve).map_err(io::Error::other)?.assets(GUEST_PROGRAMS);
+        Ok(Self { transport, service })
     }
 
     /// What is wrong with the settings, a line each.

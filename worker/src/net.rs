@@ -27,6 +27,9 @@ use worker::{
 /// The name of the binding that leads into the private network.
 const BINDING: &str = "PVE";
 
+/// The name of the binding to the files that are deployed with the Worker.
+const ASSETS: &str = "ASSETS";
+
 /// The name of the platform's limiter of creations.
 const LIMITER: &str = "CREATES";
 
@@ -40,6 +43,7 @@ pub fn has_binding(env: &Env) -> bool {
 #[derive(Clone, Debug)]
 pub struct Net {
     binding: Option<JsValue>,
+    assets: Option<JsValue>,
     limiter: Option<RateLimiter>,
 }
 
@@ -47,21 +51,26 @@ impl Net {
     /// The network of this invocation.
     pub fn new(env: &Env) -> Self {
         let binding = has_binding(env).then(|| Reflect::get(env, &BINDING.into()).ok()).flatten();
-        let limiter = Reflect::get(env, &LIMITER.into()).ok().filter(JsValue::is_object);
-        Self { binding, limiter: limiter.map(JsCast::unchecked_into) }
+        let bound = |name: &str| Reflect::get(env, &name.into()).ok().filter(JsValue::is_object);
+        Self { binding, assets: bound(ASSETS), limiter: bound(LIMITER).map(JsCast::unchecked_into) }
     }
 
     /// Calls `fetch`; whatever it throws before it has a promise was not sent.
     fn fetch(&self, way: Way, url: &str, init: &RequestInit) -> Result<Promise, NetError> {
-        match (&self.binding, way) {
-            (Some(binding), Way::Pve | Way::Guest) => {
+        let binding = match way {
+            Way::Pve | Way::Guest => self.binding.as_ref(),
+            Way::Public => None,
+            Way::Assets => Some(self.assets.as_ref().ok_or_else(|| unsent("there is no binding ASSETS"))?),
+        };
+        match binding {
+            Some(binding) => {
                 if !binding.is_object() {
                     return Err(unsent("PVE is a var, not a binding"));
                 }
                 let fetcher: &Fetcher = binding.unchecked_ref();
                 fetcher.fetch_with_str_and_init(url, init).map_err(|error| unsent(&words(&error)))
             }
-            _ => {
+            None => {
                 let global: WorkerGlobalScope = js_sys::global().unchecked_into();
                 Ok(global.fetch_with_str_and_init(url, init))
             }

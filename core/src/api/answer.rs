@@ -14,6 +14,9 @@ pub(super) fn bodiless<E, B>(response: Response<ResponseBody<E, B>>) -> Response
     let ResponseBody::Whole(bytes) = response.body() else { return response };
     let length = bytes.len();
     let response = response.map(|_| ResponseBody::Whole(Vec::new()));
+    if response.headers().contains_key(header::CONTENT_LENGTH) {
+        return response;
+    }
     with(response, header::CONTENT_LENGTH, &length.to_string())
 }
 

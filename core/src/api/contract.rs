@@ -177,12 +177,17 @@ fn path_parameter(path: &str, segment: &str) -> Option<Value> {
         "{id}" if path.starts_with("/api/sandboxes") => Some(parameter("Sandbox")),
         "{id}" => Some(parameter("Snapshot")),
         "{snapshot}" => Some(parameter("Kept")),
+        "{version}" => Some(in_path("version", json!({"type": "string"}), "0.1.0-0123456789ab")),
+        "{arch}" => Some(in_path("arch", operations::arch(), "x86_64")),
         _ => None,
     }
 }
 
+fn in_path(name: &str, schema: Value, example: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": schema, "example": example})
+}
+
 fn parameters(schemas: &mut Schemas) -> Value {
-    let in_path = |name: &str, schema: Value, example: &str| json!({"name": name, "in": "path", "required": true, "schema": schema, "example": example});
     json!({
         "Sandbox": in_path(
             "id", schemas.read::<SandboxId>(), "pvelxc-200017-abtwk2lnkrifgvbzq5c2n7ye-pve1",

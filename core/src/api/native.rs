@@ -12,6 +12,7 @@ use http::Response;
 use self::deployment::alive;
 use super::{
     answer::{streamed, with},
+    guest,
     openapi::openapi,
     prefer,
     request::{ApiRequest, Query, wants_events},
@@ -34,6 +35,11 @@ pub(super) async fn answer<I: Io>(
 > {
     if let Some(answer) = open_to_all(&route) {
         return Ok(answer.map(ResponseBody::Whole));
+    }
+    if let Ok(route) = &route
+        && let Some(answer) = guest::answer(&provider, route, &request).await?
+    {
+        return Ok(answer);
     }
     let caller = provider.settings().api_keys.authenticate(request.headers()).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
@@ -71,6 +77,8 @@ async fn whole<I: Io>(
     match asked.route.action {
         Action::GetHealth => Ok(alive()),
         Action::GetDescription => Ok(openapi()),
+        // They are answered before there is a caller.
+        Action::GetInstallScript | Action::GetGuestProgram => Err(unmatched("", &[])),
         Action::GetSandboxHealth => deployment::health(provider).await,
         Action::GetConfig => deployment::offer(provider).await,
         Action::Sweep => deployment::sweep(provider, asked).await,

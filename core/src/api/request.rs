@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use http::{
     HeaderMap, Request,
-    header::{ACCEPT, IF_MATCH},
+    header::{ACCEPT, HOST, IF_MATCH},
+    request::Parts,
+    uri::Authority,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -102,6 +104,18 @@ impl ExtendBody {
     pub(super) fn ttl(&self, limits: &Limits) -> Result<Option<Ttl>, Error> {
         self.ttl_seconds.map(|it| Ttl::parse(it, limits)).transpose()
     }
+}
+
+/// URL below which a client has found the API's paths, without a slash at the end; `None` if its request tells no host.
+/// What is told of it goes into answers: it is proved to be a scheme and an authority and nothing else.
+pub(super) fn asked_at(parts: &Parts, mount: &str) -> Option<String> {
+    let header = |name| parts.headers.get(name).and_then(|it| it.to_str().ok());
+    let scheme = parts.uri.scheme_str().or_else(|| header("x-forwarded-proto"));
+    let scheme = scheme.filter(|it| *it == "https").unwrap_or("http");
+    let host = parts.uri.authority().map(Authority::as_str).or_else(|| header(HOST.as_str()))?;
+    let is_host = |it: u8| it.is_ascii_alphanumeric() || b".-_:[]".contains(&it);
+    let is_authority = host.bytes().all(is_host) && host.parse::<Authority>().is_ok();
+    is_authority.then(|| format!("{scheme}://{host}{mount}"))
 }
 
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {

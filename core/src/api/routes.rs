@@ -13,6 +13,15 @@ pub(super) enum Action {
     ///
     /// Needs no key and asks nothing of PVE.
     GetDescription,
+    /// Get the script that installs the daemon in a guest.
+    ///
+    /// Needs no key and asks nothing of PVE. For a POSIX shell, as root in the container or virtual machine; it holds
+    /// public keys and digests alone. 404 in a deployment that was built without the daemon.
+    GetInstallScript,
+    /// Get the daemon's program.
+    ///
+    /// Needs no key and asks nothing of PVE. The URL never means other bytes; the script names the one that there is.
+    GetGuestProgram,
     /// Check that the API is alive.
     ///
     /// Needs no key and asks nothing of PVE.
@@ -147,8 +156,10 @@ pub(super) enum Action {
 }
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 29] = [
+pub(super) const ROUTES: [(&str, &str, Action); 31] = [
     ("GET", "/openapi.json", Action::GetDescription),
+    ("GET", "/guest/install.sh", Action::GetInstallScript),
+    ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
     ("GET", "/api/health", Action::GetHealth),
     ("GET", "/api/health/sandbox", Action::GetSandboxHealth),
     ("GET", "/api/config/sandbox", Action::GetConfig),
@@ -185,7 +196,7 @@ pub(super) struct Route {
     pub(super) action: Action,
     template: &'static str,
     pub(super) id: String,
-    /// Snapshot or process of the sandbox, in a path that names one.
+    /// Second thing that the path names, such as a snapshot or a process of the sandbox.
     pub(super) part: String,
 }
 
@@ -194,6 +205,7 @@ impl Action {
     pub(super) fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::ListSandboxes => &["state", "limit", "cursor", "metadata"],
+            Self::GetInstallScript => &["arch"],
             _ => &[],
         }
     }
@@ -221,6 +233,8 @@ impl Action {
             | Self::ConfirmTemplate
             | Self::DeleteTemplate => true,
             Self::GetDescription
+            | Self::GetInstallScript
+            | Self::GetGuestProgram
             | Self::GetHealth
             | Self::GetSandboxHealth
             | Self::GetConfig
@@ -271,19 +285,20 @@ pub(super) fn find_route_below(
     (find_route(method, path), false)
 }
 
-/// The ids in a path that has the form of a template.
+/// The one or two things that a path names which has the form of a template.
 fn match_template(template: &str, path: &str) -> Option<(String, String)> {
-    let (mut id, mut part) = (String::new(), String::new());
+    let mut named = Vec::new();
     let mut actual = path.split('/');
     for wanted in template.split('/') {
         let segment = actual.next()?;
-        match wanted {
-            // No id is as long as a text that `cut` shortens.
-            "{id}" if !segment.is_empty() => id = cut(segment).into_owned(),
-            "{snapshot}" | "{process}" if !segment.is_empty() => part = cut(segment).into_owned(),
-            _ if wanted == segment => {}
-            _ => return None,
+        if wanted.starts_with('{') && !segment.is_empty() {
+            // No name is as long as a text that `cut` shortens.
+            named.push(cut(segment).into_owned());
+        } else if wanted != segment {
+            return None;
         }
     }
-    actual.next().is_none().then_some((id, part))
+    let mut named = named.into_iter();
+    let two = (named.next().unwrap_or_default(), named.next().unwrap_or_default());
+    actual.next().is_none().then_some(two)
 }

@@ -34,6 +34,8 @@ pub struct Invocation<I> {
     pub platform: Platform,
     /// Fresh random bytes.
     pub seed: [u8; 32],
+    /// URL below which the client that asks has found the API's paths; `None` where nobody asks, or no host is told.
+    pub asked_at: Option<String>,
     /// Name of the API that calls go to, for logs.
     api: &'static str,
     born: OffsetDateTime,
@@ -57,7 +59,13 @@ impl<I: Io> Invocation<I> {
     pub fn new(io: I, api: &'static str, platform: Platform, seed: [u8; 32]) -> Self {
         let born = io.now();
         let (left, drawn) = (AtomicU32::new(platform.requests), AtomicU32::new(0));
-        Self { io, api, platform, seed, born, left, drawn, ahead: AtomicI64::new(UNKNOWN) }
+        Self { io, api, platform, seed, asked_at: None, born, left, drawn, ahead: AtomicI64::new(UNKNOWN) }
+    }
+
+    /// The same, for a client that has found the API at `asked_at`.
+    #[must_use]
+    pub fn asked_at(self, asked_at: Option<String>) -> Self {
+        Self { asked_at, ..self }
     }
 
     /// Seconds that PVE's clock is ahead of ours, by the `Date` of its last answer; `None` before the first one. A proxy

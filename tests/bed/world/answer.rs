@@ -37,7 +37,12 @@ impl World {
                         bytes.extend(event);
                     }
                 }
-                ResponseBody::Proxied(_) | ResponseBody::Upgraded(_) => panic!("no route hands these on"),
+                ResponseBody::Proxied(mut body) => {
+                    while let Some(Ok(chunk)) = body.next().await {
+                        bytes.extend(chunk);
+                    }
+                }
+                ResponseBody::Upgraded(_) => panic!("no route hands these on"),
             }
             (Response::from_parts(head, bytes), world.now())
         })

@@ -50,14 +50,19 @@ pub(super) struct Answer {
 
 /// Whether an operation needs no key.
 pub(super) fn is_public(action: Action) -> bool {
-    matches!(action, Action::GetDescription | Action::GetHealth)
+    matches!(
+        action,
+        Action::GetDescription | Action::GetHealth | Action::GetInstallScript | Action::GetGuestProgram
+    )
 }
 
 /// The part of the API that an operation is of.
 pub(super) fn tag(action: Action) -> &'static str {
     use Action::*;
     match action {
-        GetDescription | GetHealth | GetSandboxHealth | GetConfig => "deployment",
+        GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => {
+            "deployment"
+        }
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox => "sandboxes",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
@@ -72,14 +77,15 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
     use Action::*;
     match action {
         ListSandboxes => list_parameters(schemas),
+        GetInstallScript => vec![arch_parameter()],
         CreateSandbox | BuildTemplate => vec![parameter("IdempotencyKey")],
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
-        GetDescription | GetHealth | GetSandboxHealth | GetConfig | GetSandbox | ExecSandbox
-        | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot
-        | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot
-        | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        GetDescription | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox
+        | ExecSandbox | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox
+        | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
+        | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
     }
 }
 
@@ -102,9 +108,9 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         BuildTemplate => must(schemas.read::<TemplateRequest>()),
         ConfirmTemplate => must(schemas.read::<Confirmation>()),
         Sweep => may(schemas.read::<SweepBody>()),
-        GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
-        | DeleteSandbox | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots | GetSnapshot
-        | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig
+        | ListSandboxes | GetSandbox | DeleteSandbox | ListKeptSnapshots | DeleteKeptSnapshot
+        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -117,6 +123,8 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         TakeSnapshot => &[403, 422, 429],
         PatchSandbox | StopSandbox | PauseSandbox | RollbackSandbox => &[422],
         ExecSandbox => &[406],
+        GetInstallScript => &[400, 404, 500],
+        GetGuestProgram => &[404, 500],
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | Sweep => &[403],
         GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
@@ -135,6 +143,10 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             "required": ["openapi", "paths"],
             "properties": {"openapi": {"type": "string"}, "paths": {"type": "object"}},
         }))],
+        GetInstallScript => {
+            vec![Answer::new(200, "The script").media("text/x-shellscript", json!({"type": "string"}))]
+        }
+        GetGuestProgram => vec![guest_program()],
         GetHealth => vec![Answer::new(200, "It is").json::<Alive>(of)],
         GetSandboxHealth => vec![Answer::new(200, "They can").json::<Health>(of), unhealthy(of)],
         GetConfig => {
@@ -177,8 +189,12 @@ impl Answer {
         self.schema(schema)
     }
 
-    fn schema(mut self, schema: Value) -> Self {
-        self.content.insert("application/json".into(), json!({"schema": schema}));
+    fn schema(self, schema: Value) -> Self {
+        self.media("application/json", schema)
+    }
+
+    fn media(mut self, media: &str, schema: Value) -> Self {
+        self.content.insert(media.into(), json!({"schema": schema}));
         self
     }
 
@@ -191,6 +207,17 @@ impl Answer {
         self.headers.push(("Location", header("Location")));
         self
     }
+}
+
+fn guest_program() -> Answer {
+    let binary = json!({"type": "string", "format": "binary"});
+    let mut answer = Answer::new(200, "A static program for Linux").media("application/octet-stream", binary);
+    let etag = json!({
+        "description": "SHA-256 of the program",
+        "schema": {"type": "string", "pattern": "^\"[0-9a-f]{64}\"$"},
+    });
+    answer.headers.push(("ETag", etag));
+    answer
 }
 
 /// A deletion, which PVE may still be working on.
@@ -284,6 +311,20 @@ fn exec_event(schemas: &mut Schemas) -> Value {
             event(&["exit"], schemas.written::<Exit>()),
         ],
     })
+}
+
+fn arch_parameter() -> Value {
+    json!({
+        "name": "arch",
+        "in": "query",
+        "description": "A script with the program for this processor in it, for a guest that does not reach this API",
+        "schema": arch(),
+    })
+}
+
+/// The processors for which there are programs.
+pub(super) fn arch() -> Value {
+    json!({"type": "string", "enum": ["x86_64", "aarch64"]})
 }
 
 fn list_parameters(schemas: &mut Schemas) -> Vec<Value> {
