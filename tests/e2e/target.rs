@@ -62,7 +62,7 @@ impl Target {
             }
             Self::Lambda | Self::LambdaStreaming => {
                 let mut command = Command::new(tests.join("e2e/lambda"));
-                command.args(["--package", "pve-edge-tests", "--function", "pipe-lambda"]);
+                command.args(["--function", "pipe-lambda"]);
                 if self == Self::LambdaStreaming {
                     command.env("EDGE_LAMBDA_STREAM", "1");
                 }
