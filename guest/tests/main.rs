@@ -15,4 +15,5 @@ mod daemon;
 mod files;
 mod processes;
 mod run;
+mod terminal;
 mod trust;

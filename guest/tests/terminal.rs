@@ -1,0 +1,169 @@
+//! Terminals, over a websocket of the real daemon.
+
+use futures_util::{SinkExt, StreamExt};
+use http::{Request, StatusCode};
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::Code,
+    call::Operation,
+    process::{After, FromTerminal, Named, Process, Size, Spec, Start, Terminal, ToTerminal},
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message, handshake::client::generate_key},
+};
+
+use crate::daemon::{Daemon, request, unique};
+
+type Websocket = WebSocketStream<TcpStream>;
+
+/// Opens a terminal; the error is the status of the answer.
+async fn open(daemon: &Daemon, terminal: Terminal) -> Result<Websocket, StatusCode> {
+    let call = daemon.call(Operation::Terminal(terminal), b"");
+    let signed = call.sign(&daemon.key).unwrap();
+    let (parts, ()) = request(call.operation.name(), &signed).body(()).unwrap().into_parts();
+    let mut asked = Request::get(format!("ws://{}{}", daemon.address, parts.uri))
+        .header("host", "guest")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", generate_key())
+        .body(())
+        .unwrap();
+    asked.headers_mut().extend(parts.headers);
+    match client_async(asked, TcpStream::connect(daemon.address).await.unwrap()).await {
+        Ok((websocket, answer)) => {
+            assert_eq!(answer.headers()["edge-call"], call.call.to_string().as_str());
+            Ok(websocket)
+        }
+        Err(Error::Http(answer)) => Err(answer.status()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn start(daemon: &Daemon, spec: Spec) -> Unique {
+    let start = Operation::Start(Start { process: unique(), keyed: None });
+    daemon.ask::<Process>(start, serde_json::to_vec(&spec).unwrap()).await.unwrap().process
+}
+
+fn shell() -> Spec {
+    Spec {
+        argv: Some(vec!["sh".into()]),
+        pty: Some(Size { cols: 80, rows: 24 }),
+        stdin: true,
+        ..Spec::default()
+    }
+}
+
+fn at(process: Unique) -> Terminal {
+    Terminal { process, after: After::Start, hangup: false }
+}
+
+/// Text messages until one that has this, and all bytes that came before it.
+async fn until(websocket: &mut Websocket, wanted: impl Fn(&FromTerminal, &str) -> bool) -> String {
+    let mut output = String::new();
+    loop {
+        let told = match websocket.next().await.expect("more").expect("a message") {
+            Message::Binary(bytes) => {
+                output.push_str(&String::from_utf8_lossy(&bytes));
+                FromTerminal::Gap { bytes: 0 }
+            }
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            _ => continue,
+        };
+        if wanted(&told, &output) {
+            return output;
+        }
+    }
+}
+
+async fn printed(websocket: &mut Websocket, text: &str) -> String {
+    until(websocket, |_, output| output.contains(text)).await
+}
+
+async fn send(websocket: &mut Websocket, bytes: &[u8]) {
+    websocket.send(Message::binary(bytes.to_vec())).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_go_in_and_the_screen_comes_out() {
+    let daemon = Daemon::start().await;
+    let mut websocket = open(&daemon, at(start(&daemon, shell()).await)).await.unwrap();
+    until(&mut websocket, |told, _| matches!(told, FromTerminal::Started(it) if it.pty)).await;
+    send(&mut websocket, b"stty size; echo $((40 + 2))\n").await;
+    printed(&mut websocket, "24 80").await;
+    printed(&mut websocket, "42").await;
+    let size = serde_json::to_string(&ToTerminal::Resize(Size { cols: 100, rows: 30 })).unwrap();
+    websocket.send(Message::text(size)).await.unwrap();
+    // The size and the bytes are given on in the order in which they were sent.
+    send(&mut websocket, b"stty size\n").await;
+    printed(&mut websocket, "30 100").await;
+    send(&mut websocket, b"exit 3\n").await;
+    until(&mut websocket, |told, _| matches!(told, FromTerminal::Exit(it) if it.exit_code == 3)).await;
+    assert!(matches!(websocket.next().await, Some(Ok(Message::Close(_)))));
+}
+
+#[tokio::test]
+async fn a_process_goes_on_without_its_terminal_unless_that_hangs_up() {
+    let daemon = Daemon::start().await;
+    let process = start(&daemon, shell()).await;
+    let mut websocket = open(&daemon, at(process)).await.unwrap();
+    send(&mut websocket, b"echo first-$((1 + 1))\n").await;
+    printed(&mut websocket, "first-2").await;
+    drop(websocket);
+    let mut again = open(&daemon, Terminal { hangup: true, ..at(process) }).await.unwrap();
+    send(&mut again, b"echo second-$((1 + 1))\n").await;
+    let output = printed(&mut again, "second-2").await;
+    assert!(output.contains("first-2"), "{output}");
+    again.close(None).await.unwrap();
+    for _ in 0..1_000 {
+        let named = Operation::Process(Named { process });
+        match daemon.ask::<Process>(named, "").await {
+            Err(refusal) => return assert_eq!(refusal.code, Code::NoSuchProcess),
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+    panic!("it runs on");
+}
+
+#[tokio::test]
+async fn more_bytes_than_a_process_takes_at_once_arrive_in_order() {
+    let daemon = Daemon::start().await;
+    let spec = Spec {
+        command: Some("sleep 0.2; head -c 3000000 | sha256sum".into()),
+        stdin: true,
+        ..Spec::default()
+    };
+    let mut websocket = open(&daemon, at(start(&daemon, spec).await)).await.unwrap();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|it| (it % 251) as u8).collect();
+    for part in bytes.chunks(700_000) {
+        send(&mut websocket, part).await;
+    }
+    let digest = hex::encode(pve_edge_guest_protocol::call::Digest256::of(&bytes).0);
+    printed(&mut websocket, &digest).await;
+    until(&mut websocket, |told, _| matches!(told, FromTerminal::Exit(it) if it.exit_code == 0)).await;
+}
+
+#[tokio::test]
+async fn what_is_no_terminal_is_refused() {
+    let daemon = Daemon::start().await;
+    daemon.ask::<pve_edge_guest_protocol::answer::Hello>(Operation::Hello {}, "").await.unwrap();
+    assert_eq!(open(&daemon, at(unique())).await.err(), Some(StatusCode::NOT_FOUND));
+    let process = start(&daemon, shell()).await;
+    // A call that is taken, and no websocket.
+    let call = daemon.call(Operation::Terminal(at(process)), b"");
+    let signed = call.sign(&daemon.key).unwrap();
+    let mut asked = request("terminal", &signed).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    *asked.method_mut() = http::Method::GET;
+    let answer = crate::daemon::send(daemon.address, asked).await.unwrap();
+    assert_eq!(crate::daemon::refusal(answer).await.code, Code::BadCall);
+    // The same call once more, and one that nobody has signed.
+    let mut again = request("terminal", &signed).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    *again.method_mut() = http::Method::GET;
+    let answer = crate::daemon::send(daemon.address, again).await.unwrap();
+    assert_eq!(crate::daemon::refusal(answer).await.code, Code::Seen);
+    let unsigned = Request::get("/v1/terminal").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = crate::daemon::send(daemon.address, unsigned).await.unwrap();
+    assert_eq!(crate::daemon::refusal(answer).await.code, Code::Unauthorized);
+}
