@@ -330,7 +330,7 @@ pub struct Changed {
     /// Whether it is a folder.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub directory: bool,
-    /// The name's bytes, if they are not UTF-8.
+    /// The path's bytes, if they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
 }

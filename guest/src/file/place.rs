@@ -60,6 +60,7 @@ pub(super) fn stage(args: &Stage, actor: &Actor, channel: &mut Channel) -> Resul
         };
     }
     let leaf = open(&path, args.mkdirs)?;
+    check(&Placing::default(), &leaf)?;
     let aside = hold(Aside::new(&leaf.folder).map_err(refuse::at(&path))?, channel, &path)?;
     match next(channel)? {
         Some(Operation::Commit(args)) => Ok(channel.json(&put(aside, &leaf, &args.placing, actor)?)?),

@@ -192,6 +192,8 @@ async fn what_is_no_regular_file_is_refused_at_once() {
     assert_eq!(daemon.write(".", "a").await.unwrap_err().code, Code::BadPath);
     fs::create_dir(daemon.home("folder")).unwrap();
     assert_eq!(daemon.write("folder", "a").await.unwrap_err().code, Code::NotAFile);
+    let stage = super::stage("folder");
+    assert_eq!(daemon.stage(stage, "a").await.unwrap_err().code, Code::NotAFile);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pve_edge_guest_protocol::{
-    answer::Code,
+    answer::{Code, Metrics},
     call::Operation,
     file::{Kind, Mkdir, Remove},
 };
@@ -115,6 +115,16 @@ async fn a_folder_is_removed_with_what_is_in_it_and_no_link_is_followed() {
     for path in ["/", ".", "kept/..", "kept/."] {
         assert_eq!(daemon.remove(path, true).await.unwrap_err().code, Code::BadPath, "{path}");
     }
+}
+
+#[tokio::test]
+async fn figures_of_the_guest_are_told() {
+    let daemon = Daemon::start().await;
+    let metrics = daemon.ask::<Metrics>(Operation::Metrics {}, "").await.unwrap();
+    assert!(metrics.cpus > 0.0 && metrics.memory_used > 0 && metrics.disk_used <= metrics.disk_total);
+    assert!(metrics.memory_used <= metrics.memory_total && metrics.processes > 2);
+    let later = daemon.ask::<Metrics>(Operation::Metrics {}, "").await.unwrap();
+    assert!(later.cpu_used_us >= metrics.cpu_used_us && later.uptime_ms >= metrics.uptime_ms);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use pve_edge_guest_protocol::{
     call::{Digest256, Operation},
-    file::{Pack, Placing, Read, Staged},
+    file::{List, Pack, Placing, Read, Staged},
 };
 use sha2::{Digest, Sha256};
 
@@ -84,6 +84,34 @@ async fn there_and_back(count: usize) -> String {
 #[tokio::test]
 async fn a_large_file_goes_through_little_memory() {
     there_and_back(64).await;
+}
+
+/// Makes a folder of so many files, and lists it.
+async fn list(count: usize) {
+    let daemon = Daemon::start().await;
+    for number in 0..count {
+        fs::write(daemon.home(&format!("file {number}")), "").unwrap();
+    }
+    let list = List { path: ".".into(), user: None, depth: 1, most: u64::MAX };
+    let mut answer = daemon.open(Operation::List(list), "").await.unwrap();
+    let (mut lines, mut most) = (0, 0);
+    while let Some(frame) = answer.frame().await {
+        lines += frame.unwrap().into_data().unwrap().iter().filter(|it| **it == b'\n').count();
+        most = most.max(most_memory(&daemon));
+    }
+    assert_eq!(lines, count + 1);
+    assert!(most < 32 << 10, "{most} KiB");
+}
+
+#[tokio::test]
+async fn a_large_folder_is_listed_in_little_memory() {
+    list(5_000).await;
+}
+
+#[tokio::test]
+#[ignore = "a hundred thousand files are for a measurement"]
+async fn a_hundred_thousand_files_are_listed_in_little_memory() {
+    list(100_000).await;
 }
 
 #[tokio::test]
