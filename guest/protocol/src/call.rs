@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Signer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -73,13 +73,13 @@ impl<'de> Deserialize<'de> for Digest256 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes).map_err(serde::de::Error::custom)?;
+        hex::decode_to_slice(&text, &mut bytes).map_err(D::Error::custom)?;
         Ok(Self(bytes))
     }
 }
 
 /// What a call asks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "op", content = "args", rename_all = "kebab-case")]
 pub enum Operation {
     /// Answer, which proves that this is the sandbox: [`crate::answer::Hello`].
@@ -165,6 +165,60 @@ impl Operation {
             Self::Metrics {} => "metrics",
         }
     }
+}
+
+impl Operation {
+    /// The operation of a word, with its arguments. By hand it takes a tenth of the room that serde's derive takes.
+    fn of(name: &str, args: Value) -> Result<Self, serde_json::Error> {
+        use serde_json::from_value as read;
+        Ok(match name {
+            "hello" => read(args).map(|Nothing {}| Self::Hello {})?,
+            "renew" => read(args).map(|Nothing {}| Self::Renew {})?,
+            "start" => Self::Start(read(args)?),
+            "processes" => read(args).map(|Nothing {}| Self::Processes {})?,
+            "process" => Self::Process(read(args)?),
+            "follow" => Self::Follow(read(args)?),
+            "stdin" => Self::Stdin(read(args)?),
+            "signal" => Self::Signal(read(args)?),
+            "resize" => Self::Resize(read(args)?),
+            Self::TERMINAL => Self::Terminal(read(args)?),
+            "forget" => Self::Forget(read(args)?),
+            "stat" => Self::Stat(read(args)?),
+            "list" => Self::List(read(args)?),
+            "read" => Self::Read(read(args)?),
+            "write" => Self::Write(read(args)?),
+            "stage" => Self::Stage(read(args)?),
+            "commit" => Self::Commit(read(args)?),
+            "unpack" => Self::Unpack(read(args)?),
+            "pack" => Self::Pack(read(args)?),
+            "mkdir" => Self::Mkdir(read(args)?),
+            "move" => Self::Move(read(args)?),
+            "remove" => Self::Remove(read(args)?),
+            "watch" => Self::Watch(read(args)?),
+            "metrics" => read(args).map(|Nothing {}| Self::Metrics {})?,
+            _ => return Err(serde_json::Error::custom("the op is unknown")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Named { op, args } = Named::deserialize(deserializer)?;
+        Self::of(&op, args).map_err(D::Error::custom)
+    }
+}
+
+/// Arguments of an operation that has none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// An operation as JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    op: String,
+    args: Value,
 }
 
 /// A call as JSON.
@@ -255,10 +309,9 @@ impl Call {
     fn read(json: &[u8]) -> Result<Self, CallError> {
         let wire: Wire = serde_json::from_slice(json)
             .map_err(|_| CallError::Malformed("the call is not JSON with the members of a call"))?;
-        let operation: Operation = serde_json::from_value(json!({"op": wire.op, "args": wire.args}))
-            .map_err(|_| {
-                CallError::Malformed("the call's op is unknown, or its args are not those of the op")
-            })?;
+        let operation = Operation::of(&wire.op, wire.args).map_err(|_| {
+            CallError::Malformed("the call's op is unknown, or its args are not those of the op")
+        })?;
         let body = match (wire.length, wire.sha256) {
             (Some(length), Some(sha256)) => Some(Body { length, sha256 }),
             (None, None) => None,
