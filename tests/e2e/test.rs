@@ -3,11 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderMap, Request};
 use pve_edge_bed::serve::{Api, serve};
 use pve_edge_core::io::{Io, fetch};
 use pve_edge_lambda::net::Transport;
-use pve_edge_tests::{Combination, Pve, Target, pipe, run};
+use pve_edge_tests::{
+    Combination, Pve, Target,
+    client::{Heard, contains},
+    pipe, run,
+};
 use tokio::{net::TcpListener, sync::oneshot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -46,4 +50,18 @@ async fn who_sends_too_much_is_told_so_each_time() {
     }
     drop(stop);
     server.await.expect("it ends");
+}
+
+#[test]
+fn a_part_is_found_wherever_it_is() {
+    for part in ["aab", "ba", "b", "", "aaba"] {
+        assert!(contains(b"aaba", part.as_bytes()), "{part}");
+    }
+    for part in ["bb", "aaa", "aabaa", "c"] {
+        assert!(!contains(b"aaba", part.as_bytes()), "{part}");
+    }
+    let heard = Heard::default();
+    heard.hear(&HeaderMap::new(), b"x-secr");
+    heard.hear(&HeaderMap::new(), b"et-y");
+    assert!(heard.has("secret") && !heard.has("secrets"));
 }
