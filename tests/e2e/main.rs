@@ -46,22 +46,30 @@ async fn all(words: &[String]) -> Tally {
     let filter = words.iter().find(|word| !known(word)).map_or("", String::as_str);
     let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
     let any = pves.is_empty() && !is(morph::NAME) && !is(pipe::NAME);
-    let mut tally = Tally::default();
-    for pve in if any { PVES.to_vec() } else { pves } {
-        for &target in &targets {
-            tally.add(run(Combination { pve, target }, filter).await);
+    let pves = if any { PVES.to_vec() } else { pves };
+    let on = async |targets: Vec<Target>| {
+        let mut tally = Tally::default();
+        for pve in pves.iter().copied() {
+            for &target in &targets {
+                tally.add(run(Combination { pve, target }, filter).await);
+            }
         }
-    }
-    if any || is(morph::NAME) {
-        for &target in &targets {
-            tally.add(morph::run(target, filter).await);
+        if any || is(morph::NAME) {
+            for &target in &targets {
+                tally.add(morph::run(target, filter).await);
+            }
         }
-    }
-    if any || is(pipe::NAME) {
-        for &target in &targets {
-            tally.add(pipe::run(target, filter).await);
+        if any || is(pipe::NAME) {
+            for &target in &targets {
+                tally.add(pipe::run(target, filter).await);
+            }
         }
-    }
+        tally
+    };
+    // The scenarios on the local server mostly wait: they run beside the others, whose emulators take the cores.
+    let (local, emulated) = targets.into_iter().partition(|&target| target == Target::Local);
+    let (mut tally, others) = tokio::join!(on(local), on(emulated));
+    tally.add(others);
     tally
 }
 
