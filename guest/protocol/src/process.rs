@@ -261,7 +261,8 @@ pub enum State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
-    /// Exit code; of a process that a signal has ended, 128 and its number; 127 if it could not be started.
+    /// Exit code; of a process that a signal has ended, 128 and its number; 127 if there is no such program,
+    /// and 126 if it could not be started for another reason.
     pub exit_code: i32,
     /// Name of the signal that has ended it, without `SIG`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

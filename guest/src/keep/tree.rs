@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    str::FromStr,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +17,10 @@ const PASSES: usize = 100;
 /// Fields of `/proc/{pid}/stat`, counted from the name.
 const PARENT: usize = 1;
 const SESSION: usize = 3;
+const START: usize = 19;
+
+/// Clock ticks in a second, as the kernel tells times to programs.
+const TICKS: u64 = 100;
 
 /// Sends a signal to all descendants of a process; whether there are any.
 pub(crate) fn signal(root: Pid, signal: Signal) -> bool {
@@ -95,6 +100,12 @@ pub(crate) fn session(leader: Pid) -> Vec<Pid> {
         .collect()
 }
 
+/// Milliseconds from the guest's start to a process's.
+pub(crate) fn started_ms(pid: Pid) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    field::<u64>(&String::from_utf8_lossy(&stat), START).map(|ticks| ticks.saturating_mul(1000 / TICKS))
+}
+
 /// Each process of the guest, with its line of `/proc/{pid}/stat`.
 fn stats() -> impl Iterator<Item = (i32, String)> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
@@ -105,7 +116,7 @@ fn stats() -> impl Iterator<Item = (i32, String)> {
 }
 
 /// A number in a line of `/proc/{pid}/stat`, counted from the name, which may hold anything, parentheses too.
-fn field(stat: &str, index: usize) -> Option<i32> {
+fn field<T: FromStr>(stat: &str, index: usize) -> Option<T> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(index)?.parse().ok()
 }
 
@@ -157,6 +168,14 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_process_is_told_by_the_clock_of_the_guest() {
+        let before = crate::process::folder::uptime_ms();
+        let child = tree();
+        let started = started_ms(Pid::from_child(&child.0)).unwrap();
+        assert!((before.saturating_sub(20)..=crate::process::folder::uptime_ms()).contains(&started));
+    }
+
+    #[test]
     fn descendants_are_killed_and_nobody_else() {
         let (first, second) = (tree(), tree());
         let (one, other) = (Pid::from_child(&first.0), Pid::from_child(&second.0));
@@ -169,7 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_lines_of_proc_are_read_without_a_panic(name in "(?s).{0,20}", rest in "(?s).{0,40}", pid: i32) {
-            let _ = (field(&rest, PARENT), numbers(&rest));
+            let _ = (field::<i32>(&rest, PARENT), numbers(&rest));
             prop_assert_eq!(field(&format!("1 ({name}) S {pid} 7 7"), PARENT), Some(pid));
         }
     }

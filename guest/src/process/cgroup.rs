@@ -17,7 +17,7 @@ pub(crate) fn parent(run: &Path) -> Option<PathBuf> {
         mount("cgroup2", &folder, "cgroup2", MountFlags::NOSUID | MountFlags::NODEV, None).ok()?;
         mounted()
     })?;
-    let tried = parent.join("pve-edge-try");
+    let tried = parent.join(format!("pve-edge-try-{}", std::process::id()));
     fs::create_dir(&tried).ok()?;
     let can_kill = tried.join("cgroup.kill").exists();
     fs::remove_dir(&tried).ok()?;

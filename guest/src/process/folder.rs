@@ -131,6 +131,11 @@ impl Folder {
         read(&self.path.join(EXIT))
     }
 
+    /// Whether the keeper has ended by itself, after the last descendant.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.path.join(Self::SOCKET).exists()
+    }
+
     /// When the process has ended.
     pub(crate) fn ended_at(&self) -> Option<SystemTime> {
         fs::metadata(self.path.join(EXIT)).and_then(|it| it.modified()).ok()

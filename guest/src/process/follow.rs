@@ -13,8 +13,11 @@ use super::{
     Processes,
     folder::{Ended, Folder},
     keeper::{Answer, Keeper, Request},
-    log::{LARGEST, Log, Piece, Reader},
+    log::{Log, Piece, Reader},
 };
+
+/// Bytes of output in a line.
+const LONGEST: usize = 32 << 10;
 
 /// Silence after which it is told that nothing happens.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -111,8 +114,8 @@ impl Follower {
             self.is_over = true;
             return Ok(None);
         }
-        let most = usize::try_from(self.left).unwrap_or(LARGEST);
-        if let Some(piece) = self.reader.next(self.known, most)? {
+        let most = usize::try_from(self.left).unwrap_or(LONGEST);
+        if let Some(piece) = self.reader.next(self.known, most.min(LONGEST))? {
             self.has_told = true;
             if let Some(keeper) = &self.keeper {
                 keeper.read_until(self.reader.cursor());

@@ -32,6 +32,9 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 /// Time after which it is looked again whether a keeper has ended.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// Milliseconds between the note of a start and the command's own.
+const LATE_MS: u64 = 10_000;
+
 /// Time that a keeper has for killing everything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,7 +75,7 @@ impl Inner {
     /// Removes a process that no keeper keeps, and kills what a keeper that was killed has left.
     fn remove(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
         let description = folder.description();
-        if let (Some(description), None) = (&description, folder.ended()) {
+        if let Some(description) = description.as_ref().filter(|_| !folder.is_finished()) {
             kill_left(description);
         }
         let boot = description.map_or_else(|| self.boot.now(), |it| it.boot);
@@ -103,13 +106,19 @@ impl Inner {
     }
 }
 
-/// Kills the command of a keeper that was killed, and what is left of its control group and its session.
+/// Kills what a keeper that was killed has left: its control group, and the session that its command has begun, with
+/// their descendants.
 fn kill_left(description: &Description) {
     description.cgroup.iter().for_each(|it| cgroup::kill(it));
-    let Some(pid) = i32::try_from(description.pid).ok().and_then(Pid::from_raw) else { return };
-    for member in tree::session(pid) {
-        tree::kill(member, None);
-        let _ = kill_process(member, Signal::KILL);
+    let pid = i32::try_from(description.pid).ok().and_then(Pid::from_raw);
+    // The number of a command that has ended is not used again while its session has members.
+    let is_command = |at: u64| at.abs_diff(description.started_ms) < LATE_MS;
+    if let Some(pid) = pid.filter(|it| tree::started_ms(*it).is_none_or(is_command)) {
+        for member in tree::session(pid) {
+            tree::kill(member, None);
+            // It may have ended meanwhile.
+            let _ = kill_process(member, Signal::KILL);
+        }
     }
     description.cgroup.iter().for_each(|it| cgroup::remove(it));
 }

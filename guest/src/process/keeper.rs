@@ -84,6 +84,8 @@ pub(crate) enum Answer {
 pub(crate) struct Keeper {
     lines: BufReader<OwnedReadHalf>,
     to: OwnedWriteHalf,
+    /// What has come of the next line.
+    line: Vec<u8>,
 }
 
 impl Keeper {
@@ -96,7 +98,7 @@ impl Keeper {
 
     pub(crate) fn over(stream: UnixStream) -> Self {
         let (from, to) = stream.into_split();
-        Self { lines: BufReader::new(from), to }
+        Self { lines: BufReader::new(from), to, line: Vec::new() }
     }
 
     /// Asks, and returns the answer.
@@ -118,14 +120,11 @@ impl Keeper {
         self.to.write_all(&line).await
     }
 
-    /// The next answer; `None` if the keeper has ended.
+    /// The next answer; `None` if the keeper has ended. Nothing is lost if this is given up.
     pub(crate) async fn answer(&mut self) -> io::Result<Option<Answer>> {
-        let mut line = String::new();
-        let length = self.lines.read_line(&mut line).await?;
-        if length == 0 {
-            return Ok(None);
-        }
-        Ok(Some(serde_json::from_str(&line)?))
+        self.lines.read_until(b'\n', &mut self.line).await?;
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&line)?)) }
     }
 
     /// Tells the keeper how far its output was read; does without if it cannot be told at once.

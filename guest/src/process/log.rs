@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     read::{Piece, Reader},
-    record::LARGEST,
     write::Writer,
 };
 

@@ -24,7 +24,8 @@ async fn a_line_is_for_the_shell_and_arguments_are_for_nobody() {
 
 #[tokio::test]
 async fn a_process_has_the_users_variables_and_those_of_its_start() {
-    let daemon = Daemon::start().await;
+    // A service manager's daemon hands nothing of its own on.
+    let daemon = Daemon::start_by(&["env", "INVOCATION_ID=x"], |_| ()).await;
     let env = BTreeMap::from([("A".to_owned(), "x y\n".to_owned()), ("LOGNAME".into(), "me".into())]);
     let told = daemon.exec(Spec { env, ..argv(["env", "-0"]) }).await;
     let mut variables: Vec<&str> = told.text().split_terminator('\0').collect();
@@ -127,7 +128,7 @@ async fn processes_are_listed_with_what_their_start_told() {
 async fn nothing_of_a_start_stands_in_a_list_of_processes() {
     let daemon = Daemon::start().await;
     let env = BTreeMap::from([("SECRET".to_owned(), "secret-value".to_owned())]);
-    daemon.start_process(Spec { env, ..line("read x # secret-command") }).await.unwrap();
+    daemon.start_process(Spec { env, ..line("sleep 100 # secret-command") }).await.unwrap();
     let keepers = crate::daemon::children(daemon.serve().unwrap());
     assert_eq!(keepers.len(), 1);
     for file in ["cmdline", "environ"] {
