@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out: what both adapters call.
 
+mod action;
 mod answer;
 mod body;
 #[cfg(feature = "contract")]
@@ -105,12 +106,15 @@ pub async fn handle<I: Io>(
     request: Request<I::Upload>,
 ) -> Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>> {
     let (parts, body) = request.into_parts();
-    let body = body::whole(&parts.headers, body).await;
     let request_id = request_id(&seed);
     let start = io.now();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let base = service.base_path();
     let (route, is_below) = routes::find_route_below(base, &method, parts.uri.path());
+    let (body, upload) = match &route {
+        Ok(route) if route.action.takes_any_body() => (Ok(Vec::new()), Some(body)),
+        _ => (body::whole(&parts.headers, body).await, None),
+    };
     let Mount(mut mount) = parts.extensions.get().cloned().unwrap_or_default();
     mount.push_str(if is_below { base } else { "" });
     let asked_at = request::asked_at(&parts, &mount);
@@ -123,7 +127,7 @@ pub async fn handle<I: Io>(
             return Ok(answer.map(ResponseBody::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
-        native::answer(ready.provider(io, platform, seed, asked_at), route, request).await
+        native::answer(ready.provider(io, platform, seed, asked_at), route, request, upload).await
     }
     .instrument(span.clone())
     .await;

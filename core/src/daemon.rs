@@ -4,7 +4,9 @@
 //! session is proved not to have been executed, and is sent once more under the right one.
 
 mod failure;
+mod files;
 
+use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use pve_edge_guest_protocol::{
     CALL, HEALTH_PATH, SIGNATURE, Unique,
@@ -18,7 +20,7 @@ use time::OffsetDateTime;
 pub use self::failure::CallFailure;
 use crate::{
     access::secret::Keyring,
-    io::{Answer, Io, RequestBody, Way, collect, fetch, invocation::Invocation},
+    io::{Answer, Io, NetError, RequestBody, Way, collect, fetch, invocation::Invocation},
 };
 
 /// Bytes up to which an answer in JSON is read.
@@ -98,9 +100,7 @@ impl<'i, I: Io> Daemon<'i, I> {
         body: &[u8],
         deadline: OffsetDateTime,
     ) -> Result<T, CallFailure> {
-        let answer = self.open(operation, body, deadline).await?;
-        let bytes = collect(answer.body, ANSWER_CAP).await.map_err(CallFailure::Unanswered)?;
-        serde_json::from_slice(&bytes).map_err(|_| CallFailure::Foreign { status: answer.status })
+        decode(self.open(operation, body, deadline).await?).await
     }
 
     /// Makes a call, and returns its answer when the headers are in.
@@ -129,7 +129,7 @@ impl<'i, I: Io> Daemon<'i, I> {
         body: I::Upload,
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
-        self.health(deadline).await?;
+        self.health(deadline.min(self.invocation.end())).await?;
         let known = self.known(deadline).await?;
         self.attempt(&known, operation, None, RequestBody::Streamed(body), deadline).await
     }
@@ -217,6 +217,16 @@ impl<'i, I: Io> Daemon<'i, I> {
     }
 }
 
+/// Reads an answer, which is JSON.
+async fn decode<B, T>(answer: Answer<B>) -> Result<T, CallFailure>
+where
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+    T: DeserializeOwned,
+{
+    let bytes = collect(answer.body, ANSWER_CAP).await.map_err(CallFailure::Unanswered)?;
+    serde_json::from_slice(&bytes).map_err(|_| CallFailure::Foreign { status: answer.status })
+}
+
 /// Whether an answer says that it is to this call: one of a connection that is out of step is to another.
 fn names(headers: &HeaderMap, call: Unique) -> bool {
     headers.get(CALL).is_some_and(|value| value.as_bytes() == call.to_string().as_bytes())
@@ -225,7 +235,7 @@ fn names(headers: &HeaderMap, call: Unique) -> bool {
 /// The refusal that an answer holds.
 async fn refusal<B>(answer: Answer<B>) -> CallFailure
 where
-    B: futures_util::Stream<Item = Result<Vec<u8>, crate::io::NetError>> + Unpin,
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
 {
     let status = answer.status;
     let bytes = match collect(answer.body, ANSWER_CAP).await {

@@ -183,6 +183,11 @@ impl Error {
         self.0.members.get(name)?.as_str()
     }
 
+    /// Value of an extension member, if it is a number.
+    pub fn number_member(&self, name: &str) -> Option<u64> {
+        self.0.members.get(name)?.as_u64()
+    }
+
     /// Kind of problem.
     pub fn code(&self) -> Code {
         self.0.code

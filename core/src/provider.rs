@@ -10,6 +10,7 @@ use futures_util::{Stream, future::Either};
 
 use crate::{
     access::keys::Caller,
+    daemon::Daemon,
     error::Error,
     io::{Io, NetError, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
@@ -145,6 +146,10 @@ operations! {
     remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Runs a command and collects its output.
     exec(caller: &Caller, id: &str, command: &ExecRequest) -> Result<Outcome, Error>;
+    /// Gives the project's own daemon in a sandbox; `what` names the thing that only it can do.
+    daemon(caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error>;
+    /// Tells why the daemon of a sandbox was not reached: the sandbox's state, where that explains it, else `error`.
+    unreached(caller: &Caller, id: &str, error: Error) -> Error;
     /// Starts a stopped sandbox, or resumes a paused one.
     start(caller: &Caller, id: &str, body: &StartBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Stops a sandbox.

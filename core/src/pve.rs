@@ -16,7 +16,10 @@ pub mod snapshot;
 pub mod template;
 
 pub mod exec;
+pub mod file;
 pub mod read;
+
+pub mod ready;
 
 pub mod create;
 

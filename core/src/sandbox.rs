@@ -25,6 +25,7 @@ pub mod command;
 pub mod creation;
 pub mod environment;
 pub mod fields;
+pub mod file;
 pub mod health;
 pub mod id;
 pub mod lifetime;

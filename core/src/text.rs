@@ -1,6 +1,8 @@
-//! Text formats that others define: JSON, base32, moments (RFC 3339), words of a shell.
+//! Text formats that others define: JSON, base32, moments (RFC 3339), words of a shell,
+//! server-sent events.
 
 pub mod base32;
 pub mod json;
 pub mod rfc3339;
 pub mod shell;
+pub mod sse;

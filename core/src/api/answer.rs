@@ -11,13 +11,17 @@ use crate::{
 
 /// The answer to `HEAD`: that of `GET`, without the body (RFC 9110, 9.3.2).
 pub(super) fn bodiless<E, B>(response: Response<ResponseBody<E, B>>) -> Response<ResponseBody<E, B>> {
-    let ResponseBody::Whole(bytes) = response.body() else { return response };
-    let length = bytes.len();
+    let length = match response.body() {
+        ResponseBody::Whole(bytes) if !response.headers().contains_key(header::CONTENT_LENGTH) => {
+            Some(bytes.len().to_string())
+        }
+        _ => None,
+    };
     let response = response.map(|_| ResponseBody::Whole(Vec::new()));
-    if response.headers().contains_key(header::CONTENT_LENGTH) {
-        return response;
+    match length {
+        Some(length) => with(response, header::CONTENT_LENGTH, &length),
+        None => response,
     }
-    with(response, header::CONTENT_LENGTH, &length.to_string())
 }
 
 /// Where something is, for a client to whom the API's paths begin with `mount`.
@@ -57,6 +61,10 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     // RFC 9110, 15.5.6.
     if let Some(methods) = error.text_member("allow") {
         response = with(response, header::ALLOW, methods);
+    }
+    // RFC 9110, 15.5.17.
+    if let (Code::RangeNotSatisfiable, Some(size)) = (error.code(), error.number_member("size")) {
+        response = with(response, header::CONTENT_RANGE, &format!("bytes */{size}"));
     }
     // RFC 9110, 15.5.16.
     if error.code() == Code::UnsupportedMediaType {

@@ -72,7 +72,7 @@ pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
 }
 
 /// Whether no coding was applied to the body (RFC 9110, 8.4).
-fn is_plain(headers: &HeaderMap) -> bool {
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let mut codings =
         codings.flat_map(|it| it.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);

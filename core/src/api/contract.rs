@@ -2,6 +2,7 @@
 //!
 //! Nothing of it is in a deployment: the file is, and a test fails when it differs.
 
+mod files;
 mod operations;
 mod problem;
 mod rules;
@@ -16,7 +17,7 @@ use self::{
     operations::Answer,
     schemas::{Schemas, extend, prose},
 };
-use super::routes::{Action, ROUTES};
+use super::{action::Action, routes::ROUTES};
 use crate::sandbox::id::{KeptId, OwnSnapshotId, SandboxId};
 
 /// Examples: of schemas by their name, and of requests by the operation.
@@ -54,6 +55,7 @@ fn document() -> Result<Value, String> {
         "tags": [
             {"name": "sandboxes", "description": "A machine with an expiry"},
             {"name": "snapshots", "description": "What sandboxes can be made from"},
+            {"name": "files", "description": "Files of a sandbox; it needs pve-edge-guest in it"},
             {"name": "power", "description": "Idempotent: the answer's `did` says what was done"},
             {"name": "deployment", "description": "What it is and how it is"},
             {"name": "maintenance", "description": "For admins"},
@@ -137,7 +139,7 @@ fn operation(path: &str, action: Action, schemas: &mut Schemas, examples: Option
         if let Some(examples) = examples {
             put(&mut media, "examples", examples);
         }
-        let body = json!({"required": body.is_required, "content": {"application/json": media}});
+        let body = json!({"required": body.is_required, "content": {body.media: media}});
         put(&mut operation, "requestBody", body);
     }
     operation

@@ -12,11 +12,11 @@ use super::answer::{empty, with};
 use crate::settings::Origins;
 
 /// Headers that requests may have beyond those that every page may send.
-const ACCEPTED: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, Prefer, X-API-Key";
+const ACCEPTED: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Prefer, Range, X-API-Key";
 /// Headers of answers that scripts may read beyond those that every page may read.
-const EXPOSED: &str = "Allow, ETag, Location, Preference-Applied, Retry-After, X-Request-Id";
+const EXPOSED: &str = "Accept-Ranges, Allow, Content-Length, Content-Range, ETag, Location, Preference-Applied, Retry-After, X-Request-Id";
 /// Methods of the API.
-const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// Seconds for which a browser may keep the answer to a preflight: a day, of which they use an hour or two.
 const MAX_AGE: &str = "86400";
 

@@ -14,9 +14,10 @@ use http::{
 
 use self::manifest::{Arch, Manifest, Program};
 use super::{
+    action::Action,
     answer::{respond, with},
     request::Query,
-    routes::{Action, Route},
+    routes::Route,
 };
 use crate::{
     error::{Code, Error, cut},

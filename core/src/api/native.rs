@@ -1,22 +1,24 @@
 //! The native API: what each route asks of the provider, and how that is answered.
 
 pub(super) mod deployment;
+mod files;
 pub(super) mod power;
 mod sandboxes;
 mod snapshots;
 mod templates;
 
-use futures_util::Stream;
+use futures_util::{Stream, future::Either};
 use http::Response;
 
 use self::deployment::alive;
 use super::{
+    action::Action,
     answer::{streamed, with},
     guest,
     openapi::openapi,
     prefer,
     request::{ApiRequest, Query, wants_events},
-    routes::{Action, Route},
+    routes::Route,
 };
 use crate::{
     error::{Code, Error, cut},
@@ -29,6 +31,7 @@ pub(super) async fn answer<I: Io>(
     provider: Provider<'_, I>,
     route: Result<Route, Vec<&'static str>>,
     request: http::Request<Vec<u8>>,
+    upload: Option<I::Upload>,
 ) -> Result<
     Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>>,
     Error,
@@ -48,8 +51,20 @@ pub(super) async fn answer<I: Io>(
     let query = Query::of(&request);
     query.only(route.action.parameters())?;
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
-    if route.action == Action::ExecSandbox && wants_events(request.headers()) {
-        return Ok(streamed(sandboxes::events(&provider, &asked).await?).map(ResponseBody::Events));
+    match (route.action, upload) {
+        (Action::ExecSandbox, _) if wants_events(request.headers()) => {
+            let events = sandboxes::events(&provider, &asked).await?;
+            return Ok(streamed(events).map(|it| ResponseBody::Events(Either::Left(it))));
+        }
+        (Action::WatchFiles, _) => {
+            let events = files::watch(&provider, &asked).await?;
+            return Ok(streamed(events).map(|it| ResponseBody::Events(Either::Right(it))));
+        }
+        (Action::GetFile, _) => return files::get(&provider, &asked).await,
+        (Action::PutFile, Some(body)) => {
+            return Ok(files::put(&provider, &asked, body).await?.map(ResponseBody::Whole));
+        }
+        _ => {}
     }
     let applied = prefer::applied(request.headers(), &provider.platform).filter(|_| route.action.waits());
     let answer = whole(&provider, &asked).await?;
@@ -89,6 +104,14 @@ async fn whole<I: Io>(
         Action::DeleteSandbox => sandboxes::remove(provider, asked).await,
         Action::ExtendSandbox => sandboxes::extend(provider, asked).await,
         Action::ExecSandbox => sandboxes::exec(provider, asked).await,
+        // They are answered, or their bodies read, as the bytes come.
+        Action::GetFile | Action::PutFile | Action::WatchFiles => {
+            Err(Error::new(Code::Internal, "a body that streams was to be answered in one piece"))
+        }
+        Action::DeleteFile => files::remove(provider, asked).await,
+        Action::ListFiles => files::list(provider, asked).await,
+        Action::MakeFolder => files::mkdir(provider, asked).await,
+        Action::MoveFile => files::rename(provider, asked).await,
         Action::StartSandbox | Action::ResumeSandbox => power::start(provider, asked).await,
         Action::StopSandbox => power::stop(provider, asked).await,
         Action::RebootSandbox => power::reboot(provider, asked).await,

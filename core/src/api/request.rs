@@ -211,7 +211,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::api::routes::Action;
+    use crate::api::action::Action;
 
     fn headers(values: &[&'static [u8]], name: &'static str) -> HeaderMap {
         values

@@ -2,161 +2,11 @@
 
 use http::Method;
 
+use super::action::Action;
 use crate::error::cut;
 
-/// An operation of the API. Its name and its comment are those of the contract: a summary, and what a client has to
-/// know besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
-pub(super) enum Action {
-    /// Read this description of the API.
-    ///
-    /// Needs no key and asks nothing of PVE.
-    GetDescription,
-    /// Get the script that installs the daemon in a guest.
-    ///
-    /// Needs no key and asks nothing of PVE. For a POSIX shell, as root in the container or virtual machine; it holds
-    /// public keys and digests alone. 404 in a deployment that was built without the daemon.
-    GetInstallScript,
-    /// Get the daemon's program.
-    ///
-    /// Needs no key and asks nothing of PVE. The URL never means other bytes; the script names the one that there is.
-    GetGuestProgram,
-    /// Check that the API is alive.
-    ///
-    /// Needs no key and asks nothing of PVE.
-    GetHealth,
-    /// Check that sandboxes can be made.
-    ///
-    /// Three calls to PVE, one for each template (at most 8), and one that writes nothing where there is a sandbox;
-    /// one more for each of PVE_GATEWAY (with PVE_IP_POOL_CIDR) and PVE_SEARCH_DOMAIN (without PVE_PUBLIC_DOMAIN)
-    /// that is not set, and, with PVE_BRIDGE, for each node with a template (at most 4).
-    GetSandboxHealth,
-    /// Read the presets, services and capabilities that a client may ask for.
-    ///
-    /// One call to PVE.
-    GetConfig,
-    /// Make a sandbox.
-    ///
-    /// With an `Idempotency-Key` it may be sent again after any failure. 503 `template-busy`: others are cloning the
-    /// template; `template-locked`: PVE works on it, a backup say. Nothing was made then. Its time counts from this
-    /// request: 410 when it is over before it came up.
-    CreateSandbox,
-    /// List sandboxes.
-    ///
-    /// One call to PVE; with a filter by metadata up to 8 more, for sandboxes whose metadata did not fit their tags.
-    /// What was done through this API in the last 15 seconds is told by its own tags; any other state may be as old.
-    /// Sandboxes that have expired and are to be deleted are not listed. Each parameter, and each key of metadata,
-    /// may be given once.
-    ListSandboxes,
-    /// Read a sandbox.
-    ///
-    /// A sandbox that is still coming up is carried on for as long as `Prefer: wait` allows; without it, by one step.
-    GetSandbox,
-    /// Change name, metadata and expiry.
-    ///
-    /// A JSON merge patch (RFC 7396). `ttlSeconds` sets span and expiry, shorter too.
-    PatchSandbox,
-    /// Delete a sandbox.
-    ///
-    /// A running sandbox is stopped first. The snapshots that it keeps are deleted with it; templates that were made of it
-    /// stay.
-    DeleteSandbox,
-    /// Give a sandbox more time, or less.
-    ///
-    /// With `ttlSeconds` the sandbox expires so many seconds from now, be that sooner or later than before. Without it,
-    /// the sandbox gets the span that was given last, from now, and never less time than it has. Accepted until a sweep
-    /// condemns the sandbox, even after its expiry, if it ever came up.
-    ExtendSandbox,
-    /// Run a command.
-    ///
-    /// `Accept: text/event-stream` streams its output; ending the connection ends the command. A command is never run
-    /// twice: where it may have been run, the answer is 502 `exec-cut`. Output is UTF-8 in whole lines.
-    ExecSandbox,
-    /// Start a sandbox.
-    ///
-    /// Its expiry becomes the later of its span (`ttlSeconds` sets another) and what was left when it was stopped,
-    /// from now, at most the deployment's maximum. A sandbox that runs keeps its expiry where no `ttlSeconds` is given.
-    StartSandbox,
-    /// Stop a sandbox.
-    ///
-    /// The sandbox stays stopped until it is started. Processes end. Morph has no stopped state: 422 `unsupported`.
-    StopSandbox,
-    /// Reboot a sandbox.
-    ///
-    /// A stopped sandbox is not started: 409 `not-running`.
-    RebootSandbox,
-    /// Pause a sandbox.
-    ///
-    /// A stopped or paused sandbox is kept until the later of its expiry and now + `EDGE_STOPPED_MAX_SECONDS`
-    /// (`keptUntil`). `keeps` in the answer says whether the memory or only the files were kept.
-    PauseSandbox,
-    /// Resume a sandbox.
-    ///
-    /// The same as start.
-    ResumeSandbox,
-    /// Make a template of a sandbox, or keep a snapshot on it.
-    ///
-    /// The sandbox runs on. The template outlives it; a snapshot with `keep` is deleted with it. `promote` is for
-    /// admins.
-    TakeSnapshot,
-    /// List the snapshots that a sandbox keeps.
-    ///
-    /// Snapshots that are being taken or deleted are among them.
-    ListKeptSnapshots,
-    /// Delete a snapshot that a sandbox keeps.
-    ///
-    /// The sandbox runs on, and its other snapshots stay.
-    DeleteKeptSnapshot,
-    /// Roll a sandbox back to a snapshot that it keeps.
-    ///
-    /// Files and sizes go back; name, metadata, expiry and environment stay. Processes are killed, and it starts
-    /// again unless it was stopped; of a VM's snapshot with memory it runs on where it was then, in any case. After
-    /// 202, or no answer, ask again: the same request joins the one that is under way. 409 `snapshot-not-newest`
-    /// where the storage goes back to the newest only (ZFS).
-    RollbackSandbox,
-    /// List snapshots and presets.
-    ///
-    /// One call to PVE.
-    ListSnapshots,
-    /// Read a snapshot.
-    ///
-    /// A snapshot that is still being made is carried on. Presets are only in the list (403).
-    GetSnapshot,
-    /// Change a snapshot's name and metadata.
-    ///
-    /// A JSON merge patch (RFC 7396).
-    PatchSnapshot,
-    /// Delete a snapshot.
-    ///
-    /// 409 `snapshot-in-use` while sandboxes are linked to it.
-    DeleteSnapshot,
-    /// Make a template from nothing, as the next version of a preset.
-    ///
-    /// For admins. While its status is `downloading` nothing is claimed: send the same request again. From then on it
-    /// has an id; GET, the same `Idempotency-Key`, or the sweep carries it on. The version is found when the template
-    /// is made, not before. 422 `unsupported`: an image, and PVE is older than 9.1.
-    BuildTemplate,
-    /// Read a template that was made from nothing.
-    ///
-    /// For admins. A template that is still being made is carried on, once root has done its part.
-    GetTemplate,
-    /// Confirm that the exec daemon is in a template.
-    ///
-    /// For admins, once root has put it there.
-    ConfirmTemplate,
-    /// Delete a template, made or half made.
-    ///
-    /// For admins. 409 `snapshot-in-use` while sandboxes are linked to it. The archive stays.
-    DeleteTemplate,
-    /// Sweep: stop, pause or delete expired sandboxes, and finish interrupted work.
-    ///
-    /// For admins. A deployment's schedule does the same.
-    Sweep,
-}
-
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 31] = [
+pub(super) const ROUTES: [(&str, &str, Action); 38] = [
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
@@ -170,6 +20,13 @@ pub(super) const ROUTES: [(&str, &str, Action); 31] = [
     ("DELETE", "/api/sandboxes/{id}", Action::DeleteSandbox),
     ("POST", "/api/sandboxes/{id}/extend", Action::ExtendSandbox),
     ("POST", "/api/sandboxes/{id}/exec", Action::ExecSandbox),
+    ("GET", "/api/sandboxes/{id}/files", Action::GetFile),
+    ("PUT", "/api/sandboxes/{id}/files", Action::PutFile),
+    ("DELETE", "/api/sandboxes/{id}/files", Action::DeleteFile),
+    ("GET", "/api/sandboxes/{id}/files/list", Action::ListFiles),
+    ("POST", "/api/sandboxes/{id}/files/mkdir", Action::MakeFolder),
+    ("POST", "/api/sandboxes/{id}/files/move", Action::MoveFile),
+    ("GET", "/api/sandboxes/{id}/files/watch", Action::WatchFiles),
     ("POST", "/api/sandboxes/{id}/start", Action::StartSandbox),
     ("POST", "/api/sandboxes/{id}/stop", Action::StopSandbox),
     ("POST", "/api/sandboxes/{id}/reboot", Action::RebootSandbox),
@@ -198,54 +55,6 @@ pub(super) struct Route {
     pub(super) id: String,
     /// Second thing that the path names, such as a snapshot or a process of the sandbox.
     pub(super) part: String,
-}
-
-impl Action {
-    /// Names of the query's parameters; `metadata` stands for all of its entries.
-    pub(super) fn parameters(self) -> &'static [&'static str] {
-        match self {
-            Self::ListSandboxes => &["state", "limit", "cursor", "metadata"],
-            Self::GetInstallScript => &["arch"],
-            _ => &[],
-        }
-    }
-
-    /// Whether the operation waits for as long as `Prefer` says.
-    pub(super) fn waits(self) -> bool {
-        match self {
-            Self::CreateSandbox
-            | Self::GetSandbox
-            | Self::PatchSandbox
-            | Self::ExtendSandbox
-            | Self::DeleteSandbox
-            | Self::StartSandbox
-            | Self::StopSandbox
-            | Self::RebootSandbox
-            | Self::PauseSandbox
-            | Self::ResumeSandbox
-            | Self::RollbackSandbox
-            | Self::TakeSnapshot
-            | Self::DeleteKeptSnapshot
-            | Self::GetSnapshot
-            | Self::DeleteSnapshot
-            | Self::BuildTemplate
-            | Self::GetTemplate
-            | Self::ConfirmTemplate
-            | Self::DeleteTemplate => true,
-            Self::GetDescription
-            | Self::GetInstallScript
-            | Self::GetGuestProgram
-            | Self::GetHealth
-            | Self::GetSandboxHealth
-            | Self::GetConfig
-            | Self::ListSandboxes
-            | Self::ExecSandbox
-            | Self::ListKeptSnapshots
-            | Self::ListSnapshots
-            | Self::PatchSnapshot
-            | Self::Sweep => false,
-        }
-    }
 }
 
 impl Route {

@@ -11,10 +11,12 @@ use super::{
 };
 use crate::{
     access::keys::Caller,
+    daemon::Daemon,
     error::{Code, Error},
     io::{Io, NetError, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
+        channel::Channel,
         command::{self, ExecRequest, Outcome},
         creation::CreateRequest,
         health::Report,
@@ -117,6 +119,21 @@ impl<I: Io> Cloud<'_, I> {
     ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
         let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
         Ok(command::events(opened, self.io.clone(), request_id, exec::exec_error))
+    }
+
+    /// Morph runs commands in its machines itself.
+    pub(crate) async fn daemon(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        what: &str,
+    ) -> Result<Daemon<'_, I>, Error> {
+        sandbox(id)?;
+        Err(Channel::Morph.lacks(what))
+    }
+
+    pub(crate) async fn unreached(&self, _caller: &Caller, _id: &str, error: Error) -> Error {
+        error
     }
 
     pub(crate) async fn start(

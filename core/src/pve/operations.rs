@@ -5,7 +5,7 @@ use futures_util::Stream;
 use super::{
     change,
     cluster::Cluster,
-    create, exec,
+    create, exec, file,
     health::health,
     power::{self, Done},
     read, remove, rollback,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     access::keys::Caller,
+    daemon::Daemon,
     error::{Code, Error},
     io::{Io, NetError, deadline::Deadline},
     sandbox::{
@@ -123,6 +124,17 @@ impl<I: Io> Cluster<'_, I> {
     ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
         let opened = exec::open(self, caller, &self.sandbox(id)?, command).await?;
         Ok(command::events(opened, self.io.clone(), request_id, exec::failed))
+    }
+
+    pub(crate) async fn daemon(&self, caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error> {
+        file::daemon(self, caller, &self.sandbox(id)?, what).await
+    }
+
+    pub(crate) async fn unreached(&self, caller: &Caller, id: &str, error: Error) -> Error {
+        match self.sandbox(id) {
+            Ok(id) => file::unreached(self, caller, &id, error).await,
+            Err(_) => error,
+        }
     }
 
     pub(crate) async fn start(

@@ -4,15 +4,15 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::{
-    header, parameter,
+    files, header, parameter,
     rules::PATCH_SNAPSHOT,
     schemas::{Schemas, reference},
 };
 use crate::{
     api::{
+        action::Action,
         native::{deployment::Alive, power::Answer as Powered},
         request::{ExtendBody, SweepBody},
-        routes::Action,
     },
     sandbox::{
         Sandbox, State,
@@ -37,6 +37,13 @@ use crate::{
 pub(super) struct Body {
     pub(super) schema: Value,
     pub(super) is_required: bool,
+    pub(super) media: &'static str,
+}
+
+impl Body {
+    pub(super) fn json(schema: Value, is_required: bool) -> Self {
+        Self { schema, is_required, media: "application/json" }
+    }
 }
 
 /// An answer that is no problem.
@@ -65,6 +72,7 @@ pub(super) fn tag(action: Action) -> &'static str {
         }
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox => "sandboxes",
+        GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => "files",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
         | GetSnapshot | PatchSnapshot | DeleteSnapshot => "snapshots",
@@ -78,6 +86,9 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
     match action {
         ListSandboxes => list_parameters(schemas),
         GetInstallScript => vec![arch_parameter()],
+        GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
+            files::parameters(action)
+        }
         CreateSandbox | BuildTemplate => vec![parameter("IdempotencyKey")],
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
@@ -92,8 +103,8 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
 /// The body that a request has, or may have.
 pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
     use Action::*;
-    let may = |schema| Some(Body { schema, is_required: false });
-    let must = |schema| Some(Body { schema, is_required: true });
+    let may = |schema| Some(Body::json(schema, false));
+    let must = |schema| Some(Body::json(schema, true));
     match action {
         CreateSandbox => may(schemas.read::<CreateRequest>()),
         PatchSandbox => may(schemas.read::<Patch>()),
@@ -108,6 +119,9 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         BuildTemplate => must(schemas.read::<TemplateRequest>()),
         ConfirmTemplate => must(schemas.read::<Confirmation>()),
         Sweep => may(schemas.read::<SweepBody>()),
+        GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
+            files::body(action, schemas)
+        }
         GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig
         | ListSandboxes | GetSandbox | DeleteSandbox | ListKeptSnapshots | DeleteKeptSnapshot
         | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
@@ -125,6 +139,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         ExecSandbox => &[406],
         GetInstallScript => &[400, 404, 500],
         GetGuestProgram => &[404, 500],
+        GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
+            files::problems(action)
+        }
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | Sweep => &[403],
         GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
@@ -160,6 +177,9 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         DeleteSandbox => deleted::<DeletingSandbox>("PVE is still destroying it", of),
         ExtendSandbox => vec![Answer::new(200, "Its expiry counts from now").json::<Sandbox>(of).etag()],
         ExecSandbox => vec![outcome(of)],
+        GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
+            files::answers(action, of)
+        }
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => {
             powered("Done; `did` says what", of)
         }
@@ -180,16 +200,16 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
 }
 
 impl Answer {
-    fn new(status: u16, description: &'static str) -> Self {
+    pub(super) fn new(status: u16, description: &'static str) -> Self {
         Self { status, description, headers: Vec::new(), content: Map::new() }
     }
 
-    fn json<T: JsonSchema>(self, schemas: &mut Schemas) -> Self {
+    pub(super) fn json<T: JsonSchema>(self, schemas: &mut Schemas) -> Self {
         let schema = schemas.written::<T>();
         self.schema(schema)
     }
 
-    fn schema(self, schema: Value) -> Self {
+    pub(super) fn schema(self, schema: Value) -> Self {
         self.media("application/json", schema)
     }
 

@@ -43,12 +43,15 @@ struct Problem {
     /// 429: of the quota.
     #[schemars(skip_serializing_if = "absent")]
     used: u64,
-    /// 429: the quota.
+    /// 429: the quota; 413: bytes that a file may have; 406: bytes that an answer may have.
     #[schemars(skip_serializing_if = "absent")]
     limit: u64,
     /// 429: of the platform's own limiter, which tells no counts.
     #[schemars(skip_serializing_if = "absent")]
     period_seconds: u64,
+    /// 416: bytes that the file has.
+    #[schemars(skip_serializing_if = "absent")]
+    size: u64,
     /// 502 `pve-bad-answer`: the status of what answered in PVE's place.
     #[schemars(skip_serializing_if = "absent")]
     answered_status: u64,
@@ -132,6 +135,10 @@ fn extra_header(status: u16) -> Option<(&'static str, Value)> {
         401 => ("WWW-Authenticate", header("Authenticate")),
         405 => ("Allow", header("Allow")),
         409 | 429 | 502 | 503 | 504 => ("Retry-After", header("RetryAfter")),
+        416 => (
+            "Content-Range",
+            json!({"description": "Size of the file", "schema": {"type": "string", "pattern": r"^bytes \*/[0-9]+$"}}),
+        ),
         415 => (
             "Accept-Encoding",
             json!({"description": "What is taken", "schema": {"type": "string", "enum": ["identity"]}}),
@@ -147,14 +154,15 @@ fn description(status: u16) -> &'static str {
         403 => "Not with this key",
         404 => "No such sandbox or snapshot, or not the caller's",
         405 => "The path does not take this method: the answer to any that is not in this document",
-        406 => "This deployment cannot stream: ask for application/json",
+        406 => "This deployment cannot stream: ask for application/json, or for a part of the file",
         409 => {
             "Its state does not allow that, or not yet; or it is not known whether PVE got it, and `detail` says \
              what was answered"
         }
         410 => "Its time was over before it came up; what was made is removed",
         412 => "It has changed since: read it again",
-        413 => "The body is larger than 1 MiB",
+        413 => "The body is larger than 1 MiB; of a file, than the platform takes (`limit`)",
+        416 => "The range begins behind the end of the file, which has `size` bytes",
         415 => "The body is not application/json, or has a Content-Encoding",
         422 => "That cannot be made",
         429 => "A quota of the team is used up",

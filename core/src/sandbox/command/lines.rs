@@ -23,10 +23,11 @@ pub enum Line {
 
 /// Splitter of bytes into lines; a line and a character may span any number of chunks.
 #[derive(Debug)]
-pub struct Lines {
-    parse: fn(&[u8]) -> Option<Line>,
+pub struct Lines<T = Line> {
+    parse: fn(&[u8]) -> Option<T>,
+    too_long: fn() -> T,
     partial: Vec<u8>,
-    too_long: bool,
+    is_too_long: bool,
 }
 
 impl Default for Lines {
@@ -38,19 +39,30 @@ impl Default for Lines {
 impl Lines {
     /// A splitter for lines that another parser than the daemon's reads.
     pub(crate) fn with_parser(parse: fn(&[u8]) -> Option<Line>) -> Self {
-        Self { parse, partial: Vec::new(), too_long: false }
+        Self::new(parse, || Line::TooLong)
+    }
+}
+
+impl<T> Lines<T> {
+    /// A splitter for lines that `parse` reads; `too_long` stands for one that is left out.
+    pub(crate) fn new(parse: fn(&[u8]) -> Option<T>, too_long: fn() -> T) -> Self {
+        Self { parse, too_long, partial: Vec::new(), is_too_long: false }
     }
 
     /// Takes bytes, and returns the lines that they complete. Kinds of lines that a newer daemon adds are left out.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<T> {
         let mut found = Vec::new();
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|it| *it == b'\n') {
             let (head, tail) = rest.split_at(at);
             self.keep(head);
-            found.extend(if self.too_long { Some(Line::TooLong) } else { (self.parse)(&self.partial) });
+            found.extend(if self.is_too_long {
+                Some((self.too_long)())
+            } else {
+                (self.parse)(&self.partial)
+            });
             self.partial.clear();
-            self.too_long = false;
+            self.is_too_long = false;
             rest = tail.get(1..).unwrap_or_default();
         }
         self.keep(rest);
@@ -59,8 +71,8 @@ impl Lines {
 
     /// Keeps bytes of a line that is not complete.
     fn keep(&mut self, bytes: &[u8]) {
-        self.too_long |= self.partial.len() + bytes.len() > LONGEST;
-        if self.too_long {
+        self.is_too_long |= self.partial.len() + bytes.len() > LONGEST;
+        if self.is_too_long {
             self.partial = Vec::new();
         } else {
             self.partial.extend_from_slice(bytes);
