@@ -1,6 +1,7 @@
 //! A request to the API, and what it answered.
 
 use http::{HeaderMap, Request};
+use pve_edge_bed::sim::execd::Piece;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -10,7 +11,7 @@ pub(crate) struct Ask {
     pub(super) method: &'static str,
     pub(super) path: String,
     headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
+    body: Vec<Piece>,
 }
 
 /// What the API answered, and when.
@@ -46,6 +47,10 @@ impl Ask {
 
     pub(crate) fn patch(path: impl Into<String>, body: Value) -> Self {
         Self::new("PATCH", path).json(body)
+    }
+
+    pub(crate) fn put(path: impl Into<String>) -> Self {
+        Self::new("PUT", path)
     }
 
     pub(crate) fn delete(path: impl Into<String>) -> Self {
@@ -113,10 +118,15 @@ impl Ask {
     }
 
     pub(crate) fn json(self, body: Value) -> Self {
-        Self { body: body.to_string().into_bytes(), ..self }.header("content-type", "application/json")
+        self.bytes(body.to_string()).header("content-type", "application/json")
     }
 
     pub(crate) fn bytes(self, body: impl Into<Vec<u8>>) -> Self {
+        self.pieces([Piece::Bytes(body.into())])
+    }
+
+    /// A body that arrives in these pieces.
+    pub(crate) fn pieces(self, body: impl Into<Vec<Piece>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
@@ -142,7 +152,7 @@ impl Ask {
         self
     }
 
-    pub(super) fn request(self) -> Request<Vec<u8>> {
+    pub(super) fn request(self) -> Request<Vec<Piece>> {
         let mut builder = Request::builder().method(self.method).uri(self.path);
         for (name, value) in self.headers {
             builder = builder.header(name, value);

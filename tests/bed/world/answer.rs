@@ -11,23 +11,24 @@ use pve_edge_core::{
 use time::OffsetDateTime;
 
 use super::World;
+use crate::sim::execd::Piece;
 
 /// An answer that is still to come, and when it came.
 type Pending = Pin<Box<dyn Future<Output = (Response<Vec<u8>>, OffsetDateTime)>>>;
 
 impl World {
-    /// Asks core, as an adapter of this name does; a stream is read to its end.
+    /// Asks core, as an adapter of this name does; a stream is read to its end, or until it is cut.
     pub fn answer(
         &self,
         name: &str,
         service: &Rc<Service>,
         platform: Platform,
         seed: [u8; 32],
-        request: Request<Vec<u8>>,
+        request: Request<Vec<Piece>>,
     ) -> Pending {
         let (io, service, world) = (self.io_named(name), service.clone(), self.clone());
         Box::pin(async move {
-            let request = request.map(|body| io.uploaded(body));
+            let request = request.map(|body| io.upload(body));
             let (head, body) = handle(io, &service, platform, seed, request).await.into_parts();
             let mut bytes = Vec::new();
             match body {
