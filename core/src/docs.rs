@@ -14,6 +14,7 @@ macro_rules! pages {
 
 pages! {
 "[api]: crate::docs::api
+[files]: crate::docs::files
 [local]: crate::docs::local
 [platforms]: crate::docs::platforms
 [platforms-way]: crate::docs::platforms#p3-who-has-answered
@@ -32,6 +33,7 @@ pages! {
 ";
     api "api.md"
     design "design.md"
+    files "files.md"
     local "local.md"
     morph "morph.md"
     platforms "platforms.md"

@@ -84,18 +84,20 @@ impl<I: Io> Daemon<'_, I> {
         body: I::Upload,
     ) -> Result<Entry, Error> {
         let Writing { at: At { path, user }, mkdirs, placing } = writing.clone();
+        let if_none = placing.if_none;
+        let told = move |failure| not_placed(failure, if_none);
         if length.is_some_and(|it| it <= LARGEST_BODY) {
             let content = collect(body, LARGEST_BODY as usize).await.map_err(|_| broke_off())?;
             ensure_whole(length, content.len() as u64)?;
             let write = Operation::Write(Write { path, user, mkdirs, placing });
-            let entry: protocol::Entry = self.ask(&write, &content, self.invocation.end()).await?;
-            return Ok(entry.into());
+            let entry = self.ask::<protocol::Entry>(&write, &content, self.invocation.end()).await;
+            return Ok(entry.map_err(told)?.into());
         }
         let stage = Unique(self.invocation.draw());
         let staging = Stage { stage, path, user, mkdirs, unpack: false };
         let sha256 = self.stage(staging, length, body).await?;
         let commit = Operation::Commit(Commit { stage, sha256, placing });
-        Ok(self.settle::<protocol::Entry>(&commit).await?.into())
+        Ok(self.settle::<protocol::Entry>(&commit).await.map_err(told)?.into())
     }
 
     /// Unpacks an archive, which is a client's body, into a folder.
@@ -262,6 +264,17 @@ fn listing(lines: &[u8], most: u64, room: usize) -> Option<Listing> {
 fn no_answer() -> NetError {
     let detail = "the daemon did not answer in time".to_owned();
     NetError { sent: Sent::Maybe, failure: Failure::Timeout, detail }
+}
+
+/// The error of a file that was not put in place. Something that is there is no conflict, but what `If-None-Match: *` asked
+/// to be told.
+fn not_placed(failure: CallFailure, if_none: bool) -> Error {
+    match failure {
+        CallFailure::Refused(refusal) if if_none && refusal.code == Refused::Exists => {
+            Error::new(Code::PreconditionFailed, refusal.detail)
+        }
+        failure => failure.into(),
+    }
 }
 
 /// Refuses a body that is not as long as its request has announced.
