@@ -1,13 +1,14 @@
 //! Client of the daemon in a guest: signed calls, each executed once at most.
 //!
 //! The daemon gives out sessions, in which a call counts; `GET /healthz` tells the present one. A call that names another
-//! session is proved not to have been executed, and is sent once more under the right one.
+//! session is proved not to have been executed, and is sent once more under the right one. One that was never sent goes on
+//! another way, where there is one.
 
 mod failure;
 mod files;
 
 use futures_util::Stream;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use pve_edge_guest_protocol::{
     CALL, HEALTH_PATH, SIGNATURE, Unique,
     answer::{Code as Refused, Health, Refusal},
@@ -20,7 +21,7 @@ use time::OffsetDateTime;
 pub use self::failure::CallFailure;
 use crate::{
     access::secret::Keyring,
-    io::{Answer, Io, NetError, RequestBody, Way, collect, fetch, invocation::Invocation},
+    io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation},
 };
 
 /// Bytes up to which an answer in JSON is read.
@@ -38,7 +39,10 @@ pub struct Place {
 /// The daemon of one sandbox.
 pub struct Daemon<'i, I> {
     invocation: &'i Invocation<I>,
-    place: Place,
+    /// Where it is reached, the first of them first.
+    places: Vec<Place>,
+    /// The place that is used.
+    at: usize,
     /// Id of the sandbox without its node.
     to: String,
     /// Keys of the deployment, the newest first.
@@ -59,13 +63,13 @@ impl<'i, I: Io> Daemon<'i, I> {
     /// The daemon of the sandbox `to`, which is an id without its node.
     pub fn new(
         invocation: &'i Invocation<I>,
-        place: Place,
+        places: Vec<Place>,
         to: String,
         secrets: &Keyring,
         deployment: &str,
     ) -> Self {
         let keys = secrets.all().map(|secret| secret.guest_key(deployment)).collect();
-        Self { invocation, place, to, keys, known: None }
+        Self { invocation, places, at: 0, to, keys, known: None }
     }
 
     /// The boot in which the guest is, once the daemon has told it.
@@ -75,22 +79,34 @@ impl<'i, I: Io> Daemon<'i, I> {
 
     /// Asks the daemon for its session, which nobody signs.
     pub async fn health(&mut self, deadline: OffsetDateTime) -> Result<Health, CallFailure> {
-        let mut request = Request::new(Vec::new());
-        *request.uri_mut() = self.uri(HEALTH_PATH);
-        request.extensions_mut().insert(self.place.way);
-        if !self.invocation.spend(1) {
-            return Err(CallFailure::Budget);
-        }
-        let whole =
-            fetch(&self.invocation.io, request, deadline, ANSWER_CAP).await.map_err(CallFailure::of)?;
-        let foreign = CallFailure::Foreign { status: whole.status };
-        if whole.status != 200 {
-            return Err(foreign);
-        }
-        let health: Health = serde_json::from_slice(&whole.body).map_err(|_| foreign)?;
+        let answer = self.send(HEALTH_PATH, &Request::new(()), &[], deadline).await?;
+        let status = answer.status;
+        let bytes = collect(answer.body, ANSWER_CAP).await.map_err(CallFailure::Unanswered)?;
+        let health = serde_json::from_slice(&bytes).ok().filter(|_| status == 200);
+        let health: Health = health.ok_or(CallFailure::Foreign { status })?;
+        self.learn(&health)?;
+        Ok(health)
+    }
+
+    /// Has the daemon draw boot and session anew, because the guest's memory may be a copy.
+    pub async fn renew(&mut self, deadline: OffsetDateTime) -> Result<(), CallFailure> {
+        let health: Health = self.ask(&Operation::Renew {}, &[], deadline).await?;
+        self.learn(&health)
+    }
+
+    /// Sends a call that nobody has signed; the status of the answer.
+    pub async fn unsigned(&mut self, deadline: OffsetDateTime) -> Result<u16, CallFailure> {
+        let answer = self.send("/v1/hello", &post(0), &[], deadline).await?;
+        let status = answer.status;
+        collect(answer.body, ANSWER_CAP).await.map_err(CallFailure::Unanswered)?;
+        Ok(status)
+    }
+
+    /// Remembers what the daemon has told of itself.
+    fn learn(&mut self, health: &Health) -> Result<(), CallFailure> {
         let key = self.keys.iter().position(|key| health.knows(key.id())).ok_or(CallFailure::NoKey)?;
         self.known = Some(Known { session: health.session, boot: health.boot, key });
-        Ok(health)
+        Ok(())
     }
 
     /// Makes a call and reads its answer, which is JSON.
@@ -111,11 +127,10 @@ impl<'i, I: Io> Daemon<'i, I> {
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
         let known = self.known(deadline).await?;
-        let signed = Some(Body::of(body));
-        match self.attempt(&known, operation, signed, RequestBody::Whole(body.to_vec()), deadline).await {
+        match self.signed(&known, operation, body, deadline).await {
             Err(CallFailure::Refused(refusal)) if refusal.code == Refused::Session => {
                 let known = self.renewed(known, &refusal)?;
-                self.attempt(&known, operation, signed, RequestBody::Whole(body.to_vec()), deadline).await
+                self.signed(&known, operation, body, deadline).await
             }
             result => result,
         }
@@ -131,7 +146,13 @@ impl<'i, I: Io> Daemon<'i, I> {
     ) -> Result<Answer<I::Body>, CallFailure> {
         self.health(deadline.min(self.invocation.end())).await?;
         let known = self.known(deadline).await?;
-        self.attempt(&known, operation, None, RequestBody::Streamed(body), deadline).await
+        let call = self.call(&known, operation, None);
+        let mut head = self.head(&known, &call)?;
+        head.headers_mut().remove(header::CONTENT_LENGTH);
+        let place = self.places.get(self.at).ok_or_else(nowhere)?;
+        let request = place.request(&path(operation), &head).map(|()| RequestBody::Streamed(body));
+        let answer = self.attempt(operation.name(), request, deadline).await?;
+        answer_to(&call, answer).await
     }
 
     /// What the daemon has told of itself, or is asked now.
@@ -153,23 +174,58 @@ impl<'i, I: Io> Daemon<'i, I> {
     }
 
     /// Signs a call and sends it, once.
-    async fn attempt(
-        &self,
+    async fn signed(
+        &mut self,
         known: &Known,
         operation: &Operation,
-        signed: Option<Body>,
-        body: RequestBody<I::Upload>,
+        body: &[u8],
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
+        let call = self.call(known, operation, Some(Body::of(body)));
+        let head = self.head(known, &call)?;
+        let answer = self.send(&path(operation), &head, body, deadline).await?;
+        answer_to(&call, answer).await
+    }
+
+    fn call(&self, known: &Known, operation: &Operation, body: Option<Body>) -> Call {
         let name = Unique(self.invocation.draw());
-        let call = Call {
-            to: self.to.clone(),
-            session: known.session,
-            call: name,
-            operation: operation.clone(),
-            body: signed,
-        };
-        let request = self.request(&call, known, body)?;
+        Call { to: self.to.clone(), session: known.session, call: name, operation: operation.clone(), body }
+    }
+
+    /// A request with the headers of a call.
+    fn head(&self, known: &Known, call: &Call) -> Result<Request<()>, CallFailure> {
+        let signed = self.keys.get(known.key).and_then(|key| call.sign(key)).ok_or(CallFailure::TooLarge)?;
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| CallFailure::TooLarge);
+        let mut head = post(call.body.map_or(0, |it| it.length));
+        head.headers_mut().insert(CALL, value(&signed.call)?);
+        head.headers_mut().insert(SIGNATURE, value(&signed.signature)?);
+        Ok(head)
+    }
+
+    /// Sends a request to the place that is used, and to the next one where it was never sent.
+    async fn send(
+        &mut self,
+        path: &str,
+        head: &Request<()>,
+        body: &[u8],
+        deadline: OffsetDateTime,
+    ) -> Result<Answer<I::Body>, CallFailure> {
+        loop {
+            let place = self.places.get(self.at).ok_or_else(nowhere)?;
+            let request = place.request(path, head).map(|()| RequestBody::Whole(body.to_vec()));
+            match self.attempt(path, request, deadline).await {
+                Err(CallFailure::NotSent(_)) if self.at + 1 < self.places.len() => self.at += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        path: &str,
+        request: Request<RequestBody<I::Upload>>,
+        deadline: OffsetDateTime,
+    ) -> Result<Answer<I::Body>, CallFailure> {
         if !self.invocation.spend(1) {
             return Err(CallFailure::Budget);
         }
@@ -177,43 +233,49 @@ impl<'i, I: Io> Daemon<'i, I> {
         let answer = self.invocation.io.open(request, deadline).await;
         let ms = (self.invocation.now() - start).whole_milliseconds() as i64;
         let status = answer.as_ref().map_or(0, |it| it.status);
-        tracing::info!(api = "guest", path = operation.name(), status, ms, "call");
+        tracing::info!(api = "guest", path, status, ms, "call");
         let answer = answer.map_err(CallFailure::of)?;
-        if names(&answer.headers, name) {
-            return match answer.status {
-                200 => Ok(answer),
-                _ => Err(refusal(answer).await),
-            };
-        }
-        Err(CallFailure::stranger(answer.status))
+        CallFailure::of_the_way(answer.status).map_or(Ok(answer), Err)
     }
+}
 
-    fn request(
-        &self,
-        call: &Call,
-        known: &Known,
-        body: RequestBody<I::Upload>,
-    ) -> Result<Request<RequestBody<I::Upload>>, CallFailure> {
-        let signed = self.keys.get(known.key).and_then(|key| call.sign(key)).ok_or(CallFailure::TooLarge)?;
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| CallFailure::TooLarge);
-        let length = match &body {
-            RequestBody::Whole(bytes) => Some(bytes.len()),
-            RequestBody::Streamed(_) => None,
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri(&format!("/v1/{}", call.operation.name()));
-        let headers = request.headers_mut();
-        headers.insert(CALL, value(&signed.call)?);
-        headers.insert(SIGNATURE, value(&signed.signature)?);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.extend(length.map(|it| (header::CONTENT_LENGTH, HeaderValue::from(it))));
-        request.extensions_mut().insert(self.place.way);
-        Ok(request)
+impl Place {
+    /// A request with this head to a path of the place.
+    fn request(&self, path: &str, head: &Request<()>) -> Request<()> {
+        let mut request = head.clone();
+        *request.uri_mut() = format!("{}{path}", self.base).parse().unwrap_or_default();
+        request.extensions_mut().insert(self.way);
+        request
     }
+}
 
-    fn uri(&self, path: &str) -> Uri {
-        format!("{}{path}", self.place.base).parse().unwrap_or_default()
+fn post(length: u64) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    request
+}
+
+fn path(operation: &Operation) -> String {
+    format!("/v1/{}", operation.name())
+}
+
+fn nowhere() -> CallFailure {
+    let detail = "no address of the sandbox is known".into();
+    CallFailure::NotSent(NetError { sent: Sent::Never, failure: Failure::Dns, detail })
+}
+
+/// The answer, if it is to this call and no refusal.
+async fn answer_to<B>(call: &Call, answer: Answer<B>) -> Result<Answer<B>, CallFailure>
+where
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    match answer.status {
+        status if !names(&answer.headers, call.call) => Err(CallFailure::Foreign { status }),
+        200 => Ok(answer),
+        _ => Err(refusal(answer).await),
     }
 }
 

@@ -46,7 +46,12 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use self::{address::Viewers, id::SourceId, vmid::Vmid};
+use self::{
+    address::Viewers,
+    channel::{Capability, Channel},
+    id::SourceId,
+    vmid::Vmid,
+};
 
 /// State of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,6 +158,10 @@ pub struct Sandbox {
     pub kept_until: Option<String>,
     /// What happens to the sandbox when it expires.
     pub on_expiry: OnExpiry,
+    /// Channel by which commands and files reach the sandbox; null: not known yet.
+    pub commands: Option<Channel>,
+    /// What can be had through that channel, beyond running a command and telling its output.
+    pub capabilities: &'static [Capability],
     /// Number of cores; null: not known yet, or all of its node's.
     pub cpu: Option<u32>,
     /// Memory in MiB; null: not known yet.

@@ -9,6 +9,7 @@ mod contract;
 mod documents;
 mod environment;
 mod expiry;
+mod guest;
 mod health;
 mod http;
 mod ids;

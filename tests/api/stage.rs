@@ -22,7 +22,7 @@ use pve_edge_bed::{
     },
     world::{API, World},
 };
-use pve_edge_core::{api::Service, io::Platform};
+use pve_edge_core::{access::secret::Keyring, api::Service, io::Platform};
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::ask::{Answer, Ask};
@@ -142,6 +142,18 @@ impl Stage {
     /// One node, one template of this kind.
     pub(crate) fn with(kind: Kind) -> Self {
         Self::of_kind(kind, World::new(sim_of(kind, Setup::default()), 7), &[])
+    }
+
+    /// One node, one template of this kind with our own daemon in it, which obeys these secrets.
+    pub(crate) fn with_daemon(kind: Kind, setup: Setup, secrets: &str) -> Self {
+        let mut sim = Sim::new(setup);
+        let template = match kind {
+            Kind::Lxc => Spec::template(TEMPLATE),
+            Kind::Qemu => Spec::vm_template(VM_TEMPLATE),
+        };
+        sim.add(template.tags(preset_of(kind)).with_daemon(&keys_of(secrets)));
+        echo(&mut sim);
+        Self::of_kind(kind, World::new(sim, 7), &[])
     }
 
     /// One node, and this template of containers.
@@ -275,6 +287,13 @@ pub(crate) fn settings(changes: &[(&str, &str)]) -> Vec<(String, String)> {
     let kept = usual.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     let all = kept.chain(changes).filter(|(_, value)| !value.is_empty());
     all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The lines of `prod` in a file of keys, under these secrets.
+pub(crate) fn keys_of(secrets: &str) -> String {
+    let secrets = Keyring::parse(secrets).expect("secrets");
+    let lines = secrets.all().map(|it| format!("{}\n", it.guest_key("prod").line("prod")));
+    lines.collect()
 }
 
 /// The VMID in a sandbox's id.

@@ -45,17 +45,13 @@ impl CallFailure {
         }
     }
 
-    /// The failure of an answer that does not name the call.
-    pub(super) fn stranger(status: u16) -> Self {
-        match status {
-            // Cloudflare's edge or the tunnel had no connection to send the request on (rule P3.2).
-            521 | 523 | 525 | 526 | 530 => Self::NotSent(NetError {
-                sent: Sent::Never,
-                failure: Failure::Connect,
-                detail: format!("status {status}: the way to the sandbox is down"),
-            }),
-            _ => Self::Foreign { status },
-        }
+    /// The failure of which this status tells: Cloudflare's edge or the tunnel had no connection to send the request on
+    /// (rule P3.2).
+    pub(super) fn of_the_way(status: u16) -> Option<Self> {
+        matches!(status, 521 | 523 | 525 | 526 | 530).then(|| {
+            let detail = format!("status {status}: the way to the sandbox is down");
+            Self::NotSent(NetError { sent: Sent::Never, failure: Failure::Connect, detail })
+        })
     }
 
     /// Whether it is proved that the call was not executed.

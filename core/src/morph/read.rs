@@ -16,6 +16,7 @@ use crate::{
     sandbox::{
         OnExpiry, Sandbox, Service, State,
         address::{SERVICES, Viewers},
+        channel::Channel,
         id::{MorphId, not_found},
         listing::{Filter, Page, bad_cursor},
         patch::hash_etag,
@@ -114,6 +115,8 @@ pub fn show_sandbox<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Sandbox
         expires_at: expires,
         kept_until: None,
         on_expiry: instance.on_expiry(),
+        commands: Some(Channel::Morph),
+        capabilities: Channel::Morph.capabilities(),
         cpu: u32::try_from(instance.vcpus).ok(),
         memory: u32::try_from(instance.memory).ok(),
         disk: u32::try_from(instance.disk.div_ceil(1024)).ok().filter(|it| *it > 0),

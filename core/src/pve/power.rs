@@ -25,6 +25,7 @@ use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline},
     sandbox::{
+        channel::Channel,
         id::{Kind, SandboxId},
         lifetime::Ttl,
         power::{Did, Keeps, StartBody, StopBody},
@@ -71,8 +72,9 @@ pub async fn start<I: Io>(
     let at_hand = Some(found.clone()).filter(|_| !was_suspended);
     let wanted = change_from(cluster, &found, at_hand, &|mark| {
         refuse_condemned(mark)?;
-        // What is up stays so.
-        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On;
+        // What is up stays so, unless its memory is a copy that our daemon in it has to be told of.
+        let is_copy = was_suspended && mark.commands == Some(Channel::Guest);
+        let is_up = running && mark.phase == Phase::Ready && mark.want == Want::On && !is_copy;
         if !is_up || said.is_some() || mark.is_expired(now) {
             lifetime::start(mark, said, now.unix_timestamp(), limits);
         }
@@ -84,7 +86,8 @@ pub async fn start<I: Io>(
         // It is given the whole time to come up, whatever was written before.
         mark.changed = Some(now.unix_timestamp());
         mark.problem = None;
-        mark.keeps = None;
+        // What came back with its memory is not up before that was renewed.
+        mark.keeps = was_suspended.then_some(Keeps::Memory);
         Ok(())
     })
     .await?;

@@ -32,6 +32,16 @@ const BYTES: usize = 3072;
 /// characters is for the marks.
 const TOGETHER: usize = 6400;
 
+/// The first line of the file in the guest with this nonce.
+pub(crate) fn header(nonce: &str) -> String {
+    format!("{HEADER} {nonce}")
+}
+
+/// Whether a line is the first one of such a file, of whichever guest.
+pub(crate) fn is_header(line: &str) -> bool {
+    line.strip_prefix(HEADER).is_some_and(|it| it.starts_with(' '))
+}
+
 /// Environment variables, whose values are never shown.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -124,18 +134,22 @@ impl Env {
         Self(both.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
+    /// The content of the file in a guest with this nonce.
+    pub(crate) fn file(&self, nonce: &str) -> String {
+        let lines = self.0.iter().map(|(name, value)| format!("{name}={}\n", quote(value)));
+        format!("{}\n", header(nonce)) + &lines.collect::<String>()
+    }
+
     /// The command that writes the file in a guest, once: later changes of its owner stay. A guest that is made of a
     /// snapshot has the former sandbox's file on its disk, which the command replaces.
     pub fn write_command(&self, nonce: &str) -> ExecRequest {
-        let header = format!("{HEADER} {nonce}");
-        let lines = self.0.iter().map(|(name, value)| format!("\n{name}={}", quote(value)));
-        let text = header.clone() + &lines.collect::<String>();
+        let (header, text) = (header(nonce), self.file(nonce));
         let (header, env) = (quote(&header), Self([(TEXT.to_owned(), text)].into()));
         let (anew, env) = match self.is_empty() {
             true => (format!("'{HEADER} '*) rm -f {FILE};;"), Self::default()),
             false => (
                 format!(
-                    "*) umask 077; mkdir -p /etc/pve-edge && printf '%s\\n' \"${TEXT}\" >{FILE}.new && mv -f {FILE}.new {FILE};;"
+                    "*) umask 077; mkdir -p /etc/pve-edge && printf %s \"${TEXT}\" >{FILE}.new && mv -f {FILE}.new {FILE};;"
                 ),
                 env,
             ),

@@ -305,6 +305,16 @@ impl Call {
         Ok((Self::read(&json)?, lines))
     }
 
+    /// The name in a call that nobody has proved yet: a refusal tells it back.
+    pub fn name_in(call: &str) -> Option<Unique> {
+        #[derive(Deserialize)]
+        struct Name {
+            call: Unique,
+        }
+        let json = URL_SAFE_NO_PAD.decode(call).ok().filter(|it| it.len() <= LARGEST_CALL)?;
+        serde_json::from_slice::<Name>(&json).ok().map(|it| it.call)
+    }
+
     /// Reads the JSON of a call.
     fn read(json: &[u8]) -> Result<Self, CallError> {
         let wire: Wire = serde_json::from_slice(json)
@@ -380,6 +390,7 @@ mod tests {
             let signed = made.sign(&key).unwrap();
             let (read, by) = Call::verify(&signed.call, &signed.signature, &lines).unwrap();
             assert_eq!(read, made);
+            assert_eq!(Call::name_in(&signed.call), Some(made.call));
             let deployments: Vec<_> = by.iter().map(|it| it.deployment.as_str()).collect();
             assert_eq!(deployments, ["home", "lab"]);
             assert_eq!(made.operation.name(), serde_json::to_value(&made.operation).unwrap()["op"]);
@@ -445,6 +456,7 @@ mod tests {
         fn any_headers_are_read_without_a_panic(call in "(?s).{0,200}", signature in "(?s).{0,120}") {
             let lines = [EdgeKey::new(&[9; 32]).line("home")];
             prop_assert!(Call::verify(&call, &signature, &lines).is_err());
+            Call::name_in(&call);
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //! Paths are UTF-8; one that does not begin with `/` is below the user's home. `user` is the name or number of the user
 //! as whom it is done; root if it is absent.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::{Unique, call::Digest256, process::Bytes};
@@ -47,6 +48,18 @@ pub struct Entry {
     /// Where a symbolic link leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+}
+
+impl Entry {
+    /// The value of [`crate::ENTRY`].
+    pub fn to_header(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Reads the value of [`crate::ENTRY`].
+    pub fn from_header(value: &[u8]) -> Option<Self> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()
+    }
 }
 
 /// Kind of what is at a path.
@@ -333,4 +346,36 @@ pub struct Changed {
     /// The path's bytes, if they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_a_panic(value in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(Entry::from_header(&value), None);
+        }
+
+        #[test]
+        fn an_entry_is_read_as_it_was_told(path in "(?s).{0,40}", size: u64, modified_ns: i64, mode in 0_u32..4096) {
+            let entry = Entry {
+                path,
+                kind: Kind::File,
+                size,
+                mode,
+                uid: 0,
+                gid: 33,
+                owner: Some("root".into()),
+                group: None,
+                modified_ns,
+                etag: "x".into(),
+                target: None,
+            };
+            prop_assert_eq!(Entry::from_header(entry.to_header().as_bytes()), Some(entry));
+        }
+    }
 }

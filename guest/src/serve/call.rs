@@ -44,18 +44,25 @@ pub(super) async fn answer(
                     Operation::Terminal(terminal) => open(daemon, terminal, request).await,
                     _ => execute(daemon, call, request.into_body()).await,
                 };
-                let mut response = reply.unwrap_or_else(|refusal| refuse(&refusal));
-                if let Ok(name) = HeaderValue::try_from(name) {
-                    response.headers_mut().insert(CALL, name);
-                }
-                response
+                named(reply.unwrap_or_else(|refusal| refuse(&refusal)), &name)
             }
-            Err(refusal) => refuse(&refusal),
+            Err(refusal) => {
+                // Whoever has sent it learns that it is this one which was not executed.
+                let name = one(request.headers(), CALL).and_then(Call::name_in);
+                name.map_or_else(|| refuse(&refusal), |it| named(refuse(&refusal), &it.to_string()))
+            }
         },
     };
     // Nothing between here and the edge may keep or compress it.
     let fresh = HeaderValue::from_static("no-store, no-transform");
     response.headers_mut().insert(header::CACHE_CONTROL, fresh);
+    response
+}
+
+fn named(mut response: Response<Body>, call: &str) -> Response<Body> {
+    if let Ok(name) = HeaderValue::try_from(call) {
+        response.headers_mut().insert(CALL, name);
+    }
     response
 }
 

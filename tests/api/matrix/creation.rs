@@ -19,7 +19,8 @@ fn create_with_a_key() {
             PUT nodes/pve1/KIND/VMID/config
             POST nodes/pve1/KIND/VMID/status/start
             GET nodes/pve1/KIND/VMID/config
-            POST exec ×4
+            GET healthz ×3
+            POST exec ×2
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
     flow.run(
@@ -36,6 +37,7 @@ fn create_with_a_key() {
             POST nodes/pve1/KIND/VMID/agent/ping
             GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/KIND/VMID/agent/ping
+            GET healthz
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
 }
@@ -56,7 +58,8 @@ fn create_on_another_node() {
             PUT nodes/pve2/KIND/VMID/config
             POST nodes/pve2/KIND/VMID/status/start
             GET nodes/pve2/KIND/VMID/config
-            POST exec ×4
+            GET healthz ×3
+            POST exec ×2
             PUT nodes/pve2/KIND/VMID/config"#]],
     );
     flow.run(
@@ -74,6 +77,7 @@ fn create_on_another_node() {
             POST nodes/pve2/KIND/VMID/agent/ping
             GET nodes/pve2/tasks/UPID/status
             POST nodes/pve2/KIND/VMID/agent/ping
+            GET healthz
             PUT nodes/pve2/KIND/VMID/config"#]],
     );
 }
@@ -91,7 +95,8 @@ fn create_without_a_key() {
             PUT nodes/pve1/KIND/VMID/config
             POST nodes/pve1/KIND/VMID/status/start
             GET nodes/pve1/KIND/VMID/config
-            POST exec ×4
+            GET healthz ×3
+            POST exec ×2
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
     flow.run(
@@ -107,6 +112,7 @@ fn create_without_a_key() {
             POST nodes/pve1/KIND/VMID/agent/ping
             GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/KIND/VMID/agent/ping
+            GET healthz
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
 }
@@ -125,7 +131,8 @@ fn create_with_env() {
             PUT nodes/pve1/KIND/VMID/config
             POST nodes/pve1/KIND/VMID/status/start
             GET nodes/pve1/KIND/VMID/config
-            POST exec ×4
+            GET healthz ×3
+            POST exec ×2
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
     flow.run(
@@ -144,6 +151,7 @@ fn create_with_env() {
             POST nodes/pve1/KIND/VMID/agent/ping
             POST nodes/pve1/KIND/VMID/agent/exec
             GET nodes/pve1/KIND/VMID/agent/exec-status
+            GET healthz
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
 }
@@ -160,7 +168,8 @@ fn get_of_a_half_made_one() {
             PUT nodes/pve1/KIND/VMID/config
             POST nodes/pve1/KIND/VMID/status/start
             GET nodes/pve1/KIND/VMID/config
-            POST exec ×4
+            GET healthz ×3
+            POST exec ×2
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
     flow.run(
@@ -175,6 +184,7 @@ fn get_of_a_half_made_one() {
             POST nodes/pve1/KIND/VMID/agent/ping
             GET nodes/pve1/tasks/UPID/status
             POST nodes/pve1/KIND/VMID/agent/ping
+            GET healthz
             PUT nodes/pve1/KIND/VMID/config"#]],
     );
 }

@@ -21,13 +21,13 @@ fn get() {
         &stage,
         Ask::one(&id),
         expect![[r#"
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -40,15 +40,15 @@ fn get_after_a_migration() {
         &stage,
         Ask::one(&id),
         expect![[r#"
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
+            GET /api2/json/nodes/pve1/lxc/758960/config
+              500 Configuration file 'nodes/pve1/lxc/758960.conf' does not exist
             GET /api2/json/cluster/resources
               200
             GET /api2/json/nodes/pve2/lxc/758960/config
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve2","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -63,13 +63,13 @@ fn get_by_address() {
         &inside,
         Ask::one(&id),
         expect![[r#"
-            GET /api2/json/nodes/pve1/lxc/758960/config
-              200
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
+              200
+            GET /api2/json/nodes/pve1/lxc/758960/config
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"http://vm-758960.lan:39380/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"ws://vm-758960.lan:39380/websockify","xterm":"http://vm-758960.lan:39383/","xtermWebsocket":"ws://vm-758960.lan:39383/ws","socketIo":"ws://vm-758960.lan:9776/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"http://vm-758960.lan:39380/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"ws://vm-758960.lan:39380/websockify","xterm":"http://vm-758960.lan:39383/","xtermWebsocket":"ws://vm-758960.lan:39383/ws","socketIo":"ws://vm-758960.lan:9776/socket.io/"}}
         "#]],
     );
 }
@@ -83,7 +83,7 @@ fn list() {
         expect![[r#"
             GET /api2/json/cluster/resources
               200
-            = 200 {"items":[{"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","stateMayBeStale":true,"team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}],"nextCursor":null}
+            = 200 {"items":[{"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","stateMayBeStale":true,"team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}],"nextCursor":null}
         "#]],
     );
 }
@@ -98,13 +98,13 @@ fn patch() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaecwe5ljnrsacatqoiato description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=…
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767229200.dnrox.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaecwe5ljnrsacatqoiato description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"commands":"execd","changed":1767225602,"secret":"da1a","name":"build","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8},"metadata":{"pr":"7"}} digest=…
               200
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":"build","state":"running","team":"blue","metadata":{"pr":"7"},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T01:00:00Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -119,13 +119,13 @@ fn extend() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232862,"span":7200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnrox.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232862,"span":7200,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"commands":"execd","changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:02Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:02Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
     check(
@@ -134,13 +134,13 @@ fn extend() {
         expect![[r#"
             GET /api2/json/nodes/pve1/lxc/758960/config
               200
-            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnro.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232872,"span":7210,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
+            PUT /api2/extjs/nodes/pve1/lxc/758960/config tags=pe1.prod.758960.abuvloiazucki5lym7mn77fb.blue.1767232862.dnrox.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":758960,"nonce":"abuvloiazucki5lym7mn77fb","team":"blue","node":"pve1","expires":1767232872,"span":7210,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"commands":"execd","changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200
             GET /api2/json/nodes/pve1/tasks?source=active&vmid=758960
               200
             GET /api2/json/nodes/pve1/lxc/758960/status/current
               200
-            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:12Z","onExpiry":"delete","cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
+            = 200 {"id":"pvelxc-758960-abuvloiazucki5lym7mn77fb-pve1","provider":"pve-lxc","vmid":758960,"node":"pve1","name":null,"state":"running","team":"blue","metadata":{},"createdAt":"2026-01-01T00:00:00Z","expiresAt":"2026-01-01T02:01:12Z","onExpiry":"delete","commands":"execd","capabilities":[],"cpu":1,"memory":1024,"disk":8,"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","templateVmid":9000,"viewers":{"vnc":"https://port-39380-vm-758960.sandbox.test/vnc.html?autoconnect=1&resize=scale","vncWebsocket":"wss://port-39380-vm-758960.sandbox.test/websockify","xterm":"https://port-39383-vm-758960.sandbox.test/","xtermWebsocket":"wss://port-39383-vm-758960.sandbox.test/ws","socketIo":"wss://port-9776-vm-758960.sandbox.test/socket.io/"}}
         "#]],
     );
 }
@@ -261,7 +261,7 @@ fn health_and_config() {
               200
             PUT /api2/extjs/nodes/pve1/lxc/758960/config onboot=0 digest=…
               200 detected modified configuration - file changed by other user? Try again.
-            = 200 {"checked":["reads","writes"],"clockSkewSeconds":0,"detected":{"bridge":{"from":"template","value":"vmbr0"},"gateway":{"from":"DHCP","value":null},"node":{"from":"free memory","value":"pve1"},"searchDomain":{"from":"DNS","value":null},"storage":{"from":"free space","value":"local-lvm"}},"execToken":"env","latencyMs":15,"nodes":[{"freeMemoryBytes":59055800320,"node":"pve1","status":"online"},{"freeMemoryBytes":60129542144,"node":"pve2","status":"online"}],"olderSecrets":[],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","shared":false,"storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","shared":false,"storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9","warnings":[]}
+            = 200 {"checked":["reads","writes"],"clockSkewSeconds":0,"detected":{"bridge":{"from":"template","value":"vmbr0"},"gateway":{"from":"DHCP","value":null},"node":{"from":"free memory","value":"pve1"},"searchDomain":{"from":"DNS","value":null},"storage":{"from":"free space","value":"local-lvm"}},"execToken":"env","latencyMs":13,"nodes":[{"freeMemoryBytes":59055800320,"node":"pve1","status":"online"},{"freeMemoryBytes":60129542144,"node":"pve2","status":"online"}],"olderSecrets":[],"provider":"pve-lxc","reachable":true,"reasons":[],"status":"healthy","storages":[{"freeBytes":1082331758592,"linkedClones":true,"node":"pve1","shared":false,"storage":"local-lvm","type":"lvmthin"},{"freeBytes":1082331758592,"linkedClones":true,"node":"pve2","shared":false,"storage":"local-lvm","type":"lvmthin"}],"templates":[{"lock":null,"node":"pve1","snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","vmid":9000}],"unmarkedGuestsInRange":0,"version":"9.1.9","warnings":[]}
         "#]],
     );
     check(

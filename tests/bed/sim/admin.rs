@@ -33,6 +33,8 @@ pub struct Spec {
     pub template: bool,
     /// Bearer token that its disk carries.
     pub disk_token: Option<String>,
+    /// Content of `/etc/pve-edge/keys`, where the project's own daemon is on the disk.
+    pub keys: Option<String>,
 }
 
 impl Spec {
@@ -61,6 +63,7 @@ impl Spec {
             running: false,
             template: false,
             disk_token: None,
+            keys: None,
         }
     }
 
@@ -122,6 +125,11 @@ impl Spec {
         self
     }
 
+    /// With the project's own daemon on its disk, which obeys these keys.
+    pub fn with_daemon(self, keys: &str) -> Self {
+        Self { keys: Some(keys.into()), ..self }
+    }
+
     /// Running.
     pub fn running(self) -> Self {
         Self { running: true, ..self }
@@ -160,6 +168,7 @@ impl Sim {
             pool: spec.pool,
             run: None,
             disk_token: spec.disk_token,
+            keys: spec.keys,
             saved: BTreeMap::new(),
             unclean: false,
             recovers_until: None,

@@ -151,6 +151,7 @@ fn made(sim: &mut Sim, call: &Call, options: &BTreeMap<&String, &String>, storag
         pool: call.get("pool").map(str::to_owned),
         run: None,
         disk_token: None,
+        keys: None,
         saved: BTreeMap::new(),
         unclean: false,
         recovers_until: None,

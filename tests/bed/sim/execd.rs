@@ -125,11 +125,16 @@ impl Sim {
     /// Everything but the run itself: a server lets go of the simulator before that.
     pub(crate) fn execd_admit(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Admitted {
         // A VM has a daemon only where its template has one.
-        let there = |guest: &&super::Guest| guest.kind == super::Kind::Lxc || guest.disk_token.is_some();
+        let there = |guest: &&super::Guest| {
+            guest.kind == super::Kind::Lxc || guest.disk_token.is_some() || guest.keys.is_some()
+        };
         let run = self.guests.get(&vmid).filter(there).and_then(|guest| guest.run.as_ref());
         let Some(run) = run.filter(|run| run.ready <= self.now && !run.paused) else {
             return Admitted::Refused;
         };
+        if self.guests.get(&vmid).is_some_and(|guest| guest.keys.is_some()) {
+            return self.ask_daemon(vmid, request);
+        }
         let token = run.token.clone();
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => Admitted::Answered(text(200, "ok")),
@@ -174,7 +179,12 @@ impl Sim {
         Admitted::Runs(self.job(vmid, command, None, timeout))
     }
 
-    /// A command to run, by execd or by the guest agent.
+    /// The folder of a guest whose commands are real processes.
+    pub(crate) fn folder_of_commands(&self, vmid: u32) -> Option<PathBuf> {
+        self.execd.runner.is_none().then(|| self.execd.folder.join(vmid.to_string()))
+    }
+
+    /// A command to run, by a daemon or by the guest agent.
     pub(crate) fn job(
         &mut self,
         vmid: u32,

@@ -82,6 +82,8 @@ pub struct Guest {
     pub run: Option<Run>,
     /// Bearer token that the template's disk carries.
     pub disk_token: Option<String>,
+    /// Content of `/etc/pve-edge/keys` where the project's own daemon is on the disk; else execd is.
+    pub keys: Option<String>,
     /// Memory on disk: of each snapshot with `vmstate`, and under `""` that of
     /// a VM that is suspended to disk.
     pub(crate) saved: BTreeMap<String, Run>,
@@ -108,6 +110,8 @@ pub struct Run {
     pub memory: u64,
     /// Whether the processors stand still.
     pub paused: bool,
+    /// What the project's own daemon has in its memory.
+    pub daemon: super::daemon::Memory,
 }
 
 impl Guest {
@@ -131,9 +135,10 @@ impl Guest {
     }
 
     /// What tells it from an earlier guest of its number: the token of its
-    /// daemon, which nobody has who is not let in; of a VM its own UUID.
+    /// daemon, which nobody has who is not let in; with a daemon of ours its network card, of a VM its own UUID.
     pub fn identity(&self) -> Option<String> {
         match self.kind {
+            Kind::Lxc if self.keys.is_some() => self.config.get("net0").map(str::to_owned),
             Kind::Lxc => self.run.as_ref()?.token.clone(),
             Kind::Qemu => self.config.get("smbios1").map(str::to_owned),
         }
@@ -177,7 +182,15 @@ impl Sim {
         let address = address(guest);
         self.sequence += 1;
         let memory = self.sequence;
-        guest.run = Some(Run { since: now, ready: now + boot, token, address, memory, paused: false });
+        guest.run = Some(Run {
+            since: now,
+            ready: now + boot,
+            token,
+            address,
+            memory,
+            paused: false,
+            daemon: super::daemon::Memory::new(memory),
+        });
     }
 }
 

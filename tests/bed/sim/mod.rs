@@ -6,6 +6,7 @@ mod clone;
 mod config;
 mod config_api;
 mod create;
+pub mod daemon;
 mod destroy;
 pub mod disk;
 mod download;

@@ -16,9 +16,10 @@ use crate::{
         cluster::Cluster,
         guest::{
             Located,
+            commit::no_way_of_token,
             condition::{Condition, condition},
-            execd::Probe,
-            reach::Prober,
+            hello, network,
+            probe::{Probe, Prober},
             wait::end_of_task,
             write::{Attempts, write},
         },
@@ -26,6 +27,7 @@ use crate::{
         reserve,
     },
     sandbox::{
+        channel::Channel,
         command::request::ExecRequest,
         environment::FILE,
         id::{Kind, not_found},
@@ -74,8 +76,8 @@ pub(crate) async fn start_and_probe<I: Io>(
     loop {
         let began = cluster.now();
         let (cause, may_pass) = match prober.ask(patience(tries, wait.is_over())).await? {
-            Probe::Ready => return note_ready(cluster, found, fresh).await,
-            said => judge_probe(said),
+            Probe::Ready(channel) => return note_ready(cluster, found, channel, fresh).await,
+            said => judge_probe(found, said),
         };
         // It may be reading its token still, or something in front of it answers.
         let patient = refusals < PATIENCE && mark.settled_for(cluster.now()) < SETTLED_SECONDS;
@@ -138,12 +140,12 @@ enum Passes {
 }
 
 /// The error of a sandbox that is not ready, and whether it passes.
-fn judge_probe(probe: Probe) -> (Error, Passes) {
+fn judge_probe(found: &Located, probe: Probe) -> (Error, Passes) {
     let (code, text, passes) = match probe {
-        Probe::Ready => (Code::ExecUnreachable, String::new(), Passes::Always),
+        Probe::Ready(_) => (Code::ExecUnreachable, String::new(), Passes::Always),
         Probe::NotYet(said) => (Code::ExecUnreachable, said, Passes::Always),
         Probe::Open => {
-            let text = "execd runs commands for everyone: it has no token. The template's execd must take \
+            let text = "its daemon does what nobody has proved to be ours to ask: cmux-execd must take \
                         CMUX_EXECD_AUTH_TOKEN from its environment, and refuse all when there is none";
             (Code::ExecUnprotected, text.into(), Passes::Never)
         }
@@ -153,12 +155,27 @@ fn judge_probe(probe: Probe) -> (Error, Passes) {
                         template's hookscript)";
             (Code::ExecTokenNotApplied, text.into(), Passes::Soon)
         }
+        Probe::NoToken => return (no_way_of_token(), Passes::Never),
+        Probe::NoKey => (Code::GuestKeys, hello::NO_KEY.into(), Passes::Soon),
+        Probe::Elsewhere => (Code::GuestIdentity, elsewhere(found), Passes::Soon),
         Probe::Unable => {
-            let text = format!("its environment could not be written to {FILE} in the guest");
+            let text = format!("its keys or its environment ({FILE}) could not be written in the guest");
             (Code::ExecFailed, text, Passes::Soon)
         }
     };
     (Error::new(code, text), passes)
+}
+
+/// Why the daemon that answers takes itself for another sandbox.
+fn elsewhere(found: &Located) -> String {
+    let wanted = network::hardware_address(&found.mark).to_string();
+    match found.config.hardware_address() {
+        Some(has) if !has.eq_ignore_ascii_case(&wanted) => format!(
+            "the hardware address of its network card (net0) is {has}, and its daemon knows it by {wanted}: somebody \
+             has changed it; set it to {wanted} and restart the sandbox"
+        ),
+        _ => "the daemon that answers at its address is another guest's: two guests have that address".into(),
+    }
 }
 
 /// Whether it is on its way, and the start's task where this request has sent one.
@@ -201,6 +218,7 @@ fn is_unchanged(found: &Located) -> bool {
 async fn note_ready<I: Io>(
     cluster: &Cluster<'_, I>,
     found: &Located,
+    channel: Channel,
     fresh: Option<Config>,
 ) -> Result<Up, Error> {
     let known = &found.mark;
@@ -209,7 +227,7 @@ async fn note_ready<I: Io>(
     if known.phase == Phase::Ready {
         return Ok(Up::Ready(Box::new(known.clone()), config));
     }
-    match write_ready(cluster, found, fresh).await {
+    match write_ready(cluster, found, channel, fresh).await {
         Ok(Some(mark)) => Ok(Up::Ready(Box::new(mark), config)),
         Ok(None) => Ok(Up::NotYet(None)),
         // Nothing can be written while a backup, say, has it, and it answers all the same.
@@ -223,11 +241,17 @@ async fn note_ready<I: Io>(
 async fn write_ready<I: Io>(
     cluster: &Cluster<'_, I>,
     probed: &Located,
+    channel: Channel,
     fresh: Option<Config>,
 ) -> Result<Option<Mark>, Error> {
     let (vmid, known) = (probed.mark.vmid, &probed.mark);
     let mut at_hand = fresh.and_then(|it| Located::of(&probed.node, vmid, it));
     let mut attempts = Attempts::default();
+    let keys = if channel == Channel::Guest { hello::key_names(cluster) } else { Vec::new() };
+    let note = |mark: &mut Mark| {
+        note(mark, channel, &keys);
+        Ok(())
+    };
     loop {
         let now = match at_hand.take() {
             Some(now) => Some(now).filter(|it| it.mark.nonce == known.nonce),
@@ -268,14 +292,17 @@ fn decide(mark: &Mark, known: &Mark) -> Next {
     }
 }
 
-fn note(mark: &mut Mark) -> Result<(), Error> {
+fn note(mark: &mut Mark, channel: Channel, keys: &[String]) {
     mark.phase = Phase::Ready;
     mark.was_ready = true;
+    mark.commands = Some(channel);
+    mark.guest_keys = keys.to_vec();
     mark.problem = None;
+    // A renewed memory is its own.
+    mark.keeps = None;
     if mark.is_doing(What::Start) {
         mark.doing = None;
     }
-    Ok(())
 }
 
 /// The result of a start whose task has failed: where another start was faster, nothing is wrong.

@@ -10,7 +10,7 @@ use http::Request;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Located, execd::Probe, located::not_running};
+use super::{Located, located::not_running, probe::Probe};
 use crate::{
     error::{Code, Error},
     io::{Failure, Io, NetError, Sent, fetch},
@@ -19,7 +19,10 @@ use crate::{
         cluster::Cluster,
         marks::{Mark, state::is_coming_up},
     },
-    sandbox::command::{self, ExecRequest, Line, Opened, limit::exit_lines},
+    sandbox::{
+        channel::Channel,
+        command::{self, ExecRequest, Line, Opened, limit::exit_lines},
+    },
 };
 
 /// How long after its time a command's end may take to be told.
@@ -69,14 +72,14 @@ pub async fn probe<I: Io>(
     first: &ExecRequest,
 ) -> Result<Probe, Error> {
     match cluster.send(found.api(cluster).agent_ping()).await {
-        Ok(_) if found.mark.env.is_none() => Ok(Probe::Ready),
+        Ok(_) if found.mark.env.is_none() => Ok(Probe::Ready(Channel::Agent)),
         Ok(_) => {
             let opened = match open(cluster, found, first).await {
                 Ok(opened) => opened,
                 Err(error) => return Ok(Probe::NotYet(error.detail().to_owned())),
             };
             Ok(match command::collect_output(opened, 1024).await {
-                Ok(outcome) if outcome.exit_code == 0 => Probe::Ready,
+                Ok(outcome) if outcome.exit_code == 0 => Probe::Ready(Channel::Agent),
                 Ok(_) => Probe::Unable,
                 Err(error) => Probe::NotYet(error.to_string()),
             })

@@ -15,7 +15,7 @@ use crate::{
         cluster::Cluster,
         marks::{Doing, Mark, Phase, Want, What},
     },
-    sandbox::id::Kind,
+    sandbox::{channel::Channel, id::Kind},
 };
 
 /// Environment variable by which execd gets its token.
@@ -43,36 +43,49 @@ pub async fn sandbox<I: Io>(cluster: &Cluster<'_, I>, found: &Located, mark: &Ma
     // A guest that exists keeps its network, whatever the settings say now.
     let network = match mark.phase {
         Phase::Claimed => network::of_sandbox(cluster, config, mark).map_err(Failure::Final)?,
-        _ => Vec::new(),
+        _ => network::identity(config, mark),
     };
     let at = config.with(&network).address();
     let now = cluster.now().unix_timestamp();
     let guarded = (mark.kind == Kind::Qemu).then_some(now);
     // What was stopped, and is rolled back, was stopped then.
     let changed = if mark.want == Want::On { Some(now) } else { mark.changed };
-    let mark = &Mark { phase: Phase::Committed, changed, guarded, ..mark.clone() };
-    let token = reach::token(cluster.settings, mark);
-    let (mut by_notes, mut inherited) = (false, false);
+    let mut mark = Mark { phase: Phase::Committed, changed, guarded, ..mark.clone() };
+    let token = reach::token(cluster.settings, &mark);
+    // Our own daemon needs none.
+    let mut token = if mark.commands == Some(Channel::Guest) { Token::Needless } else { Token::Env(&token) };
+    let mut inherited = false;
     loop {
-        let token = if by_notes { Token::Notes(&token) } else { Token::Env(&token) };
-        let form = form(cluster, config, mark, at, token, inherited).map_err(Failure::Final)?;
+        let form = form(cluster, config, &mark, at, token, inherited).map_err(Failure::Final)?;
         match cluster.send(found.api(cluster).set_config(&borrowed(&form, &network))).await {
-            Ok(_) => return Ok(mark.clone()),
-            // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
-            Err(error) if !by_notes && error.names("env") => by_notes = true,
-            // A registered tag of the template's stays: nobody takes a sandbox for a template.
-            Err(error) if !inherited && error.restricts_tags() => inherited = true,
-            Err(error) => return Err(error.into()),
-        }
-        if by_notes && config.hookscript.is_none() {
-            return Err(Failure::Final(Error::new(
-                Code::ExecTokenNotApplied,
-                "this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands \
-                 execd its token: update PVE, or on the node run pct set TEMPLATE --hookscript \
-                 local:snippets/cmux-lxc-execd-token-hook.sh as root",
-            )));
+            Ok(_) => return Ok(mark),
+            Err(error) => match token {
+                // Before PVE 9.1 there is no `env`: the template's hookscript reads the notes.
+                Token::Env(by_notes) if error.names("env") && config.hookscript.is_some() => {
+                    token = Token::Notes(by_notes);
+                }
+                // It may have our daemon: whether it does, the probe tells.
+                Token::Env(_) if error.names("env") && mark.commands.is_none() => {
+                    token = Token::Needless;
+                    mark.secret = None;
+                }
+                Token::Env(_) if error.names("env") => return Err(Failure::Final(no_way_of_token())),
+                // A registered tag of the template's stays: nobody takes a sandbox for a template.
+                _ if !inherited && error.restricts_tags() => inherited = true,
+                _ => return Err(error.into()),
+            },
         }
     }
+}
+
+/// The error of a sandbox whose `cmux-execd` cannot be given its token.
+pub fn no_way_of_token() -> Error {
+    Error::new(
+        Code::ExecTokenNotApplied,
+        "this PVE has no `env` option (it came with 9.1) and the template has no hookscript that hands execd its \
+         token: put pve-edge-guest into the template, which needs no token, or update PVE, or on the node run \
+         pct set TEMPLATE --hookscript local:snippets/cmux-lxc-execd-token-hook.sh as root",
+    )
 }
 
 /// Commits a template with this mark: nothing of the sandbox's identity, token or address stays (rule S8.3).
@@ -94,9 +107,12 @@ pub async fn template<I: Io>(cluster: &Cluster<'_, I>, found: &Located, mark: &M
 }
 
 /// The exec token, and the way in which the guest gets it.
+#[derive(Clone, Copy)]
 enum Token<'a> {
     Env(&'a str),
     Notes(&'a str),
+    /// The guest gets none.
+    Needless,
 }
 
 fn form<I: Io>(
@@ -109,7 +125,7 @@ fn form<I: Io>(
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let in_notes = match token {
         Token::Notes(token) => Some(token),
-        Token::Env(_) => None,
+        Token::Env(_) | Token::Needless => None,
     };
     let mut form = marks_form(cluster, config, mark, at, in_notes, inherited)?;
     form.push(("onboot", "0".into()));

@@ -6,10 +6,14 @@ use http::{HeaderValue, Method, Request, header};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::probe::Probe;
 use crate::{
     access::secret::Secret,
     io::{Io, Way},
-    sandbox::command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect_output},
+    sandbox::{
+        channel::Channel,
+        command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect_output},
+    },
 };
 
 /// Answers that are not output are read up to this.
@@ -22,21 +26,6 @@ pub async fn open<I: Io>(
     deadline: OffsetDateTime,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
     command::send_command(io, request, deadline, "json", Lines::default()).await
-}
-
-/// How an exec daemon stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Refuses a wrong token and takes ours.
-    Ready,
-    /// Not there yet, or something else answers for it: what came instead.
-    NotYet(String),
-    /// Takes a wrong token.
-    Open,
-    /// Refuses ours.
-    WrongToken,
-    /// Takes ours, and what the sandbox needs first fails in it.
-    Unable,
 }
 
 /// Whether the daemon refuses a wrong token and takes ours. `/healthz` would
@@ -70,7 +59,7 @@ pub async fn probe<I: Io>(
         return unasked();
     }
     match ask(token, first).await {
-        Ok(true) => Probe::Ready,
+        Ok(true) => Probe::Ready(Channel::Execd),
         Ok(false) => Probe::Unable,
         Err(ExecError::Unauthorized) => Probe::WrongToken,
         Err(error) => Probe::NotYet(error.to_string()),

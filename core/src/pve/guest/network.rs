@@ -5,6 +5,8 @@
 
 use std::net::Ipv4Addr;
 
+use pve_edge_guest_protocol::identity::HardwareAddress;
+
 use crate::{
     error::{Code, Error},
     io::Io,
@@ -13,7 +15,7 @@ use crate::{
         cluster::Cluster,
         marks::{Mark, Reading},
     },
-    sandbox::{id::Kind, vmid::Vmid},
+    sandbox::{channel::Channel, id::Kind, vmid::Vmid},
 };
 
 /// Cloud-init's address of a VM's first network card.
@@ -23,7 +25,8 @@ const DHCP: &str = "dhcp";
 /// Options of a config, with their new values.
 pub type Changes = Vec<(String, String)>;
 
-/// The changes that the commit of a new sandbox makes: the address is the pool's, or DHCP's.
+/// The changes that the commit of a new sandbox makes: the address is the pool's, or DHCP's, and the hardware address
+/// is the sandbox's own.
 pub fn of_sandbox<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Result<Changes, Error> {
     let (ip, gateway) = address(cluster, config, mark)?;
     let changes = [("ip", Some(ip)), ("gw", gateway.map(|it| it.to_string()))];
@@ -32,6 +35,7 @@ pub fn of_sandbox<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark)
     if let (Some(net0), Some(bridge)) = (&mut bridged, &cluster.settings.bridge) {
         *net0 = with_options(net0, &[("bridge", Some(bridge.clone()))]);
     }
+    let bridged = bridged.map(|it| identified(&it, mark));
     match mark.kind {
         Kind::Lxc => all.extend(bridged.map(|it| ("net0".to_owned(), addressed(&it, &changes)))),
         Kind::Qemu => {
@@ -44,6 +48,19 @@ pub fn of_sandbox<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark)
     all.extend(further(config));
     all.retain(|(name, value)| config.option(name) != Some(value) || name == IPCONFIG);
     Ok(all)
+}
+
+/// The change that gives a sandbox which exists its hardware address back, by which our daemon in it knows which sandbox
+/// it is. One without the daemon keeps the address that it has.
+pub fn identity(config: &Config, mark: &Mark) -> Changes {
+    let net0 = config.net0.as_ref().filter(|_| mark.commands == Some(Channel::Guest));
+    let changed = net0.map(|it| identified(it, mark)).filter(|it| Some(it) != net0);
+    changed.map(|it| ("net0".to_owned(), it)).into_iter().collect()
+}
+
+/// The hardware address of a sandbox (rule S7.9).
+pub fn hardware_address(mark: &Mark) -> HardwareAddress {
+    HardwareAddress::of(&mark.deployment, &mark.name_of_guest())
 }
 
 /// The changes that the commit of a template makes: no address is anybody's.
@@ -89,6 +106,22 @@ fn address<I: Io>(
                 PVE_IP_RESERVED was changed; ask again";
     let address = address.ok_or_else(|| Error::new(Code::NoFreeVmid, text).retry_after(1))?;
     Ok((format!("{address}/{}", pool.prefix()), gateway))
+}
+
+/// A network card with the hardware address of this sandbox. A VM's is the value of the card's model.
+fn identified(options: &str, mark: &Mark) -> String {
+    let address = hardware_address(mark).to_string();
+    let pairs = || options.split(',').filter_map(|it| it.split_once('='));
+    let name = match mark.kind {
+        Kind::Lxc => Some("hwaddr"),
+        Kind::Qemu => pairs().find(|(_, it)| it.parse::<HardwareAddress>().is_ok()).map(|(name, _)| name),
+    };
+    match name {
+        Some(name) if option(options, name).is_none_or(|it| !it.eq_ignore_ascii_case(&address)) => {
+            with_options(options, &[(name, Some(address))])
+        }
+        _ => options.to_owned(),
+    }
 }
 
 /// A network card with another IPv4 address. A static IPv6 address is its source's alone.

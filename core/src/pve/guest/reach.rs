@@ -3,16 +3,12 @@
 //! People are shown the public domain, else the FQDN, else the guest's address. A token and a command go only
 //! where it is proved that the guest is (rule S7.4).
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::{
-    Located, agent,
-    execd::{self, Probe},
-};
+use super::Located;
 use crate::{
-    access::secret::Secret,
     daemon::{Daemon, Place},
     error::{Code, Error},
     io::{Io, Way},
@@ -21,15 +17,11 @@ use crate::{
         Addresses, Service,
         address::{self, SERVICES, Viewers},
         channel::Channel,
-        command::ExecRequest,
-        id::Kind,
         vmid::Vmid,
     },
     settings::Settings,
 };
 
-/// How long an answer by a public name may take: the edge and the tunnel are on the way.
-const PUBLIC_PATIENCE: Duration = Duration::from_secs(4);
 /// Port of the exec daemon.
 pub const EXEC_PORT: u16 = 39375;
 
@@ -136,8 +128,20 @@ pub async fn exec_base<I: Io>(
     Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
 }
 
-/// The daemon of our own in this guest, and in no other. Refused where commands go another way, and where no address
-/// of the guest is known.
+/// The places where the daemon of this guest, and of no other, is reached: as [`exec_base`], and behind the public domain
+/// the static address of its network card, for a call that was never sent that way.
+pub async fn places<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<Place>, PveError> {
+    let mut places: Vec<_> =
+        exec_base(cluster, found).await?.into_iter().map(|(base, way)| Place { base, way }).collect();
+    if cluster.settings.public_domain.is_some() && cluster.platform.private_network {
+        let fixed = found.config.address();
+        places.extend(fixed.map(|ip| Place { base: address::ip_url(ip, EXEC_PORT), way: Way::Guest }));
+    }
+    Ok(places)
+}
+
+/// The daemon of our own in this guest. Refused where commands go another way, and where no address of the guest is
+/// known.
 pub async fn daemon<'c, I: Io>(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Daemon<'c, I>, Error> {
     match found.mark.channel() {
         Some(Channel::Guest) => {}
@@ -147,63 +151,23 @@ pub async fn daemon<'c, I: Io>(cluster: &'c Cluster<'_, I>, found: &Located) -> 
             return Err(Error::new(Code::StillCreating, text).retry_after(2));
         }
     }
-    let Some((base, way)) = exec_base(cluster, found).await? else {
+    let places = places(cluster, found).await?;
+    if places.is_empty() {
         let text = "PVE shows no address of the sandbox's network card (net0): it has none yet, or set \
                     PVE_PUBLIC_DOMAIN or PVE_IP_POOL_CIDR";
         return Err(Error::new(Code::ExecUnreachable, text).retry_after(2));
-    };
+    }
+    Ok(daemon_at(cluster, places, found))
+}
+
+/// The daemon that is expected in this guest, at these places.
+pub(super) fn daemon_at<'c, I: Io>(
+    cluster: &'c Cluster<'_, I>,
+    places: Vec<Place>,
+    found: &Located,
+) -> Daemon<'c, I> {
     let Settings { secrets, deployment, .. } = cluster.settings;
-    Ok(Daemon::new(cluster, Place { base, way }, found.mark.name_of_guest(), secrets, deployment))
-}
-
-/// Asks a guest whether it is up as a sandbox is, as often as is wanted.
-pub struct Prober<'e, 'a, I> {
-    cluster: &'e Cluster<'a, I>,
-    found: &'e Located,
-    first: &'e ExecRequest,
-    /// Where its exec daemon is, once that was proved in this request.
-    base: Option<(String, Way)>,
-}
-
-impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
-    /// Of this guest; `first` is what is run in it before it counts as up.
-    pub fn new(cluster: &'e Cluster<'a, I>, found: &'e Located, first: &'e ExecRequest) -> Self {
-        Self { cluster, found, first, base: None }
-    }
-
-    /// Whether only PVE tells its address, so that each probe may cost a request more.
-    pub fn asks_pve(&self) -> bool {
-        self.found.mark.kind == Kind::Qemu
-            || self.cluster.settings.public_domain.is_none() && self.found.config.address().is_none()
-    }
-
-    /// Whether the exec daemon refuses a wrong token, takes ours, and has run the first command (rule S2.13);
-    /// of a VM, whether its agent answers. Each request waits for `patience`; by a public name, where an edge
-    /// stands between, longer. An error is one that waiting does not mend.
-    pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
-        let Self { cluster, found, first, base } = self;
-        if found.mark.kind == Kind::Qemu {
-            return agent::probe(cluster, found, first).await;
-        }
-        if base.is_none() {
-            *base = match exec_base(cluster, found).await {
-                Ok(found) => found,
-                Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
-                Err(_) => None,
-            };
-        }
-        // It has none yet, or PVE does not tell at this moment.
-        let Some((base, way)) = base else {
-            return Ok(Probe::NotYet("no address of it is known yet".into()));
-        };
-        let token = Secret::new(token(cluster.settings, &found.mark));
-        let wrong = Secret::new("0".repeat(64));
-        let patience = if *way == Way::Public { patience.max(PUBLIC_PATIENCE) } else { patience };
-        let deadline = || (cluster.now() + patience).min(cluster.end());
-        let probed =
-            execd::probe(&cluster.io, base, *way, (&token, first), &wrong, deadline, || cluster.spend(1));
-        Ok(probed.await)
-    }
+    Daemon::new(cluster, places, found.mark.name_of_guest(), secrets, deployment)
 }
 
 #[cfg(test)]

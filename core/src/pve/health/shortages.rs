@@ -3,8 +3,8 @@
 use super::Seen;
 use crate::{
     error::{Code, Error},
-    pve::inventory::Template,
-    sandbox::id::Kind,
+    pve::{inventory::Template, marks::Reading},
+    sandbox::{channel::Channel, id::Kind},
 };
 
 /// PVE puts tags into its listing since 7.3 (pve-manager `API2/Cluster.pm`).
@@ -71,13 +71,23 @@ impl Findings {
                             local:snippets/cmux-lxc-execd-token-hook.sh";
         let without =
             seen.configs.iter().filter(|(it, config)| it.kind == Kind::Lxc && config.hookscript.is_none());
-        for (template, _) in without {
+        for (template, config) in without {
+            let reading = Reading::of(template.vmid, config);
             let text =
                 format!("template {} has no hookscript, and needs one before PVE 9.1; {HOOK}", template.vmid);
-            self.wrong(Code::ExecTokenNotApplied, text);
+            match reading.mark().and_then(|it| it.commands) {
+                Some(Channel::Guest) => {}
+                Some(_) => self.wrong(Code::ExecTokenNotApplied, text),
+                None => self.warn(
+                    Code::ExecTokenNotApplied,
+                    format!("{text}; if pve-edge-guest is in it, it needs none"),
+                ),
+            }
         }
         if seen.configs.is_empty() {
-            let text = format!("before PVE 9.1 each template of containers needs a hookscript; {HOOK}");
+            let text = format!(
+                "before PVE 9.1 each template of containers needs pve-edge-guest, or a hookscript; {HOOK}"
+            );
             self.warn(Code::ExecTokenNotApplied, text);
         }
     }

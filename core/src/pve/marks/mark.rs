@@ -39,6 +39,7 @@ use crate::{
 /// | `changed` | no | yes | yes | once it is committed |
 /// | `was_ready` | no | once it came up | yes | no |
 /// | `commands` | where its template tells it | once it came up | yes | what sandboxes of it get |
+/// | `guest_keys` | its template's | once it came up | no | the sandbox's |
 /// | `left`, `keeps` | no | while it is stopped or paused | no | no |
 /// | `key`, `body` | with an `Idempotency-Key` | as the intent | the key | as the intent, if made from nothing |
 /// | `secret`, `env`, `sizes` | yes | yes | no | no |
@@ -89,6 +90,9 @@ pub struct Mark {
     /// Channel by which commands reach it, once that is known: a template's daemon, or what has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<Channel>,
+    /// Names of the keys that our daemon in it obeys, as its last start has left them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guest_keys: Vec<String>,
     /// When `want` or `phase` last changed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
@@ -201,6 +205,7 @@ impl Mark {
             phase: Phase::Claimed,
             was_ready: false,
             commands: None,
+            guest_keys: Vec::new(),
             changed: None,
             role: Role::Sandbox,
             key: None,

@@ -105,6 +105,8 @@ fn intent<I: Io>(
         role: Role::Template,
         name: request.name.clone(),
         template: source.mark.template,
+        commands: source.mark.channel(),
+        guest_keys: source.mark.guest_keys.clone(),
         gateway: source.config.gateway().or(source.mark.gateway),
         snapshot: promoted.map(SourceId::Preset),
         source: Some(SourceId::Own(source.mark.id().into())),

@@ -1,0 +1,166 @@
+//! Whether a guest is up as a sandbox is: what listens in it answers us, and refuses everybody else (rule S2.13).
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{Located, agent, execd, hello, reach};
+use crate::{
+    access::secret::Secret,
+    daemon::{CallFailure, Daemon, Place},
+    error::Error,
+    io::{Io, Way},
+    pve::{cluster::Cluster, marks::Phase},
+    sandbox::{channel::Channel, command::ExecRequest, id::Kind},
+};
+
+/// How long an answer by a public name may take: the edge and the tunnel are on the way.
+const PUBLIC_PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a probe has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It is up, and commands reach it by this channel.
+    Ready(Channel),
+    /// Not there yet, or something else answers for it: what came instead.
+    NotYet(String),
+    /// It does what nobody has proved to be ours to ask.
+    Open,
+    /// `cmux-execd` refuses our token.
+    WrongToken,
+    /// `cmux-execd` answers, and PVE had no way to give it a token.
+    NoToken,
+    /// Our daemon obeys none of the deployment's keys.
+    NoKey,
+    /// Our daemon says that it is in another sandbox.
+    Elsewhere,
+    /// It takes our commands, and what the sandbox needs first fails in it.
+    Unable,
+}
+
+/// Asks a guest whether it is up as a sandbox is, as often as is wanted.
+pub struct Prober<'e, 'a, I> {
+    cluster: &'e Cluster<'a, I>,
+    found: &'e Located,
+    first: &'e ExecRequest,
+    /// Where its daemon is, once that was proved in this request.
+    places: Vec<Place>,
+    /// What listens in it, as far as that is known.
+    channel: Option<Channel>,
+}
+
+impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
+    /// Of this guest; `first` is what is run in it before it counts as up, where no daemon of ours is.
+    pub fn new(cluster: &'e Cluster<'a, I>, found: &'e Located, first: &'e ExecRequest) -> Self {
+        let channel = found.mark.channel();
+        Self { cluster, found, first, places: Vec::new(), channel }
+    }
+
+    /// Whether only PVE tells its address, so that each probe may cost a request more.
+    pub fn asks_pve(&self) -> bool {
+        self.found.mark.kind == Kind::Qemu
+            || self.cluster.settings.public_domain.is_none() && self.found.config.address().is_none()
+    }
+
+    /// Whether it is up. Each request waits for `patience`; by a public name, where an edge stands between, longer. An
+    /// error is one that waiting does not mend.
+    pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
+        match (self.channel, self.found.mark.kind) {
+            (Some(Channel::Guest), _) => self.ask_daemon(patience).await,
+            (Some(Channel::Agent), _) => self.ask_agent().await,
+            (None, Kind::Qemu) => match self.ask_agent().await? {
+                Probe::Ready(_) => self.prefer_daemon(patience).await,
+                said => Ok(said),
+            },
+            (_, _) => self.ask_daemon(patience).await,
+        }
+    }
+
+    async fn ask_agent(&self) -> Result<Probe, Error> {
+        agent::probe(self.cluster, self.found, self.first).await
+    }
+
+    /// A VM whose agent answers: commands go through our daemon, where one is there too.
+    async fn prefer_daemon(&mut self, patience: Duration) -> Result<Probe, Error> {
+        self.locate().await?;
+        let mut daemon = self.daemon();
+        let (said, _) = self.look(&mut daemon, patience).await;
+        match said {
+            Some(Channel::Guest) => self.ask_daemon(patience).await,
+            _ => Ok(Probe::Ready(Channel::Agent)),
+        }
+    }
+
+    /// Asks the daemon that listens in the guest: ours, or `cmux-execd`. What is not known yet its `/healthz` tells.
+    async fn ask_daemon(&mut self, patience: Duration) -> Result<Probe, Error> {
+        self.locate().await?;
+        if self.places.is_empty() {
+            return Ok(Probe::NotYet("no address of it is known yet".into()));
+        }
+        let mut daemon = self.daemon();
+        if self.channel != Some(Channel::Execd) {
+            match self.look(&mut daemon, patience).await {
+                (Some(Channel::Guest), None) => self.channel = Some(Channel::Guest),
+                // What has its template's daemon has no other.
+                (Some(channel), None) if self.channel.is_none() => self.channel = Some(channel),
+                (_, said) => {
+                    return Ok(said.unwrap_or_else(|| Probe::NotYet("another daemon answers".into())));
+                }
+            }
+        }
+        if self.channel == Some(Channel::Guest) {
+            let deadline = || self.deadline(patience);
+            return hello::probe(self.cluster, self.found, &mut daemon, deadline).await;
+        }
+        self.ask_execd(patience).await
+    }
+
+    /// What `/healthz` tells: the channel, or why that is not known. Our daemon is itself whether or not it obeys us.
+    async fn look(&self, daemon: &mut Daemon<'_, I>, patience: Duration) -> (Option<Channel>, Option<Probe>) {
+        match daemon.health(self.deadline(patience)).await {
+            Ok(_) => (Some(Channel::Guest), None),
+            Err(CallFailure::NoKey) => (Some(Channel::Guest), Some(Probe::NoKey)),
+            Err(CallFailure::Foreign { status: 200 }) => (Some(Channel::Execd), None),
+            Err(failure) => (None, Some(Probe::NotYet(failure.to_string()))),
+        }
+    }
+
+    async fn ask_execd(&self, patience: Duration) -> Result<Probe, Error> {
+        let Self { cluster, found, first, .. } = self;
+        // The commit had no way to hand it over.
+        if found.mark.secret.is_none() && found.mark.phase == Phase::Committed && !found.mark.was_ready {
+            return Ok(Probe::NoToken);
+        }
+        let Some(Place { base, way }) = self.places.first() else {
+            return Ok(Probe::NotYet("no address of it is known yet".into()));
+        };
+        let token = Secret::new(reach::token(cluster.settings, &found.mark));
+        let wrong = Secret::new("0".repeat(64));
+        let deadline = || self.deadline(patience);
+        let probed =
+            execd::probe(&cluster.io, base, *way, (&token, first), &wrong, deadline, || cluster.spend(1));
+        Ok(probed.await)
+    }
+
+    /// Finds out where the daemon is. It may have no address yet, or PVE does not tell at this moment.
+    async fn locate(&mut self) -> Result<(), Error> {
+        if self.places.is_empty() {
+            self.places = match reach::places(self.cluster, self.found).await {
+                Ok(places) => places,
+                Err(error) if error.is_final() || error.is_unsupported() => return Err(error.into()),
+                Err(_) => Vec::new(),
+            };
+        }
+        Ok(())
+    }
+
+    fn daemon(&self) -> Daemon<'e, I> {
+        reach::daemon_at(self.cluster, self.places.clone(), self.found)
+    }
+
+    fn deadline(&self, patience: Duration) -> OffsetDateTime {
+        let is_public = self.places.iter().any(|it| it.way == Way::Public);
+        let patience = if is_public { patience.max(PUBLIC_PATIENCE) } else { patience };
+        (self.cluster.now() + patience).min(self.cluster.end())
+    }
+}
