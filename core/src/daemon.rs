@@ -6,6 +6,7 @@
 
 mod failure;
 mod files;
+mod held;
 
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 pub use self::failure::CallFailure;
+use self::held::Held;
 use crate::{
     access::secret::Keyring,
     io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation},
@@ -37,8 +39,9 @@ pub struct Place {
 }
 
 /// The daemon of one sandbox.
+#[derive(Clone)]
 pub struct Daemon<'i, I> {
-    invocation: &'i Invocation<I>,
+    invocation: Held<'i, I>,
     /// Where it is reached, the first of them first.
     places: Vec<Place>,
     /// The place that is used.
@@ -49,6 +52,8 @@ pub struct Daemon<'i, I> {
     keys: Vec<EdgeKey>,
     /// What the daemon has told of itself.
     known: Option<Known>,
+    /// Boot of the guest that all further calls are for.
+    pinned: Option<Unique>,
 }
 
 /// Session of a daemon, and the key with which calls of it are signed.
@@ -69,7 +74,24 @@ impl<'i, I: Io> Daemon<'i, I> {
         deployment: &str,
     ) -> Self {
         let keys = secrets.all().map(|secret| secret.guest_key(deployment)).collect();
-        Self { invocation, places, at: 0, to, keys, known: None }
+        let invocation = Held::Borrowed(invocation);
+        Self { invocation, places, at: 0, to, keys, known: None, pinned: None }
+    }
+
+    /// The same daemon, for an answer that streams on after the request was handled.
+    pub fn detached(self) -> Daemon<'static, I> {
+        let Self { invocation, places, at, to, keys, known, pinned } = self;
+        Daemon { invocation: invocation.detached(), places, at, to, keys, known, pinned }
+    }
+
+    /// Makes no call any more once the guest has another boot than this one: the next is [`CallFailure::Restarted`].
+    pub fn pin(&mut self, boot: Option<Unique>) {
+        self.pinned = boot;
+    }
+
+    /// The world and the limits of its calls.
+    pub fn invocation(&self) -> &Invocation<I> {
+        &self.invocation
     }
 
     /// The boot in which the guest is, once the daemon has told it.
@@ -105,6 +127,7 @@ impl<'i, I: Io> Daemon<'i, I> {
     /// Remembers what the daemon has told of itself.
     fn learn(&mut self, health: &Health) -> Result<(), CallFailure> {
         let key = self.keys.iter().position(|key| health.knows(key.id())).ok_or(CallFailure::NoKey)?;
+        self.allow(health.boot)?;
         self.known = Some(Known { session: health.session, boot: health.boot, key });
         Ok(())
     }
@@ -168,9 +191,15 @@ impl<'i, I: Io> Daemon<'i, I> {
         let (Some(session), Some(boot)) = (refusal.session, refusal.boot) else {
             return Err(CallFailure::Refused(refusal.clone()));
         };
+        self.allow(boot)?;
         let known = Known { session, boot, ..known };
         self.known = Some(known.clone());
         Ok(known)
+    }
+
+    /// Refuses a boot that calls are not for.
+    fn allow(&self, boot: Unique) -> Result<(), CallFailure> {
+        if self.pinned.is_some_and(|it| it != boot) { Err(CallFailure::Restarted) } else { Ok(()) }
     }
 
     /// Signs a call and sends it, once.

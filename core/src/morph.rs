@@ -13,6 +13,7 @@ pub mod health;
 pub mod instance;
 mod operations;
 pub mod power;
+mod processes;
 pub mod read;
 pub mod record;
 pub mod refusal;

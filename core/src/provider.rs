@@ -4,15 +4,16 @@
 //! below, with the same arguments and the same answer, and itself refuses what it cannot do. An
 //! operation that one of them lacks does not compile.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use futures_util::{Stream, future::Either};
+use pve_edge_guest_protocol::process::{Scope, Size};
 
 use crate::{
     access::keys::Caller,
     daemon::Daemon,
     error::Error,
-    io::{Io, NetError, deadline::Deadline, invocation::Invocation},
+    io::{Io, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
     pve::{api::Pve, cluster::Cluster},
     sandbox::{
@@ -26,6 +27,9 @@ use crate::{
         patch::Patch,
         power::{PauseBody, Powered, RollbackBody, StartBody, StopBody},
         preset::ProviderName,
+        process::{
+            After, Encoding, Event, Metrics, OutputPage, Process, ProcessId, ProcessRequest, Processes, Stdin,
+        },
         snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
         sweep,
         template::{Built, Confirmation, Template, TemplateRequest},
@@ -83,18 +87,31 @@ impl<'a, I: Io> Provider<'a, I> {
         }
     }
 
-    /// Runs a command and hands its output on as server-sent events; `request_id` is for the error
-    /// that ends them.
-    pub async fn events(
+    /// Runs a command and tells its events as they come; `key` is the `Idempotency-Key`.
+    pub async fn exec_events(
         &self,
         caller: &Caller,
         id: &str,
         command: &ExecRequest,
-        request_id: String,
-    ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
+        key: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
         Ok(match self {
-            Self::Pve(cluster) => Either::Left(cluster.events(caller, id, command, request_id).await?),
-            Self::Morph(cloud) => Either::Right(cloud.events(caller, id, command, request_id).await?),
+            Self::Pve(cluster) => Either::Left(cluster.exec_events(caller, id, command, key).await?),
+            Self::Morph(cloud) => Either::Right(cloud.exec_events(caller, id, command, key).await?),
+        })
+    }
+
+    /// Tells the events of a process from some place on, as they come.
+    pub async fn process_events(
+        &self,
+        caller: &Caller,
+        id: &str,
+        process: ProcessId,
+        from: (&After, Encoding),
+    ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
+        Ok(match self {
+            Self::Pve(cluster) => Either::Left(cluster.process_events(caller, id, process, from).await?),
+            Self::Morph(cloud) => Either::Right(cloud.process_events(caller, id, process, from).await?),
         })
     }
 }
@@ -144,12 +161,30 @@ operations! {
     extend(caller: &Caller, id: &str, ttl: Option<Ttl>, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Shown, Error>;
     /// Deletes a sandbox.
     remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
-    /// Runs a command and collects its output.
-    exec(caller: &Caller, id: &str, command: &ExecRequest) -> Result<Outcome, Error>;
+    /// Runs a command and collects its output; `key` is the `Idempotency-Key`.
+    exec(caller: &Caller, id: &str, command: &ExecRequest, key: Option<&str>) -> Result<Outcome, Error>;
     /// Gives the project's own daemon in a sandbox; `what` names the thing that only it can do.
     daemon(caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error>;
     /// Tells why the daemon of a sandbox was not reached: the sandbox's state, where that explains it, else `error`.
     unreached(caller: &Caller, id: &str, error: Error) -> Error;
+    /// Starts a process.
+    start_process(caller: &Caller, id: &str, request: &ProcessRequest, key: Option<&str>) -> Result<Process, Error>;
+    /// Lists processes, those of a tag alone if there is one.
+    list_processes(caller: &Caller, id: &str, tag: Option<&str>) -> Result<Processes, Error>;
+    /// Reads one process.
+    get_process(caller: &Caller, id: &str, process: ProcessId) -> Result<Process, Error>;
+    /// Kills a process with its descendants, and forgets it.
+    remove_process(caller: &Caller, id: &str, process: ProcessId) -> Result<(), Error>;
+    /// Reads a process's output from some place on, as far as it has come.
+    read_output(caller: &Caller, id: &str, process: ProcessId, from: (&After, Encoding), wait: Duration) -> Result<OutputPage, Error>;
+    /// Writes to a process's standard input, behind so many bytes, and tells whether these are the last ones.
+    write_stdin(caller: &Caller, id: &str, process: ProcessId, place: (u64, bool), bytes: &[u8]) -> Result<Stdin, Error>;
+    /// Sends a signal to a process.
+    signal_process(caller: &Caller, id: &str, process: ProcessId, to_send: (String, Scope)) -> Result<Process, Error>;
+    /// Changes the size of a process's terminal.
+    resize_process(caller: &Caller, id: &str, process: ProcessId, size: Size) -> Result<Process, Error>;
+    /// Measures a sandbox.
+    metrics(caller: &Caller, id: &str) -> Result<Metrics, Error>;
     /// Starts a stopped sandbox, or resumes a paused one.
     start(caller: &Caller, id: &str, body: &StartBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Stops a sandbox.

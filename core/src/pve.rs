@@ -17,6 +17,7 @@ pub mod template;
 
 pub mod exec;
 pub mod file;
+pub mod process;
 pub mod read;
 
 pub mod ready;

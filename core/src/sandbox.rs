@@ -35,6 +35,7 @@ pub mod offer;
 pub mod patch;
 pub mod power;
 pub mod preset;
+pub mod process;
 pub mod quota;
 pub mod removal;
 pub mod snapshot;

@@ -66,9 +66,48 @@ pub(super) enum Action {
     ExtendSandbox,
     /// Run a command.
     ///
-    /// `Accept: text/event-stream` streams its output; ending the connection ends the command. A command is never run
-    /// twice: where it may have been run, the answer is 502 `exec-cut`. Output is UTF-8 in whole lines.
+    /// `Accept: text/event-stream` streams its output. A command is never run twice: where it may have been run, the
+    /// answer is 502 `exec-cut`. In a sandbox with pve-edge-guest output is exact, a client that was cut goes on by
+    /// `GET …/processes/{process}/output` with the process that `started` has told, and the command runs until its own
+    /// time is over, whether or not anybody listens. Else output is UTF-8, by cmux-execd in whole lines; ending the
+    /// connection ends the command of cmux-execd and Morph; and `stdin`, `user`, `encoding: base64` and
+    /// `Idempotency-Key` are 422 `unsupported`.
     ExecSandbox,
+    /// Start a process.
+    ///
+    /// It runs in the background until it ends, its `timeoutMs` is over, or it is deleted. With an `Idempotency-Key` it
+    /// may be sent again after any failure: the same key is the same process. 422 `unsupported` without pve-edge-guest
+    /// in the sandbox, as for everything about processes.
+    CreateProcess,
+    /// List processes.
+    ///
+    /// Those that were started through this API since the sandbox was started, the oldest first.
+    ListProcesses,
+    /// Read a process.
+    GetProcess,
+    /// Kill a process and forget it.
+    ///
+    /// Its descendants are killed with it: by TERM, and after 2 seconds by KILL.
+    DeleteProcess,
+    /// Read the output of a process.
+    ///
+    /// `Accept: text/event-stream` streams its events until its end; the id of each is the place behind it, so that
+    /// `Last-Event-ID` goes on. Else they come as JSON, as far as there are any, after the wait that `Prefer` allows.
+    /// The last 16 MiB are kept; what was dropped before it was read is told as `gap`.
+    ReadOutput,
+    /// Write to the standard input of a process.
+    ///
+    /// The body is bytes. They may be sent again: what was taken already is passed over. 202 and a smaller `at`: the
+    /// process does not read, so send the rest later. 409 `stdin-offset` tells the right `at`.
+    WriteStdin,
+    /// Send a signal to a process.
+    SignalProcess,
+    /// Change the size of a process's terminal.
+    ResizeProcess,
+    /// Measure a sandbox.
+    ///
+    /// Processor, memory, disk, as the sandbox's daemon sees them: 422 `unsupported` without pve-edge-guest in it.
+    GetMetrics,
     /// Read a file, or pack a folder into an archive.
     ///
     /// `HEAD` tells size and ETag. One range at a time; a Range of another form is ignored. With `pack`, a folder's content,
@@ -192,6 +231,9 @@ impl Action {
             Self::DeleteFile => &["path", "user", "recursive"],
             Self::ListFiles => &["path", "user", "depth", "limit"],
             Self::WatchFiles => &["path", "user", "recursive"],
+            Self::ListProcesses => &["tag"],
+            Self::ReadOutput => &["after", "encoding"],
+            Self::WriteStdin => &["at", "end"],
             _ => &[],
         }
     }
@@ -222,7 +264,8 @@ impl Action {
             | Self::BuildTemplate
             | Self::GetTemplate
             | Self::ConfirmTemplate
-            | Self::DeleteTemplate => true,
+            | Self::DeleteTemplate
+            | Self::ReadOutput => true,
             Self::GetDescription
             | Self::GetInstallScript
             | Self::GetGuestProgram
@@ -231,6 +274,14 @@ impl Action {
             | Self::GetConfig
             | Self::ListSandboxes
             | Self::ExecSandbox
+            | Self::CreateProcess
+            | Self::ListProcesses
+            | Self::GetProcess
+            | Self::DeleteProcess
+            | Self::WriteStdin
+            | Self::SignalProcess
+            | Self::ResizeProcess
+            | Self::GetMetrics
             | Self::GetFile
             | Self::PutFile
             | Self::DeleteFile

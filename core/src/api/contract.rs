@@ -5,6 +5,7 @@
 mod files;
 mod operations;
 mod problem;
+mod processes;
 mod rules;
 mod schemas;
 mod text;
@@ -18,7 +19,10 @@ use self::{
     schemas::{Schemas, extend, prose},
 };
 use super::{action::Action, routes::ROUTES};
-use crate::sandbox::id::{KeptId, OwnSnapshotId, SandboxId};
+use crate::sandbox::{
+    id::{KeptId, OwnSnapshotId, SandboxId},
+    process::ProcessId,
+};
 
 /// Examples: of schemas by their name, and of requests by the operation.
 const EXAMPLES: &str = include_str!("contract/examples.json");
@@ -54,6 +58,7 @@ fn document() -> Result<Value, String> {
         "security": [{"bearer": []}, {"apiKey": []}],
         "tags": [
             {"name": "sandboxes", "description": "A machine with an expiry"},
+            {"name": "processes", "description": "Commands, and what runs in the background"},
             {"name": "snapshots", "description": "What sandboxes can be made from"},
             {"name": "files", "description": "Files of a sandbox; it needs pve-edge-guest in it"},
             {"name": "power", "description": "Idempotent: the answer's `did` says what was done"},
@@ -181,6 +186,7 @@ fn path_parameter(path: &str, segment: &str) -> Option<Value> {
         "{snapshot}" => Some(parameter("Kept")),
         "{version}" => Some(in_path("version", json!({"type": "string"}), "0.1.0-0123456789ab")),
         "{arch}" => Some(in_path("arch", operations::arch(), "x86_64")),
+        "{process}" => Some(parameter("Process")),
         _ => None,
     }
 }
@@ -198,6 +204,7 @@ fn parameters(schemas: &mut Schemas) -> Value {
             "id", schemas.read::<OwnSnapshotId>(), "pvelxc-100017-abtwk2lnkrifgvbzq5c2n7ye-pve1",
         ),
         "Kept": in_path("snapshot", schemas.read::<KeptId>(), "keptabtwk2lnkrifgvbzq5c2n7ye"),
+        "Process": in_path("process", schemas.read::<ProcessId>(), "8f14e45fceea167a5a36dedd4bea2543"),
         "Prefer": {
             "name": "Prefer",
             "in": "header",
@@ -214,6 +221,15 @@ fn parameters(schemas: &mut Schemas) -> Value {
                 key is 409 `idempotency-conflict`",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
             "example": "task-1234",
+        },
+        "ProcessKey": {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "One process for one key in this sandbox: the same request with the same key tells of the same \
+                process, and another body is 409 `idempotency-conflict`. After a restart of the sandbox the process is \
+                `lost`, and is not started again. 422 `unsupported` without pve-edge-guest in the sandbox",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+            "example": "step-7",
         },
         "IfMatch": {
             "name": "If-Match",

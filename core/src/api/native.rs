@@ -3,6 +3,7 @@
 pub(super) mod deployment;
 mod files;
 pub(super) mod power;
+mod processes;
 mod sandboxes;
 mod snapshots;
 mod templates;
@@ -52,8 +53,8 @@ pub(super) async fn answer<I: Io>(
     query.only(route.action.parameters())?;
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
     match (route.action, upload) {
-        (Action::ExecSandbox, _) if wants_events(request.headers()) => {
-            let events = sandboxes::events(&provider, &asked).await?;
+        (Action::ExecSandbox | Action::ReadOutput, _) if wants_events(request.headers()) => {
+            let events = processes::stream(&provider, &asked).await?;
             return Ok(streamed(events).map(|it| ResponseBody::Events(Either::Left(it))));
         }
         (Action::WatchFiles, _) => {
@@ -103,7 +104,16 @@ async fn whole<I: Io>(
         Action::PatchSandbox => sandboxes::patch(provider, asked).await,
         Action::DeleteSandbox => sandboxes::remove(provider, asked).await,
         Action::ExtendSandbox => sandboxes::extend(provider, asked).await,
-        Action::ExecSandbox => sandboxes::exec(provider, asked).await,
+        Action::ExecSandbox => processes::exec(provider, asked).await,
+        Action::CreateProcess => processes::create(provider, asked).await,
+        Action::ListProcesses => processes::list(provider, asked).await,
+        Action::GetProcess => processes::get(provider, asked).await,
+        Action::DeleteProcess => processes::remove(provider, asked).await,
+        Action::ReadOutput => processes::output(provider, asked).await,
+        Action::WriteStdin => processes::write_stdin(provider, asked).await,
+        Action::SignalProcess => processes::signal(provider, asked).await,
+        Action::ResizeProcess => processes::resize(provider, asked).await,
+        Action::GetMetrics => processes::metrics(provider, asked).await,
         // They are answered, or their bodies read, as the bytes come.
         Action::GetFile | Action::PutFile | Action::WatchFiles => {
             Err(Error::new(Code::Internal, "a body that streams was to be answered in one piece"))

@@ -16,12 +16,7 @@ use crate::{
     access::keys::Caller,
     error::Error,
     io::headers::IDEMPOTENCY_KEY,
-    sandbox::{
-        command::{ExecBody, ExecRequest},
-        lifetime::Ttl,
-        listing::Filter,
-        quota::Limits,
-    },
+    sandbox::{lifetime::Ttl, listing::Filter, quota::Limits},
 };
 
 /// How long a creation waits when nobody says.
@@ -71,11 +66,6 @@ impl<'a> ApiRequest<'a> {
 
     pub(super) fn if_match(&self) -> Option<String> {
         if_match(self.request.headers())
-    }
-
-    /// The command that shall be run.
-    pub(super) fn command(&self) -> Result<ExecRequest, Error> {
-        ExecRequest::parse(self.json::<ExecBody>()?)
     }
 }
 

@@ -6,7 +6,7 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 38] = [
+pub(super) const ROUTES: [(&str, &str, Action); 47] = [
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
@@ -27,6 +27,15 @@ pub(super) const ROUTES: [(&str, &str, Action); 38] = [
     ("POST", "/api/sandboxes/{id}/files/mkdir", Action::MakeFolder),
     ("POST", "/api/sandboxes/{id}/files/move", Action::MoveFile),
     ("GET", "/api/sandboxes/{id}/files/watch", Action::WatchFiles),
+    ("POST", "/api/sandboxes/{id}/processes", Action::CreateProcess),
+    ("GET", "/api/sandboxes/{id}/processes", Action::ListProcesses),
+    ("GET", "/api/sandboxes/{id}/processes/{process}", Action::GetProcess),
+    ("DELETE", "/api/sandboxes/{id}/processes/{process}", Action::DeleteProcess),
+    ("GET", "/api/sandboxes/{id}/processes/{process}/output", Action::ReadOutput),
+    ("POST", "/api/sandboxes/{id}/processes/{process}/stdin", Action::WriteStdin),
+    ("POST", "/api/sandboxes/{id}/processes/{process}/signal", Action::SignalProcess),
+    ("POST", "/api/sandboxes/{id}/processes/{process}/resize", Action::ResizeProcess),
+    ("GET", "/api/sandboxes/{id}/metrics", Action::GetMetrics),
     ("POST", "/api/sandboxes/{id}/start", Action::StartSandbox),
     ("POST", "/api/sandboxes/{id}/stop", Action::StopSandbox),
     ("POST", "/api/sandboxes/{id}/reboot", Action::RebootSandbox),

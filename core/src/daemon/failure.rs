@@ -31,6 +31,9 @@ pub enum CallFailure {
     /// The call does not fit into its header; nothing was sent.
     #[error("the path is too long")]
     TooLarge,
+    /// The guest was restarted, and the call was for the boot before; it was not executed.
+    #[error("the guest was restarted")]
+    Restarted,
     /// The platform allows no more requests; nothing was sent.
     #[error("the platform allows no more requests")]
     Budget,
@@ -54,10 +57,19 @@ impl CallFailure {
         })
     }
 
+    /// Whether the same call, if it may be made again, can succeed soon: the way is cut, or the daemon is restarted.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Foreign { .. } => true,
+            Self::Refused(refusal) => refusal.code == Refused::Busy,
+            Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget => false,
+        }
+    }
+
     /// Whether it is proved that the call was not executed.
     pub fn is_never_executed(&self) -> bool {
         match self {
-            Self::NotSent(_) | Self::NoKey | Self::TooLarge | Self::Budget => true,
+            Self::NotSent(_) | Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget => true,
             Self::Refused(refusal) => refusal.code != Refused::Failed,
             Self::Unanswered(_) | Self::Foreign { .. } => false,
         }
@@ -84,6 +96,10 @@ impl From<CallFailure> for Error {
                  template knows removed?",
             ),
             CallFailure::TooLarge => Error::field("path", "is too long for a call"),
+            CallFailure::Restarted => Error::new(
+                Code::ExecCut,
+                "the guest was restarted: the command may have been run, and does not run any more",
+            ),
             CallFailure::Budget => {
                 Error::new(Code::BudgetExhausted, "the platform allows no more outgoing requests")
             }

@@ -101,6 +101,16 @@ impl<I: Io> Invocation<I> {
         hash.first_chunk().copied().unwrap_or_default()
     }
 
+    /// The invocation of an answer that streams on after the request was handled: it has what is left, and draws names
+    /// of its own.
+    pub fn detached(&self) -> Self {
+        let Self { platform, api, born, .. } = *self;
+        let (left, drawn) = (AtomicU32::new(self.left()), AtomicU32::new(0));
+        let seed = Sha256::digest(self.draw()).into();
+        let (io, asked_at, ahead) = (self.io.clone(), self.asked_at.clone(), AtomicI64::new(UNKNOWN));
+        Self { io, api, platform, seed, asked_at, born, left, drawn, ahead }
+    }
+
     /// Time at which everything must be over.
     pub fn end(&self) -> OffsetDateTime {
         self.born + INVOCATION

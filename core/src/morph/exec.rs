@@ -16,6 +16,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     sandbox::{
+        channel::Channel,
         command::{self, ExecError, ExecRequest, Line, Lines, Opened, Output, limit::exit_lines},
         id::{MorphId, not_found},
     },
@@ -26,13 +27,18 @@ const SLACK: Duration = Duration::from_secs(15);
 /// Time for the first command of a machine.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// Runs a command and returns its output as it comes. The command is never sent again.
+/// Runs a command and returns its output as it comes. The command is never sent again. What Morph's call has not is
+/// refused.
 pub async fn open<I: Io>(
     cloud: &Cloud<'_, I>,
     caller: &Caller,
     id: &MorphId,
     request: &ExecRequest,
+    key: Option<&str>,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, Error> {
+    if let Some(wish) = request.wish().or(key.map(|_| "an `Idempotency-Key` of a command")) {
+        return Err(Channel::Morph.lacks(wish));
+    }
     let instance = find_instance(cloud, caller, id).await?;
     ensure_running(cloud, &instance)?;
     let request = request.within(&open_environment(cloud, &instance)?);
@@ -167,11 +173,7 @@ pub fn exec_error(error: &ExecError) -> Error {
             Code::ExecCut,
             format!("{cause}; the command may or may not have been run, and is not run again by itself"),
         ),
-        ExecError::Cut => (
-            Code::ExecCut,
-            "the output ended before the exit code: the command may have ended, may run on, or was killed"
-                .to_owned(),
-        ),
+        ExecError::Cut => return command::cut(),
     };
     Error::new(code, text)
 }

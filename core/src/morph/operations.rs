@@ -13,11 +13,11 @@ use crate::{
     access::keys::Caller,
     daemon::Daemon,
     error::{Code, Error},
-    io::{Io, NetError, deadline::Deadline},
+    io::{Io, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
         channel::Channel,
-        command::{self, ExecRequest, Outcome},
+        command::{ExecRequest, Outcome},
         creation::CreateRequest,
         health::Report,
         id::{MorphId, SourceId, not_found},
@@ -26,6 +26,7 @@ use crate::{
         offer::Offer,
         patch::Patch,
         power::{Did, Keeps, PauseBody, Powered, RollbackBody, StartBody, StopBody},
+        process::Event,
         snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
         sweep::Report as SweepReport,
         template::{Built, Confirmation, Template, TemplateRequest},
@@ -103,22 +104,20 @@ impl<I: Io> Cloud<'_, I> {
         caller: &Caller,
         id: &str,
         command: &ExecRequest,
+        key: Option<&str>,
     ) -> Result<Outcome, Error> {
-        let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
-        command::collect_output(opened, self.platform.answer_bytes)
-            .await
-            .map_err(|error| exec::exec_error(&error))
+        let opened = exec::open(self, caller, &sandbox(id)?, command, key).await?;
+        Outcome::collect(opened.events(), self.platform.answer_bytes).await
     }
 
-    pub(crate) async fn events(
+    pub(crate) async fn exec_events(
         &self,
         caller: &Caller,
         id: &str,
         command: &ExecRequest,
-        request_id: String,
-    ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
-        let opened = exec::open(self, caller, &sandbox(id)?, command).await?;
-        Ok(command::events(opened, self.io.clone(), request_id, exec::exec_error))
+        key: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
+        Ok(exec::open(self, caller, &sandbox(id)?, command, key).await?.events())
     }
 
     /// Morph runs commands in its machines itself.
@@ -316,7 +315,8 @@ impl<I: Io> Cloud<'_, I> {
     }
 }
 
-fn sandbox(id: &str) -> Result<MorphId, Error> {
+/// The id of an instance.
+pub(super) fn sandbox(id: &str) -> Result<MorphId, Error> {
     MorphId::instance(id).ok_or_else(|| not_found(id))
 }
 

@@ -17,10 +17,10 @@ use crate::{
     access::keys::Caller,
     daemon::Daemon,
     error::{Code, Error},
-    io::{Io, NetError, deadline::Deadline},
+    io::{Io, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
-        command::{self, ExecRequest, Outcome},
+        command::{ExecRequest, Outcome},
         creation::CreateRequest,
         health::Report,
         id::{SandboxId, SourceId, SpelledId, not_found},
@@ -29,6 +29,7 @@ use crate::{
         offer::Offer,
         patch::Patch,
         power::{PauseBody, Powered, RollbackBody, StartBody, StopBody},
+        process::Event,
         snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
         sweep::Report as SweepReport,
         template::{Built, Confirmation, Template, TemplateRequest},
@@ -108,22 +109,20 @@ impl<I: Io> Cluster<'_, I> {
         caller: &Caller,
         id: &str,
         command: &ExecRequest,
+        key: Option<&str>,
     ) -> Result<Outcome, Error> {
-        let opened = exec::open(self, caller, &self.sandbox(id)?, command).await?;
-        command::collect_output(opened, self.platform.answer_bytes)
-            .await
-            .map_err(|error| exec::failed(&error))
+        let events = exec::events(self, caller, &self.sandbox(id)?, command, key).await?;
+        Outcome::collect(events, self.platform.answer_bytes).await
     }
 
-    pub(crate) async fn events(
+    pub(crate) async fn exec_events(
         &self,
         caller: &Caller,
         id: &str,
         command: &ExecRequest,
-        request_id: String,
-    ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
-        let opened = exec::open(self, caller, &self.sandbox(id)?, command).await?;
-        Ok(command::events(opened, self.io.clone(), request_id, exec::failed))
+        key: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
+        exec::events(self, caller, &self.sandbox(id)?, command, key).await
     }
 
     pub(crate) async fn daemon(&self, caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error> {
@@ -316,7 +315,8 @@ impl<I: Io> Cluster<'_, I> {
         id.parse::<SpelledId>().ok()?.prove(&self.settings.secrets, &self.settings.deployment)
     }
 
-    fn sandbox(&self, id: &str) -> Result<SandboxId, Error> {
+    /// The id of a sandbox, if this deployment gave it out.
+    pub(super) fn sandbox(&self, id: &str) -> Result<SandboxId, Error> {
         self.proved(id).ok_or_else(|| not_found(id))
     }
 

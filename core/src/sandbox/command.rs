@@ -5,22 +5,27 @@ mod clock;
 pub mod events;
 pub mod limit;
 mod lines;
+mod outcome;
 pub mod request;
 #[cfg(test)]
 mod shells;
 
 use futures_util::{Stream, StreamExt};
 use http::{Request, header};
-use serde::Serialize;
 use time::OffsetDateTime;
 
 pub(crate) use self::limit::limit_output;
 pub use self::{
     events::events,
     lines::{Line, Lines},
+    outcome::Outcome,
     request::{ExecBody, ExecRequest},
 };
-use crate::io::{Failure, Io, NetError, RequestBody, Sent};
+use crate::{
+    error::{Code, Error},
+    io::{Failure, Io, NetError, RequestBody, Sent},
+    sandbox::process::Event,
+};
 
 /// Error of a command: it was not run, or its output did not come to an end.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -54,29 +59,6 @@ pub struct Opened<L> {
 /// Lines of a command's output, or the error that ends them.
 pub type Output = Result<Vec<Line>, NetError>;
 
-/// Outcome of a command that has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// Exit code; 124: the command timed out; 127: it could not be started.
-    pub exit_code: i32,
-    /// Output of the command: UTF-8, whole lines.
-    pub stdout: String,
-    /// Output of errors: UTF-8, whole lines.
-    pub stderr: String,
-    /// Whether the command was ended because its time was over.
-    pub timed_out: bool,
-    /// Message of the exec daemon, or that the command's time was over.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "contract", schemars(with = "String"))]
-    pub error: Option<String>,
-    /// Whether output was left out, because there was more than the platform lets through; streamed output is complete.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[cfg_attr(feature = "contract", schemars(extend("const" = true)))]
-    pub truncated: bool,
-}
-
 /// Sends the request that runs a command, once, and returns its output as it comes: `lines` reads it from an answer of
 /// the type `content`.
 pub(crate) async fn send_command<I: Io>(
@@ -108,43 +90,26 @@ pub(crate) async fn send_command<I: Io>(
     }
 }
 
-/// Collects all output of a command; of each stream at most `cap` bytes are kept.
-pub async fn collect_output(
-    mut opened: Opened<impl Stream<Item = Output> + Unpin>,
-    cap: usize,
-) -> Result<Outcome, ExecError> {
-    let mut outcome = Outcome::default();
-    while let Some(lines) = opened.lines.next().await {
-        for line in lines.map_err(|_| ExecError::Cut)? {
-            match line {
-                Line::Stdout(text) => outcome.truncated |= !keep(&mut outcome.stdout, &text, cap),
-                Line::Stderr(text) => outcome.truncated |= !keep(&mut outcome.stderr, &text, cap),
-                Line::Error(message) => {
-                    outcome.timed_out |= message.starts_with("timeout");
-                    outcome.error = Some(message);
-                }
-                Line::TooLong => outcome.truncated = true,
-                Line::Exit(code) => {
-                    outcome.exit_code = code;
-                    return Ok(outcome);
-                }
-            }
-        }
+impl<L: Stream<Item = Output> + Unpin> Opened<L> {
+    /// What clients are told of it.
+    pub(crate) fn events(self) -> impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<L> {
+        self.lines.map(|output| match output {
+            Ok(lines) => Ok(lines.into_iter().map(Event::from).collect()),
+            Err(_) => Err(cut()),
+        })
     }
-    Err(ExecError::Cut)
 }
 
-/// Appends what fits, at a character's boundary.
-fn keep(kept: &mut String, text: &str, cap: usize) -> bool {
-    let room = cap.saturating_sub(kept.len());
-    if text.len() <= room {
-        kept.push_str(text);
-        return true;
-    }
-    let mut at = room;
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    kept.push_str(text.get(..at).unwrap_or_default());
-    false
+/// The error of output that ended before the exit code.
+pub(crate) fn cut() -> Error {
+    let text = "the output ended before the exit code: the command may have ended, may run on, or was killed";
+    Error::new(Code::ExecCut, text)
+}
+
+/// Collects all output of a command; of each stream at most `cap` bytes are kept.
+pub async fn collect_output(
+    opened: Opened<impl Stream<Item = Output> + Unpin>,
+    cap: usize,
+) -> Result<Outcome, ExecError> {
+    Outcome::collect(opened.events(), cap).await.map_err(|_| ExecError::Cut)
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::{
-    files, header, parameter,
+    files, header, parameter, processes,
     rules::PATCH_SNAPSHOT,
     schemas::{Schemas, reference},
 };
@@ -16,16 +16,14 @@ use crate::{
     },
     sandbox::{
         Sandbox, State,
-        command::{
-            ExecBody, Outcome,
-            events::{Exit, Failed, Written},
-        },
+        command::ExecBody,
         creation::CreateRequest,
         health::Report as Health,
         listing::Page,
         offer::Offer,
         patch::Patch,
         power::{PauseBody, RollbackBody, StartBody, StopBody},
+        process::{Metrics, ProcessBody, SignalBody, SizeBody},
         removal::{DeletingKept, DeletingSandbox, DeletingSnapshot, DeletingTemplate},
         snapshot::{All, KeptSnapshot, Snapshot, SnapshotRequest},
         sweep::Report as SweepReport,
@@ -71,7 +69,9 @@ pub(super) fn tag(action: Action) -> &'static str {
             "deployment"
         }
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
-        | ExecSandbox => "sandboxes",
+        | GetMetrics => "sandboxes",
+        ExecSandbox | CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput
+        | WriteStdin | SignalProcess | ResizeProcess => "processes",
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => "files",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
@@ -90,13 +90,16 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
             files::parameters(action)
         }
         CreateSandbox | BuildTemplate => vec![parameter("IdempotencyKey")],
+        ExecSandbox | CreateProcess => vec![parameter("ProcessKey")],
+        ListProcesses | ReadOutput | WriteStdin => processes::parameters(action, schemas),
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
         GetDescription | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox
-        | ExecSandbox | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox
-        | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
-        | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        | GetMetrics | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | StartSandbox
+        | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots
+        | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate
+        | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
     }
 }
 
@@ -110,6 +113,10 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         PatchSandbox => may(schemas.read::<Patch>()),
         ExtendSandbox => may(schemas.read::<ExtendBody>()),
         ExecSandbox => must(schemas.read::<ExecBody>()),
+        CreateProcess => must(schemas.read::<ProcessBody>()),
+        SignalProcess => must(schemas.read::<SignalBody>()),
+        ResizeProcess => must(schemas.read::<SizeBody>()),
+        WriteStdin => Some(Body { media: "application/octet-stream", schema: json!({}), is_required: false }),
         StartSandbox | ResumeSandbox => may(schemas.read::<StartBody>()),
         StopSandbox | RebootSandbox => may(schemas.read::<StopBody>()),
         PauseSandbox => may(schemas.read::<PauseBody>()),
@@ -123,8 +130,9 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
             files::body(action, schemas)
         }
         GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig
-        | ListSandboxes | GetSandbox | DeleteSandbox | ListKeptSnapshots | DeleteKeptSnapshot
-        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        | ListSandboxes | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess
+        | ReadOutput | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots | GetSnapshot
+        | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -136,7 +144,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         BuildTemplate => &[403, 404, 409, 422, 429, 507],
         TakeSnapshot => &[403, 422, 429],
         PatchSandbox | StopSandbox | PauseSandbox | RollbackSandbox => &[422],
-        ExecSandbox => &[406],
+        ExecSandbox | ReadOutput => &[406, 422],
+        CreateProcess | ListProcesses | GetProcess | DeleteProcess | WriteStdin | SignalProcess
+        | ResizeProcess | GetMetrics => &[422],
         GetInstallScript => &[400, 404, 500],
         GetGuestProgram => &[404, 500],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
@@ -176,7 +186,9 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         PatchSandbox => vec![Answer::new(200, "Changed").json::<Sandbox>(of).etag()],
         DeleteSandbox => deleted::<DeletingSandbox>("PVE is still destroying it", of),
         ExtendSandbox => vec![Answer::new(200, "Its expiry counts from now").json::<Sandbox>(of).etag()],
-        ExecSandbox => vec![outcome(of)],
+        ExecSandbox | CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput
+        | WriteStdin | SignalProcess | ResizeProcess => processes::answers(action, of),
+        GetMetrics => vec![Answer::new(200, "As its daemon sees it now").json::<Metrics>(of)],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::answers(action, of)
         }
@@ -223,7 +235,7 @@ impl Answer {
         self
     }
 
-    fn location(mut self) -> Self {
+    pub(super) fn location(mut self) -> Self {
         self.headers.push(("Location", header("Location")));
         self
     }
@@ -297,40 +309,6 @@ fn built(schemas: &mut Schemas) -> Vec<Answer> {
     });
     working.headers.push(("Location", claimed));
     vec![before.location(), ready.location(), working]
-}
-
-fn outcome(schemas: &mut Schemas) -> Answer {
-    const EVENT: &str = "ExecEvent";
-    schemas.add(EVENT, exec_event);
-    let mut outcome = Answer::new(200, "It ended; its exit code tells how").json::<Outcome>(schemas);
-    let events = json!({
-        "schema": {
-            "type": "string",
-            "description": "Events, each with one line of JSON as its data. Lines that begin with `:` keep the \
-                connection open.",
-            "contentMediaType": "text/event-stream",
-            "contentSchema": reference(EVENT),
-        },
-        "example": "event: stdout\ndata: {\"data\":\"ok\\n\"}\n\nevent: exit\ndata: {\"exitCode\":0,\"timedOut\":false}\n\n",
-    });
-    outcome.content.insert("text/event-stream".into(), events);
-    outcome
-}
-
-fn exec_event(schemas: &mut Schemas) -> Value {
-    let event = |names: &[&str], data: Value| {
-        let event = json!({"type": "string", "enum": names});
-        json!({"type": "object", "required": ["event", "data"], "properties": {"event": event, "data": data}})
-    };
-    json!({
-        "description": "`stdout` and `stderr`; `error`, a Problem when the output was cut, and then no `exit` follows; \
-            and last `exit`",
-        "oneOf": [
-            event(&["stdout", "stderr"], schemas.written::<Written>()),
-            event(&["error"], json!({"anyOf": [schemas.written::<Failed<'_>>(), reference("Problem")]})),
-            event(&["exit"], schemas.written::<Exit>()),
-        ],
-    })
 }
 
 fn arch_parameter() -> Value {

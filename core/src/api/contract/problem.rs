@@ -58,6 +58,9 @@ struct Problem {
     /// 502 `pve-bad-answer`: the `Server` of what answered in PVE's place.
     #[schemars(skip_serializing_if = "absent")]
     answered_by: String,
+    /// 409 `stdin-offset`: how many bytes were taken.
+    #[schemars(skip_serializing_if = "absent")]
+    at: u64,
     /// Of the sandbox that a failed creation leaves.
     #[schemars(skip_serializing_if = "absent")]
     sandbox_id: String,

@@ -12,11 +12,15 @@ pub(super) const PATCH_SNAPSHOT: &str = "PatchSnapshot";
 pub(super) fn complete(schemas: &mut BTreeMap<String, Value>) -> Result<(), String> {
     let snapshot = snapshot_patch(schemas).ok_or("there is no Patch")?;
     schemas.insert(PATCH_SNAPSHOT.into(), snapshot);
-    for (name, needed) in
-        [("RollbackBody", "snapshot"), ("TemplateRequest", "preset"), ("Confirmation", "execd")]
-    {
+    for (name, needed) in [
+        ("RollbackBody", &["snapshot"][..]),
+        ("TemplateRequest", &["preset"]),
+        ("Confirmation", &["execd"]),
+        ("SignalBody", &["signal"]),
+        ("TerminalSize", &["cols", "rows"]),
+    ] {
         let schema = schemas.get_mut(name).ok_or_else(|| format!("there is no {name}"))?;
-        super::put(schema, "required", json!([needed]));
+        super::put(schema, "required", json!(needed));
     }
     for (name, wrong) in exclusions() {
         let schema = schemas.get_mut(name).ok_or_else(|| format!("there is no {name}"))?;
@@ -34,14 +38,15 @@ fn snapshot_patch(schemas: &BTreeMap<String, Value>) -> Option<Value> {
 }
 
 /// What a body of this name must not be.
-fn exclusions() -> [(&'static str, Vec<Value>); 4] {
+fn exclusions() -> [(&'static str, Vec<Value>); 5] {
     let kept = json!({
         "required": ["keep", "promote"],
         "properties": {"keep": {"const": true}, "promote": {"type": "object"}},
     });
     [
         ("CreateRequest", pairs(&["snapshotId", "preset", "templateVmid"])),
-        ("ExecBody", [vec![none(&["command", "argv"])], pairs(&["command", "argv"])].concat()),
+        ("ExecBody", one_of_command_and_argv()),
+        ("ProcessBody", one_of_command_and_argv()),
         ("TemplateRequest", {
             let sources = ["appliance", "url", "image"];
             let sums = [
@@ -53,6 +58,11 @@ fn exclusions() -> [(&'static str, Vec<Value>); 4] {
         }),
         ("SnapshotRequest", vec![kept]),
     ]
+}
+
+fn one_of_command_and_argv() -> Vec<Value> {
+    let names = ["command", "argv"];
+    [vec![none(&names)], pairs(&names)].concat()
 }
 
 /// Values that have any two of these members, and not as null.

@@ -1,15 +1,14 @@
 //! Routes about sandboxes.
 
-use futures_util::Stream;
 use http::{Response, header::LOCATION};
 
 use crate::{
     api::{
-        answer::{empty, plain, request_id, tagged, with},
+        answer::{empty, plain, tagged, with},
         request::{ApiRequest, CHANGE_WAIT, CREATE_WAIT, DELETE_WAIT, ExtendBody},
     },
-    error::{Code, Error},
-    io::{Io, NetError},
+    error::Error,
+    io::Io,
     provider::Provider,
     sandbox::{Removed, Shown, State, creation::CreateRequest, removal::DeletingSandbox},
 };
@@ -78,29 +77,6 @@ pub(super) async fn remove<I: Io>(
         Removed::Done => empty(),
         Removed::Working => plain(202, &DeletingSandbox::of(asked.id())),
     })
-}
-
-pub(super) async fn exec<I: Io>(
-    provider: &Provider<'_, I>,
-    asked: &ApiRequest<'_>,
-) -> Result<Response<Vec<u8>>, Error> {
-    Ok(plain(200, &provider.exec(asked.caller, asked.id(), &asked.command()?).await?))
-}
-
-/// Server-sent events, where the platform can stream them.
-pub(super) async fn events<I: Io>(
-    provider: &Provider<'_, I>,
-    asked: &ApiRequest<'_>,
-) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
-    if !provider.platform.streams {
-        return Err(Error::new(
-            Code::NotAcceptable,
-            "this Lambda answers in one piece: set EDGE_LAMBDA_STREAM=1 and the function URL's invoke mode \
-             RESPONSE_STREAM, or ask for application/json",
-        ));
-    }
-    let command = asked.command()?;
-    provider.events(asked.caller, asked.id(), &command, request_id(&provider.seed)).await
 }
 
 fn shown(status: u16, shown: &Shown) -> Response<Vec<u8>> {

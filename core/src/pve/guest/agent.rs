@@ -23,6 +23,7 @@ use crate::{
         channel::Channel,
         command::{self, ExecRequest, Line, Opened, limit::exit_lines},
     },
+    text::utf8::{Decoded, decode, replaced},
 };
 
 /// How long after its time a command's end may take to be told.
@@ -184,17 +185,11 @@ fn decoded(text: &str, is_cut: bool) -> String {
     let Some(bytes) = text.chars().map(|it| u8::try_from(it).ok()).collect::<Option<Vec<u8>>>() else {
         return text.to_owned();
     };
-    // Only the last bytes can be the beginning of a character.
-    let is_begun = |part: &[u8]| std::str::from_utf8(part).is_err_and(|it| it.error_len().is_none());
-    let mut decoded = String::with_capacity(bytes.len());
-    let mut chunks = bytes.utf8_chunks().peekable();
-    while let Some(chunk) = chunks.next() {
-        decoded.push_str(chunk.valid());
-        if !(is_cut && chunks.peek().is_none() && is_begun(chunk.invalid())) {
-            decoded.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-        }
+    let Decoded { mut text, rest, .. } = decode(&bytes);
+    if !is_cut {
+        text.push_str(&replaced(rest));
     }
-    decoded
+    text
 }
 
 #[cfg(test)]

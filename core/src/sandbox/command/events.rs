@@ -1,6 +1,6 @@
 //! The output of a running command as server-sent events.
 
-use std::{fmt::Write, pin::Pin, time::Duration};
+use std::{fmt::Display, pin::Pin, time::Duration};
 
 use futures_util::{
     Stream, StreamExt,
@@ -9,10 +9,15 @@ use futures_util::{
 };
 use serde::Serialize;
 
-use super::{ExecError, Line, Opened, Output};
+use super::cut;
 use crate::{
     error::Error,
     io::{Io, NetError},
+    sandbox::process::{
+        Event, Exit,
+        event::{Message, Told},
+    },
+    text::sse,
 };
 
 /// Time without output after which a comment is sent: otherwise a client that has left is not noticed (rule P9.1).
@@ -20,94 +25,89 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Number of pieces of output that are sent on as one, if they have come already: a daemon may send each line by itself.
 const TOGETHER: usize = 64;
 
-/// The events of a command: `stdout`, `stderr`, and last `exit` or `error`. Output that ends without an exit code becomes
-/// an error, never a success. Dropping the stream ends the connection to the daemon, which ends the command (rule P9.2).
-pub fn events<I: Io, L: Stream<Item = Output> + Unpin>(
-    opened: Opened<L>,
+/// The events of a command or a process as server-sent events: last `exit`, or `error`. Events without an end become an
+/// error, never a success. Dropping the stream ends the connection to the daemon; by cmux-execd and Morph, that ends the
+/// command (rule P9.2).
+pub fn events<I: Io, L: Stream<Item = Result<Vec<Event>, Error>> + Unpin>(
+    events: L,
     io: I,
     request_id: String,
-    failed: fn(&ExecError) -> Error,
 ) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin {
-    let lines = opened.lines.ready_chunks(TOGETHER);
-    let state = State { lines, io, request_id, failed, over: false, timed_out: false };
+    let events = events.ready_chunks(TOGETHER);
+    let state = State { events, io, request_id, over: false, timed_out: false };
     Box::pin(stream::unfold(state, async |mut state| {
-        let event = state.next().await?;
-        Some((Ok(event.into_bytes()), state))
+        let text = state.next().await?;
+        Some((Ok(text.into_bytes()), state))
     }))
 }
 
 struct State<I, L: Stream> {
-    lines: ReadyChunks<L>,
+    events: ReadyChunks<L>,
     io: I,
     request_id: String,
-    failed: fn(&ExecError) -> Error,
     over: bool,
     timed_out: bool,
 }
 
-impl<I: Io, L: Stream<Item = Output> + Unpin> State<I, L> {
-    /// The events of all output that has come, or a comment after a silence.
+impl<I: Io, L: Stream<Item = Result<Vec<Event>, Error>> + Unpin> State<I, L> {
+    /// The text of all events that have come, or a comment after a silence.
     async fn next(&mut self) -> Option<String> {
-        let mut events = String::new();
-        while events.is_empty() && !self.over {
+        let mut text = String::new();
+        while text.is_empty() && !self.over {
             let silence: Pin<Box<_>> = Box::pin(self.io.sleep(SILENCE));
-            let chunks = match select(self.lines.next(), silence).await {
+            let chunks = match select(self.events.next(), silence).await {
                 Either::Left((chunks, _)) => chunks,
-                Either::Right(_) => return Some(": still running\n\n".to_owned()),
+                Either::Right(_) => {
+                    sse::comment(&mut text, "still running");
+                    break;
+                }
             };
             let Some(chunks) = chunks else {
-                self.cut(&mut events);
+                self.cut(&mut text, &cut());
                 break;
             };
             for chunk in chunks {
                 match chunk {
-                    Ok(lines) => lines.into_iter().for_each(|line| self.tell(&mut events, line)),
-                    Err(_) => self.cut(&mut events),
+                    Ok(events) => events.into_iter().for_each(|event| self.tell(&mut text, event)),
+                    Err(error) => self.cut(&mut text, &error),
                 }
             }
         }
-        (!events.is_empty()).then_some(events)
+        (!text.is_empty()).then_some(text)
     }
 
     /// Ends the events because the output was cut.
-    fn cut(&mut self, events: &mut String) {
+    fn cut(&mut self, text: &mut String, error: &Error) {
         if !self.over {
             self.over = true;
-            sse(events, "error", &(self.failed)(&ExecError::Cut).problem(&self.request_id));
+            sse::event(text, "error", None, &error.problem(&self.request_id));
         }
     }
 
-    /// Adds the event of a line.
-    fn tell(&mut self, events: &mut String, line: Line) {
+    /// Adds an event.
+    fn tell(&mut self, text: &mut String, Event { event, told, cursor }: Event) {
         if self.over {
             return;
         }
-        match line {
-            Line::Stdout(data) => sse(events, "stdout", &Written { data }),
-            Line::Stderr(data) => sse(events, "stderr", &Written { data }),
-            Line::Error(message) => {
+        let place = cursor.as_ref().map(|it| it as &dyn Display);
+        match told {
+            Told::Message(Message { message }) => {
                 self.timed_out |= message.starts_with("timeout");
-                self.error(events, &message);
+                self.error(text, &message);
             }
-            Line::TooLong => self.error(events, "output was too long, and some of it is left out"),
-            Line::Exit(code) => {
+            Told::TooLong => self.error(text, "output was too long, and some of it is left out"),
+            Told::Exit(exit) => {
                 self.over = true;
-                sse(events, "exit", &Exit { exit_code: code, timed_out: self.timed_out });
+                let exit = Exit { timed_out: exit.timed_out || self.timed_out, ..exit };
+                sse::event(text, event, place, &exit);
             }
+            told => sse::event(text, event, place, &told),
         }
     }
 
-    fn error(&self, events: &mut String, message: &str) {
-        sse(events, "error", &Failed { message, request_id: &self.request_id });
+    fn error(&self, text: &mut String, message: &str) {
+        sse::event(text, "error", None, &Failed { message, request_id: &self.request_id });
     }
-}
-
-/// Output of a command.
-#[derive(Serialize)]
-#[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename = "Output"))]
-pub(crate) struct Written {
-    /// A line with its newline; a VM's output comes as one text at the end.
-    data: String,
 }
 
 /// Something that went wrong with a command.
@@ -121,36 +121,12 @@ pub(crate) struct Failed<'a> {
     request_id: &'a str,
 }
 
-/// The end of a command.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
-pub(crate) struct Exit {
-    /// Exit code; 124: the command timed out; 127: it could not be started.
-    exit_code: i32,
-    /// Whether the command was ended because its time was over.
-    timed_out: bool,
-}
-
-/// Adds an event; JSON has no raw newline, so one `data:` line is enough.
-fn sse(events: &mut String, event: &str, data: &impl Serialize) {
-    let data = serde_json::to_string(data).unwrap_or_default();
-    let _ = write!(events, "event: {event}\ndata: {data}\n\n");
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::{
-        error::Code,
-        sandbox::command::{Lines, clock::Clock},
-    };
-
-    fn failed(error: &ExecError) -> Error {
-        Error::new(Code::ExecCut, error.to_string())
-    }
+    use crate::sandbox::command::{Line, Lines, Opened, Output, clock::Clock};
 
     /// Each line by itself, as a daemon sends them: `count` of them, and an end.
     fn lines(count: usize) -> impl Stream<Item = Output> + Unpin {
@@ -161,7 +137,7 @@ mod tests {
     }
 
     fn told(lines: impl Stream<Item = Output> + Unpin, clock: &Clock) -> Vec<String> {
-        let events = events(Opened { lines }, clock.clone(), "the-id".into(), failed);
+        let events = events(Opened { lines }.events(), clock.clone(), "the-id".into());
         let all: Vec<_> = events.collect().now_or_never().expect("nothing waits");
         all.into_iter().map(|it| String::from_utf8(it.unwrap()).unwrap()).collect()
     }

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use pve_edge_guest_protocol::process::Spec;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     error::Error,
-    sandbox::environment::Env,
+    sandbox::{environment::Env, process::Encoding},
     text::shell::{name_error, quote},
 };
 
@@ -14,8 +17,10 @@ use crate::{
 const LONGEST: usize = 100 << 10;
 const DEFAULT_TIMEOUT_MS: u64 = 300_000;
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
+/// Bytes that the name of a user may have.
+const LONGEST_USER: usize = 64;
 
-/// A command to run: `command` or `argv`; all of the request stays below 100 KiB.
+/// A command to run: `command` or `argv`; all of the request but `stdin` stays below 100 KiB.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -35,6 +40,13 @@ pub struct ExecBody {
     /// Milliseconds after which the command is killed; 300000 by default.
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT_MS)))]
     timeout_ms: Option<u64>,
+    /// Name or number of the user who runs it; root by default. Needs pve-edge-guest in the sandbox.
+    #[cfg_attr(feature = "contract", schemars(length(min = 1, max = LONGEST_USER), regex(pattern = r"^[^\u0000:\n]*$")))]
+    user: Option<String>,
+    /// Standard input, in the form that `encoding` says; without it, it is empty. Needs pve-edge-guest in the sandbox.
+    stdin: Option<String>,
+    /// Form of standard input and of output; `text` by default. `base64` needs pve-edge-guest in the sandbox.
+    encoding: Encoding,
 }
 
 /// Environment variables of one command, in the contract.
@@ -51,50 +63,37 @@ schema!(Variables {
 /// Command that was checked and can be run.
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
-    /// Line that the command's own shell runs.
-    command: String,
-    cwd: Option<String>,
-    env: Env,
+    program: Program,
     timeout_ms: u64,
+    /// Bytes of its standard input.
+    pub(crate) stdin: Option<Vec<u8>>,
+    pub(crate) encoding: Encoding,
 }
 
 impl ExecRequest {
     /// Checks a request; refuses a command that no shell could run.
     pub fn parse(body: ExecBody) -> Result<Self, Error> {
+        let ExecBody { command, argv, cwd, env, user, timeout_ms, stdin, encoding } = body;
         let mut errors = Vec::new();
-        let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
-        match (&body.command, &body.argv) {
-            (Some(_), Some(_)) => refuse("argv", "only one of command and argv"),
-            (None, None) => refuse("command", "command (a shell line) or argv (a list) is needed"),
-            (Some(command), None) if command.trim().is_empty() => refuse("command", "must not be empty"),
-            (None, Some(argv)) if argv.first().is_none_or(String::is_empty) => {
-                refuse("argv", "must name a program first");
-            }
-            _ => {}
-        }
-        if body.cwd.as_ref().is_some_and(|it| !it.starts_with('/')) {
-            refuse("cwd", "must be an absolute path");
-        }
-        for name in body.env.keys() {
-            if let Some(wrong) = name_error(name) {
-                refuse(&format!("env.{name}"), wrong);
-            }
-        }
-        let timeout_ms = body.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
+        let program = Program::parse(Words { command, argv, cwd, env, user }, &mut errors);
+        let timeout_ms = timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
         if !(1..=LONGEST_TIMEOUT_MS).contains(&timeout_ms) {
-            refuse("timeoutMs", "1 to 3600000");
+            errors.push(("timeoutMs".into(), "1 to 3600000".into()));
         }
-        let words = |argv: Vec<String>| argv.iter().map(|it| quote(it)).collect::<Vec<_>>().join(" ");
-        let command = body.command.or_else(|| body.argv.map(words)).unwrap_or_default();
-        let request = Self { command, cwd: body.cwd, env: Env::from(body.env), timeout_ms };
-        let script = request.script(None);
-        if script.len() > LONGEST {
-            refuse("command", "with argv, cwd and env it must stay below 100 KiB: put it in a file");
+        let stdin = stdin.and_then(|text| match encoding {
+            Encoding::Text => Some(text.into_bytes()),
+            Encoding::Base64 => {
+                let bytes = STANDARD.decode(text).ok();
+                if bytes.is_none() {
+                    errors.push(("stdin".into(), "is not base64, which `encoding` says".into()));
+                }
+                bytes
+            }
+        });
+        match program {
+            Some(program) if errors.is_empty() => Ok(Self { program, timeout_ms, stdin, encoding }),
+            _ => Err(Error::fields(errors)),
         }
-        if script.contains('\0') {
-            refuse("command", "must not contain NUL");
-        }
-        if errors.is_empty() { Ok(request) } else { Err(Error::fields(errors)) }
     }
 
     /// A command that does nothing.
@@ -104,13 +103,14 @@ impl ExecRequest {
 
     /// A short command of our own.
     pub(crate) fn short(command: String, env: Env) -> Self {
-        Self { command, cwd: None, env, timeout_ms: 5000 }
+        let program = Program { line: Line::Command(command), cwd: None, env, user: None };
+        Self { program, timeout_ms: 5000, stdin: None, encoding: Encoding::Text }
     }
 
     /// The command with the sandbox's variables too; its own override them.
     #[must_use]
     pub(crate) fn within(&self, env: &Env) -> Self {
-        Self { env: env.overridden_by(&self.env), ..self.clone() }
+        Self { program: self.program.within(env), ..self.clone() }
     }
 
     /// Time after which the daemon ends the command.
@@ -118,10 +118,118 @@ impl ExecRequest {
         Duration::from_millis(self.timeout_ms)
     }
 
+    /// The script for a shell: see [`Program::script`].
+    pub(crate) fn script(&self, limit: Option<Duration>) -> String {
+        self.program.script(limit)
+    }
+
+    /// What the project's own daemon runs.
+    pub(crate) fn spec(&self) -> Spec {
+        let stdin = self.stdin.is_some();
+        Spec { timeout_ms: Some(self.timeout_ms), stdin, ..self.program.spec() }
+    }
+
+    /// Text of the request that is the same however its JSON was spelled.
+    pub(crate) fn canonical(&self) -> String {
+        let stdin = self.stdin.as_deref().map(hex::encode);
+        json!(["exec", self.spec(), self.encoding, stdin]).to_string()
+    }
+
+    /// Name of the first wish that only the project's own daemon fulfils.
+    pub(crate) fn wish(&self) -> Option<&'static str> {
+        match self {
+            Self { stdin: Some(_), .. } => Some("standard input (`stdin`)"),
+            Self { encoding: Encoding::Base64, .. } => Some("exact bytes (`encoding: base64`)"),
+            Self { program, .. } if program.user.is_some() => Some("another user (`user`)"),
+            _ => None,
+        }
+    }
+}
+
+/// What to run, as a client says it.
+pub(crate) struct Words {
+    pub(crate) command: Option<String>,
+    pub(crate) argv: Option<Vec<String>>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) user: Option<String>,
+}
+
+/// What to run: a line or a program, where, as which user, and with which variables.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    line: Line,
+    cwd: Option<String>,
+    env: Env,
+    user: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Line {
+    /// Line that the command's own shell runs.
+    Command(String),
+    /// Program and its arguments.
+    Argv(Vec<String>),
+}
+
+impl Program {
+    /// Checks what a client says, and adds what is wrong with it to `errors`.
+    pub(crate) fn parse(words: Words, errors: &mut Vec<(String, String)>) -> Option<Self> {
+        let before = errors.len();
+        let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
+        match (&words.command, &words.argv) {
+            (Some(_), Some(_)) => refuse("argv", "only one of command and argv"),
+            (None, None) => refuse("command", "command (a shell line) or argv (a list) is needed"),
+            (Some(command), None) if command.trim().is_empty() => refuse("command", "must not be empty"),
+            (None, Some(argv)) if argv.first().is_none_or(String::is_empty) => {
+                refuse("argv", "must name a program first");
+            }
+            _ => {}
+        }
+        if words.cwd.as_ref().is_some_and(|it| !it.starts_with('/')) {
+            refuse("cwd", "must be an absolute path");
+        }
+        for name in words.env.keys() {
+            if let Some(wrong) = name_error(name) {
+                refuse(&format!("env.{name}"), wrong);
+            }
+        }
+        let is_user = |it: &String| (1..=LONGEST_USER).contains(&it.len()) && !it.contains(['\0', ':', '\n']);
+        if words.user.as_ref().is_some_and(|it| !is_user(it)) {
+            refuse("user", "must be a name or a number of at most 64 characters");
+        }
+        let line = words.command.map(Line::Command).or(words.argv.map(Line::Argv))?;
+        let program = Self { line, cwd: words.cwd, env: Env::from(words.env), user: words.user };
+        let script = program.script(None);
+        if script.len() > LONGEST {
+            refuse("command", "with argv, cwd and env it must stay below 100 KiB: put it in a file");
+        }
+        if script.contains('\0') {
+            refuse("command", "must not contain NUL");
+        }
+        (errors.len() == before).then_some(program)
+    }
+
+    /// The program with the sandbox's variables too; its own override them.
+    #[must_use]
+    pub(crate) fn within(&self, env: &Env) -> Self {
+        Self { env: env.overridden_by(&self.env), ..self.clone() }
+    }
+
+    /// What the project's own daemon runs: no shell is between it and `argv`.
+    pub(crate) fn spec(&self) -> Spec {
+        let (command, argv) = match &self.line {
+            Line::Command(command) => (Some(command.clone()), None),
+            Line::Argv(argv) => (None, Some(argv.clone())),
+        };
+        let env = self.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Spec { command, argv, cwd: self.cwd.clone(), env, user: self.user.clone(), ..Spec::default() }
+    }
+
     /// The script for a shell, which sets folder and variables, and becomes the command's own shell by `exec`. So a
     /// command that cannot be parsed fails in a shell that knows nothing else, and no list of processes shows the
     /// variables from then on. `limit` lets `timeout` end the command, where nothing else can.
-    pub(crate) fn script(&self, limit: Option<Duration>) -> String {
+    fn script(&self, limit: Option<Duration>) -> String {
         let mut script = String::new();
         if let Some(cwd) = &self.cwd {
             script.push_str(&format!("cd {} || exit 1; ", quote(cwd)));
@@ -136,7 +244,10 @@ impl ExecRequest {
             script.push_str(&format!("\"$(command -v timeout || echo timeout)\" -k 5 {} ", seconds(limit)));
         }
         script.push_str("\"$(command -v bash || command -v sh)\" -c ");
-        script.push_str(&quote(&self.command));
+        script.push_str(&match &self.line {
+            Line::Command(command) => quote(command),
+            Line::Argv(argv) => quote(&argv.iter().map(|it| quote(it)).collect::<Vec<_>>().join(" ")),
+        });
         script
     }
 }

@@ -1,0 +1,116 @@
+//! What operations on commands and processes take and answer.
+
+use serde_json::{Value, json};
+
+use super::{
+    operations::Answer,
+    schemas::{Schemas, reference},
+};
+use crate::{
+    api::action::Action,
+    sandbox::{
+        command::{Outcome, events::Failed},
+        process::{
+            Cursor, Encoding, Exit, OutputPage, Process, Processes, Stdin,
+            event::{Gap, Started, Written},
+        },
+    },
+};
+
+/// Parameters of the query, and the header by which a client of events goes on.
+pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
+    let query = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
+    match action {
+        Action::ListProcesses => {
+            vec![query("tag", "Only those that were started with it", json!({"type": "string"}))]
+        }
+        Action::WriteStdin => {
+            let mut at = query(
+                "at",
+                "How many bytes were written before these",
+                json!({"type": "integer", "minimum": 0}),
+            );
+            super::put(&mut at, "required", true.into());
+            vec![
+                at,
+                query("end", "Whether these are the last ones; false by default", json!({"type": "boolean"})),
+            ]
+        }
+        _ => {
+            let place =
+                json!({"anyOf": [{"type": "string", "enum": ["start", "end"]}, schemas.written::<Cursor>()]});
+            vec![
+                query("after", "Where to begin; `start` by default", place),
+                query("encoding", "Form of the output; `text` by default", schemas.written::<Encoding>()),
+                json!({
+                    "name": "Last-Event-ID",
+                    "in": "header",
+                    "description": "As `after`, and before it: browsers send it when they connect again",
+                    "schema": {"type": "string"},
+                }),
+            ]
+        }
+    }
+}
+
+/// The answers that are no problems.
+pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
+    use Action::*;
+    match action {
+        ExecSandbox => {
+            let whole = Answer::new(200, "It ended; its exit code tells how").json::<Outcome>(of);
+            vec![with_events(whole, of)]
+        }
+        ReadOutput => {
+            let page = Answer::new(200, "As far as there is any").json::<OutputPage>(of);
+            vec![with_events(page, of)]
+        }
+        CreateProcess => {
+            let about = "It was started, now or by an earlier request with this `Idempotency-Key`";
+            vec![Answer::new(201, about).json::<Process>(of).location()]
+        }
+        ListProcesses => vec![Answer::new(200, "The oldest first").json::<Processes>(of)],
+        DeleteProcess => vec![Answer::new(204, "It is gone")],
+        WriteStdin => vec![
+            Answer::new(200, "All of it was taken").json::<Stdin>(of),
+            Answer::new(202, "Not all of it was taken: send the rest later").json::<Stdin>(of),
+        ],
+        _ => vec![Answer::new(200, "As the sandbox's daemon knows it now").json::<Process>(of)],
+    }
+}
+
+fn with_events(mut answer: Answer, schemas: &mut Schemas) -> Answer {
+    const EVENT: &str = "ExecEvent";
+    schemas.add(EVENT, event);
+    let events = json!({
+        "schema": {
+            "type": "string",
+            "description": "Events, each with one line of JSON as its data, and with the place behind it as its id where \
+                the sandbox has pve-edge-guest. Lines that begin with `:` keep the connection open.",
+            "contentMediaType": "text/event-stream",
+            "contentSchema": reference(EVENT),
+        },
+        "example": "event: stdout\nid: 3\ndata: {\"data\":\"ok\\n\"}\n\nevent: exit\nid: 3\ndata: {\"exitCode\":0,\"timedOut\":false}\n\n",
+    });
+    answer.content.insert("text/event-stream".into(), events);
+    answer
+}
+
+fn event(schemas: &mut Schemas) -> Value {
+    let event = |names: &[&str], data: Value| {
+        let event = json!({"type": "string", "enum": names});
+        json!({"type": "object", "required": ["event", "data"], "properties": {"event": event, "data": data}})
+    };
+    json!({
+        "description": "`started`, where the sandbox has pve-edge-guest; `stdout` and `stderr`; `gap`, of output that was \
+            dropped before it was read; `error`, a Problem when the output was cut, and then no `exit` follows; and last \
+            `exit`",
+        "oneOf": [
+            event(&["started"], schemas.written::<Started>()),
+            event(&["stdout", "stderr"], schemas.written::<Written>()),
+            event(&["gap"], schemas.written::<Gap>()),
+            event(&["error"], json!({"anyOf": [schemas.written::<Failed<'_>>(), reference("Problem")]})),
+            event(&["exit"], schemas.written::<Exit>()),
+        ],
+    })
+}

@@ -1,0 +1,314 @@
+//! Processes in a sandbox, by the project's own daemon in it.
+
+mod feed;
+mod follow;
+mod operations;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use futures_util::{
+    Stream, StreamExt,
+    future::Either,
+    stream::{self, empty},
+};
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{self, Done},
+    call::Operation,
+    process::{self, Follow, Named, Resize, Signal, Size, Spec, StdinTaken},
+};
+use serde::de::DeserializeOwned;
+
+use self::{
+    feed::feed,
+    follow::{follow, foreign, lost},
+    start::{Names, failed, start},
+};
+use super::{
+    cluster::Cluster,
+    guest::{Located, reach},
+    ready::{explain, ready},
+};
+use crate::{
+    access::keys::Caller,
+    daemon::{CallFailure, Daemon},
+    error::Error,
+    io::{Answer, Io},
+    sandbox::{
+        command::ExecRequest,
+        id::SandboxId,
+        process::{
+            After, Decoder, Encoding, End, Event, Exit, Foreign, Metrics, OutputPage, Process, ProcessId,
+            ProcessRequest, Processes, State, Stdin,
+        },
+    },
+};
+
+/// Time for the answer to a call.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Runs a command in a sandbox that was found, and returns its events until its end. It goes on when nobody follows it,
+/// until its own time is over.
+pub(super) async fn run<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    request: &ExecRequest,
+    key: Option<&str>,
+) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
+    let env = found.mark.environment(&cluster.settings.secrets)?;
+    let names = names(cluster, found, key, || request.canonical());
+    let (process, mut daemon) = begin(cluster, found, names, &request.within(&env).spec()).await?;
+    if process.state == process::State::Lost {
+        return Err(lost());
+    }
+    daemon.pin(Some(process.boot));
+    let daemon = daemon.detached();
+    let decoder = Decoder::new(process.process, request.encoding, &After::Start);
+    let fed = match &request.stdin {
+        Some(bytes) => Either::Left(feed(daemon.clone(), process.process, bytes.clone())),
+        None => Either::Right(empty()),
+    };
+    Ok(stream::select(follow(daemon, process.process, decoder), fed))
+}
+
+/// Starts a process in a sandbox.
+pub(super) async fn create<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &ProcessRequest,
+    key: Option<&str>,
+) -> Result<Process, Error> {
+    let found = ready(cluster, caller, id).await?;
+    let env = found.mark.environment(&cluster.settings.secrets)?;
+    let names = names(cluster, &found, key, || request.canonical());
+    let (process, _) = begin(cluster, &found, names, &request.within(&env).spec()).await?;
+    Ok(process.into())
+}
+
+/// The names that the process of a request may have.
+fn names<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    key: Option<&str>,
+    canonical: impl FnOnce() -> String,
+) -> Names {
+    let Some(key) = key else { return Names::own(Unique(cluster.draw())) };
+    let (settings, guest) = (cluster.settings, found.mark.name_of_guest());
+    Names::keyed(&settings.secrets, &settings.deployment, &guest, key, &canonical())
+}
+
+async fn begin<'c, I: Io>(
+    cluster: &'c Cluster<'_, I>,
+    found: &Located,
+    names: Names,
+    spec: &Spec,
+) -> Result<(process::Process, Daemon<'c, I>), Error> {
+    let mut daemon = reach::daemon(cluster, found).await?;
+    match start(&mut daemon, names, spec).await {
+        Ok(process) => Ok((process, daemon)),
+        Err(failure) => Err(told(cluster, found, failure).await),
+    }
+}
+
+/// Lists the processes of a sandbox, the oldest first.
+pub(super) async fn list<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    tag: Option<&str>,
+) -> Result<Processes, Error> {
+    let all: process::Processes = ask(cluster, caller, id, &Operation::Processes {}, &[]).await?;
+    let is_wanted = |it: &process::Process| tag.is_none() || it.tag.as_deref() == tag;
+    let items = all.processes.into_iter().filter(is_wanted).map(Process::from).collect();
+    Ok(Processes { items, next_cursor: () })
+}
+
+/// Reads one process.
+pub(super) async fn get<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+) -> Result<Process, Error> {
+    let found: process::Process =
+        ask(cluster, caller, id, &Operation::Process(Named { process }), &[]).await?;
+    Ok(found.into())
+}
+
+/// Kills a process with all its descendants, and forgets it.
+pub(super) async fn remove<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+) -> Result<(), Error> {
+    let _: Done = ask(cluster, caller, id, &Operation::Forget(Named { process }), &[]).await?;
+    Ok(())
+}
+
+/// Sends a signal to a process.
+pub(super) async fn signal<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+    (signal, scope): (String, process::Scope),
+) -> Result<Process, Error> {
+    let operation = Operation::Signal(Signal { process, signal, scope });
+    let found: process::Process = ask(cluster, caller, id, &operation, &[]).await?;
+    Ok(found.into())
+}
+
+/// Changes the size of a process's terminal.
+pub(super) async fn resize<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+    size: Size,
+) -> Result<Process, Error> {
+    let operation = Operation::Resize(Resize { process, size });
+    let found: process::Process = ask(cluster, caller, id, &operation, &[]).await?;
+    Ok(found.into())
+}
+
+/// Writes bytes to a process's standard input, behind the first `at` ones.
+pub(super) async fn write_stdin<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+    (at, end): (u64, bool),
+    bytes: &[u8],
+) -> Result<Stdin, Error> {
+    let operation = Operation::Stdin(process::Stdin { process, at, end });
+    let taken: StdinTaken = ask(cluster, caller, id, &operation, bytes).await?;
+    Ok(taken.into())
+}
+
+/// Measures a sandbox.
+pub(super) async fn metrics<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+) -> Result<Metrics, Error> {
+    let measured: answer::Metrics = ask(cluster, caller, id, &Operation::Metrics {}, &[]).await?;
+    Ok(measured.into())
+}
+
+/// The events of a process from some place on, until its end.
+pub(super) async fn events<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+    (after, encoding): (&After, Encoding),
+) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
+    let found = ready(cluster, caller, id).await?;
+    let mut daemon = reach::daemon(cluster, &found).await?;
+    // What cannot be followed is refused before anything is streamed.
+    let deadline = (cluster.now() + CALL).min(cluster.end());
+    let asked = daemon.ask::<process::Process>(&Operation::Process(Named { process }), &[], deadline).await;
+    let found = match asked {
+        Ok(process) => process,
+        Err(failure) => return Err(told(cluster, &found, failure).await),
+    };
+    daemon.pin(Some(found.boot).filter(|_| found.state != process::State::Lost));
+    Ok(follow(daemon.detached(), process, Decoder::new(process, encoding, after)))
+}
+
+/// The output of a process from some place on, as far as it has come; `wait` is for the first event.
+pub(super) async fn output<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    ProcessId(process): ProcessId,
+    (after, encoding): (&After, Encoding),
+    wait: Duration,
+) -> Result<OutputPage, Error> {
+    let found = ready(cluster, caller, id).await?;
+    let mut daemon = reach::daemon(cluster, &found).await?;
+    let mut decoder = Decoder::new(process, encoding, after);
+    // Text as JSON may be six times as long.
+    let most = cluster.platform.answer_bytes / 4;
+    let wait = wait.min(cluster.platform.max_wait);
+    let operation = Operation::Follow(Follow {
+        process,
+        after: decoder.after(),
+        wait_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        most: Some(most as u64),
+    });
+    let answer = match daemon.open(&operation, &[], cluster.now() + wait + CALL).await {
+        Ok(answer) => answer,
+        Err(failure) => return Err(told(cluster, &found, failure).await),
+    };
+    page(answer, &mut decoder, most).await
+}
+
+/// Reads events of about `most` bytes; what is cut behind the first of them can be asked for again.
+async fn page<B>(mut answer: Answer<B>, decoder: &mut Decoder, most: usize) -> Result<OutputPage, Error>
+where
+    B: Stream<Item = Result<Vec<u8>, crate::io::NetError>> + Unpin,
+{
+    let (mut lines, mut events, mut read, mut end) = (Decoder::lines(), Vec::new(), 0, None);
+    // Base64 is longer by a third, and lines have more in them than data.
+    while end.is_none() && read < most * 2 {
+        let bytes = match answer.body.next().await {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) if events.is_empty() => return Err(CallFailure::Unanswered(error).into()),
+            Some(Err(_)) | None => break,
+        };
+        read += bytes.len();
+        for heard in lines.push(&bytes) {
+            let taken = heard.and_then(|line| decoder.take(line, &mut events));
+            end = taken.map_err(|Foreign| foreign())?;
+            if end.is_some() {
+                break;
+            }
+        }
+    }
+    let (state, exit) = match end {
+        None => (State::Running, None),
+        Some(End::Lost) => (State::Lost, None),
+        Some(End::Exit(exit)) => (State::Exited, Some(exit)),
+    };
+    let exit: Option<Exit> = exit;
+    Ok(OutputPage { state, cursor: decoder.cursor(), events, exit })
+}
+
+/// Makes a call of a sandbox's daemon. One that may be made twice is, where the first is not answered.
+async fn ask<I: Io, T: DeserializeOwned>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    operation: &Operation,
+    body: &[u8],
+) -> Result<T, Error> {
+    let found = ready(cluster, caller, id).await?;
+    let mut daemon = reach::daemon(cluster, &found).await?;
+    let deadline = || (cluster.now() + CALL).min(cluster.end());
+    let answer = match daemon.ask(operation, body, deadline()).await {
+        Err(failure)
+            if failure.is_passing() && !matches!(operation, Operation::Signal(_) | Operation::Forget(_)) =>
+        {
+            daemon.ask(operation, body, deadline()).await
+        }
+        answer => answer,
+    };
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(failure) => Err(told(cluster, &found, failure).await),
+    }
+}
+
+/// The error of a call that failed: of one that was never sent, how the sandbox stands says why.
+async fn told<I: Io>(cluster: &Cluster<'_, I>, found: &Located, failure: CallFailure) -> Error {
+    match failure {
+        CallFailure::NotSent(_) => explain(cluster, found, failure.into()).await,
+        failure => failed(failure),
+    }
+}
