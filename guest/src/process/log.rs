@@ -176,6 +176,31 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_that_is_known_by_and_by_is_told_whole_and_what_comes_behind_it_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), 4096);
+        let record = |text: &[u8]| [&record::head(Stream::Stdout, text.len())[..], text].concat();
+        fs::write(log.disk.join(log.name(0)), record(b"begin")).unwrap();
+        fs::write(log.disk.join(log.name(30)), record(b"the end")).unwrap();
+        let mut reader = Reader::new(log, 0);
+        let mut told = Vec::new();
+        for until in [3, 5, 9, 30, 37] {
+            while let Some(piece) = reader.next(until, 1000).unwrap() {
+                told.push((reader.cursor(), piece));
+            }
+        }
+        let out = |text: &[u8]| Piece::Out(Stream::Stdout, text.to_vec());
+        let right = [
+            (3, out(b"beg")),
+            (5, out(b"in")),
+            (9, Piece::Gap(4)),
+            (30, Piece::Gap(21)),
+            (37, out(b"the end")),
+        ];
+        assert_eq!(told, right);
+    }
+
+    #[test]
     fn without_a_disk_a_quarter_of_a_mebibyte_is_kept_in_the_run_folder() {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path(), 1 << 20);

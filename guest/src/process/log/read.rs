@@ -59,10 +59,15 @@ impl Reader {
             return Ok(Some(Piece::Out(stream, data)));
         }
         // The segment ends here, or none is open.
-        let gone = self.seek()?.min(left);
+        let gone = self.seek()?;
         if gone > 0 {
-            self.cursor += gone;
-            return Ok(Some(Piece::Gap(gone)));
+            if gone > left {
+                // The segment begins behind a place that is still to be reached: it is looked for again then.
+                self.open = None;
+            }
+            let told = gone.min(left);
+            self.cursor += told;
+            return Ok(Some(Piece::Gap(told)));
         }
         let (stream, data) = self.read(most)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Some(Piece::Out(stream, data)))
