@@ -42,6 +42,7 @@ impl Processes {
         let follower = Follower {
             folder,
             keeper: None,
+            is_untold: false,
             reader: Reader::new(log.clone(), cursor),
             log,
             known: cursor,
@@ -64,6 +65,8 @@ impl Processes {
 struct Follower {
     folder: Folder,
     keeper: Option<Keeper>,
+    /// Whether the keeper does not know yet how far its output was read.
+    is_untold: bool,
     log: Log,
     reader: Reader,
     /// Place up to which the output is known to have come, and is to be told.
@@ -118,7 +121,8 @@ impl Follower {
         if let Some(piece) = self.reader.next(self.known, most.min(LONGEST))? {
             self.has_told = true;
             if let Some(keeper) = &self.keeper {
-                keeper.read_until(self.reader.cursor());
+                // One that does not listen now is told before it is waited for, which it does for that.
+                self.is_untold = !keeper.try_read_until(self.reader.cursor()).is_ok_and(|it| it);
             }
             let event = match piece {
                 Piece::Out(stream, data) => {
@@ -155,6 +159,13 @@ impl Follower {
     /// Waits for the keeper's word, or reads the folder if there is no keeper.
     async fn look(&mut self) {
         let Some(keeper) = &mut self.keeper else { return self.connect().await };
+        if self.is_untold {
+            let told = keeper.read_until(self.reader.cursor()).await;
+            self.is_untold = false;
+            if told.is_err() {
+                return self.keeper = None;
+            }
+        }
         match keeper.answer().await {
             Ok(Some(Answer::News { cursor, ended: false })) => self.known = cursor,
             Ok(Some(Answer::News { cursor, ended: true })) => {

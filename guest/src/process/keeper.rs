@@ -127,9 +127,21 @@ impl Keeper {
         if line.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&line)?)) }
     }
 
-    /// Tells the keeper how far its output was read; does without if it cannot be told at once.
-    pub(crate) fn read_until(&self, cursor: u64) {
-        let _ = self.to.try_write(format!("{cursor}\n").as_bytes());
+    /// Tells the keeper how far its output was read; whether it could be told at once.
+    pub(crate) fn try_read_until(&self, cursor: u64) -> io::Result<bool> {
+        // A stream of the guest takes a short line as a whole, or nothing of it.
+        match self.to.try_write(format!("{cursor}\n").as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            written => written.map(|_| true),
+        }
+    }
+
+    /// The same, as soon as it can be told. Nothing is told if this is given up.
+    pub(crate) async fn read_until(&self, cursor: u64) -> io::Result<()> {
+        while !self.try_read_until(cursor)? {
+            self.to.writable().await?;
+        }
+        Ok(())
     }
 }
 

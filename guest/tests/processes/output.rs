@@ -5,8 +5,10 @@ use pve_edge_guest_protocol::{
     process::{After, Event, Follow, Line, State},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Told, argv, line, until};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, children};
 
 #[tokio::test]
 async fn bytes_of_all_values_come_on_both_streams() {
@@ -151,4 +153,27 @@ async fn a_terminal_has_its_size_and_is_the_processs_own() {
     assert_eq!(told.text(), "33 101\r\ntty\r\nxterm-256color\r\n");
     let told = daemon.exec(pty(argv(["true"]))).await;
     assert_eq!((told.text(), told.code()), ("", 0));
+}
+
+#[tokio::test]
+async fn a_follower_that_reads_faster_than_its_keeper_listens_is_told_all_that_comes_later() {
+    let daemon = Daemon::start().await;
+    // More than connections hold, and then many pieces.
+    let command = "seq 1 1900000; i=0; while [ $i -lt 3000 ]; do echo a; echo b >&2; i=$((i + 1)); done; touch done; while ! [ -e go ]; do sleep 0.01; done; echo later; sleep 100";
+    let process = daemon.start_process(line(command)).await.unwrap().process;
+    until("it has written", || daemon.path("home/done").exists()).await;
+    let cursor = daemon.get(process).await.unwrap().cursor;
+    let mut lines = daemon.open_lines(process, After::Start).await;
+    let mut told = lines.until(2).await;
+    let keeper = children(daemon.serve().unwrap())[0];
+    let signal = |it| kill_process(Pid::from_raw(keeper.cast_signed()).unwrap(), it).unwrap();
+    signal(Signal::STOP);
+    while told.cursor < cursor {
+        told.add(lines.next().await.unwrap());
+    }
+    signal(Signal::CONT);
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    let later = tokio::time::timeout(std::time::Duration::from_secs(60), lines.until(cursor + 6)).await;
+    assert_eq!(later.expect("it is told").text(), "later\n");
+    assert_eq!(told.gaps, 0);
 }
