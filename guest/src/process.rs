@@ -131,13 +131,23 @@ impl Processes {
         loop {
             let (data, rest) = left.split_at(left.len().min(STDIN_CHUNK));
             let end = stdin.end && rest.is_empty();
-            let request = Request::Stdin { at, data: Bytes(data.to_vec()), end };
+            let request = Request::Stdin { at: Some(at), data: Bytes(data.to_vec()), end };
             let Answer::Taken(taken) = keeper.ask(&request).await? else { return Err(gone()) };
             at += data.len() as u64;
             if rest.is_empty() || taken.at < at {
                 return Ok(taken);
             }
             left = rest;
+        }
+    }
+
+    /// Types bytes on the standard input of a process, behind what others have written. Returns how many it has taken.
+    pub async fn type_in(&self, Named { process }: &Named, bytes: &[u8]) -> Result<usize, Refusal> {
+        let data = bytes.get(..STDIN_CHUNK).unwrap_or(bytes);
+        let request = Request::Stdin { at: None, data: Bytes(data.to_vec()), end: false };
+        match self.0.keeper(*process).await?.ask(&request).await? {
+            Answer::Typed(count) => Ok(count),
+            _ => Err(gone()),
         }
     }
 

@@ -146,6 +146,25 @@ async fn more_bytes_than_a_process_takes_at_once_arrive_in_order() {
 }
 
 #[tokio::test]
+async fn two_terminals_of_a_process_lose_nothing_of_what_each_types() {
+    let daemon = Daemon::start().await;
+    let process = start(&daemon, shell()).await;
+    let mut one = open(&daemon, at(process)).await.unwrap();
+    let mut other = open(&daemon, at(process)).await.unwrap();
+    for round in 0..3 {
+        for websocket in [&mut one, &mut other] {
+            send(websocket, format!("echo typed-$(({round} + 40))\n").as_bytes()).await;
+            let typed = format!("typed-{}", round + 40);
+            printed(websocket, &typed).await;
+        }
+    }
+    let mut last = open(&daemon, at(process)).await.unwrap();
+    send(&mut last, b"echo $((100 + 1))\n").await;
+    let all = printed(&mut last, "101").await;
+    assert_eq!(all.matches("typed-4").count(), 6, "{all}");
+}
+
+#[tokio::test]
 async fn what_is_no_terminal_is_refused() {
     let daemon = Daemon::start().await;
     daemon.ask::<pve_edge_guest_protocol::answer::Hello>(Operation::Hello {}, "").await.unwrap();

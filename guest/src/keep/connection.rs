@@ -31,7 +31,9 @@ pub(super) struct Follower {
 
 /// Bytes for standard input that wait for room.
 pub(super) struct Waiting {
-    pub(super) at: u64,
+    pub(super) at: Option<u64>,
+    /// How many of the bytes were written already, if they have no place of their own.
+    pub(super) typed: usize,
     pub(super) data: Vec<u8>,
     pub(super) end: bool,
     pub(super) until: Instant,

@@ -79,7 +79,7 @@ impl Kept {
             }
             Request::Stdin { at, data, end } => {
                 let until = Instant::now() + PATIENCE;
-                connection.waiting = Some(Waiting { at, data: data.0, end, until });
+                connection.waiting = Some(Waiting { at, typed: 0, data: data.0, end, until });
                 self.offer_again(connection);
                 return None;
             }
@@ -97,12 +97,20 @@ impl Kept {
 
     /// Offers bytes that wait to standard input, and answers if they are taken, or have waited for long.
     fn offer_again(&mut self, connection: &mut Connection) {
-        let Some(waiting) = connection.waiting.take() else { return };
+        let Some(mut waiting) = connection.waiting.take() else { return };
         let Some(stdin) = &mut self.streams.stdin else {
             return connection.send(&Answer::Refused(closed()));
         };
-        match stdin.take(waiting.at, &waiting.data, waiting.end) {
+        let taken = match waiting.at {
+            Some(at) => stdin.take(at, &waiting.data, waiting.end),
+            None => stdin.add(waiting.data.get(waiting.typed..).unwrap_or_default()).map(|count| {
+                waiting.typed += count;
+                waiting.typed == waiting.data.len()
+            }),
+        };
+        match taken {
             Ok(false) if Instant::now() < waiting.until => connection.waiting = Some(waiting),
+            Ok(_) if waiting.at.is_none() => connection.send(&Answer::Typed(waiting.typed)),
             Ok(_) => connection.send(&Answer::Taken(stdin.state())),
             Err(refusal) => connection.send(&Answer::Refused(refusal)),
         }

@@ -43,15 +43,23 @@ impl Stdin {
     /// the rest can be offered again once the process has read.
     pub(super) fn take(&mut self, at: u64, data: &[u8], end: bool) -> Result<bool, Refusal> {
         let before = self.taken.checked_sub(at).ok_or_else(|| self.offset())?;
-        let mut new = usize::try_from(before).ok().and_then(|it| data.get(it..)).unwrap_or_default();
-        while !new.is_empty() {
-            let written = self.write(new)?;
-            if written == 0 {
-                return Ok(false);
-            }
-            new = new.get(written..).unwrap_or_default();
+        let new = usize::try_from(before).ok().and_then(|it| data.get(it..)).unwrap_or_default();
+        if self.add(new)? < new.len() {
+            return Ok(false);
         }
         if end { self.end() } else { Ok(true) }
+    }
+
+    /// Adds bytes behind those that were taken, as far as they have room; returns how many.
+    pub(super) fn add(&mut self, data: &[u8]) -> Result<usize, Refusal> {
+        let mut added = 0;
+        while let Some(left) = data.get(added..).filter(|it| !it.is_empty()) {
+            match self.write(left)? {
+                0 => break,
+                written => added += written,
+            }
+        }
+        Ok(added)
     }
 
     /// Writes what has room.

@@ -47,8 +47,8 @@ pub(crate) enum Request {
     Follow(u64),
     /// Write to standard input: [`Answer::Taken`].
     Stdin {
-        /// Bytes that were written before.
-        at: u64,
+        /// Bytes that were written before; without it, however many those are: the answer is [`Answer::Typed`] then.
+        at: Option<u64>,
         /// Bytes to write.
         data: Bytes,
         /// Whether they are the last ones.
@@ -77,6 +77,8 @@ pub(crate) enum Answer {
         ended: bool,
     },
     Taken(StdinTaken),
+    /// So many of the bytes were written.
+    Typed(usize),
     Refused(Refusal),
 }
 

@@ -15,9 +15,7 @@ use hyper::{
 };
 use pve_edge_guest_protocol::{
     answer::{Code, Refusal},
-    process::{
-        After, Event, Follow, FromTerminal, Line, Named, Process, Resize, Stdin, Terminal, ToTerminal,
-    },
+    process::{After, Event, Follow, FromTerminal, Line, Named, Process, Resize, Terminal, ToTerminal},
 };
 use tokio::time::sleep;
 use tokio_tungstenite::{
@@ -72,9 +70,8 @@ async fn serve(processes: Arc<Processes>, terminal: Terminal, process: Process, 
     let named = Named { process: terminal.process };
     if let Some(websocket) = websocket(client).await {
         let (mut to, from) = websocket.split();
-        let at = process.stdin.map_or(0, |it| it.at);
         let output = Box::pin(send_output(&processes, terminal.after, process, &mut to));
-        let input = Box::pin(take_input(&processes, &named, at, from));
+        let input = Box::pin(take_input(&processes, &named, from));
         let has_ended = matches!(select(output, input).await, Either::Left((Ok(()), _)));
         if has_ended {
             let _ = to.close().await;
@@ -133,12 +130,11 @@ fn text(message: &FromTerminal) -> Message {
 async fn take_input(
     processes: &Processes,
     named: &Named,
-    mut at: u64,
     mut from: impl Stream<Item = Result<Message, Error>> + Unpin,
 ) {
     while let Some(Ok(message)) = from.next().await {
         match message {
-            Message::Binary(bytes) => at = write(processes, named, at, bytes).await,
+            Message::Binary(bytes) => write(processes, named, bytes).await,
             Message::Text(text) => {
                 if let Ok(ToTerminal::Resize(size)) = serde_json::from_str(&text) {
                     // A process that has ended has no size.
@@ -151,23 +147,14 @@ async fn take_input(
     }
 }
 
-/// Writes bytes to the process, as fast as it takes them. Returns how many it has taken by then, since its start.
-async fn write(processes: &Processes, named: &Named, mut at: u64, mut bytes: Bytes) -> u64 {
+/// Writes bytes to the process, as fast as it takes them: behind those of others who write to it too.
+async fn write(processes: &Processes, named: &Named, mut bytes: Bytes) {
     while !bytes.is_empty() {
-        let stdin = Stdin { process: named.process, at, end: false };
-        match processes.stdin(stdin, bytes.clone()).await {
-            Ok(taken) => {
-                let count = usize::try_from(taken.at.saturating_sub(at)).unwrap_or(usize::MAX);
-                bytes.advance(count.min(bytes.len()));
-                at = taken.at;
-                if !bytes.is_empty() {
-                    sleep(AGAIN).await;
-                }
-            }
-            // Somebody else writes to it too.
-            Err(Refusal { code: Code::StdinOffset, at: Some(now), .. }) => at = now,
-            Err(_) => return at,
+        // What a process that has ended does not take is gone.
+        let Ok(count) = processes.type_in(named, &bytes).await else { return };
+        bytes.advance(count.min(bytes.len()));
+        if count == 0 {
+            sleep(AGAIN).await;
         }
     }
-    at
 }
