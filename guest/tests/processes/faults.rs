@@ -12,8 +12,13 @@ use crate::daemon::{Daemon, unique};
 
 /// A daemon whose folder `state` or `run` is a small file system of its own, in a namespace of its own.
 async fn start(small: &str, size: &str) -> Option<Daemon> {
+    start_with(small, size, "{}").await
+}
+
+/// The same with limits.
+async fn start_with(small: &str, size: &str, limits: &str) -> Option<Daemon> {
     let mount = format!(
-        "mount --make-rprivate / && mkdir -p {small} && mount -t tmpfs -o size={size},mode=700 none {small} && exec \"$@\""
+        "mount --make-rprivate / && mkdir -p {small} && mount -t tmpfs -o size={size},mode=700 none {small} && exec \"$@\" --limits '{limits}'"
     );
     let can = ["-m", "mount", "-t", "tmpfs", "none", "/mnt"];
     let can = std::process::Command::new("unshare").args(can).status();
@@ -60,4 +65,14 @@ async fn without_room_for_it_a_process_is_not_run_and_those_that_run_end_as_ever
     daemon.write_stdin(process, 0, "go\n", true).await.unwrap();
     assert_eq!(daemon.follow(process, After::Start).await.code(), 7);
     assert_eq!(daemon.exec(line("cat ran; echo room")).await.text(), "room\n");
+}
+
+#[tokio::test]
+async fn output_that_has_no_room_on_the_disk_is_told_from_memory() {
+    let Some(daemon) = start_with("state", "1m", r#"{"log":65536}"#).await else { return };
+    let told = daemon.exec(fill("state")).await;
+    assert_eq!((told.text(), told.gaps), ("full\n", 0));
+    let told = daemon.exec(line("seq 1 1000; seq 1 1000 >&2")).await;
+    assert_eq!(told.gaps, 0);
+    assert_eq!(told.stdout, told.stderr);
 }

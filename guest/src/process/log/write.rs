@@ -99,14 +99,22 @@ impl Writer {
     pub(crate) fn append(&mut self, stream: Stream, data: &[u8]) {
         for data in data.chunks(record::LARGEST) {
             if self.put(stream, data).is_err() {
-                self.current = None;
+                self.give_up();
                 let again = self.begin_in_memory(u64::MAX).is_ok() && self.put(stream, data).is_ok();
                 if !again {
-                    self.current = None;
+                    self.give_up();
                     self.cursor += data.len() as u64;
                 }
             }
         }
+    }
+
+    /// Writes no more to the current segment. One that nothing was written to goes: the next one begins at its place.
+    fn give_up(&mut self) {
+        if let Some((place, _)) = self.current() {
+            place.remove_empty();
+        }
+        self.current = None;
     }
 
     fn current(&mut self) -> Option<(&mut Place, &mut Current)> {
@@ -188,6 +196,14 @@ impl Place {
         let _ = fs::remove_file(&oldest.path);
         self.segments.pop_front();
         Ok(())
+    }
+
+    /// Removes the last segment if nothing is in it.
+    fn remove_empty(&mut self) {
+        if let Some(empty) = self.segments.back().filter(|it| it.size == 0) {
+            let _ = fs::remove_file(&empty.path);
+            self.segments.pop_back();
+        }
     }
 
     fn begin(&mut self, log: &Log, start: u64) -> Result<File, NoRoom> {
