@@ -82,6 +82,7 @@ impl Processes {
     /// The processes of the run folder, which may have been started by a daemon before this one. Needs the runtime.
     pub fn new(layout: Arc<Layout>, boot: Arc<Boot>, limits: Limits) -> io::Result<Self> {
         std::fs::create_dir_all(Folder::all(&layout.run))?;
+        std::fs::create_dir_all(Folder::past(&layout.run))?;
         let (ends, their_end) = UnixStream::pair()?;
         ends.set_nonblocking(true)?;
         pipe::register(SIGCHLD, their_end)?;

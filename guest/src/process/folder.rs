@@ -66,6 +66,11 @@ impl Folder {
         run.join("processes")
     }
 
+    /// Folder of the names of processes that have made room, of which nothing else is left.
+    pub(crate) fn past(run: &Path) -> PathBuf {
+        run.join("past")
+    }
+
     pub(crate) fn of(run: &Path, process: Unique) -> Self {
         Self { path: Self::all(run).join(process.to_string()) }
     }
@@ -163,6 +168,18 @@ impl Folder {
     pub(crate) fn tidy(&self) {
         let _ = fs::remove_file(self.path.join(Self::SOCKET));
         let _ = fs::remove_file(self.aside(EXIT));
+    }
+
+    /// Removes all that is in it, and leaves its name in another folder.
+    pub(crate) fn retire(&self, past: &Path) -> io::Result<()> {
+        let left = past.join(self.path.file_name().unwrap_or_default());
+        fs::rename(&self.path, &left)?;
+        for entry in fs::read_dir(&left)? {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            if is_folder { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        }
+        Ok(())
     }
 
     pub(crate) fn remove(&self) -> io::Result<()> {

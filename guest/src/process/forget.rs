@@ -32,6 +32,9 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 /// Time after which it is looked again whether a keeper has ended.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// Bytes of the run folder that those have to leave which have ended.
+const SPARE: u64 = 4 << 20;
+
 /// Milliseconds between the note of a start and the command's own.
 const LATE_MS: u64 = 10_000;
 
@@ -74,18 +77,35 @@ impl Inner {
 
     /// Removes a process that no keeper keeps, and kills what a keeper that was killed has left.
     fn remove(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
+        self.remove_output(process, folder)?;
+        folder.remove()
+    }
+
+    /// The same, but its name is left.
+    fn retire(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
+        self.remove_output(process, folder)?;
+        folder.retire(&Folder::past(&self.layout.run))
+    }
+
+    fn remove_output(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
         let description = folder.description();
         if let Some(description) = description.as_ref().filter(|_| !folder.is_finished()) {
             kill_left(description);
         }
         let boot = description.map_or_else(|| self.boot.now(), |it| it.boot);
-        self.log(process, boot).remove()?;
-        folder.remove()
+        self.log(process, boot).remove()
     }
 
-    /// Forgets the oldest processes that have ended, if there are too many.
+    /// Whether a process has made room for others lately.
+    pub(super) fn is_past(&self, process: Unique) -> bool {
+        Folder::past(&self.layout.run).join(process.to_string()).exists()
+    }
+
+    /// Forgets the oldest processes that have ended, if there are too many, or if they take the room in which others are
+    /// started. While a start may be repeated, the name is left, so that none runs twice.
     pub(super) fn make_room(&self) {
-        if !self.starts.fetch_add(1, Ordering::Relaxed).is_multiple_of(OFTEN) {
+        let is_time = self.starts.fetch_add(1, Ordering::Relaxed).is_multiple_of(OFTEN);
+        if !is_time && !is_tight(&self.layout.run) {
             return;
         }
         let mut ended: Vec<(SystemTime, Unique)> = Vec::new();
@@ -94,16 +114,39 @@ impl Inner {
         }
         ended.sort_unstable();
         let too_many = ended.len().saturating_sub(self.limits.ended);
-        let now = SystemTime::now();
-        for (at, name) in ended.into_iter().take(too_many) {
+        for (index, (at, name)) in ended.into_iter().enumerate() {
+            if index >= too_many && !is_tight(&self.layout.run) {
+                break;
+            }
             let folder = self.folder(name);
-            let is_old = now.duration_since(at).is_ok_and(|age| age >= KEPT);
-            if is_old && !folder.is_kept() {
+            if !folder.is_kept() {
                 // What cannot be removed now is tried again later.
-                let _ = self.remove(name, &folder);
+                let _ = if is_old(at) { self.remove(name, &folder) } else { self.retire(name, &folder) };
             }
         }
+        forget_past(&Folder::past(&self.layout.run));
     }
+}
+
+/// Forgets the names of processes whose starts are repeated no more.
+fn forget_past(past: &Path) {
+    for name in std::fs::read_dir(past).into_iter().flatten().flatten() {
+        if name.metadata().and_then(|it| it.modified()).is_ok_and(is_old) {
+            let _ = std::fs::remove_dir_all(name.path());
+        }
+    }
+}
+
+fn is_old(at: SystemTime) -> bool {
+    SystemTime::now().duration_since(at).is_ok_and(|age| age >= KEPT)
+}
+
+/// Whether a file system has little room left.
+fn is_tight(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|it| {
+        let size = |blocks: u64| blocks.saturating_mul(it.f_frsize);
+        size(it.f_bavail) < SPARE.min(size(it.f_blocks) / 4)
+    })
 }
 
 /// Kills what a keeper that was killed has left: its control group, and the session that its command has begun, with

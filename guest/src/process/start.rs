@@ -7,7 +7,8 @@
 //! Whatever fails before the keeper runs the command takes back what was done, and is told as a refusal.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::{
         fd::OwnedFd,
         unix::{fs::DirBuilderExt, process::CommandExt},
@@ -41,9 +42,11 @@ impl Inner {
         let mut launch = Launch::of(&self.layout, spec)?;
         launch.cgroup.clone_from(&self.cgroups);
         self.make_room();
-        if !claim(&folder).map_err(|error| refusal("no process can be noted", &error))? {
-            return self.describe(start.process, &folder).await;
+        if self.is_past(start.process) {
+            return Ok(lost(start.process, self.boot.now()));
         }
+        let claimed = claim(&folder).map_err(|error| refusal("no process can be noted", &error))?;
+        let Some(lock) = claimed else { return self.describe(start.process, &folder).await };
         let order = Order {
             launch,
             boot: self.boot.now(),
@@ -53,7 +56,7 @@ impl Inner {
             log: self.log(start.process, self.boot.now()),
             folder: folder.clone(),
         };
-        let started = self.start_claimed(&folder, &start, &order).await;
+        let started = self.start_claimed(lock, &start, &order).await;
         if started.is_err() {
             self.started.forget(start.process);
             let _ = folder.remove();
@@ -75,12 +78,11 @@ impl Inner {
         }
     }
 
-    async fn start_claimed(&self, folder: &Folder, start: &Start, order: &Order) -> Result<(), Refusal> {
+    async fn start_claimed(&self, lock: File, start: &Start, order: &Order) -> Result<(), Refusal> {
         if let Some(digest) = start.keyed {
             self.note(start.process, digest).await?;
         }
-        let channel =
-            self.start_keeper(folder).map_err(|error| refusal("no keeper can be started", &error))?;
+        let channel = self.start_keeper(lock).map_err(|error| refusal("no keeper can be started", &error))?;
         let mut keeper = Keeper::over(channel);
         match keeper.ask(order).await {
             // A keeper that ends without an answer was killed: its process may have run, and is lost.
@@ -103,8 +105,8 @@ impl Inner {
         })
     }
 
-    /// Starts a keeper, and returns the stream over which it is told what to run.
-    fn start_keeper(&self, folder: &Folder) -> io::Result<UnixStream> {
+    /// Starts a keeper, which takes the lock over, and returns the stream over which it is told what to run.
+    fn start_keeper(&self, lock: File) -> io::Result<UnixStream> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = Command::new(&self.layout.program)
@@ -112,7 +114,7 @@ impl Inner {
             .arg("keep")
             .env_clear()
             .stdin(OwnedFd::from(theirs))
-            .stdout(folder.lock()?)
+            .stdout(lock)
             .stderr(Stdio::null())
             .spawn()?;
         self.keepers().push(child);
@@ -120,11 +122,15 @@ impl Inner {
     }
 }
 
-/// Makes the folder of a process; whether it was not there.
-fn claim(folder: &Folder) -> io::Result<bool> {
+/// Makes the folder of a process, and takes its lock, so that the process is never taken for one that is lost; `None` if
+/// the folder was there.
+fn claim(folder: &Folder) -> io::Result<Option<File>> {
     match fs::DirBuilder::new().mode(0o700).create(&folder.path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        made => made.map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        made => {
+            made?;
+            folder.lock().map(Some).inspect_err(|_| drop(folder.remove()))
+        }
     }
 }
 

@@ -59,6 +59,10 @@ async fn without_room_for_it_a_process_is_not_run_and_those_that_run_end_as_ever
     // The exit of this one is noted although nothing more can be written.
     let told = daemon.exec(fill("run")).await;
     assert_eq!((told.text(), told.code()), ("full\n", 0));
+    // That one makes room for this one, which runs on.
+    let more = line("cat /dev/zero > ../run/more 2> ../more; echo full; sleep 100");
+    let more = daemon.start_process(more).await.unwrap().process;
+    daemon.open_lines(more, After::Start).await.until(5).await;
     let refusal = daemon.start_process(line("echo run >> ran")).await.unwrap_err();
     assert_eq!(refusal.code, Code::DiskFull, "{}", refusal.detail);
     let process = running.process;
@@ -75,4 +79,20 @@ async fn output_that_has_no_room_on_the_disk_is_told_from_memory() {
     let told = daemon.exec(line("seq 1 1000; seq 1 1000 >&2")).await;
     assert_eq!(told.gaps, 0);
     assert_eq!(told.stdout, told.stderr);
+}
+
+#[tokio::test]
+async fn many_processes_that_have_ended_keep_nobody_from_starting_and_run_no_second_time() {
+    let Some(daemon) = start_with("run", "256k", r#"{"ended":8}"#).await else { return };
+    let first = unique();
+    let start = |process| Start { process, keyed: None };
+    let spec = line("echo run >> ran");
+    daemon.start_again(start(first), &spec).await.unwrap();
+    daemon.until_state(first, State::Exited).await;
+    for _ in 0..150 {
+        let process = daemon.start_process(line("true")).await.unwrap().process;
+        daemon.until_state(process, State::Exited).await;
+    }
+    assert_eq!(daemon.start_again(start(first), &spec).await.unwrap().state, State::Lost);
+    assert_eq!(daemon.exec(line("cat ran")).await.text(), "run\n");
 }

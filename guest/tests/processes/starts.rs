@@ -188,3 +188,18 @@ async fn a_start_whose_key_cannot_be_noted_runs_nothing() {
     let told = daemon.exec(line("cat ran; echo runs")).await;
     assert_eq!(told.text(), "runs\n", "without a key, nothing on the disk is needed");
 }
+
+#[tokio::test]
+async fn a_start_with_a_key_that_is_repeated_while_it_is_noted_is_not_lost() {
+    let daemon = Daemon::start().await;
+    for _ in 0..20 {
+        let start = Start { process: unique(), keyed: Some(Digest256::of(b"key")) };
+        let spec = line("echo run >> ran");
+        let starts = join_all((0..4).map(|_| daemon.start_again(start.clone(), &spec))).await;
+        for answer in starts {
+            assert_ne!(answer.unwrap().state, State::Lost);
+        }
+        daemon.until_state(start.process, State::Exited).await;
+    }
+    assert_eq!(daemon.exec(line("wc -l < ran")).await.text().trim(), "20");
+}
