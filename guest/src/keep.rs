@@ -15,7 +15,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -123,10 +123,8 @@ impl Kept {
         let name = folder.path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
         order.launch.cgroup = order.launch.cgroup.and_then(|parent| cgroup::create(&parent, name).ok());
         let mut description = describe(&order.launch, order.boot, order.tag);
-        folder.reserve(&description)?;
-        let started = child::start(&order.launch);
-        let (child, streams) =
-            started.inspect_err(|_| order.launch.cgroup.iter().for_each(|it| cgroup::remove(it)))?;
+        let started = folder.reserve(&description).and_then(|()| child::start(&order.launch));
+        let (child, streams) = started.inspect_err(|_| remove_group(order.launch.cgroup.as_deref()))?;
         description.pid = child.pid.as_raw_pid().unsigned_abs();
         // It runs now: from here on nothing can fail that would have it taken for a process that does not.
         let _ = folder.describe(&description);
@@ -253,8 +251,12 @@ impl Kept {
             let _ = self.folder.end(&Ended { end, ..ended });
         }
         self.folder.tidy();
-        self.cgroup.iter().for_each(|it| cgroup::remove(it));
+        remove_group(self.cgroup.as_deref());
     }
+}
+
+fn remove_group(group: Option<&Path>) {
+    group.map(cgroup::remove);
 }
 
 fn describe(launch: &Launch, boot: Unique, tag: Option<String>) -> Description {

@@ -37,11 +37,13 @@ pub(crate) fn kill(group: &Path) {
     let _ = fs::write(group.join("cgroup.kill"), "1");
 }
 
-/// Removes a control group in which nothing is left.
-pub(crate) fn remove(group: &Path) {
+/// Removes a control group in which nothing is left; whether it is gone.
+pub(crate) fn remove(group: &Path) -> bool {
     let below = fs::read_dir(group).into_iter().flatten().flatten();
-    below.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).for_each(|it| remove(&it.path()));
-    let _ = fs::remove_dir(group);
+    for folder in below.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())) {
+        remove(&folder.path());
+    }
+    fs::remove_dir(group).is_ok() || !group.exists()
 }
 
 /// The control group of this process, from its lines in `mountinfo` and `cgroup`.

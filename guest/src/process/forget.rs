@@ -1,7 +1,7 @@
 //! Forgetting processes: those that the edge names, the oldest of those that have ended, and those of other boots.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
@@ -163,7 +163,17 @@ fn kill_left(description: &Description) {
             let _ = kill_process(member, Signal::KILL);
         }
     }
-    description.cgroup.iter().for_each(|it| cgroup::remove(it));
+    if let Some(group) = description.cgroup.clone() {
+        tokio::spawn(remove_group(group));
+    }
+}
+
+/// Removes a control group as soon as what was killed in it is gone.
+async fn remove_group(group: PathBuf) {
+    let over = tokio::time::Instant::now() + PATIENCE;
+    while !cgroup::remove(&group) && tokio::time::Instant::now() < over {
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// A tenth of the bytes of the file system on which a folder is.

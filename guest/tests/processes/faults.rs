@@ -63,8 +63,14 @@ async fn without_room_for_it_a_process_is_not_run_and_those_that_run_end_as_ever
     let more = line("cat /dev/zero > ../run/more 2> ../more; echo full; sleep 100");
     let more = daemon.start_process(more).await.unwrap().process;
     daemon.open_lines(more, After::Start).await.until(5).await;
-    let refusal = daemon.start_process(line("echo run >> ran")).await.unwrap_err();
+    let start = Start { process: unique(), keyed: None };
+    let refusal = daemon.start_again(start.clone(), &line("echo run >> ran")).await.unwrap_err();
     assert_eq!(refusal.code, Code::DiskFull, "{}", refusal.detail);
+    let groups = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for line in groups.lines().filter(|it| it.contains(" - cgroup2 ")) {
+        let group = format!("{}/pve-edge-{}", line.split(' ').nth(4).unwrap(), start.process);
+        assert!(!std::path::Path::new(&group).exists(), "{group} is left");
+    }
     let process = running.process;
     daemon.write_stdin(process, 0, "go\n", true).await.unwrap();
     assert_eq!(daemon.follow(process, After::Start).await.code(), 7);

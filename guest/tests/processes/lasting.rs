@@ -64,6 +64,25 @@ async fn a_process_whose_keeper_is_killed_is_lost() {
 }
 
 #[tokio::test]
+async fn the_control_group_of_a_process_goes_with_it_even_if_its_keeper_is_killed() {
+    let daemon = Daemon::start().await;
+    let command = "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 100 & done; echo started; wait";
+    let process = daemon.start_process(line(command)).await.unwrap().process;
+    daemon.open_lines(process, After::Start).await.until(8).await;
+    let description = std::fs::read(daemon.path(&format!("run/processes/{process}/process"))).unwrap();
+    let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+    let Some(group) = description["cgroup"].as_str() else {
+        println!("skipped: control groups cannot be made");
+        return;
+    };
+    assert!(std::path::Path::new(group).exists());
+    kill(children(daemon.serve().unwrap())[0]);
+    daemon.until_state(process, State::Lost).await;
+    daemon.forget(process).await.unwrap();
+    until("the group is gone", || !std::path::Path::new(group).exists()).await;
+}
+
+#[tokio::test]
 async fn a_restart_of_the_guest_leaves_nothing() {
     let mut daemon = Daemon::start().await;
     let process = daemon.start_process(line("echo told; sleep 100")).await.unwrap().process;
