@@ -26,6 +26,7 @@ use pve_edge_guest_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use signal_hook::{consts::SIGCHLD, low_level::pipe};
+use tokio::sync::Semaphore;
 
 use self::{
     folder::{Ended, Folder, uptime_ms},
@@ -54,6 +55,8 @@ struct Inner {
     /// Keepers that this daemon has started and that have not ended.
     keepers: Mutex<Vec<Child>>,
     starts: AtomicU32,
+    /// Room for followers.
+    followers: Arc<Semaphore>,
 }
 
 /// How much processes may take.
@@ -95,6 +98,7 @@ impl Processes {
             boot,
             keepers: Mutex::default(),
             starts: AtomicU32::new(0),
+            followers: Arc::new(Semaphore::new(follow::MOST)),
         });
         tokio::spawn(reap(inner.clone(), tokio::net::UnixStream::from_std(ends)?));
         Ok(Self(inner))

@@ -4,10 +4,13 @@ use std::{io, time::Duration};
 
 use futures_util::{Stream, stream};
 use pve_edge_guest_protocol::{
-    answer::Refusal,
+    answer::{Code, Refusal},
     process::{After, Bytes, Event, Follow, Line, Named, State},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{
     Processes,
@@ -18,6 +21,9 @@ use super::{
 
 /// Bytes of output in a line.
 const LONGEST: usize = 32 << 10;
+
+/// Followers at a time: fewer than the connections of a keeper, so that it listens to other calls in any case.
+pub(super) const MOST: usize = 448;
 
 /// Silence after which it is told that nothing happens.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -31,6 +37,9 @@ impl Processes {
         &self,
         follow: Follow,
     ) -> Result<impl Stream<Item = io::Result<Line>> + Send + use<>, Refusal> {
+        let place = self.0.followers.clone().try_acquire_owned();
+        let place =
+            place.map_err(|_| Refusal::new(Code::Busy, format!("{MOST} followers are told already")))?;
         let process = self.get(Named { process: follow.process }).await?;
         let folder = self.0.folder(follow.process);
         let log = self.0.log(follow.process, process.boot);
@@ -40,6 +49,7 @@ impl Processes {
             After::Cursor(cursor) => cursor.min(process.cursor),
         };
         let follower = Follower {
+            _place: place,
             folder,
             keeper: None,
             is_untold: false,
@@ -63,6 +73,7 @@ impl Processes {
 
 /// Follower of one process.
 struct Follower {
+    _place: OwnedSemaphorePermit,
     folder: Folder,
     keeper: Option<Keeper>,
     /// Whether the keeper does not know yet how far its output was read.

@@ -1,11 +1,11 @@
 //! Output: all of it, in order, from any place on.
 
 use pve_edge_guest_protocol::{
+    answer::Code,
     call::Operation,
-    process::{After, Event, Follow, Line, State},
+    process::{After, Event, Follow, Line, Spec, State},
 };
-
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use super::{Told, argv, line, until};
 use crate::daemon::{Daemon, children};
@@ -146,7 +146,7 @@ async fn what_a_child_writes_after_the_end_is_behind_the_cursor() {
 async fn a_terminal_has_its_size_and_is_the_processs_own() {
     let daemon = Daemon::start().await;
     let size = pve_edge_guest_protocol::process::Size { cols: 101, rows: 33 };
-    let pty = |spec| pve_edge_guest_protocol::process::Spec { pty: Some(size), ..spec };
+    let pty = |spec| Spec { pty: Some(size), ..spec };
     let told = daemon
         .exec(pty(line("stty size; test -t 0 -a -t 1 -a -t 2 && echo tty > /dev/tty; echo $TERM")))
         .await;
@@ -176,4 +176,29 @@ async fn a_follower_that_reads_faster_than_its_keeper_listens_is_told_all_that_c
     let later = tokio::time::timeout(std::time::Duration::from_secs(60), lines.until(cursor + 6)).await;
     assert_eq!(later.expect("it is told").text(), "later\n");
     assert_eq!(told.gaps, 0);
+}
+
+#[tokio::test]
+async fn many_followers_keep_nobody_from_a_process() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let daemon = Daemon::start().await;
+    let spec = Spec { stdin: true, ..line("read x") };
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let follow = Operation::Follow(Follow { process, after: After::Start, wait_ms: None, most: None });
+    let (mut followers, mut refused) = (Vec::new(), 0);
+    for _ in 0..520 {
+        match daemon.open(follow.clone(), "").await {
+            Ok(answer) => followers.push(answer),
+            Err(refusal) => {
+                assert_eq!(refusal.code, Code::Busy);
+                refused += 1;
+            }
+        }
+    }
+    let limit = std::time::Duration::from_secs(60);
+    let stdin = daemon.write_stdin(process, 0, "go\n", true);
+    tokio::time::timeout(limit, stdin).await.expect("its keeper listens").unwrap();
+    daemon.until_state(process, State::Exited).await;
+    assert!(followers.len() >= 400 && refused > 0);
 }
