@@ -99,10 +99,11 @@ async fn a_start_that_comes_again_starts_nothing() {
     let starts = join_all((0..8).map(|_| daemon.start_again(start.clone(), &spec))).await;
     assert!(starts.iter().all(|it| it.as_ref().unwrap().process == start.process));
     daemon.until_state(start.process, State::Running).await;
-    super::until("the process has written", || daemon.path("home/ran").exists()).await;
+    let ran = || std::fs::read_to_string(daemon.path("home/ran")).unwrap_or_default();
+    super::until("the process has written", || !ran().is_empty()).await;
     let again = daemon.start_again(start, &line("other")).await.unwrap();
     assert_eq!(again.state, State::Running);
-    assert_eq!(std::fs::read_to_string(daemon.path("home/ran")).unwrap(), "run\n");
+    assert_eq!(ran(), "run\n");
 }
 
 #[tokio::test]
