@@ -9,6 +9,7 @@ mod contract;
 mod documents;
 mod environment;
 mod expiry;
+mod files;
 mod guest;
 mod health;
 mod http;

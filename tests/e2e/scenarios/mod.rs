@@ -6,6 +6,7 @@ mod create;
 mod environment;
 mod exec;
 mod faults;
+mod files;
 mod http;
 mod power;
 mod read;
@@ -64,6 +65,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     exec: output_and_exit_code directory_environment_and_arguments what_takes_too_long_is_ended
         output_is_kept_as_it_is a_line_of_three_megabytes more_than_an_answer_holds_is_cut
         what_cannot_be_run_is_refused;
+    files: what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed
+        a_cut_upload_leaves_nothing changes_are_watched;
     read: metadata_selects pages_are_complete_and_do_not_overlap a_sandbox_is_shown_whole
         an_admin_sees_all_teams;
     change: a_patch_needs_the_right_version metadata_merges more_time_is_given;
