@@ -66,7 +66,7 @@ fn a_few_requests_when_all_is_well() {
                 // It may have our own daemon, which needs none.
                 let warned = told(&stage.ask(health()), "warnings");
                 assert!(
-                    warned.contains("exec-token-not-applied: template 9000 has no hookscript"),
+                    warned.contains("template 9000 has no hookscript"),
                     "{warned}"
                 );
                 stage.world.sim_mut().admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");

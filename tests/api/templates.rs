@@ -8,7 +8,7 @@ mod versions;
 
 use pve_edge_bed::sim::{DOWNLOAD, MINIMAL};
 
-use crate::stage::{guests::mark, prelude::*};
+use crate::stage::{SECRET, guests::mark, keys_of, prelude::*};
 
 const PRESET: &str = "2vcpu_2gb_8gb";
 
@@ -152,10 +152,13 @@ fn a_get_and_the_sweep_carry_it_on() {
 
 #[test]
 fn what_only_root_can_do_is_told_and_looked_for() {
-    for version in [Version::V7_4, Version::V8, Version::V9] {
+    let ours = [Version::V7_4, Version::V8, Version::V9].map(|it| (it, "guest", "pct exec"));
+    let theirs = ours.map(|(it, ..)| (it, "execd", "pct push"));
+    for (version, daemon, first) in ours.into_iter().chain(theirs) {
         let stage = Stage::on(sim(version, StorageKind::LvmThin));
         let hook = "local:snippets/hook.sh";
         let body = json!({
+            "daemon": daemon,
             "appliance": "debian-12-standard_12.7-1_amd64.tar.zst", "preset": PRESET, "hookscript": hook,
             "features": "nesting=1,keyctl=1,mount=nfs;cifs",
         });
@@ -176,9 +179,14 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         stage.world.sim_mut().admin_set(vmid, "hookscript", hook);
         stage.world.sim_mut().set_running(vmid, true);
         let left = commands(&stage.ask(get(&id)));
-        assert!(left[0].as_str().unwrap().starts_with("pct push"), "{left:?}");
-        let confirm = Ask::patch(format!("/api/templates/{id}"), json!({"execd": "included"})).by("ops");
-        assert_eq!(commands(&stage.ask(confirm)), [format!("pct stop {vmid}")]);
+        assert!(left[0].as_str().unwrap().starts_with(first), "{left:?}");
+        if daemon == "guest" {
+            stage.world.sim_mut().set_keys(vmid, &keys_of(SECRET));
+        }
+        let confirm = Ask::patch(format!("/api/templates/{id}"), json!({ "daemon": daemon })).by("ops");
+        let confirmed = stage.ask(confirm);
+        assert_eq!(commands(&confirmed), [format!("pct stop {vmid}")]);
+        assert_eq!(confirmed.json()["daemon"], daemon);
         assert!(stage.ask(gc()).body.contains(&format!("pct stop {vmid}")));
         assert_eq!(sandbox(&stage).code(), "template-not-found");
         stage.world.sim_mut().set_running(vmid, false);
@@ -186,6 +194,7 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         assert!(ready.json()["commands"].is_null(), "{ready:?}");
         let made = sandbox(&stage);
         assert_eq!(made.shows(), "201 running", "{version:?} {made:?}\n{}", stage.told());
+        assert_eq!(made.json()["commands"], daemon);
         let sim = stage.world.sim();
         let config = &sim.guest(vmid_of(&made.id())).unwrap().config;
         assert_eq!(config.get("hookscript"), Some(hook), "{version:?}");

@@ -34,6 +34,7 @@ use super::{
     guest::{
         Located,
         claimed::{read_claimed, taken_by_unknown},
+        hello::key_names,
         wait::failure_of_task,
         write::{Attempts, write},
     },
@@ -46,10 +47,11 @@ use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline},
     sandbox::{
+        channel::Channel,
         creation::Key,
         id::{Kind, SandboxId, SourceId},
         nonce::Origin,
-        template::{Built, Status, Template},
+        template::{Built, Status, Template, TemplateDaemon},
         vmid::Vmid,
     },
     text::rfc3339::stamp,
@@ -64,6 +66,7 @@ impl Template {
             preset_id: None,
             snapshot_id: None,
             status: Status::Building,
+            daemon: None,
             created_at: Some(stamp(id.nonce.birth())),
             archive: None,
             commands: Vec::new(),
@@ -76,6 +79,7 @@ impl Template {
             preset_id: mark.base.as_ref().map(|it| it.preset.clone()),
             snapshot_id: version.filter(|_| status == Status::Ready).cloned(),
             status,
+            daemon: mark.commands.and_then(TemplateDaemon::of),
             ..Self::building(&mark.id())
         }
     }
@@ -88,6 +92,7 @@ impl Template {
             preset_id: request.preset.clone(),
             snapshot_id: None,
             status: Status::Downloading,
+            daemon: request.daemon(),
             created_at: None,
             archive: Some(archive),
             commands: Vec::new(),
@@ -128,7 +133,10 @@ pub async fn build<I: Io>(
         }
     };
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
-    let intent = |vmid| intent(cluster, caller, &target.node, key.as_ref(), vmid, &base);
+    let intent = |vmid| Mark {
+        commands: request.daemon().map(TemplateDaemon::channel),
+        ..intent(cluster, caller, &target.node, key.as_ref(), vmid, &base)
+    };
     let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
     let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
     // A claim of another request with the same key carries that one's nonce.
@@ -171,8 +179,8 @@ pub async fn confirm<I: Io>(
     asked: &Confirmation,
     deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
-    if asked.execd != Some(Execd::Included) {
-        return Err(Error::field("execd", "included: that the exec daemon is in the template"));
+    if asked.execd != Some(Execd::Included) && asked.daemon.is_none() {
+        return Err(Error::field("execd", "included, or daemon: that the daemon is in the template"));
     }
     let mut attempts = Attempts::default();
     loop {
@@ -180,13 +188,20 @@ pub async fn confirm<I: Io>(
         if found.mark.phase != Phase::Claimed || found.mark.base.as_ref().is_none_or(|it| it.execd) {
             return carry_on(cluster, found, deadline).await;
         }
-        let written = write(cluster, &found, &|mark| {
+        let keys = key_names(cluster);
+        let note = |mark: &mut Mark| {
+            mark.commands = asked.daemon.map(TemplateDaemon::channel).or(mark.commands);
+            // Whoever puts it in puts the deployment's keys in.
+            if mark.commands == Some(Channel::Guest) {
+                mark.guest_keys.clone_from(&keys);
+            }
             if let Some(base) = &mut mark.base {
                 base.execd = true;
             }
             Ok(())
-        });
-        attempts.count(written.await?.err().unwrap_or_default(), id)?;
+        };
+        let written = write(cluster, &found, &note).await?;
+        attempts.count(written.err().unwrap_or_default(), id)?;
     }
 }
 

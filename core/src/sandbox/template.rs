@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    channel::Channel,
     preset::{PresetId, SnapshotId},
     vmid::Vmid,
 };
@@ -87,8 +88,36 @@ pub struct TemplateRequest {
     /// Volume of the hookscript, which only root can set.
     #[cfg_attr(feature = "contract", schemars(length(max = 200), extend("examples" = ["local:snippets/hook.sh"])))]
     pub hookscript: Option<String>,
-    /// Whether the archive has the exec daemon, or root puts it in; `manual` by default.
+    /// Daemon by which commands reach the sandboxes of the template: the project's own by default, unless `execd` is given.
+    pub daemon: Option<TemplateDaemon>,
+    /// Whether the archive has the daemon, or root puts it in; `manual` by default.
     pub execd: Option<Execd>,
+}
+
+/// Daemon in a template of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateDaemon {
+    /// pve-edge-guest.
+    Guest,
+    /// cmux-execd.
+    Execd,
+}
+
+impl TemplateDaemon {
+    /// The channel of commands that the daemon is.
+    pub fn channel(self) -> Channel {
+        match self {
+            Self::Guest => Channel::Guest,
+            Self::Execd => Channel::Execd,
+        }
+    }
+
+    /// The daemon that is a channel of commands, if one is.
+    pub fn of(channel: Channel) -> Option<Self> {
+        [Self::Guest, Self::Execd].into_iter().find(|it| it.channel() == channel)
+    }
 }
 
 /// How a checksum is made, in the contract.
@@ -109,12 +138,15 @@ pub enum Execd {
     Manual,
 }
 
-/// Confirmation that root has put the exec daemon into a template.
+/// Confirmation that root has put the daemon into a template; one of both, or both.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Confirmation {
-    /// `included`: the exec daemon is in the template now.
+    /// Daemon that is in the template now.
+    #[cfg_attr(feature = "contract", schemars(with = "TemplateDaemon"))]
+    pub daemon: Option<TemplateDaemon>,
+    /// `included`: the daemon that the template was asked for with is in it now.
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("enum" = ["included"])))]
     pub execd: Option<Execd>,
 }
@@ -153,6 +185,8 @@ pub struct Template {
     pub snapshot_id: Option<SnapshotId>,
     /// Status of the template.
     pub status: Status,
+    /// Daemon in the template; null: the first sandbox finds out.
+    pub daemon: Option<TemplateDaemon>,
     /// Time when the template's VMID was claimed; null while it downloads.
     #[cfg_attr(feature = "contract", schemars(extend("format" = "date-time")))]
     pub created_at: Option<String>,

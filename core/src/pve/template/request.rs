@@ -8,7 +8,7 @@ use crate::{
         Sizes,
         fields::size_errors,
         preset::PresetId,
-        template::{Execd, TemplateRequest},
+        template::{Execd, TemplateDaemon, TemplateRequest},
     },
 };
 
@@ -72,6 +72,11 @@ impl TemplateRequest {
         };
         let hookscript = self.hookscript.clone().unwrap_or_default();
         Ok(Base { preset, features, hookscript, execd: self.execd == Some(Execd::Included) })
+    }
+
+    /// The daemon that is to be in it; `None` where its first sandbox is to find out.
+    pub(super) fn daemon(&self) -> Option<TemplateDaemon> {
+        self.daemon.or(self.execd.is_none().then_some(TemplateDaemon::Guest))
     }
 
     /// What was asked for, else what the preset's name says.

@@ -11,7 +11,7 @@ use crate::{
         guest::Located,
         marks::Base,
     },
-    sandbox::vmid::Vmid,
+    sandbox::{channel::Channel, vmid::Vmid},
 };
 
 /// The one feature that a token may set.
@@ -33,10 +33,11 @@ pub(crate) async fn missing<I: Io>(
         &now
     };
     let running = cluster.send(guest.status()).await?.status != "stopped";
-    Ok(commands(found.mark.vmid, config, base, running))
+    let daemon = found.mark.commands.unwrap_or(Channel::Execd);
+    Ok(commands((found.mark.vmid, daemon), config, base, running))
 }
 
-fn commands(vmid: Vmid, config: &Config, base: &Base, running: bool) -> Vec<String> {
+fn commands((vmid, daemon): (Vmid, Channel), config: &Config, base: &Base, running: bool) -> Vec<String> {
     let mut commands = Vec::new();
     let features = features(config.features.as_deref().unwrap_or_default());
     if !base.features.is_empty() && features.as_ref() != Some(&base.features) {
@@ -47,11 +48,16 @@ fn commands(vmid: Vmid, config: &Config, base: &Base, running: bool) -> Vec<Stri
     }
     if !base.execd {
         commands.extend((!running).then(|| format!("pct start {vmid}")));
-        commands.extend([
-            format!("pct push {vmid} cmux-execd /usr/local/bin/cmux-execd --perms 755"),
-            format!("pct push {vmid} cmux-execd.service /etc/systemd/system/cmux-execd.service"),
-            format!("pct exec {vmid} -- systemctl enable cmux-execd.service"),
-        ]);
+        commands.extend(match daemon {
+            Channel::Guest => {
+                vec![format!("pct exec {vmid} -- sh -c \"curl -fsSL $EDGE/guest/install.sh | sh\"")]
+            }
+            _ => vec![
+                format!("pct push {vmid} cmux-execd /usr/local/bin/cmux-execd --perms 755"),
+                format!("pct push {vmid} cmux-execd.service /etc/systemd/system/cmux-execd.service"),
+                format!("pct exec {vmid} -- systemctl enable cmux-execd.service"),
+            ],
+        });
     }
     if running || !base.execd {
         commands.push(format!("pct stop {vmid}"));
