@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::Path,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -145,6 +146,12 @@ impl Api {
         let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
         let transport = Transport::new(verify_pve).map_err(io::Error::other)?.assets(GUEST_PROGRAMS);
         Ok(Self { transport, service })
+    }
+
+    /// The same, which hands out the programs for guests of another folder.
+    #[must_use]
+    pub fn assets(self, folder: &Path) -> Self {
+        Self { transport: self.transport.assets(folder), ..self }
     }
 
     /// What is wrong with the settings, a line each.
