@@ -65,10 +65,7 @@ fn a_few_requests_when_all_is_well() {
             if kind == Kind::Lxc && version < Version::V9 {
                 // It may have our own daemon, which needs none.
                 let warned = told(&stage.ask(health()), "warnings");
-                assert!(
-                    warned.contains("template 9000 has no hookscript"),
-                    "{warned}"
-                );
+                assert!(warned.contains("template 9000 has no hookscript"), "{warned}");
                 stage.world.sim_mut().admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");
             }
             let report = assert_green(&stage);

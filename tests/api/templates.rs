@@ -152,7 +152,7 @@ fn a_get_and_the_sweep_carry_it_on() {
 
 #[test]
 fn what_only_root_can_do_is_told_and_looked_for() {
-    let ours = [Version::V7_4, Version::V8, Version::V9].map(|it| (it, "guest", "pct exec"));
+    let ours = [Version::V7_4, Version::V8, Version::V9].map(|it| (it, "guest", "curl"));
     let theirs = ours.map(|(it, ..)| (it, "execd", "pct push"));
     for (version, daemon, first) in ours.into_iter().chain(theirs) {
         let stage = Stage::on(sim(version, StorageKind::LvmThin));
@@ -181,6 +181,10 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         let left = commands(&stage.ask(get(&id)));
         assert!(left[0].as_str().unwrap().starts_with(first), "{left:?}");
         if daemon == "guest" {
+            // From the API as the client has found it.
+            let told = commands(&stage.ask(get(&id).header("host", "edge.test")));
+            let script = "'http://edge.test/guest/install.sh?arch='$(uname -m)";
+            assert_eq!(told[0], format!("curl -fsSL {script} | pct exec {vmid} -- sh"));
             stage.world.sim_mut().set_keys(vmid, &keys_of(SECRET));
         }
         let confirm = Ask::patch(format!("/api/templates/{id}"), json!({ "daemon": daemon })).by("ops");

@@ -12,6 +12,7 @@ use crate::{
         marks::Base,
     },
     sandbox::{channel::Channel, vmid::Vmid},
+    text::shell::quote,
 };
 
 /// The one feature that a token may set.
@@ -33,11 +34,31 @@ pub(crate) async fn missing<I: Io>(
         &now
     };
     let running = cluster.send(guest.status()).await?.status != "stopped";
-    let daemon = found.mark.commands.unwrap_or(Channel::Execd);
-    Ok(commands((found.mark.vmid, daemon), config, base, running))
+    let vmid = found.mark.vmid;
+    let daemon = match found.mark.commands {
+        Some(Channel::Guest) => vec![install(vmid, cluster.asked_at.as_deref().unwrap_or("EDGE"))],
+        _ => push_execd(vmid),
+    };
+    Ok(commands(vmid, daemon, config, base, running))
 }
 
-fn commands((vmid, daemon): (Vmid, Channel), config: &Config, base: &Base, running: bool) -> Vec<String> {
+/// The command that installs our daemon. The script comes by the node and has the program in it: the container needs
+/// neither curl nor a way to this API.
+fn install(vmid: Vmid, edge: &str) -> String {
+    let script = quote(&format!("{edge}/guest/install.sh?arch="));
+    format!("curl -fsSL {script}$(uname -m) | pct exec {vmid} -- sh")
+}
+
+/// The commands that put cmux's daemon in.
+fn push_execd(vmid: Vmid) -> Vec<String> {
+    vec![
+        format!("pct push {vmid} cmux-execd /usr/local/bin/cmux-execd --perms 755"),
+        format!("pct push {vmid} cmux-execd.service /etc/systemd/system/cmux-execd.service"),
+        format!("pct exec {vmid} -- systemctl enable cmux-execd.service"),
+    ]
+}
+
+fn commands(vmid: Vmid, daemon: Vec<String>, config: &Config, base: &Base, running: bool) -> Vec<String> {
     let mut commands = Vec::new();
     let features = features(config.features.as_deref().unwrap_or_default());
     if !base.features.is_empty() && features.as_ref() != Some(&base.features) {
@@ -48,16 +69,7 @@ fn commands((vmid, daemon): (Vmid, Channel), config: &Config, base: &Base, runni
     }
     if !base.execd {
         commands.extend((!running).then(|| format!("pct start {vmid}")));
-        commands.extend(match daemon {
-            Channel::Guest => {
-                vec![format!("pct exec {vmid} -- sh -c \"curl -fsSL $EDGE/guest/install.sh | sh\"")]
-            }
-            _ => vec![
-                format!("pct push {vmid} cmux-execd /usr/local/bin/cmux-execd --perms 755"),
-                format!("pct push {vmid} cmux-execd.service /etc/systemd/system/cmux-execd.service"),
-                format!("pct exec {vmid} -- systemctl enable cmux-execd.service"),
-            ],
-        });
+        commands.extend(daemon);
     }
     if running || !base.execd {
         commands.push(format!("pct stop {vmid}"));
