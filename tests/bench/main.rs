@@ -2,14 +2,17 @@
 //! ratio to what PVE itself works, and core's own CPU.
 
 mod bed;
+mod guest;
+mod report;
 mod tape;
 
 use std::{process::ExitCode, time::Instant};
 
-use bed::{Bed, Taken};
+use bed::Bed;
 use futures_util::future::join_all;
-use pve_edge_bed::floor::{self, Line};
+use pve_edge_bed::floor;
 use pve_edge_tests::Pve;
+use report::Report;
 use serde_json::{Value, json};
 
 /// Guests besides the usual ones: sandboxes in the simulator, others' in fakepve.
@@ -19,8 +22,11 @@ const LISTED: u32 = 100;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("cpu") {
-        return cpu().await;
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("cpu"), _) => return cpu().await,
+        (Some("guest"), Some(program)) => return guest::main(program.into()).await,
+        _ => {}
     }
     let mut report = Report::default();
     for pve in [Pve::Simulator, Pve::Fakepve] {
@@ -38,8 +44,7 @@ async fn main() -> ExitCode {
             println!("  {why}");
         }
     }
-    println!("\n{} within budget, {} over", report.within, report.over);
-    if report.over == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.end()
 }
 
 /// Prints core's own CPU in milliseconds, and the requests, of a creation, a read and a listing of 100: what
@@ -120,49 +125,4 @@ async fn eight(bed: &Bed, report: &mut Report) {
         "8, 18 s",
         ready == 8 && seconds <= 18.0,
     );
-}
-
-/// Prints, and counts what is over.
-#[derive(Default)]
-struct Report {
-    within: u32,
-    over: u32,
-}
-
-impl Report {
-    fn asked(&mut self, name: &str, taken: &Taken, status: u16, requests: u32, seconds: Option<f64>) {
-        let measured = format!("{} requests, {:.3} s", taken.requests, taken.seconds);
-        let budget = match seconds {
-            Some(seconds) => format!("{requests}, {seconds:.1} s"),
-            None => requests.to_string(),
-        };
-        let fits = taken.status == status
-            && taken.requests <= requests
-            && seconds.is_none_or(|seconds| taken.seconds <= seconds);
-        self.line(name, &measured, &budget, fits);
-        if taken.status != status {
-            println!("    {}: {}", taken.status, taken.body);
-        }
-    }
-
-    fn cpu(&mut self, name: &str, milliseconds: f64, budget: f64) {
-        self.line(name, &format!("{milliseconds:.3} ms"), &format!("{budget} ms"), milliseconds <= budget);
-    }
-
-    fn beside(&mut self, line: &Line) {
-        let measured = format!(
-            "{} requests, {:.2} s, floor {:.2} s: {:.2} times",
-            line.requests,
-            line.seconds,
-            line.floor,
-            line.ratio()
-        );
-        self.line(line.name, &measured, &format!("{}, {:.2} times", line.most, line.times), line.fits());
-    }
-
-    fn line(&mut self, name: &str, measured: &str, budget: &str, fits: bool) {
-        let verdict = if fits { "ok  " } else { "OVER" };
-        println!("  {verdict}  {name:<38} {measured:<62} budget {budget}");
-        if fits { self.within += 1 } else { self.over += 1 }
-    }
 }
