@@ -85,7 +85,7 @@ fn ranges_of_a_file() {
     sandbox.guest().files.insert("/a".into(), b"0123456789".to_vec());
     let ask = |headers: &[(&'static str, &str)]| {
         let ask = Ask::get(sandbox.path("?path=/a"));
-        sandbox.stage.ask(headers.iter().fold(ask, |ask, (name, value)| ask.header(*name, *value)))
+        sandbox.stage.ask(headers.iter().fold(ask, |ask, (name, value)| ask.header(name, *value)))
     };
     for (range, body, told) in [
         ("bytes=2-4", "234", "bytes 2-4/10"),
