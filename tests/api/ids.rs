@@ -32,9 +32,21 @@ fn everything(id: &str, kept: &str) -> Vec<Ask> {
     let contract: Value = serde_json::from_str(include_str!("../../core/openapi.json")).expect("JSON");
     let mut asks = vec![Ask::sandbox(json!({"snapshotId": id}))];
     for (template, operations) in contract["paths"].as_object().expect("paths") {
-        let path = template.replace("{id}", id).replace("{snapshot}", kept);
-        let body = match template.rsplit('/').next() {
-            Some("exec") => json!({"command": "true"}),
+        let path =
+            template.replace("{id}", id).replace("{snapshot}", kept).replace("{process}", &"0".repeat(32));
+        let last = template.rsplit('/').next();
+        let query = match last {
+            Some("files" | "list" | "watch") => "?path=/a",
+            Some("stdin") => "?at=0",
+            _ => "",
+        };
+        let path = format!("{path}{query}");
+        let body = match last {
+            Some("exec" | "processes") => json!({"command": "true"}),
+            Some("signal") => json!({"signal": "TERM"}),
+            Some("resize") => json!({"cols": 80, "rows": 24}),
+            Some("mkdir") => json!({"path": "/a"}),
+            Some("move") => json!({"from": "/a", "to": "/b"}),
             Some("rollback") => json!({"snapshot": kept}),
             _ if template.starts_with("/api/templates") => json!({"execd": "included"}),
             _ => json!({}),
@@ -46,6 +58,7 @@ fn everything(id: &str, kept: &str) -> Vec<Ask> {
                 "delete" => asks.push(Ask::delete(&*path)),
                 "post" => asks.push(Ask::post(&*path, body.clone())),
                 "patch" => asks.push(Ask::patch(&*path, body.clone())),
+                "put" => asks.push(Ask::put(&*path)),
                 _ => {}
             }
         }

@@ -57,16 +57,20 @@ impl Started {
         written
     }
 
+    /// Writes a note aside and renames it: who looks for it meanwhile finds none, and never half of it.
     fn write(&self, process: Unique, note: &Note) -> io::Result<()> {
-        let mut file = File::create_new(self.path(process))?;
+        let aside = self.path(process).with_extension("new");
+        let mut file = File::create(&aside)?;
         file.write_all(&serde_json::to_vec(note)?)?;
         file.sync_all()?;
+        fs::rename(aside, self.path(process))?;
         File::open(&self.folder)?.sync_all()
     }
 
     /// Takes a note back: the process did not run.
     pub(crate) fn forget(&self, process: Unique) {
         let _ = fs::remove_file(self.path(process));
+        let _ = fs::remove_file(self.path(process).with_extension("new"));
     }
 
     /// Removes notes whose time is over, if there are too many; an error if there are too many still.
