@@ -84,6 +84,8 @@ pub(super) enum Action {
     /// Those that were started through this API since the sandbox was started, the oldest first.
     ListProcesses,
     /// Read a process.
+    ///
+    /// Its state, and its exit if it has ended.
     GetProcess,
     /// Kill a process and forget it.
     ///
@@ -101,8 +103,12 @@ pub(super) enum Action {
     /// process does not read, so send the rest later. 409 `stdin-offset` tells the right `at`.
     WriteStdin,
     /// Send a signal to a process.
+    ///
+    /// All descendants get it too, unless `scope` is `process`.
     SignalProcess,
     /// Change the size of a process's terminal.
+    ///
+    /// Programs in it are told by the signal `WINCH`. Without a terminal: 422 `unsupported`.
     ResizeProcess,
     /// Measure a sandbox.
     ///
@@ -132,6 +138,8 @@ pub(super) enum Action {
     /// A folder that is there already is left as it is.
     MakeFolder,
     /// Rename a file or a folder.
+    ///
+    /// Within one file system. What is at the new path already is replaced with `overwrite` alone: 409 `file-exists`.
     MoveFile,
     /// Watch a folder.
     ///
