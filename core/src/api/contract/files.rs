@@ -176,6 +176,8 @@ fn etag() -> Value {
 
 fn changes(of: &mut Schemas) -> Answer {
     const CHANGE: &str = "FileEvent";
+    const NOTHING: &str = "NoData";
+    of.add(NOTHING, |_| json!({"type": "object", "description": "Nothing more is told", "maxProperties": 0}));
     of.add(CHANGE, |it| {
         let event = |names: &[&str], data: Value| {
             let event = json!({"type": "string", "enum": names});
@@ -187,7 +189,7 @@ fn changes(of: &mut Schemas) -> Answer {
                 were lost, list the folder again. Last `gone`, when the folder itself is; or `error`, a Problem when \
                 the watch was cut",
             "oneOf": [
-                event(&["watching", "overflow", "gone"], json!({"type": "object"})),
+                event(&["watching", "overflow", "gone"], reference(NOTHING)),
                 event(&["created", "modified", "attributes", "removed"], it.written::<Changed>()),
                 event(&["error"], reference("Problem")),
             ],
