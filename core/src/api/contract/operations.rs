@@ -69,9 +69,9 @@ pub(super) fn tag(action: Action) -> &'static str {
             "deployment"
         }
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
-        | GetMetrics => "sandboxes",
-        ExecSandbox | CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput
-        | WriteStdin | SignalProcess | ResizeProcess => "processes",
+        | ExecSandbox | GetMetrics => "sandboxes",
+        CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
+        | SignalProcess | ResizeProcess => "processes",
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => "files",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
