@@ -12,6 +12,7 @@ pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
 pub(super) async fn an_archive_becomes_a_preset(world: World) {
     let body = json!({
         "url": "https://images.example.com/base.tar.zst", "preset": PRESET, "features": "nesting=1",
+        "daemon": "execd",
     });
     world.blue.ask("POST", "/api/templates", &body).await.problem(403, "forbidden");
     let built = world.admin.ask("POST", "/api/templates", &body).await;
