@@ -85,8 +85,9 @@ fn a_start_is_given_up_after_a_few_tries() {
     assert!(guest.world().faults.len() > 10, "it goes on for ever");
 }
 
-/// 1. A start arrives, and its answer is lost. 2. The guest is restarted. 3. The start is sent again: under the new
-/// boot it would run a second time.
+/// 1. A start arrives, and its answer is lost.
+/// 2. The guest is restarted.
+/// 3. The start is sent again: under the new boot it would run a second time.
 #[test]
 fn a_start_is_not_repeated_after_a_restart() {
     for then in [None, Some(Fault::Unanswered), Some(Fault::Lost)] {

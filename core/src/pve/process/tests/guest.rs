@@ -128,11 +128,11 @@ fn error(sent: Sent, failure: Failure) -> NetError {
 
 impl Io for Guest {
     type Body = Body;
-    type Upload = Empty<Result<Vec<u8>, NetError>>;
+    type Upload = NoBody;
 
     async fn open(
         &self,
-        request: Request<RequestBody<Empty<Result<Vec<u8>, NetError>>>>,
+        request: Request<RequestBody<NoBody>>,
         _: OffsetDateTime,
     ) -> Result<Answer<Body>, NetError> {
         let mut world = self.world();
@@ -167,13 +167,16 @@ impl Io for Guest {
     }
 }
 
+/// Body of a client that sends none.
+type NoBody = Empty<Result<Vec<u8>, NetError>>;
+
 impl World {
     fn health(&self) -> Health {
         let keys = self.keys.iter().map(|it| it.id.to_string()).collect();
         Health { version: "1".into(), keys, boot: Unique([self.boot; 16]), session: Unique([self.boot; 16]) }
     }
 
-    fn obey(&mut self, request: &Request<RequestBody<Empty<Result<Vec<u8>, NetError>>>>) -> Answer<Body> {
+    fn obey(&mut self, request: &Request<RequestBody<NoBody>>) -> Answer<Body> {
         let header = |name| request.headers().get(name).unwrap().to_str().unwrap();
         let (call, _) = Call::verify(header(CALL), header(SIGNATURE), &self.keys).expect("a proved call");
         assert_eq!(call.to, GUEST);
