@@ -5,11 +5,11 @@ use pve_edge_core::{api::Mount, io::collect};
 use pve_edge_lambda::function::plain;
 use serde_json::{Value, json};
 
-/// What core sees, and what the client's paths begin with.
+/// What core sees below the client's origin, and what the client's paths begin with.
 fn check(event: &Value, uri: &str, mount: &str) {
     let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
     let request = plain(request).expect("a request");
-    assert_eq!(request.uri(), uri, "{event}");
+    assert_eq!(request.uri().to_string(), format!("https://x.example{uri}"), "{event}");
     assert_eq!(request.extensions().get::<Mount>().map(|it| it.0.as_str()), Some(mount), "{event}");
     let body = collect(request.into_body(), 2).now_or_never();
     assert_eq!(body, Some(Ok(b"{}".to_vec())), "{event}");
