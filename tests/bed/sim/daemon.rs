@@ -1,8 +1,12 @@
 //! A stand-in of the project's own daemon in a guest: it proves calls as the product does, and keeps a few files.
 
 mod process;
+mod ran;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use pve_edge_guest_protocol::{
@@ -16,6 +20,7 @@ use pve_edge_guest_protocol::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+pub use self::ran::Ran;
 use super::{
     Guest, Sim,
     execd::{Admitted, Piece, Streamed},
@@ -34,7 +39,7 @@ pub struct Memory {
     /// Calls that were taken in it.
     taken: BTreeSet<Unique>,
     /// Processes of this boot, and of the memory that it is a copy of.
-    processes: BTreeMap<Unique, process::Ran>,
+    processes: BTreeMap<Unique, Ran>,
 }
 
 impl Memory {
@@ -55,6 +60,9 @@ fn unique(text: &[u8]) -> Unique {
     Unique(hash[..16].try_into().expect("a hash has more bytes"))
 }
 
+/// Answers calls of a guest in the daemon's place, those that it likes to.
+pub type Impostor = Arc<dyn Fn(u32, &Operation) -> Option<Streamed> + Send + Sync>;
+
 /// What a call is answered with.
 type Reply = Result<Streamed, Refusal>;
 
@@ -71,7 +79,9 @@ impl Sim {
             Streamed::json(refusal.code.status(), &json)
         });
         let name = name.and_then(|it| HeaderValue::try_from(it.to_string()).ok());
-        answer.headers.extend(name.map(|it| (HeaderName::from_static(CALL), it)));
+        if let Some(name) = name.filter(|_| !answer.headers.contains_key(CALL)) {
+            answer.headers.insert(HeaderName::from_static(CALL), name);
+        }
         Admitted::Answered(answer)
     }
 
@@ -103,6 +113,9 @@ impl Sim {
     }
 
     fn execute(&mut self, vmid: u32, call: Call, body: &[u8]) -> Reply {
+        if let Some(answer) = self.impostor.as_ref().and_then(|it| it(vmid, &call.operation)) {
+            return Ok(answer);
+        }
         let guest = self.guests.get_mut(&vmid).expect("it is asked");
         match call.operation {
             Operation::Hello {} => {
@@ -122,10 +135,9 @@ impl Sim {
                 self.guests.get_mut(&vmid).expect("it is asked").write(&it, body)
             }
             Operation::Remove(it) => guest.remove(&it),
-            Operation::Start(it) => self.start(vmid, it.process, body),
-            Operation::Process(it) => self.process(vmid, it.process),
-            Operation::Follow(it) => self.follow(vmid, &it),
-            _ => Err(Refusal::new(Code::Unsupported, "the stand-in does not do that")),
+            other => self
+                .about_processes(vmid, &other, body)
+                .unwrap_or_else(|| Err(Refusal::new(Code::Unsupported, "the stand-in does not do that"))),
         }
     }
 }
@@ -135,6 +147,21 @@ impl Sim {
     /// Writes the file of keys.
     pub fn set_keys(&mut self, vmid: u32, keys: &str) {
         self.put_file(vmid, KEYS, keys);
+    }
+
+    /// Has calls answered by this closure, whose owner is root in the guest; those of which it says nothing by the daemon.
+    pub fn set_impostor(
+        &mut self,
+        answer: impl Fn(u32, &Operation) -> Option<Streamed> + Send + Sync + 'static,
+    ) {
+        self.impostor = Some(Arc::new(answer));
+    }
+
+    /// Has the daemon draw another session, as it does every few minutes.
+    pub fn draw_session(&mut self, vmid: u32) {
+        let Some(run) = self.guests.get_mut(&vmid).and_then(|it| it.run.as_mut()) else { return };
+        run.daemon.session = unique(&run.daemon.session.0);
+        run.daemon.taken.clear();
     }
 
     /// Writes a file.

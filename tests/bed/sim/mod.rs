@@ -81,6 +81,8 @@ pub struct Sim {
     /// `datacenter.cfg`.
     pub(crate) datacenter: tags::Datacenter,
     pub(crate) execd: execd::Execd,
+    /// What answers calls instead of our own daemons.
+    pub(crate) impostor: Option<daemon::Impostor>,
     pub(crate) agents: qemu::agent::Agents,
     pub(crate) workers: workers::Workers,
     disks: Option<disk::DiskHost>,
@@ -116,6 +118,7 @@ impl Sim {
             used_memory: BTreeMap::new(),
             datacenter: tags::Datacenter::default(),
             execd: execd::Execd::default(),
+            impostor: None,
             agents: qemu::agent::Agents::default(),
             workers: workers::Workers::default(),
             disks: None,
