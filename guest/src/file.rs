@@ -12,6 +12,7 @@ mod pack;
 mod part;
 mod path;
 mod place;
+mod places;
 mod process;
 mod read;
 mod refuse;
@@ -68,14 +69,14 @@ impl Files {
             Operation::Commit(args) => self.stages.settle(args.stage, args.sha256, operation.clone()).await,
             Operation::Unpack(args) => self.stages.settle(args.stage, args.sha256, operation.clone()).await,
             Operation::Write(_) => {
-                let mut process = self.starter.start()?;
+                let mut process = self.starter.start(&operation)?;
                 process.ask(&operation).await?;
                 let _ = process.send(body).await;
                 let _ = process.end().await;
                 process.answer().await
             }
             _ => {
-                let mut process = self.starter.start()?;
+                let mut process = self.starter.start(&operation)?;
                 process.ask(&operation).await?;
                 process.answer().await
             }
@@ -92,8 +93,9 @@ impl Files {
         let is_archive = args.unpack;
         let taken = async {
             let room = self.stages.room(name)?;
-            let mut process = self.starter.start()?;
-            process.ask(&Operation::Stage(args)).await?;
+            let operation = Operation::Stage(args);
+            let mut process = self.starter.start(&operation)?;
+            process.ask(&operation).await?;
             process.ready().await?;
             let staged = take(&mut process, &mut body).await?;
             self.stages.keep(name, process, staged, is_archive, room)?;

@@ -7,11 +7,11 @@ use pve_edge_guest_protocol::{
     file::{Entry, Mkdir},
 };
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, chmodat, mkdirat, statat},
+    fs::{AtFlags, CWD, FileType, Mode, fchmod, mkdirat, statat},
     io::Errno,
 };
 
-use super::{part::Actor, refuse, stat};
+use super::{part::Actor, refuse, stat, walk::open_in};
 
 /// Mode of a folder for which none is wanted.
 const MODE: u32 = 0o755;
@@ -47,10 +47,12 @@ pub(super) fn make_all(path: &Path) -> Result<(), Refusal> {
 }
 
 fn make(path: &Path, mode: u32) -> Result<(), Errno> {
-    match mkdirat(CWD, path, Mode::from_raw_mode(mode)) {
-        // The kernel takes no such bits from mkdir.
-        Ok(()) if mode & 0o6000 != 0 => chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty()),
-        Ok(()) => Ok(()),
+    // The kernel takes no such bits from mkdir.
+    let is_taken = mode & 0o6000 == 0;
+    match mkdirat(CWD, path, Mode::from_raw_mode(if is_taken { mode } else { 0o700 })) {
+        Ok(()) if is_taken => Ok(()),
+        // The folder may be exchanged for a link meanwhile, which is not followed.
+        Ok(()) => fchmod(open_in(CWD, path)?, Mode::from_raw_mode(mode)),
         Err(errno @ (Errno::EXIST | Errno::ISDIR)) => match statat(CWD, path, AtFlags::empty()) {
             Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => Ok(()),
             _ => Err(errno),

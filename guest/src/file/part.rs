@@ -114,7 +114,7 @@ impl Actor {
 }
 
 /// The user that a call names.
-fn user(operation: &Operation) -> Option<&str> {
+pub(super) fn user(operation: &Operation) -> Option<&str> {
     match operation {
         Operation::Stat(it) => it.user.as_deref(),
         Operation::List(it) => it.user.as_deref(),

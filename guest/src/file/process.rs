@@ -8,6 +8,7 @@ use std::{
     },
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -26,17 +27,23 @@ use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
     net::UnixStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 
-use super::channel::{FRAME, Head, LENGTH, LONGEST_LINE, Request};
+use super::{
+    channel::{FRAME, Head, LENGTH, LONGEST_LINE, Request},
+    part,
+    places::{MOST, Place, Places},
+};
 use crate::{
     answer::{Body, Reply, answer, bytes},
+    keep::tree::is_stopped,
     layout::Layout,
+    users::User,
 };
 
-/// Processes at a time.
-const MOST: usize = 128;
+/// Time after which it is looked whether a process is stopped.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Bytes of an answer that is JSON.
 const LARGEST_JSON: usize = 1 << 20;
@@ -44,20 +51,28 @@ const LARGEST_JSON: usize = 1 << 20;
 /// What starts processes.
 pub(super) struct Starter {
     layout: Arc<Layout>,
-    places: Arc<Semaphore>,
+    places: Places,
+    /// Watches last, and so they take no places of others.
+    watches: Places,
 }
 
 impl Starter {
     pub(super) fn new(layout: Arc<Layout>) -> Self {
-        Self { layout, places: Arc::new(Semaphore::new(MOST)) }
+        Self { layout, places: Places::default(), watches: Places::default() }
     }
 
     /// Starts a process. It ends when it has answered, or when nobody listens any more.
-    pub(super) fn start(&self) -> Result<Process, Refusal> {
-        let place = self.places.clone().try_acquire_owned();
-        let place =
-            place.map_err(|_| Refusal::new(Code::Busy, format!("{MOST} calls of files are under way")))?;
-        self.spawn(place).map_err(|error| match error.kind() {
+    pub(super) fn start(&self, operation: &Operation) -> Result<Process, Refusal> {
+        let user = User::find(&self.layout.etc, part::user(operation))?;
+        let is_watch = matches!(operation, Operation::Watch(_));
+        let place = if is_watch { &self.watches } else { &self.places }.take(user.uid);
+        let busy = || {
+            let what = if is_watch { "watches" } else { "calls of files" };
+            let detail =
+                format!("{:?} has as many {what} under way as places are left, of {MOST}", user.name);
+            Refusal::new(Code::Busy, detail)
+        };
+        self.spawn(place.ok_or_else(busy)?).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
                 Refusal::new(Code::TooManyProcesses, "the guest has no room for another process")
             }
@@ -65,7 +80,7 @@ impl Starter {
         })
     }
 
-    fn spawn(&self, place: OwnedSemaphorePermit) -> io::Result<Process> {
+    fn spawn(&self, place: Place) -> io::Result<Process> {
         let (ours, theirs) = net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let socket = UnixStream::from_std(ours)?;
@@ -85,7 +100,7 @@ impl Starter {
     }
 }
 
-/// Waits until a process has ended.
+/// Waits until a process has ended. One that is stopped is killed: the user as whom it runs could keep its place with it.
 #[allow(
     deprecated,
     reason = "nothing but the owned descriptor is behind it: it is the same until it is dropped"
@@ -93,7 +108,12 @@ impl Starter {
 async fn reap(mut child: Child) -> io::Result<()> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let ended = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    let _ = AsyncFd::with_interest(ended, Interest::READABLE)?.readable().await?;
+    let ended = AsyncFd::with_interest(ended, Interest::READABLE)?;
+    while timeout(LOOK, ended.readable()).await.is_err() {
+        if is_stopped(pid) {
+            child.kill()?;
+        }
+    }
     child.wait().map(drop)
 }
 

@@ -15,6 +15,7 @@ use crate::process::cgroup;
 const PASSES: usize = 100;
 
 /// Fields of `/proc/{pid}/stat`, counted from the name.
+const STATE: usize = 0;
 const PARENT: usize = 1;
 const SESSION: usize = 3;
 const START: usize = 19;
@@ -102,8 +103,17 @@ pub(crate) fn session(leader: Pid) -> Vec<Pid> {
 
 /// Milliseconds from the guest's start to a process's.
 pub(crate) fn started_ms(pid: Pid) -> Option<u64> {
+    field::<u64>(&stat(pid)?, START).map(|ticks| ticks.saturating_mul(1000 / TICKS))
+}
+
+/// Whether a process was stopped by a signal.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    stat(pid).and_then(|it| field(&it, STATE)) == Some('T')
+}
+
+fn stat(pid: Pid) -> Option<String> {
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    field::<u64>(&String::from_utf8_lossy(&stat), START).map(|ticks| ticks.saturating_mul(1000 / TICKS))
+    Some(String::from_utf8_lossy(&stat).into_owned())
 }
 
 /// Each process of the guest, with its line of `/proc/{pid}/stat`.

@@ -320,6 +320,11 @@ pub(crate) fn kill(process: u32) {
     let _ = kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL);
 }
 
+/// Stops a process.
+pub(crate) fn stop(process: u32) {
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::STOP).unwrap();
+}
+
 /// Children of a process.
 pub(crate) fn children(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();

@@ -11,10 +11,11 @@ use std::{
     thread,
 };
 
+use http_body_util::BodyExt;
 use pve_edge_guest_protocol::{
     answer::Code,
     call::{Digest256, Operation},
-    file::{Mkdir, Placing, Remove, Stage, Watch, Write},
+    file::{Entry, Mkdir, Placing, Remove, Stage, Watch, Write},
 };
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -22,7 +23,10 @@ use rustix::{
 };
 
 use super::{stage, write};
-use crate::daemon::Daemon;
+use crate::{
+    daemon::{Daemon, children, stop},
+    processes::until,
+};
 
 /// Number of a user that has no name.
 const USER: u32 = 4711;
@@ -166,6 +170,65 @@ async fn a_path_that_becomes_a_link_gives_a_user_nothing() {
     exchanger.join().unwrap();
     assert_eq!(fs::read_to_string(daemon.home("roots/secret")).unwrap(), "secret");
     assert_eq!(super::names(daemon.home("roots")), ["secret"]);
+}
+
+#[tokio::test]
+async fn the_mode_of_a_new_folder_is_no_other_folders_that_a_user_puts_there() {
+    let Some(daemon) = start().await else { return };
+    let (new, link, roots) = (daemon.home("own/new"), daemon.home("own/link"), daemon.home("roots"));
+    let before = roots.metadata().unwrap().mode();
+    symlink(&roots, &link).unwrap();
+    let ends = Arc::new(AtomicBool::new(false));
+    let exchanger = thread::spawn({
+        let (ends, new) = (ends.clone(), new.clone());
+        move || {
+            while !ends.load(Ordering::Relaxed) {
+                // Once there is a folder, it becomes the link.
+                let _ = renameat_with(CWD, &new, CWD, &link, RenameFlags::EXCHANGE);
+            }
+        }
+    });
+    let args = Mkdir { path: path(&daemon, "own/new"), user: None, mode: Some(0o6777), parents: false };
+    for _ in 0..300 {
+        let _ = daemon.ask::<Entry>(Operation::Mkdir(args.clone()), "").await;
+        while fs::remove_dir(&new).or_else(|_| fs::remove_dir(daemon.home("own/link"))).is_err() {}
+        let _ = (fs::remove_file(&new), fs::remove_file(daemon.home("own/link")));
+        symlink(&roots, daemon.home("own/link")).unwrap();
+    }
+    ends.store(true, Ordering::Relaxed);
+    exchanger.join().unwrap();
+    assert_eq!(roots.metadata().unwrap().mode(), before);
+    let entry: Entry = daemon.ask(Operation::Mkdir(args), "").await.unwrap();
+    assert_eq!(entry.mode & 0o7777, 0o6777);
+}
+
+#[tokio::test]
+async fn a_user_who_stops_what_is_done_as_him_keeps_nobody_out() {
+    let Some(daemon) = start().await else { return };
+    let own = path(&daemon, "own");
+    let watch = Operation::Watch(Watch { path: own.clone(), user: NAME.map(Into::into), recursive: false });
+    let mut watches = Vec::new();
+    let refusal = loop {
+        match daemon.open(watch.clone(), "").await {
+            Ok(answer) => watches.push(answer.into_body()),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(refusal.code, Code::Busy);
+    children(daemon.serve().unwrap()).into_iter().for_each(stop);
+    for user in [None, NAME, Some("4712")] {
+        daemon.stat_as(&own, user).await.unwrap();
+    }
+    let root = Operation::Watch(Watch { path: own, user: None, recursive: false });
+    watches.push(daemon.open(root, "").await.unwrap().into_body());
+    // Those that are stopped end, and with them their answers.
+    let of_root = watches.pop();
+    for watch in watches {
+        assert!(watch.collect().await.is_err());
+    }
+    drop(of_root);
+    until("no process is left", || children(daemon.serve().unwrap()).is_empty()).await;
+    drop(daemon.open(watch, "").await.unwrap());
 }
 
 #[tokio::test]
