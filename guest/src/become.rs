@@ -20,7 +20,7 @@ use rustix::{
     fs::{Gid, Mode, Uid, fchown},
     io::fcntl_dupfd_cloexec,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
-    process::{chdir, ioctl_tiocsctty, setsid, umask},
+    process::{Resource, Rlimit, chdir, getrlimit, ioctl_tiocsctty, setrlimit, setsid, umask},
     stdio::{dup2_stdin, stderr, stdin, stdout},
 };
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ fn run(launch: &Launch, input: Option<OwnedFd>) -> Failure {
     Failure::new(code, program, &error)
 }
 
-/// Gives the process its session, its terminal, its standard input and its control group.
+/// Gives the process its session, its terminal, its standard input, its control group and its limit of open files.
 fn prepare(launch: &Launch, input: Option<OwnedFd>) -> io::Result<()> {
     setsid()?;
     match input {
@@ -112,6 +112,8 @@ fn prepare(launch: &Launch, input: Option<OwnedFd>) -> io::Result<()> {
         // Without it, the process is killed as those are for which there is no group.
         let _ = std::fs::write(cgroup.join("cgroup.procs"), "0");
     }
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: launch.open_files, ..files })?;
     umask(Mode::from_raw_mode(0o022));
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 /// Folder of what the edge gives to a guest: keys and variables.
 pub const OWN_FOLDER: &str = "/etc/pve-edge";
 
@@ -29,6 +31,8 @@ pub struct Layout {
     pub home: Option<PathBuf>,
     /// Variables that each command gets, besides its user's and its own: those of an image, whose entry point the daemon is.
     pub environment: BTreeMap<String, String>,
+    /// Open files that each command may have at first: as many as the daemon was given; `None` if that has no bound.
+    pub open_files: Option<u64>,
     /// This program, for the processes that it starts of itself: `/proc/self/exe`.
     pub program: PathBuf,
 }
@@ -58,6 +62,7 @@ impl Default for Layout {
                 std::env::vars_os()
                     .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
             ),
+            open_files: getrlimit(Resource::Nofile).current,
             program: "/proc/self/exe".into(),
         }
     }

@@ -38,9 +38,6 @@ use crate::{
 /// KiB of bodies that are in memory at a time.
 const BODIES_KIB: usize = 16 << 10;
 
-/// Files that the daemon has open at a time.
-const MOST_FILES: u64 = 8 << 10;
-
 /// Plays the part.
 pub fn main(options: Options) -> ExitCode {
     match serve(options) {
@@ -77,13 +74,11 @@ fn end_with(parent: Option<u32>) -> io::Result<()> {
     }
 }
 
-/// Allows as many open files as all connections and what they follow need.
+/// Allows as many open files as there may be: all connections and what they follow need more than is common. Commands
+/// get back what the daemon was given.
 fn allow_files() {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(MOST_FILES, |it| it.min(MOST_FILES));
-    if limit.current.is_some_and(|it| it < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
-    }
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Takes the listening socket from standard input, so that no process that is started gets it.

@@ -17,7 +17,10 @@ use pve_edge_guest_protocol::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
-use crate::daemon::{Daemon, ID, children, command, free_address, json, kill, line, request, send};
+use crate::{
+    daemon::{Daemon, ID, children, command, free_address, json, kill, line, request, send},
+    processes,
+};
 
 #[tokio::test]
 async fn a_daemon_that_is_killed_comes_back_in_the_same_boot_and_another_session() {
@@ -36,6 +39,19 @@ async fn a_daemon_that_is_killed_comes_back_in_the_same_boot_and_another_session
     let refusal = json::<Hello>(send(daemon.address, request).await.unwrap()).await.unwrap_err();
     assert_eq!((refusal.code, refusal.session), (Code::Session, Some(after.session)));
     assert!(daemon.ask::<Hello>(Operation::Hello {}, "").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_daemon_opens_as_many_files_as_it_may_and_commands_as_many_as_it_was_given() {
+    let given = ["sh", "-c", "ulimit -Sn 777; ulimit -Hn 3000; exec \"$@\"", "sh"];
+    let daemon = Daemon::start_by(&given, |_| ()).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.serve().unwrap())).unwrap();
+    let files = limits.lines().find_map(|it| it.strip_prefix("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().take(2).collect::<Vec<_>>(), ["3000", "3000"]);
+    let told = daemon.exec(processes::line("ulimit -Sn; ulimit -Hn")).await;
+    assert_eq!(told.text(), "777\n3000\n");
+    daemon.kill().await;
+    assert_eq!(daemon.exec(processes::line("ulimit -Sn")).await.text(), "777\n");
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(crate) struct Launch {
     /// Whether standard input is a pipe; else it is empty, or the terminal.
     pub(crate) stdin: bool,
     pub(crate) pty: Option<Size>,
+    /// Open files that it may have at first; `None` if that has no bound.
+    pub(crate) open_files: Option<u64>,
     /// Control group that it enters.
     pub(crate) cgroup: Option<PathBuf>,
 }
@@ -60,7 +62,8 @@ impl Launch {
             _ => return Err(bad("either command or argv is needed")),
         };
         let cwd = spec.cwd.map_or_else(|| user.home.clone(), |cwd| user.path(&cwd));
-        Ok(Self { argv, cwd, env, user, stdin: spec.stdin, pty: spec.pty, cgroup: None })
+        let open_files = layout.open_files;
+        Ok(Self { argv, cwd, env, user, stdin: spec.stdin, pty: spec.pty, open_files, cgroup: None })
     }
 }
 
@@ -121,6 +124,7 @@ mod tests {
             etc: folder.into(),
             home: None,
             environment: BTreeMap::from([("LANG".into(), "C".into()), ("HOME".into(), "/nowhere".into())]),
+            open_files: None,
             program: "/proc/self/exe".into(),
         }
     }
