@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -27,6 +27,13 @@ pub(super) struct Follower {
     pub(super) moved: Instant,
     /// What it was told last.
     pub(super) told: Option<(u64, bool)>,
+}
+
+impl Follower {
+    /// When it is waited for no more, of a command that waits since some time; never, if it has read all that has come.
+    pub(super) fn stalls_at(&self, cursor: u64, since: Instant, stall: Duration) -> Option<Instant> {
+        self.moved.max(since).checked_add(stall).filter(|_| self.read < cursor)
+    }
 }
 
 /// Bytes for standard input that wait for room.
@@ -100,6 +107,16 @@ mod tests {
             while !connection.is_over && connection.line::<Request>().is_some() {}
             prop_assert!(connection.is_over);
         }
+    }
+
+    #[test]
+    fn a_follower_that_has_read_everything_is_not_waited_for() {
+        let (moved, stall) = (Instant::now(), Duration::from_secs(60));
+        let follower = Follower { read: 7, moved, told: None };
+        let later = moved + stall;
+        assert_eq!(follower.stalls_at(8, moved, stall), Some(later));
+        assert_eq!(follower.stalls_at(8, later, stall), Some(later + stall));
+        assert_eq!(follower.stalls_at(7, later, stall), None);
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Kept {
         let waiting = self.connections.iter().filter_map(|it| it.waiting.as_ref()).map(|it| it.until);
         let stalled = self.blocked.into_iter().flat_map(|since| {
             let followers = self.connections.iter().filter_map(|it| it.follower.as_ref());
-            followers.filter_map(move |it| it.moved.max(since).checked_add(self.stall))
+            followers.filter_map(move |it| it.stalls_at(self.log.cursor(), since, self.stall))
         });
         self.deadline.into_iter().chain(self.kill_at).chain(waiting).chain(stalled).min()
     }
@@ -98,9 +98,8 @@ impl Kept {
         let Some(since) = self.blocked else { return };
         let (cursor, stall) = (self.log.cursor(), self.stall);
         for connection in &mut self.connections {
-            let follower = connection.follower.as_ref().filter(|it| it.read < cursor);
-            let is_stalled = follower.is_some_and(|it| now.duration_since(it.moved.max(since)) >= stall);
-            connection.is_over |= is_stalled;
+            let stalls_at = connection.follower.as_ref().and_then(|it| it.stalls_at(cursor, since, stall));
+            connection.is_over |= stalls_at.is_some_and(|it| it <= now);
         }
         self.connections.retain(|it| !it.is_over);
     }

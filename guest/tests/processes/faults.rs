@@ -88,6 +88,31 @@ async fn output_that_has_no_room_on_the_disk_is_told_from_memory() {
 }
 
 #[tokio::test]
+async fn output_that_has_no_room_anywhere_is_told_as_a_gap_and_stops_nothing() {
+    let Some(daemon) = start("run", "1m,nr_inodes=60").await else { return };
+    std::fs::remove_dir_all(daemon.path("state")).unwrap();
+    std::fs::write(daemon.path("state"), "no folder").unwrap();
+    let spec = line(
+        "while ! [ -e go ]; do sleep 0.01; done; i=0; while : > ../run/$i; do i=$((i + 1)); done; \
+         seq 1 100000; rm ../run/[0-9]*; seq 1 1000",
+    );
+    let spec = Spec { command: spec.command.map(|it| format!("exec 2> /dev/null; {it}")), ..spec };
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let mut lines = daemon.open_lines(process, After::Start).await;
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    let all = async {
+        let mut told = super::Told::default();
+        while let Some(line) = lines.next().await {
+            told.add(line);
+        }
+        told
+    };
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("it goes on");
+    assert!(told.gaps > 0 && told.text().ends_with("\n999\n1000\n"), "{}", told.gaps);
+    assert_eq!(told.code(), 0);
+}
+
+#[tokio::test]
 async fn many_processes_that_have_ended_keep_nobody_from_starting_and_run_no_second_time() {
     let Some(daemon) = start_with("run", "256k", r#"{"ended":8}"#).await else { return };
     let first = unique();

@@ -79,7 +79,8 @@ impl Writer {
     }
 
     /// Makes room for the next record. `unread` is the first place that an attached follower has not read. Where room
-    /// could only be had by removing what comes behind it, the answer is `false`: the command is to wait.
+    /// could only be had by removing what comes behind it, the answer is `false`: the command is to wait. Where there is
+    /// none however long it waits, it goes on, and its output is dropped.
     pub(crate) fn is_ready(&mut self, unread: u64) -> bool {
         if self.current().is_some_and(|(place, _)| place.room() > 0) {
             return true;
@@ -91,7 +92,7 @@ impl Writer {
                 self.current = full;
                 false
             }
-            Err(NoRoom::Full) => unread == u64::MAX,
+            Err(NoRoom::Full) => true,
         }
     }
 
