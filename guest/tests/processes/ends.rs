@@ -140,6 +140,64 @@ async fn at_a_limit_of_processes_none_is_run_and_all_can_be_killed() {
     assert_eq!(daemon.exec(line("echo runs; cat ran")).await.text(), "runs\n");
 }
 
+#[tokio::test]
+async fn a_command_that_is_killed_for_want_of_memory_says_so() {
+    let Some(group) = Memory::make() else { return };
+    let enter = format!(
+        "mount --make-rprivate / && echo $$ > {0}/cgroup.procs && mount --bind {0} {1} && exec \"$@\" --limits '{{\"cgroups\":false}}'",
+        group.path.display(),
+        group.root.display()
+    );
+    let daemon = Daemon::start_by(&["unshare", "-m", "sh", "-ec", &enter, "sh"], |_| ()).await;
+    let exit = daemon.exec(argv(["tail", "/dev/zero"])).await.exit.unwrap();
+    let right = Exit { exit_code: 137, signal: Some("KILL".into()), oom_killed: true, ..Exit::default() };
+    assert_eq!(exit, right);
+    let exit = daemon.exec(line("kill -9 $$")).await.exit.unwrap();
+    assert_eq!(exit, Exit { oom_killed: false, ..right });
+}
+
+/// Control group with a limit on memory, which the daemon is to take for its guest's root.
+struct Memory {
+    path: std::path::PathBuf,
+    root: std::path::PathBuf,
+}
+
+impl Memory {
+    fn make() -> Option<Self> {
+        let first = std::path::Path::new("/sys/fs/cgroup/memory");
+        let (root, limit, swap) = if first.exists() {
+            (first, "memory.limit_in_bytes", "memory.swappiness")
+        } else {
+            (std::path::Path::new("/sys/fs/cgroup"), "memory.max", "memory.swap.max")
+        };
+        let path = root.join(format!("pve-edge-test-memory-{}", std::process::id()));
+        let _ = std::fs::write(root.join("cgroup.subtree_control"), "+memory");
+        let made = std::fs::create_dir(&path).and_then(|()| {
+            let _ = std::fs::write(path.join(swap), "0");
+            std::fs::write(path.join(limit), (48 << 20).to_string())
+        });
+        let group = Self { path, root: root.into() };
+        let can = ["-m", "mount", "-t", "tmpfs", "none", "/mnt"];
+        let can = std::process::Command::new("unshare").args(can).status().is_ok_and(|it| it.success());
+        if made.is_err() || !can {
+            println!("skipped: no control group with a limit on memory can be made: {made:?}");
+            return None;
+        }
+        Some(group)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for _ in 0..1000 {
+            if std::fs::remove_dir(&self.path).is_ok() || !self.path.exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
 /// Control group (version 1) with a limit on processes.
 struct Limit(std::path::PathBuf);
 
