@@ -273,6 +273,7 @@ fn describe(launch: &Launch, boot: Unique, tag: Option<String>) -> Description {
     Description {
         boot,
         pid: 0,
+        keeper: getpid().as_raw_pid().unsigned_abs(),
         tag,
         argv,
         cwd: launch.cwd.to_string_lossy().into_owned(),

@@ -17,8 +17,10 @@ use std::{
     path::PathBuf,
     process::Child,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
+    time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use pve_edge_guest_protocol::{
     Unique,
     answer::{Code, Refusal},
@@ -26,11 +28,14 @@ use pve_edge_guest_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use signal_hook::{consts::SIGCHLD, low_level::pipe};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use self::{
     folder::{Ended, Folder, uptime_ms},
-    keeper::{Answer, Keeper, Request, gone},
+    keeper::{Answer, Keeper, Request, gone, silent},
     log::Log,
     started::Started,
 };
@@ -38,6 +43,12 @@ use crate::{boot::Boot, layout::Layout};
 
 /// Bytes for standard input that a keeper is handed at once.
 const STDIN_CHUNK: usize = 48 << 10;
+
+/// Time in which keepers say how their processes stand. Else what stands in their folders is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Keepers that are asked at a time.
+const ASKED: usize = 64;
 
 /// Processes of the guest. A clone is the same.
 #[derive(Clone, Debug)]
@@ -69,7 +80,7 @@ pub struct Limits {
     pub logs: u64,
     /// Milliseconds for which a process waits for a follower that does not read.
     pub stall_ms: u64,
-    /// Processes that have ended and are kept.
+    /// Processes that have ended or are lost, and are kept.
     pub ended: usize,
     /// Whether processes get control groups, where they can be had.
     pub cgroups: bool,
@@ -100,6 +111,7 @@ impl Processes {
             starts: AtomicU32::new(0),
             followers: Arc::new(Semaphore::new(follow::MOST)),
         });
+        inner.remove_groups();
         tokio::spawn(reap(inner.clone(), tokio::net::UnixStream::from_std(ends)?));
         Ok(Self(inner))
     }
@@ -113,19 +125,18 @@ impl Processes {
 
     /// All processes of the run folder, the oldest first.
     pub async fn list(&self) -> Result<told::Processes, Refusal> {
-        let mut processes = Vec::new();
-        for name in self.0.names() {
-            let folder = self.0.folder(name);
-            // One that was forgotten meanwhile is left out.
-            processes.extend(self.0.describe(name, &folder).await);
-        }
+        let over = Instant::now() + PATIENCE;
+        let all = self.0.names().into_iter().map(|name| self.0.describe_until(name, over));
+        let described: Vec<_> = stream::iter(all).buffer_unordered(ASKED).collect().await;
+        // One that was forgotten meanwhile is left out.
+        let mut processes: Vec<Process> = described.into_iter().flatten().collect();
         processes.sort_by_key(|it| std::cmp::Reverse(it.age_ms));
         Ok(told::Processes { processes })
     }
 
     /// How a process stands.
     pub async fn get(&self, Named { process }: Named) -> Result<Process, Refusal> {
-        self.0.describe(process, &self.0.folder(process)).await
+        self.0.describe(process).await
     }
 
     /// Writes to the standard input of a process. While it does not read, fewer bytes are taken.
@@ -204,7 +215,8 @@ impl Inner {
         if !folder.exists() {
             return Err(self.none(process));
         }
-        Keeper::connect(&folder).await.map_err(|_| gone())
+        // One that does not accept has no room for connections any more.
+        Keeper::connect(&folder).await.map_err(|_| if folder.is_kept() { silent() } else { gone() })
     }
 
     /// The refusal of a process that the run folder does not have.
@@ -218,14 +230,20 @@ impl Inner {
     }
 
     /// How a process stands, from its folder, and from its keeper if that lives.
-    async fn describe(&self, process: Unique, folder: &Folder) -> Result<Process, Refusal> {
+    async fn describe(&self, process: Unique) -> Result<Process, Refusal> {
+        self.describe_until(process, Instant::now() + PATIENCE).await
+    }
+
+    /// The same; the keeper is waited for until some time.
+    async fn describe_until(&self, process: Unique, over: Instant) -> Result<Process, Refusal> {
+        let folder = &self.folder(process);
         if !folder.exists() {
             let note = self.started.find(process).ok_or_else(|| self.none(process))?;
             return Ok(start::lost(process, note.boot));
         }
         // In this order: a keeper that ends meanwhile has noted the exit before.
         let is_kept = folder.is_kept();
-        let standing = if is_kept { stand(folder).await } else { None };
+        let standing = if is_kept { timeout_at(over, stand(folder)).await.ok().flatten() } else { None };
         let (description, ended) = (folder.description(), folder.ended());
         let state = match (&ended, &description) {
             (Some(_), _) => State::Exited,
@@ -233,6 +251,7 @@ impl Inner {
             (None, Some(_)) if is_kept => State::Running,
             _ => State::Lost,
         };
+        let is_told = standing.is_some() || ended.is_some() || state == State::Starting;
         let (cursor, stdin) = match (standing, &ended) {
             (Some((cursor, stdin)), _) => (cursor, stdin),
             (None, Some(Ended { end, .. })) => (*end, None),
@@ -241,7 +260,7 @@ impl Inner {
         let nothing = start::lost(process, self.boot.now());
         let exit = ended.map(|it| it.exit);
         let Some(it) = description else { return Ok(Process { state, exit, ..nothing }) };
-        let cursor = if state == State::Lost { self.log(process, it.boot).end() } else { cursor };
+        let cursor = if is_told { cursor } else { self.log(process, it.boot).end() };
         Ok(Process {
             process,
             state,

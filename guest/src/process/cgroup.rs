@@ -26,9 +26,14 @@ pub(crate) fn parent(run: &Path) -> Option<PathBuf> {
 
 /// Makes the control group of a process.
 pub(crate) fn create(parent: &Path, process: &str) -> io::Result<PathBuf> {
-    let group = parent.join(format!("pve-edge-{process}"));
+    let group = of(parent, process);
     fs::create_dir(&group)?;
     Ok(group)
+}
+
+/// The control group that a process has or had.
+pub(crate) fn of(parent: &Path, process: &str) -> PathBuf {
+    parent.join(format!("pve-edge-{process}"))
 }
 
 /// Kills all that is in a control group, and in those below it.

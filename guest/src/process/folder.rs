@@ -36,6 +36,9 @@ pub(crate) struct Folder {
 pub(crate) struct Description {
     pub(crate) boot: Unique,
     pub(crate) pid: u32,
+    /// Number of its keeper, which is the keeper's while that lives; 0 if an older daemon has started it.
+    #[serde(default)]
+    pub(crate) keeper: u32,
     pub(crate) tag: Option<String>,
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: String,
@@ -141,9 +144,13 @@ impl Folder {
         !self.path.join(Self::SOCKET).exists()
     }
 
-    /// When the process has ended.
-    pub(crate) fn ended_at(&self) -> Option<SystemTime> {
-        fs::metadata(self.path.join(EXIT)).and_then(|it| it.modified()).ok()
+    /// When the process has ended, or the last change in its folder before it was lost; `None` while it is kept.
+    pub(crate) fn over_at(&self) -> Option<SystemTime> {
+        if self.is_kept() {
+            return None;
+        }
+        let ended = fs::metadata(self.path.join(EXIT)).or_else(|_| fs::metadata(&self.path));
+        ended.and_then(|it| it.modified()).ok()
     }
 
     fn aside(&self, name: &str) -> PathBuf {

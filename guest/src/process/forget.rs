@@ -19,14 +19,14 @@ use rustix::{
 use super::{
     Inner, Processes, cgroup,
     folder::{Description, Folder},
-    keeper::{Keeper, Request},
+    keeper::Request,
 };
 use crate::keep::tree;
 
-/// Starts after which it is looked whether too many processes that have ended are kept.
+/// Starts after which it is looked whether too many processes that are over are kept.
 const OFTEN: u32 = 64;
 
-/// Time for which a process that has ended is kept in any case: in it, a start may be repeated.
+/// Time for which the name of a process that is over is kept in any case: in it, a start may be repeated.
 const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// Time after which it is looked again whether a keeper has ended.
@@ -59,10 +59,16 @@ impl Inner {
         let over = tokio::time::Instant::now() + PATIENCE;
         // One that is starting has no socket yet.
         while folder.is_kept() {
-            if let Ok(mut keeper) = Keeper::connect(&folder).await {
-                let _ = keeper.ask(&Request::Kill).await;
-                let ended = async { while let Ok(Some(_)) = keeper.answer().await {} };
-                let _ = tokio::time::timeout_at(over, ended).await;
+            match self.keeper(process).await {
+                Ok(mut keeper) => match keeper.ask(&Request::Kill).await {
+                    Err(refusal) if refusal.code == Code::Failed => kill_with_keeper(&folder),
+                    _ => {
+                        let ended = async { while let Ok(Some(_)) = keeper.answer().await {} };
+                        let _ = tokio::time::timeout_at(over, ended).await;
+                    }
+                },
+                Err(refusal) if refusal.code == Code::Failed => kill_with_keeper(&folder),
+                Err(_) => {}
             }
             if tokio::time::Instant::now() > over {
                 return Err(Refusal::new(Code::Failed, "the process cannot be killed"));
@@ -89,8 +95,16 @@ impl Inner {
 
     fn remove_output(&self, process: Unique, folder: &Folder) -> std::io::Result<()> {
         let description = folder.description();
-        if let Some(description) = description.as_ref().filter(|_| !folder.is_finished()) {
-            kill_left(description);
+        let noted = description.as_ref().and_then(|it| it.cgroup.clone());
+        // One that was not noted is found by its name.
+        let named = || Some(cgroup::of(self.cgroups.as_ref()?, &process.to_string()));
+        let group = noted.or_else(named);
+        if !folder.is_finished() {
+            group.iter().for_each(|it| cgroup::kill(it));
+            description.iter().for_each(kill_left);
+        }
+        if let Some(group) = group {
+            tokio::spawn(remove_group(group));
         }
         let boot = description.map_or_else(|| self.boot.now(), |it| it.boot);
         self.log(process, boot).remove()
@@ -101,28 +115,32 @@ impl Inner {
         Folder::past(&self.layout.run).join(process.to_string()).exists()
     }
 
-    /// Forgets the oldest processes that have ended, if there are too many, or if they take the room in which others are
+    /// Removes the control groups that keepers have left which were killed: those in which nothing is left.
+    pub(super) fn remove_groups(&self) {
+        let Some(parent) = &self.cgroups else { return };
+        for name in self.names().into_iter().filter(|it| !self.folder(*it).is_kept()) {
+            cgroup::remove(&cgroup::of(parent, &name.to_string()));
+        }
+    }
+
+    /// Forgets the oldest processes that are over, if there are too many, or if they take the room in which others are
     /// started. While a start may be repeated, the name is left, so that none runs twice.
     pub(super) fn make_room(&self) {
         let is_time = self.starts.fetch_add(1, Ordering::Relaxed).is_multiple_of(OFTEN);
         if !is_time && !is_tight(&self.layout.run) {
             return;
         }
-        let mut ended: Vec<(SystemTime, Unique)> = Vec::new();
-        for name in self.names() {
-            ended.extend(self.folder(name).ended_at().map(|at| (at, name)));
-        }
-        ended.sort_unstable();
-        let too_many = ended.len().saturating_sub(self.limits.ended);
-        for (index, (at, name)) in ended.into_iter().enumerate() {
+        let names = self.names().into_iter();
+        let mut over: Vec<_> = names.filter_map(|name| Some((self.folder(name).over_at()?, name))).collect();
+        over.sort_unstable();
+        let too_many = over.len().saturating_sub(self.limits.ended);
+        for (index, (at, name)) in over.into_iter().enumerate() {
             if index >= too_many && !is_tight(&self.layout.run) {
                 break;
             }
             let folder = self.folder(name);
-            if !folder.is_kept() {
-                // What cannot be removed now is tried again later.
-                let _ = if is_old(at) { self.remove(name, &folder) } else { self.retire(name, &folder) };
-            }
+            // What cannot be removed now is tried again later.
+            let _ = if is_old(at) { self.remove(name, &folder) } else { self.retire(name, &folder) };
         }
         forget_past(&Folder::past(&self.layout.run));
     }
@@ -149,10 +167,8 @@ fn is_tight(folder: &Path) -> bool {
     })
 }
 
-/// Kills what a keeper that was killed has left: its control group, and the session that its command has begun, with
-/// their descendants.
+/// Kills what a keeper that was killed has left: the session that its command has begun, with its descendants.
 fn kill_left(description: &Description) {
-    description.cgroup.iter().for_each(|it| cgroup::kill(it));
     let pid = i32::try_from(description.pid).ok().and_then(Pid::from_raw);
     // The number of a command that has ended is not used again while its session has members.
     let is_command = |at: u64| at.abs_diff(description.started_ms) < LATE_MS;
@@ -163,8 +179,15 @@ fn kill_left(description: &Description) {
             let _ = kill_process(member, Signal::KILL);
         }
     }
-    if let Some(group) = description.cgroup.clone() {
-        tokio::spawn(remove_group(group));
+}
+
+/// Kills a process and its keeper, which does not answer.
+fn kill_with_keeper(folder: &Folder) {
+    let Some(description) = folder.description().filter(|_| folder.is_kept()) else { return };
+    let pid = i32::try_from(description.keeper).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        tree::kill(pid, description.cgroup.as_deref());
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The first thing is the [`Order`], over the keeper's standard input, answered by an [`Answer`]. Later ones go over the
 //! socket in the process's folder: a line of JSON for each [`Request`] and each [`Answer`].
 
-use std::{fs::File, io};
+use std::{fs::File, io, time::Duration};
 
 use pve_edge_guest_protocol::{
     Unique,
@@ -17,12 +17,16 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::timeout,
 };
 
 use super::{folder::Folder, launch::Launch, log::Log};
 
 /// Bytes that a line may have.
 pub(crate) const LONGEST_LINE: usize = 128 << 10;
+
+/// Time in which a keeper answers. One that does not is stopped, or stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a keeper is to run, and how.
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,8 +107,13 @@ impl Keeper {
         Self { lines: BufReader::new(from), to, line: Vec::new() }
     }
 
-    /// Asks, and returns the answer.
+    /// Asks, and returns the answer. It is not waited for for long.
     pub(crate) async fn ask(&mut self, request: &impl Serialize) -> Result<Answer, Refusal> {
+        timeout(PATIENCE, self.ask_patiently(request)).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn ask_patiently(&mut self, request: &impl Serialize) -> Result<Answer, Refusal> {
         let answer = async {
             self.send(request).await?;
             self.answer().await
@@ -150,6 +159,11 @@ impl Keeper {
 /// The refusal of what needs a keeper that is gone.
 pub(crate) fn gone() -> Refusal {
     Refusal::new(Code::ProcessGone, "the process has ended")
+}
+
+/// The refusal of what a keeper does not answer.
+pub(crate) fn silent() -> Refusal {
+    Refusal::new(Code::Failed, "what keeps the process does not answer")
 }
 
 /// The refusal that an error of the system is, where nothing was run.

@@ -14,6 +14,7 @@ use std::{
         unix::{fs::DirBuilderExt, process::CommandExt},
     },
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use pve_edge_guest_protocol::{
@@ -22,7 +23,7 @@ use pve_edge_guest_protocol::{
     call::Digest256,
     process::{Process, Spec, Start, State},
 };
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::{
     Inner,
@@ -31,6 +32,9 @@ use super::{
     launch::Launch,
     started::Note,
 };
+
+/// Time in which a keeper starts its command. The guest may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Inner {
     pub(super) async fn start(&self, start: Start, mut spec: Spec) -> Result<Process, Refusal> {
@@ -46,7 +50,7 @@ impl Inner {
             return Ok(lost(start.process, self.boot.now()));
         }
         let claimed = claim(&folder).map_err(|error| refusal("no process can be noted", &error))?;
-        let Some(lock) = claimed else { return self.describe(start.process, &folder).await };
+        let Some(lock) = claimed else { return self.describe(start.process).await };
         let order = Order {
             launch,
             boot: self.boot.now(),
@@ -62,7 +66,7 @@ impl Inner {
             let _ = folder.remove();
         }
         started?;
-        self.describe(start.process, &folder).await
+        self.describe(start.process).await
     }
 
     /// How a process stands that was started before; a refusal if another request has started it.
@@ -72,7 +76,7 @@ impl Inner {
             return Err(Refusal::new(Code::OtherRequest, "another request has started this process"));
         }
         match note {
-            _ if folder.exists() => Ok(Some(self.describe(start.process, folder).await?)),
+            _ if folder.exists() => Ok(Some(self.describe(start.process).await?)),
             Some(note) => Ok(Some(lost(start.process, note.boot))),
             None => Ok(None),
         }
@@ -84,11 +88,12 @@ impl Inner {
         }
         let channel = self.start_keeper(lock).map_err(|error| refusal("no keeper can be started", &error))?;
         let mut keeper = Keeper::over(channel);
-        match keeper.ask(order).await {
+        match timeout(PATIENCE, keeper.ask_patiently(order)).await {
             // A keeper that ends without an answer was killed: its process may have run, and is lost.
-            Err(refusal) if refusal.code == Code::ProcessGone => Ok(()),
-            Err(refusal) => Err(refusal),
-            Ok(_) => Ok(()),
+            Ok(Err(refusal)) if refusal.code == Code::ProcessGone => Ok(()),
+            Ok(Err(refusal)) => Err(refusal),
+            // One that does not answer may go on: its folder tells what it has done.
+            Ok(Ok(_)) | Err(_) => Ok(()),
         }
     }
 

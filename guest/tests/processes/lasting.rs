@@ -3,11 +3,11 @@
 use pve_edge_guest_protocol::{
     answer::Code,
     call::Operation,
-    process::{After, Processes, Spec, Start, State, Stdin, StdinTaken},
+    process::{After, Processes, Scope, Signal, Spec, Start, State, Stdin, StdinTaken},
 };
 
 use super::{line, lives, until};
-use crate::daemon::{Daemon, children, kill};
+use crate::daemon::{Daemon, children, kill, stop};
 
 #[tokio::test]
 async fn a_daemon_that_is_killed_loses_no_byte_and_no_exit_code() {
@@ -64,6 +64,33 @@ async fn a_process_whose_keeper_is_killed_is_lost() {
 }
 
 #[tokio::test]
+async fn a_keeper_that_is_stopped_keeps_nobody_waiting() {
+    let daemon = Daemon::start().await;
+    let spec = Spec { stdin: true, ..line("setsid sleep 100 & echo told; exec sleep 101") };
+    let process = daemon.start_process(spec).await.unwrap();
+    let name = process.process;
+    daemon.open_lines(name, After::Start).await.until(5).await;
+    let left: Vec<u32> = children(children(daemon.serve().unwrap())[0]);
+    stop(children(daemon.serve().unwrap())[0]);
+    let listed: Processes = daemon.ask(Operation::Processes {}, "").await.unwrap();
+    let told = (listed.processes[0].state, listed.processes[0].cursor, listed.processes[0].pid);
+    assert_eq!(told, (State::Running, 5, process.pid));
+    let signal = Operation::Signal(Signal { process: name, signal: "TERM".into(), scope: Scope::Tree });
+    let refusal = daemon.ask::<serde_json::Value>(signal, "").await.unwrap_err();
+    assert_eq!(refusal.code, Code::Failed, "{}", refusal.detail);
+    // As many as its socket holds.
+    let socket = daemon.path(&format!("run/processes/{name}/socket"));
+    let mut connections = Vec::new();
+    while let Ok(connection) = tokio::net::UnixStream::connect(&socket).await {
+        connections.push(connection);
+    }
+    assert_eq!(daemon.get(name).await.unwrap().state, State::Running);
+    daemon.forget(name).await.unwrap();
+    until("all are killed", || !left.iter().any(|it| lives(*it))).await;
+    assert_eq!(daemon.get(name).await.unwrap_err().code, Code::NoSuchProcess);
+}
+
+#[tokio::test]
 async fn the_control_group_of_a_process_goes_with_it_even_if_its_keeper_is_killed() {
     let daemon = Daemon::start().await;
     let command = "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 100 & done; echo started; wait";
@@ -83,6 +110,33 @@ async fn the_control_group_of_a_process_goes_with_it_even_if_its_keeper_is_kille
 }
 
 #[tokio::test]
+async fn an_empty_control_group_of_a_keeper_that_was_killed_goes_when_the_daemon_starts() {
+    let daemon = Daemon::start().await;
+    let spec = Spec { stdin: true, ..line("read x") };
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let running = daemon.start_process(line("sleep 100")).await.unwrap().process;
+    let group = |process: pve_edge_guest_protocol::Unique| {
+        let description = std::fs::read(daemon.path(&format!("run/processes/{process}/process"))).unwrap();
+        let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+        description["cgroup"].as_str().map(std::path::PathBuf::from)
+    };
+    let (Some(group), Some(other)) = (group(process), group(running)) else {
+        println!("skipped: control groups cannot be made");
+        return;
+    };
+    // Its input ends with it, and so does the command.
+    kill(children(daemon.serve().unwrap())[0]);
+    daemon.until_state(process, State::Lost).await;
+    until("nothing is in the group", || {
+        std::fs::read_to_string(group.join("cgroup.procs")).unwrap().is_empty()
+    })
+    .await;
+    daemon.kill().await;
+    assert!(!group.exists() && other.exists());
+    assert_eq!(daemon.get(process).await.unwrap().state, State::Lost);
+}
+
+#[tokio::test]
 async fn a_restart_of_the_guest_leaves_nothing() {
     let mut daemon = Daemon::start().await;
     let process = daemon.start_process(line("echo told; sleep 100")).await.unwrap().process;
@@ -96,6 +150,11 @@ async fn a_restart_of_the_guest_leaves_nothing() {
 #[tokio::test]
 async fn the_oldest_processes_that_have_ended_make_room() {
     let daemon = Daemon::start_with(&["--limits", r#"{"ended":4}"#]).await;
+    let lost = daemon.start_process(line("sleep 100")).await.unwrap();
+    kill(children(daemon.serve().unwrap())[0]);
+    daemon.until_state(lost.process, State::Lost).await;
+    let folder = std::fs::File::open(daemon.path(&format!("run/processes/{}", lost.process))).unwrap();
+    folder.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200)).unwrap();
     let mut all = Vec::new();
     for _ in 0..70 {
         let process = daemon.start_process(line("true")).await.unwrap().process;
@@ -107,7 +166,9 @@ async fn the_oldest_processes_that_have_ended_make_room() {
         all.push(process);
     }
     let listed: Processes = daemon.ask(Operation::Processes {}, "").await.unwrap();
-    assert_eq!(listed.processes.len(), 4 + 6);
+    assert_eq!(listed.processes.len(), 4 + 7);
+    assert_eq!(daemon.get(lost.process).await.unwrap_err().code, Code::NoSuchProcess);
+    until("what a lost one has left is killed", || !lives(lost.pid.unwrap())).await;
     assert!(daemon.get(all[69]).await.is_ok());
     assert_eq!(daemon.get(all[0]).await.unwrap_err().code, Code::NoSuchProcess);
 }
