@@ -203,6 +203,7 @@ impl Inner {
         Log {
             process,
             disk: self.layout.logs().join(boot.to_string()),
+            run: self.layout.run.clone(),
             memory: self.folder(process).log(),
             each: self.limits.log,
             all: self.log_all,

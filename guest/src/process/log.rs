@@ -5,13 +5,10 @@
 
 mod read;
 mod record;
+mod room;
 mod write;
 
-use std::{
-    ffi::OsStr,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs, io, path::PathBuf};
 
 use pve_edge_guest_protocol::Unique;
 use serde::{Deserialize, Serialize};
@@ -34,6 +31,8 @@ pub(crate) struct Log {
     pub(crate) process: Unique,
     /// Folder on the disk, which all processes share.
     pub(crate) disk: PathBuf,
+    /// The run folder, which tells of each process whether it is over.
+    pub(crate) run: PathBuf,
     /// Folder in the run folder, of this process alone.
     pub(crate) memory: PathBuf,
     /// Bytes that are kept of this process.
@@ -90,24 +89,20 @@ impl Log {
     }
 }
 
-/// Bytes of all logs in a folder.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|it| it.len()).sum()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
     use pve_edge_guest_protocol::process::Stream;
 
-    use super::*;
+    use super::{room::size, *};
 
     fn log(folder: &Path, each: u64) -> Log {
         let (disk, memory) = (folder.join("disk"), folder.join("memory"));
         fs::create_dir(&disk).unwrap();
         fs::create_dir(&memory).unwrap();
-        Log { process: Unique([7; 16]), disk, memory, each, all: u64::MAX }
+        Log { process: Unique([7; 16]), disk, run: folder.into(), memory, each, all: u64::MAX }
     }
 
     fn write(writer: &mut Writer, stream: Stream, data: &[u8]) {

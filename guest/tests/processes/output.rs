@@ -111,6 +111,27 @@ async fn a_process_waits_for_its_follower_but_not_for_ever() {
 }
 
 #[tokio::test]
+async fn the_logs_of_processes_that_have_ended_make_room_for_those_that_run() {
+    let limits = r#"{"log":524288,"logs":786432}"#;
+    let daemon = Daemon::start_with(&["--limits", limits]).await;
+    let spec = || line("seq 1 50000");
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let process = daemon.start_process(spec()).await.unwrap().process;
+        daemon.until_state(process, State::Exited).await;
+        ended.push(process);
+    }
+    let running = daemon.start_process(line("seq 1 50000; touch done; sleep 100")).await.unwrap().process;
+    until("it has written", || daemon.path("home/done").exists()).await;
+    let told = daemon.open_lines(running, After::Start).await.until(288_894).await;
+    assert_eq!((told.gaps, told.text().lines().count()), (0, 50_000));
+    let (first, second) =
+        (daemon.follow(ended[0], After::Start).await, daemon.follow(ended[1], After::Start).await);
+    assert!(first.gaps > second.gaps, "{} {}", first.gaps, second.gaps);
+    assert_eq!((first.code(), first.cursor, second.cursor), (0, 288_894, 288_894));
+}
+
+#[tokio::test]
 async fn without_a_disk_output_is_kept_in_memory() {
     let daemon = Daemon::start().await;
     std::fs::remove_dir_all(daemon.path("state")).unwrap();

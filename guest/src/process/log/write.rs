@@ -9,7 +9,7 @@ use std::{
 
 use pve_edge_guest_protocol::process::Stream;
 
-use super::{Log, MEMORY, SEGMENTS, record, size};
+use super::{Log, MEMORY, SEGMENTS, record};
 
 /// Writer of the log of one process.
 pub(crate) struct Writer {
@@ -154,7 +154,7 @@ impl Writer {
         while self.disk.is_full() {
             self.disk.remove_oldest(unread)?;
         }
-        if size(&self.disk.folder) + self.disk.segment > self.log.all {
+        if !self.log.make_room(self.disk.segment) {
             self.disk.remove_oldest(unread)?;
         }
         let file = self.disk.begin(&self.log, self.cursor)?;
