@@ -80,6 +80,8 @@ pub struct Limits {
     pub logs: u64,
     /// Milliseconds for which a process waits for a follower that does not read.
     pub stall_ms: u64,
+    /// Milliseconds after which a connection ends whose other end takes nothing.
+    pub client_ms: u32,
     /// Processes that have ended or are lost, and are kept.
     pub ended: usize,
     /// Whether processes get control groups, where they can be had.
@@ -88,7 +90,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { log: 16 << 20, logs: 1 << 30, stall_ms: 60_000, ended: 1024, cgroups: true }
+        Self {
+            log: 16 << 20,
+            logs: 1 << 30,
+            stall_ms: 60_000,
+            client_ms: 120_000,
+            ended: 1024,
+            cgroups: true,
+        }
     }
 }
 

@@ -97,6 +97,7 @@ fn daemon(options: Options) -> io::Result<Daemon> {
     let boot = Arc::new(Boot::open(&layout)?);
     let world = ClockAndDice { clock: Arc::new(uptime), dice: Arc::new(draw) };
     let trust = Trust::new(Keys::new(layout.keys.clone()), identity, world);
+    let client_ms = options.limits.client_ms;
     let processes = Arc::new(Processes::new(layout.clone(), boot.clone(), options.limits)?);
     Ok(Daemon {
         trust: Mutex::new(trust),
@@ -104,6 +105,7 @@ fn daemon(options: Options) -> io::Result<Daemon> {
         processes,
         files: Files::new(layout),
         boot,
+        client_ms,
         bodies: Semaphore::new(BODIES_KIB),
     })
 }

@@ -1,5 +1,7 @@
 //! Terminals, over a websocket of the real daemon.
 
+use std::os::fd::AsFd;
+
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, StatusCode};
 use pve_edge_guest_protocol::{
@@ -14,7 +16,10 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, handshake::client::generate_key},
 };
 
-use crate::daemon::{Daemon, request, unique};
+use crate::{
+    daemon::{Daemon, request, unique},
+    processes::{lives, until as holds},
+};
 
 type Websocket = WebSocketStream<TcpStream>;
 
@@ -125,6 +130,60 @@ async fn a_process_goes_on_without_its_terminal_unless_that_hangs_up() {
         }
     }
     panic!("it runs on");
+}
+
+/// A network of this thread and of what it starts, which ends when this is dropped.
+struct Network(std::process::Child);
+
+impl Network {
+    fn enter() -> Option<Self> {
+        use std::{fs::File, io::Read, process::Command};
+        let hold = ["-n", "sh", "-ec", "ip link set lo up; echo up; exec sleep 1000"];
+        let mut holder =
+            Command::new("unshare").args(hold).stdout(std::process::Stdio::piped()).spawn().ok()?;
+        let is_up = holder.stdout.take()?.read_exact(&mut [0; 3]).is_ok();
+        let own = Self(holder);
+        let entered = File::open(format!("/proc/{}/ns/net", own.0.id())).is_ok_and(|network| {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            is_up && rustix::thread::move_into_link_name_space(network.as_fd(), kind).is_ok()
+        });
+        entered.then_some(own)
+    }
+
+    /// From now on nothing arrives any more, the ends of connections neither.
+    fn cut(&self) {
+        let cut = std::process::Command::new("ip").args(["link", "set", "lo", "down"]).status();
+        assert!(cut.unwrap().success());
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_shell_ends_with_a_terminal_whose_client_goes_away_without_a_word() {
+    let Some(network) = Network::enter() else {
+        println!("skipped: no network can be made");
+        return;
+    };
+    let daemon = Daemon::start_with(&["--limits", r#"{"client_ms":1000}"#]).await;
+    for is_cut in [false, true] {
+        let process = start(&daemon, shell()).await;
+        let named = Operation::Process(Named { process });
+        let pid = daemon.ask::<Process>(named, "").await.unwrap().pid.unwrap();
+        let mut websocket = open(&daemon, Terminal { hangup: true, ..at(process) }).await.unwrap();
+        send(&mut websocket, b"while :; do echo $((40 + 2)); sleep 0.1; done\n").await;
+        printed(&mut websocket, "42").await;
+        if is_cut {
+            network.cut();
+        }
+        let client = is_cut.then_some(websocket);
+        holds("the shell has ended", || !lives(pid)).await;
+        drop(client);
+    }
 }
 
 #[tokio::test]

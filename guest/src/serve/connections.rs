@@ -14,7 +14,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use rustix::net::sockopt::set_socket_keepalive;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_user_timeout};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -79,6 +79,8 @@ fn begin(stream: TcpStream, daemon: &Arc<Daemon>, connections: &Arc<Mutex<Connec
 
 async fn converse(stream: TcpStream, daemon: Arc<Daemon>, place: Arc<Place>) {
     let _ = (stream.set_nodelay(true), set_socket_keepalive(&stream, true));
+    // One who takes nothing, or is gone without a word, ends the connection.
+    let _ = set_tcp_user_timeout(&stream, daemon.client_ms);
     let service = service_fn(|request| {
         let (daemon, waiting) = (daemon.clone(), Waiting(place.clone()));
         let _ = place.until.send_replace(None);

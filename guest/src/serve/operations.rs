@@ -29,6 +29,8 @@ pub(super) struct Daemon {
     pub(super) processes: Arc<Processes>,
     pub(super) files: Files,
     pub(super) cmux: Cmux,
+    /// Milliseconds after which a connection ends whose other end takes nothing of what it is sent.
+    pub(super) client_ms: u32,
     /// Room for bodies, in KiB.
     pub(super) bodies: Semaphore,
 }
