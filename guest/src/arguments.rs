@@ -8,7 +8,7 @@ use crate::{layout::Layout, process::Limits};
 
 /// What is said of a wrong command line.
 const USAGE: &str = "usage: pve-edge-guest run [--listen ADDRESS:PORT] [--keys FILE] [--run-dir DIR] [--state-dir DIR] \
-                     [--home DIR] [--is ID] [--cards DIR] [--token-file FILE] [--limits JSON] [-- ENTRYPOINT…], or pve-edge-guest --version";
+                     [--home DIR] [--cards DIR] [--token-file FILE] [--limits JSON] [-- ENTRYPOINT…], or pve-edge-guest --version";
 
 /// Part that this process plays.
 #[derive(Debug)]
@@ -34,8 +34,6 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Folders and files.
     pub layout: Layout,
-    /// Id of the sandbox, instead of the guest's hardware address; the guest is no machine of its own then.
-    pub is: Option<String>,
     /// Folder that has the guest's network cards as `/sys/class/net` has them, instead of that; the guest is no machine
     /// of its own then.
     pub cards: Option<PathBuf>,
@@ -91,13 +89,12 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Wro
     Ok(options)
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 9] = [
     "--listen",
     "--keys",
     "--run-dir",
     "--state-dir",
     "--home",
-    "--is",
     "--cards",
     "--token-file",
     "--limits",
@@ -107,7 +104,7 @@ const OPTIONS: [&str; 10] = [
 impl Options {
     /// Whether the guest is a machine of its own.
     pub fn is_machine(&self) -> bool {
-        self.is.is_none() && self.cards.is_none()
+        self.cards.is_none()
     }
 
     fn set(&mut self, name: &str, value: &OsString) -> Result<(), Wrong> {
@@ -132,11 +129,7 @@ impl Options {
                 let limits = serde_json::from_str(text);
                 self.limits = limits.map_err(|_| wrong("JSON is needed, such as {\"log\": 16777216}"))?;
             }
-            "--parent" => {
-                self.parent = Some(text.parse().map_err(|_| wrong("the number of a process is needed"))?);
-            }
-            _ if text.is_empty() => return Err(wrong("the id of a sandbox is needed")),
-            _ => self.is = Some(text.to_owned()),
+            _ => self.parent = Some(text.parse().map_err(|_| wrong("the number of a process is needed"))?),
         }
         Ok(())
     }
@@ -148,7 +141,6 @@ impl Default for Options {
             // A guest without IPv6 has no `[::]`.
             listen: vec![([0_u16; 8], PORT).into(), ([0_u8; 4], PORT).into()],
             layout: Layout::default(),
-            is: None,
             cards: None,
             token_file: None,
             limits: Limits::default(),
@@ -171,10 +163,10 @@ mod tests {
 
     #[test]
     fn options_are_read_up_to_the_entry_point() {
-        let line = "run --listen 127.0.0.1:1 --keys /k --is x --home /h -- /init --keys y";
+        let line = "run --listen 127.0.0.1:1 --keys /k --cards /c --home /h -- /init --keys y";
         let Ok(Part::Run(options)) = parse(line) else { panic!("{line}") };
         assert_eq!(options.listen, ["127.0.0.1:1".parse().unwrap()]);
-        assert_eq!((options.layout.keys.to_str(), options.is.as_deref()), (Some("/k"), Some("x")));
+        assert_eq!((options.layout.keys.to_str(), options.cards), (Some("/k"), Some("/c".into())));
         assert_eq!(options.layout.home, Some("/h".into()));
         assert_eq!(options.entry_point, ["/init", "--keys", "y"]);
         assert_eq!(options.given.len(), 8);
@@ -200,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_is_read_without_a_panic_and_given_on(line in "(run|serve) (--(listen|keys|is|parent|x) [a-z0-9/:.]{0,9} ?){0,4}") {
+        fn any_line_is_read_without_a_panic_and_given_on(line in "(run|serve) (--(listen|keys|cards|parent|x) [a-z0-9/:.]{0,9} ?){0,4}") {
             if let Ok(Part::Run(options) | Part::Serve(options)) = parse(&line) {
                 let again = super::options(options.given.iter().cloned()).unwrap();
                 prop_assert_eq!(again, Options { entry_point: Vec::new(), ..options });

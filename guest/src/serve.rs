@@ -91,8 +91,7 @@ fn listener() -> io::Result<TcpListener> {
 }
 
 fn daemon(options: Options) -> io::Result<Daemon> {
-    let cards = options.cards.unwrap_or_else(|| "/sys/class/net".into());
-    let identity = options.is.map_or(Identity::Cards(cards), Identity::Id);
+    let identity = Identity { cards: options.cards.unwrap_or_else(|| "/sys/class/net".into()) };
     let layout = Arc::new(options.layout);
     let boot = Arc::new(Boot::open(&layout)?);
     let world = ClockAndDice { clock: Arc::new(uptime), dice: Arc::new(draw) };

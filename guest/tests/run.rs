@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
 use crate::{
-    daemon::{Daemon, ID, children, command, free_address, json, kill, line, request, send},
+    daemon::{Daemon, children, command, free_address, json, kill, line, request, send},
     processes,
 };
 
@@ -148,7 +148,8 @@ async fn a_machine_has_its_folder_in_memory_and_another_identity() {
     fs::write(folder.path().join("keys"), line()).unwrap();
     let address = free_address();
     let as_demo = command(&folder, address);
-    let arguments = as_demo.get_args().filter(|it| *it != "--is" && *it != ID);
+    let cards = folder.path().join("cards");
+    let arguments = as_demo.get_args().filter(|it| *it != "--cards" && *it != cards);
     let run =
         Command::new("unshare").args(unshare).arg(as_demo.get_program()).args(arguments).spawn().unwrap();
     let daemon = Daemon::of(run, address, folder);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pve_edge_core::access::secret::Keyring;
+use pve_edge_guest_protocol::identity::HardwareAddress;
 
 use super::{
     Check, PORT,
@@ -35,10 +36,16 @@ pub(crate) async fn answers() -> Check {
     fs::write(folder.path().join("keys"), format!("{keys}\n")).map_err(failed)?;
     // As `run` leaves it.
     fs::write(folder.path().join("boot"), format!("{}\n", "0a".repeat(16))).map_err(failed)?;
+    let card = folder.path().join("cards/eth0");
+    fs::create_dir_all(&card).map_err(failed)?;
+    fs::write(card.join("address"), HardwareAddress::of("prod", SANDBOX).to_string()).map_err(failed)?;
     let listener = TcpListener::bind(("127.0.0.1", PORT)).map_err(failed)?;
     let child = Command::new("qemu-aarch64-static")
         .arg(programs.folder.join(&programs.version).join("aarch64"))
-        .args(["serve", "--is", SANDBOX, "--keys"])
+        .arg("serve")
+        .arg("--cards")
+        .arg(folder.path().join("cards"))
+        .arg("--keys")
         .arg(folder.path().join("keys"))
         .arg("--run-dir")
         .arg(folder.path())

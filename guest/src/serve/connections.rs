@@ -209,6 +209,7 @@ mod tests {
     use pve_edge_guest_protocol::{
         CALL, SIGNATURE, Unique,
         call::{Body, Call, Operation},
+        identity::HardwareAddress,
         keys::EdgeKey,
     };
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -223,7 +224,9 @@ mod tests {
             Layout { keys: path("keys"), run: path("run"), state: path("state"), ..Layout::default() };
         fs::write(&layout.keys, format!("{}\n", key().line("home"))).unwrap();
         Boot::begin(&layout, false, serve::draw).unwrap();
-        let options = Options { layout, is: Some("x".into()), ..Options::default() };
+        fs::create_dir_all(path("cards/eth0")).unwrap();
+        fs::write(path("cards/eth0/address"), HardwareAddress::of("home", "x").to_string()).unwrap();
+        let options = Options { layout, cards: Some(path("cards")), ..Options::default() };
         let daemon = Arc::new(serve::daemon(options).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

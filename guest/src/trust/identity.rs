@@ -7,25 +7,18 @@ use std::{
 
 use pve_edge_guest_protocol::identity::HardwareAddress;
 
-/// How the guest knows which sandbox it is.
+/// How the guest knows which sandbox it is: by the hardware address of a network card.
 #[derive(Clone, Debug)]
-pub enum Identity {
-    /// By the hardware address of a network card; the folder is `/sys/class/net`.
-    Cards(PathBuf),
-    /// By an id, of any deployment: for a guest that is no machine of its own.
-    Id(String),
+pub struct Identity {
+    /// Folder of the network cards: `/sys/class/net`.
+    pub cards: PathBuf,
 }
 
 impl Identity {
     /// Whether the guest is the sandbox `id` of one of these deployments.
     pub fn is<'a>(&self, id: &str, deployments: impl Iterator<Item = &'a str>) -> bool {
-        match self {
-            Self::Id(own) => own == id,
-            Self::Cards(folder) => {
-                let wanted: Vec<_> = deployments.map(|it| HardwareAddress::of(it, id)).collect();
-                addresses(folder).any(|it| wanted.contains(&it))
-            }
-        }
+        let wanted: Vec<_> = deployments.map(|it| HardwareAddress::of(it, id)).collect();
+        addresses(&self.cards).any(|it| wanted.contains(&it))
     }
 }
 
@@ -48,10 +41,10 @@ mod tests {
             fs::write(folder.path().join(card).join("address"), format!("{address}\n")).unwrap();
         }
         fs::write(folder.path().join("bonding_masters"), "").unwrap();
-        let cards = Identity::Cards(folder.path().to_owned());
+        let cards = Identity { cards: folder.path().to_owned() };
         assert!(cards.is("pvelxc-1-a", ["work", "home"].into_iter()));
         assert!(!cards.is("pvelxc-1-a", ["work"].into_iter()));
         assert!(!cards.is("pvelxc-1-b", ["home"].into_iter()));
-        assert!(!Identity::Cards("/nowhere".into()).is("pvelxc-1-a", ["home"].into_iter()));
+        assert!(!Identity { cards: "/nowhere".into() }.is("pvelxc-1-a", ["home"].into_iter()));
     }
 }

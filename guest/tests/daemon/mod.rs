@@ -21,6 +21,7 @@ use pve_edge_guest_protocol::{
     CALL, HEALTH_PATH, SIGNATURE, Unique,
     answer::{Code, Health, Refusal},
     call::{Body, Call, Operation, Signed},
+    identity::HardwareAddress,
     keys::EdgeKey,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,7 +38,7 @@ pub(crate) struct Daemon {
     session: Mutex<Unique>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Its folders: `keys`, `run`, `state`, and `home`, where root is at home.
+    /// Its folders: `cards`, `run`, `state`, and `home`, where root is at home; and the file `keys`.
     pub(crate) folder: TempDir,
     /// Key that it obeys.
     pub(crate) key: EdgeKey,
@@ -79,6 +80,9 @@ impl Daemon {
     fn spawn_as(keys: Option<String>, change: impl FnOnce(&mut Command, &Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
+        fs::create_dir_all(folder.path().join("cards/eth0")).unwrap();
+        let address = HardwareAddress::of("home", ID).to_string();
+        fs::write(folder.path().join("cards/eth0/address"), address).unwrap();
         if let Some(keys) = keys {
             fs::write(folder.path().join("keys"), keys).unwrap();
         }
@@ -249,10 +253,14 @@ impl Drop for Daemon {
 /// The command that starts a daemon with folders of its own.
 pub(crate) fn command(folder: &TempDir, address: SocketAddr) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pve-edge-guest"));
-    command.args(["run", "--is", ID, "--listen", &address.to_string()]);
-    for (option, name) in
-        [("--keys", "keys"), ("--run-dir", "run"), ("--state-dir", "state"), ("--home", "home")]
-    {
+    command.args(["run", "--listen", &address.to_string()]);
+    for (option, name) in [
+        ("--keys", "keys"),
+        ("--run-dir", "run"),
+        ("--state-dir", "state"),
+        ("--home", "home"),
+        ("--cards", "cards"),
+    ] {
         command.arg(option).arg(folder.path().join(name));
     }
     command.stdin(Stdio::null());

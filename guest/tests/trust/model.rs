@@ -173,7 +173,7 @@ impl World<'_> {
                 move || unique(dice.fetch_add(1, Relaxed))
             }),
         };
-        let trust = Trust::new(Keys::new(self.keys.to_owned()), Identity::Cards(cards), world);
+        let trust = Trust::new(Keys::new(self.keys.to_owned()), Identity { cards }, world);
         Guest { sandbox, trust, clock, dice }
     }
 

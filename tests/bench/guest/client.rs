@@ -21,6 +21,7 @@ use pve_edge_guest_protocol::{
     Unique,
     call::{Digest256, Operation},
     file::{Commit, Entry, Placing, Read, Stage, Staged},
+    identity::HardwareAddress,
     process::{After, Event, Follow, Line, Process, Spec, Start},
 };
 use pve_edge_lambda::{
@@ -55,12 +56,19 @@ impl Guest {
         let line = secrets.newest().guest_key(DEPLOYMENT).line(DEPLOYMENT);
         fs::create_dir(folder.path().join("home")).map_err(failed)?;
         fs::write(folder.path().join("keys"), format!("{line}\n")).map_err(failed)?;
+        let card = folder.path().join("cards/eth0");
+        fs::create_dir_all(&card).map_err(failed)?;
+        fs::write(card.join("address"), HardwareAddress::of(DEPLOYMENT, ID).to_string()).map_err(failed)?;
         let at = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).map_err(failed)?.to_string();
         let mut command = Command::new(program);
-        command.args(["run", "--is", ID, "--listen", &at]).stdin(Stdio::null());
-        for (option, name) in
-            [("--keys", "keys"), ("--run-dir", "run"), ("--state-dir", "state"), ("--home", "home")]
-        {
+        command.args(["run", "--listen", &at]).stdin(Stdio::null());
+        for (option, name) in [
+            ("--keys", "keys"),
+            ("--run-dir", "run"),
+            ("--state-dir", "state"),
+            ("--home", "home"),
+            ("--cards", "cards"),
+        ] {
             command.arg(option).arg(folder.path().join(name));
         }
         let run = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
