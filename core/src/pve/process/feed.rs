@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Number of failures that are passed over one after the other.
 const TRIES: u32 = 6;
+/// Requests that are kept back: for following the output, and for ending a command that gets no input.
+const RESERVE: u32 = 8;
 
 /// Writes the bytes and closes standard input. A command may end, or close it, without reading it: then the rest is not
 /// needed. The one event is an error: the command was ended, because its input could not be written.
@@ -44,7 +46,10 @@ async fn write<I: Io>(mut daemon: Daemon<'static, I>, process: Unique, bytes: Ve
         let piece = rest.get(..PIECE).unwrap_or(rest);
         let operation = Operation::Stdin(Stdin { process, at: at as u64, end: piece.len() == rest.len() });
         let deadline = daemon.invocation().now() + CALL;
-        let taken: Result<StdinTaken, _> = daemon.ask(&operation, piece, deadline).await;
+        let taken: Result<StdinTaken, _> = match daemon.invocation().left() {
+            ..=RESERVE => Err(CallFailure::Budget),
+            _ => daemon.ask(&operation, piece, deadline).await,
+        };
         match taken {
             Ok(taken) if taken.closed => return Ok(()),
             Ok(taken) => {

@@ -75,14 +75,16 @@ pub(super) async fn start<I: Io>(
     names: Names,
     spec: &Spec,
 ) -> Result<process::Process, CallFailure> {
-    let operation = Operation::Start(names.find(daemon).await?);
+    let start = names.find(daemon).await?;
+    let (name, operation) = (start.process, Operation::Start(start));
     let body = serde_json::to_vec(spec).unwrap_or_default();
     let mut pauses = PAUSES.into_iter();
     let mut unanswered = None;
     loop {
         let until = deadline(daemon);
         let failure = match daemon.ask::<process::Process>(&operation, &body, until).await {
-            Ok(process) => return Ok(process),
+            Ok(process) if process.process == name => return Ok(process),
+            Ok(_) => CallFailure::Foreign { status: 200 },
             Err(failure) => failure,
         };
         let may_have_run = matches!(failure, CallFailure::Unanswered(_) | CallFailure::Foreign { .. });
