@@ -30,6 +30,7 @@ mod morph;
 mod mount_protection;
 mod power;
 mod presets;
+mod processes;
 mod providers;
 mod proxies;
 mod pve_faults;

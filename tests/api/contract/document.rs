@@ -131,7 +131,11 @@ impl Contract {
         let events = self.resolved(&stream["contentSchema"])["oneOf"].as_array().expect("kinds of events");
         for event in body.split_terminator("\n\n").filter(|it| !it.starts_with(':')) {
             let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
-            let (kind, data) = parts.ok_or_else(|| format!("{event:?} is no event"))?;
+            let (head, data) = parts.ok_or_else(|| format!("{event:?} is no event"))?;
+            let (kind, id) = head.split_once("\nid: ").map_or((head, None), |(kind, id)| (kind, Some(id)));
+            if let Some(id) = id {
+                self.validate(&json!({"$ref": "#/components/schemas/Cursor"}), &id.into())?;
+            }
             let is_it = |it: &&Value| {
                 let kinds = it["properties"]["event"]["enum"].as_array().into_iter().flatten();
                 kinds.into_iter().any(|it| it == kind)
@@ -153,9 +157,13 @@ impl Contract {
                 (None, Some(_), Some(_)) => "Snapshot",
                 (None, Some(_), None) => "KeptSnapshot",
                 _ if row.get("mode").is_some() => "File",
+                _ if row.get("process").is_some() => "Process",
                 _ => "Sandbox",
             };
             self.closed(&json!({"$ref": format!("#/components/schemas/{kind}")}), row)?;
+        }
+        for event in value.get("events").and_then(Value::as_array).into_iter().flatten() {
+            self.closed(&json!({"$ref": "#/components/schemas/ProcessEvent"}), event)?;
         }
         let mut schema = schema.clone();
         if let Some(schema) =
