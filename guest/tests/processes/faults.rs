@@ -88,6 +88,24 @@ async fn output_that_has_no_room_on_the_disk_is_told_from_memory() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_a_process_waits_for_its_follower_too() {
+    let Some(daemon) = start_with("state", "1m", r#"{"log":65536}"#).await else { return };
+    assert_eq!(daemon.exec(fill("state")).await.text(), "full\n");
+    let spec = line("while ! [ -e go ]; do sleep 0.01; done; seq 1 3000000; touch done");
+    let process = daemon.start_process(spec).await.unwrap().process;
+    let mut lines = daemon.open_lines(process, After::Start).await;
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    let mut told = lines.until(100_000).await;
+    // More is written than connections hold.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(!daemon.path("home/done").exists());
+    while let Some(line) = lines.next().await {
+        told.add(line);
+    }
+    assert_eq!((told.gaps, told.text().lines().count(), told.code()), (0, 3_000_000, 0));
+}
+
+#[tokio::test]
 async fn output_that_has_no_room_anywhere_is_told_as_a_gap_and_stops_nothing() {
     let Some(daemon) = start("run", "1m,nr_inodes=60").await else { return };
     std::fs::remove_dir_all(daemon.path("state")).unwrap();

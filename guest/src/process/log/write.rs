@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, IoSlice, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use pve_edge_guest_protocol::process::Stream;
+use rustix::fs::statvfs;
 
 use super::{Log, MEMORY, SEGMENTS, record};
 
@@ -157,6 +158,10 @@ impl Writer {
         if !self.log.make_room(self.disk.segment) {
             self.disk.remove_oldest(unread)?;
         }
+        // A full disk takes files, but nothing in them: that is to be known before a record is there.
+        if !has_room(&self.disk.folder) {
+            return Err(NoRoom::Full);
+        }
         let file = self.disk.begin(&self.log, self.cursor)?;
         self.current = Some(Current { file, is_on_disk: true });
         Ok(())
@@ -213,4 +218,10 @@ impl Place {
         self.segments.push_back(Written { path, size: 0, end: start });
         Ok(file)
     }
+}
+
+/// Whether a file system takes a record.
+fn has_room(folder: &Path) -> bool {
+    statvfs(folder)
+        .is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) >= (record::HEAD + record::LARGEST) as u64)
 }
