@@ -9,7 +9,7 @@ use std::{io, net::Ipv4Addr, process::ExitCode, sync::Arc};
 
 use hex::encode as hex;
 use pve_edge_bed::{
-    guests::Guests,
+    guests::{self, Daemon, Guests},
     serve::{Api, serve},
     sim::server::{Server, lock},
 };
@@ -21,8 +21,13 @@ use tokio::{
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
+fn main() -> ExitCode {
+    // The guests' daemon is this program, too.
+    guests::part().unwrap_or_else(serve_until_stopped)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn serve_until_stopped() -> ExitCode {
     match demo().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -133,13 +138,25 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
     for (name, value) in pve.settings {
         default(settings, name, value);
     }
-    let guests = Guests::new(pve.inventory, None);
+    let guests = Guests::new(pve.inventory, daemon(settings)?);
     {
         let mut sim = lock(&pve.sim);
         sim.set_agent_host(guests.agent_host());
         sim.set_disk_host(guests.disk_host());
     }
     Ok((guests, pve.server))
+}
+
+/// The daemon of templates, which obeys this deployment.
+fn daemon(settings: &Pairs) -> Result<Option<Daemon>, String> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let of = |name: &str| settings.iter().find(|(set, _)| set == name).map_or("", |(_, value)| value);
+    Daemon::new(program, of("EDGE_SECRET"), of("EDGE_DEPLOYMENT"))
+        .map_err(|wrong| format!("EDGE_SECRET {wrong}"))
+        .map(Some)
 }
 
 fn random<const N: usize>() -> String {

@@ -43,8 +43,8 @@ RUST_LOG=warn logs less, RUST_LOG=off nothing. Ctrl-C ends it.";
 
 const SIMULATED: &str = "\
 PVE is simulated: nothing is virtualised. A command in a sandbox is an ORDINARY PROCESS OF YOURS in a
-scratch folder: it can do what you can do. Sandboxes listen on loopback alone, and running a command
-takes a random token of this start. What a sandbox serves, for example after the command
+scratch folder: it can do what you can do. Sandboxes listen on loopback alone, and run what this start
+has signed. What a sandbox serves, for example after the command
   nohup python3 -m http.server 5173 --bind $SANDBOX_IP >log 2>&1 &
 is at http://port-5173-vm-{vmid}.localhost:PORT. Stopping the demo ends all of it and removes the folders.
 ";

@@ -5,27 +5,52 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     time::Duration,
 };
 
+use pve_edge_core::access::secret::{Key, Keyring};
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
 
-use super::{GuestState, Guests, Home, tree};
+use super::{GuestState, Guests, Home, Variables, tree};
 
 /// How long a daemon may take until it listens.
 const TRIES: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Name under which a program plays the daemon, as the daemon itself calls its own processes.
+const NAME: &str = "pve-edge-guest";
+
 /// The daemon that guests have.
 #[derive(Clone, Debug)]
 pub struct Daemon {
-    /// Program whose first argument is the part that it plays: `pve-edge-guest`, or one that calls its library.
+    /// Program that plays the daemon's parts: `pve-edge-guest`, or one that begins with [`part`].
     pub program: PathBuf,
     /// Content of the file of keys in templates.
     pub keys: String,
+}
+
+impl Daemon {
+    /// The daemon that a program plays, and that obeys a deployment of these secrets, as `EDGE_SECRET` has them.
+    pub fn new(program: PathBuf, secrets: &str, deployment: &str) -> Result<Self, &'static str> {
+        let lines = |it: &Key| format!("{}\n", it.guest_key(deployment).line(deployment));
+        Ok(Self { program, keys: Keyring::parse(secrets)?.all().map(lines).collect() })
+    }
+}
+
+/// Plays the daemon, if this process was started as one; a program that hosts guests begins with it. Returns the exit
+/// code. Only Linux has what the daemon needs.
+pub fn part() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    if arguments.next()? != NAME {
+        return None;
+    }
+    #[cfg(target_os = "linux")]
+    return Some(pve_edge_guest::main(arguments));
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The daemon of one guest that runs.
@@ -53,7 +78,9 @@ impl Guests {
         let at = {
             self.shared.reconcile();
             let mut homes = self.shared.homes();
-            self.home(&mut homes, vmid, guest)?.boot(daemon, guest, self.address(vmid, guest))?
+            let home = self.home(&mut homes, vmid, guest)?;
+            let variables = self.variables(vmid, guest, home.folder.path());
+            home.boot(daemon, guest, self.address(vmid, guest), variables)?
         };
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..TRIES {
@@ -69,7 +96,13 @@ impl Guests {
 
 impl Home {
     /// Starts the daemon unless it runs. Returns its address.
-    fn boot(&mut self, daemon: &Daemon, guest: &GuestState, ip: IpAddr) -> io::Result<SocketAddr> {
+    fn boot(
+        &mut self,
+        daemon: &Daemon,
+        guest: &GuestState,
+        ip: IpAddr,
+        variables: Variables,
+    ) -> io::Result<SocketAddr> {
         if let Some(running) = self.daemon.as_ref().filter(|it| tree::exists(it.run)) {
             return Ok(running.at);
         }
@@ -87,6 +120,7 @@ impl Home {
         // A port that is free now: the guest's own may be the one of whoever stands before all guests.
         let at = TcpListener::bind((ip, 0))?.local_addr()?;
         let run = Command::new(&daemon.program)
+            .arg0(NAME)
             .arg("run")
             .args(["--listen", &at.to_string()])
             .args(pair("--keys", &keys))
@@ -95,7 +129,7 @@ impl Home {
             .args(pair("--home", folder))
             .args(pair("--cards", &cards))
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(variables)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

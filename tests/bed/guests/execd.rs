@@ -98,8 +98,7 @@ fn run(guests: &Guests, vmid: u32, guest: &GuestState, exec: Exec) -> Reply {
     reply
 }
 
-/// Starts the command in a process group of its own. Nothing of this process's
-/// environment goes into it but the way to programs: it holds tokens.
+/// Starts the command in a process group of its own.
 pub(super) fn spawn(
     guests: &Guests,
     vmid: u32,
@@ -118,12 +117,8 @@ pub(super) fn spawn(
     let child = Command::new(program)
         .args(arguments.iter().map(|it| it.replace("/etc/pve-edge", &own)))
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("HOME", folder)
-        .env("LANG", "C.UTF-8")
-        .env("SANDBOX_VMID", vmid.to_string())
-        .env("SANDBOX_IP", guests.address(vmid, guest).to_string())
-        .env("SANDBOX_FOLDER", folder)
+        .envs(guests.variables(vmid, guest, folder))
         .current_dir(folder)
         .stdin(input)
         .stdout(Stdio::piped())

@@ -13,6 +13,7 @@ mod tree;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ffi::OsString,
     io,
     net::{IpAddr, Ipv4Addr, TcpListener},
     path::Path,
@@ -28,7 +29,7 @@ use hyper::body::Incoming;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-pub use self::daemon::Daemon;
+pub use self::daemon::{Daemon, part};
 use crate::serve::Reply;
 
 /// How soon after a guest has stopped its processes are killed.
@@ -85,6 +86,9 @@ struct Shared {
 }
 
 type Homes = BTreeMap<u32, Home>;
+
+/// Environment of what runs in a guest.
+type Variables = [(&'static str, OsString); 5];
 
 /// A guest's disk and processes. Another identity means another guest: VMIDs are reused.
 struct Home {
@@ -153,6 +157,19 @@ impl Guests {
 
     fn running(&self, vmid: u32) -> Option<GuestState> {
         self.shared.inventory.guest(vmid).filter(|guest| guest.running)
+    }
+
+    /// Variables of every process of a guest. Nothing of this process's environment is in them but the way to
+    /// programs: it holds tokens.
+    fn variables(&self, vmid: u32, guest: &GuestState, folder: &Path) -> Variables {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        [
+            ("PATH", path),
+            ("LANG", "C.UTF-8".into()),
+            ("SANDBOX_VMID", vmid.to_string().into()),
+            ("SANDBOX_IP", self.address(vmid, guest).to_string().into()),
+            ("SANDBOX_FOLDER", folder.into()),
+        ]
     }
 
     /// Where a guest's services listen, and what it knows as `SANDBOX_IP`. A
