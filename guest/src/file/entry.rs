@@ -1,6 +1,6 @@
 //! What is told of a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pve_edge_guest_protocol::file::{Entry, Kind};
 use rustix::fs::{FileType, Stat};
@@ -11,7 +11,8 @@ impl Actor {
     /// What is told of something at a path.
     pub(super) fn entry(&self, path: &Path, stat: &Stat, target: Option<String>) -> Entry {
         Entry {
-            path: path.to_string_lossy().into_owned(),
+            // Without `.`, which its components leave out.
+            path: path.components().collect::<PathBuf>().to_string_lossy().into_owned(),
             kind: kind(stat),
             size: size(stat),
             mode: stat.st_mode & 0o7777,

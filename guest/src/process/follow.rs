@@ -28,6 +28,9 @@ pub(super) const MOST: usize = 448;
 /// Silence after which it is told that nothing happens.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Time that a keeper has to say how far the output has come, however shortly the client waits.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
 /// Time after which it is looked again whether a process that is starting has a keeper.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -63,6 +66,7 @@ impl Processes {
             ended: None,
             left: follow.most.unwrap_or(u64::MAX),
             until: follow.wait_ms.and_then(|it| Instant::now().checked_add(Duration::from_millis(it))),
+            first_word: Some(Instant::now() + FIRST_WORD),
             waits: follow.wait_ms.is_some(),
         };
         Ok(stream::try_unfold(follower, |mut follower| async move {
@@ -93,6 +97,8 @@ struct Follower {
     /// Whether it ends as soon as it has told something.
     waits: bool,
     until: Option<Instant>,
+    /// When the keeper's first word is waited for no more; `None` once it has come.
+    first_word: Option<Instant>,
 }
 
 impl Follower {
@@ -113,7 +119,12 @@ impl Follower {
     }
 
     fn is_time_over(&self) -> bool {
-        self.until.is_some_and(|it| it <= Instant::now())
+        self.until().is_some_and(|it| it <= Instant::now())
+    }
+
+    /// When it is over, unless something was told.
+    fn until(&self) -> Option<Instant> {
+        self.until.map(|it| self.first_word.map_or(it, |first| it.max(first)))
     }
 
     /// What can be told now.
@@ -160,7 +171,7 @@ impl Follower {
     /// Waits for something that can be told, or for the end of the time; `false` after a silence.
     async fn news(&mut self) -> bool {
         let silence = Instant::now() + SILENCE;
-        let limit = self.until.map_or(silence, |it| it.min(silence));
+        let limit = self.until().map_or(silence, |it| it.min(silence));
         match timeout_at(limit, self.look()).await {
             Ok(()) => true,
             Err(_) => limit < silence,
@@ -178,7 +189,10 @@ impl Follower {
             }
         }
         match keeper.answer().await {
-            Ok(Some(Answer::News { cursor, ended: false })) => self.known = cursor,
+            Ok(Some(Answer::News { cursor, ended: false })) => {
+                self.first_word = None;
+                self.known = cursor;
+            }
             Ok(Some(Answer::News { cursor, ended: true })) => {
                 self.ended = self.folder.ended();
                 self.know_end(cursor);

@@ -69,6 +69,9 @@ async fn a_follower_can_end_after_a_time_or_after_some_bytes() {
     let [started, out] = lines.as_slice() else { panic!("{lines:?}") };
     assert!(matches!(started.event, Event::Started { .. }));
     assert_eq!(out.cursor, 4);
+    // What has come is told also to who does not wait.
+    let lines: Vec<Line> = daemon.lines(follow(After::Start, Some(0), None), "").await.unwrap();
+    assert_eq!(lines.iter().map(|it| it.cursor).collect::<Vec<_>>(), [0, 4]);
     // As soon as the time is over, if nothing comes.
     let lines: Vec<Line> = daemon.lines(follow(After::End, Some(1), None), "").await.unwrap();
     assert_eq!(lines.len(), 1);
