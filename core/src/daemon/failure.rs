@@ -57,6 +57,17 @@ impl CallFailure {
         })
     }
 
+    /// The failure of a call that was not sent, because the question before it failed: a proxy that finds nobody behind it
+    /// answers in the daemon's place.
+    pub(super) fn before_a_call(self) -> Self {
+        let unsent = |failure, detail| Self::NotSent(NetError { sent: Sent::Never, failure, detail });
+        match self {
+            Self::Unanswered(error) => unsent(error.failure, error.detail),
+            Self::Foreign { .. } => unsent(Failure::Unknown, self.to_string()),
+            failure => failure,
+        }
+    }
+
     /// Whether the same call, if it may be made again, can succeed soon: the way is cut, or the daemon is restarted.
     pub fn is_passing(&self) -> bool {
         match self {
