@@ -7,6 +7,7 @@
 mod failure;
 mod files;
 mod held;
+mod terminal;
 
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 pub use self::failure::CallFailure;
-use self::held::Held;
+use self::{held::Held, terminal::open_websocket};
 use crate::{
     access::secret::Keyring,
     io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation},
@@ -62,6 +63,14 @@ struct Known {
     session: Unique,
     boot: Unique,
     key: usize,
+}
+
+/// Call that is to be made.
+struct Outgoing<'a> {
+    operation: &'a Operation,
+    body: &'a [u8],
+    /// Headers with which it opens a websocket.
+    opening: Option<&'a HeaderMap>,
 }
 
 impl<'i, I: Io> Daemon<'i, I> {
@@ -149,11 +158,20 @@ impl<'i, I: Io> Daemon<'i, I> {
         body: &[u8],
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
+        self.make(Outgoing { operation, body, opening: None }, deadline).await
+    }
+
+    /// Makes a call, once more if its session was not valid.
+    async fn make(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        deadline: OffsetDateTime,
+    ) -> Result<Answer<I::Body>, CallFailure> {
         let known = self.known(deadline).await?;
-        match self.signed(&known, operation, body, deadline).await {
+        match self.signed(&known, &outgoing, deadline).await {
             Err(CallFailure::Refused(refusal)) if refusal.code == Refused::Session => {
                 let known = self.renewed(known, &refusal)?;
-                self.signed(&known, operation, body, deadline).await
+                self.signed(&known, &outgoing, deadline).await
             }
             result => result,
         }
@@ -167,7 +185,8 @@ impl<'i, I: Io> Daemon<'i, I> {
         body: I::Upload,
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
-        self.health(deadline.min(self.invocation.end())).await?;
+        let asked = self.health(deadline.min(self.invocation.end())).await;
+        asked.map_err(CallFailure::before_a_call)?;
         let known = self.known(deadline).await?;
         let call = self.call(&known, operation, None);
         let mut head = self.head(&known, &call)?;
@@ -181,7 +200,7 @@ impl<'i, I: Io> Daemon<'i, I> {
     /// What the daemon has told of itself, or is asked now.
     async fn known(&mut self, deadline: OffsetDateTime) -> Result<Known, CallFailure> {
         if self.known.is_none() {
-            self.health(deadline).await?;
+            self.health(deadline).await.map_err(CallFailure::before_a_call)?;
         }
         self.known.clone().ok_or(CallFailure::NoKey)
     }
@@ -206,12 +225,14 @@ impl<'i, I: Io> Daemon<'i, I> {
     async fn signed(
         &mut self,
         known: &Known,
-        operation: &Operation,
-        body: &[u8],
+        &Outgoing { operation, body, opening }: &Outgoing<'_>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
         let call = self.call(known, operation, Some(Body::of(body)));
-        let head = self.head(known, &call)?;
+        let mut head = self.head(known, &call)?;
+        if let Some(opening) = opening {
+            open_websocket(&mut head, opening);
+        }
         let answer = self.send(&path(operation), &head, body, deadline).await?;
         answer_to(&call, answer).await
     }
@@ -303,7 +324,8 @@ where
 {
     match answer.status {
         status if !names(&answer.headers, call.call) => Err(CallFailure::Foreign { status }),
-        200 => Ok(answer),
+        101 if matches!(call.operation, Operation::Terminal(_)) => Ok(answer),
+        200 if !matches!(call.operation, Operation::Terminal(_)) => Ok(answer),
         _ => Err(refusal(answer).await),
     }
 }

@@ -80,6 +80,7 @@ codes! {
     QuotaExceeded "quota-exceeded" 429 Caller true "The team's quota is used up";
     RateLimited "rate-limited" 429 Caller true "Too many creations in a minute";
     Internal "internal" 500 Us false "A defect of pve-edge";
+    UpgradeRequired "upgrade-required" 426 Caller false "A websocket is needed here";
     UpgradeUnsupported "upgrade-unsupported" 501 Caller false "This deployment cannot open websockets";
     PveError "pve-error" 502 Pve false "PVE failed";
     PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";

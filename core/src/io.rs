@@ -8,6 +8,7 @@ pub mod headers;
 pub mod invocation;
 pub mod pace;
 mod relay;
+pub mod websocket;
 
 use std::{future::Future, time::Duration};
 

@@ -7,13 +7,14 @@
 use std::{ops::Deref, time::Duration};
 
 use futures_util::{Stream, future::Either};
+use http::HeaderMap;
 use pve_edge_guest_protocol::process::{Scope, Size};
 
 use crate::{
     access::keys::Caller,
     daemon::Daemon,
     error::Error,
-    io::{Io, deadline::Deadline, invocation::Invocation},
+    io::{Answer, Io, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
     pve::{api::Pve, cluster::Cluster},
     sandbox::{
@@ -33,6 +34,7 @@ use crate::{
         snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
         sweep,
         template::{Built, Confirmation, Template, TemplateRequest},
+        terminal::TerminalRequest,
     },
     settings::Settings,
 };
@@ -183,6 +185,8 @@ operations! {
     signal_process(caller: &Caller, id: &str, process: ProcessId, to_send: (String, Scope)) -> Result<Process, Error>;
     /// Changes the size of a process's terminal.
     resize_process(caller: &Caller, id: &str, process: ProcessId, size: Size) -> Result<Process, Error>;
+    /// Opens a terminal, on a websocket with the headers `opening`; the answer has status 101.
+    open_terminal(caller: &Caller, id: &str, request: &TerminalRequest, opening: &HeaderMap) -> Result<Answer<I::Body>, Error>;
     /// Measures a sandbox.
     metrics(caller: &Caller, id: &str) -> Result<Metrics, Error>;
     /// Starts a stopped sandbox, or resumes a paused one.

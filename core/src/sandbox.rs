@@ -41,6 +41,7 @@ pub mod removal;
 pub mod snapshot;
 pub mod sweep;
 pub mod template;
+pub mod terminal;
 pub mod vmid;
 
 use std::{collections::BTreeMap, str::FromStr};

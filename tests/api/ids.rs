@@ -54,6 +54,7 @@ fn everything(id: &str, kept: &str) -> Vec<Ask> {
         for method in operations.as_object().expect("operations").keys().filter(|_| template.contains("{id}"))
         {
             match method.as_str() {
+                "get" if last == Some("terminal") => asks.push(Ask::get(&*path).websocket()),
                 "get" => asks.push(Ask::get(&*path)),
                 "delete" => asks.push(Ask::delete(&*path)),
                 "post" => asks.push(Ask::post(&*path, body.clone())),

@@ -110,6 +110,18 @@ pub(super) enum Action {
     ///
     /// Programs in it are told by the signal `WINCH`. Without a terminal: 422 `unsupported`.
     ResizeProcess,
+    /// Open a terminal.
+    ///
+    /// A websocket: binary messages are bytes to and from the terminal; text messages are JSON: `{"resize": {"cols": 100,
+    /// "rows": 30}}` to it, and `{"started": …}`, `{"gap": {"bytes": 17}}`, `{"exit": …}` or `{"lost": {}}` from it. Without
+    /// `process` it is a new login shell, which ends when the client leaves. A browser opens it by a link. 422
+    /// `unsupported` without pve-edge-guest in the sandbox; on AWS Lambda 501 `upgrade-unsupported`.
+    OpenTerminal,
+    /// Make a link to a terminal.
+    ///
+    /// Its URL opens a terminal of this sandbox, and nothing else, for 60 seconds, in the name of whoever has asked for it:
+    /// browsers cannot send a key with a websocket.
+    LinkTerminal,
     /// Measure a sandbox.
     ///
     /// Processor, memory, disk, as the sandbox's daemon sees them: 422 `unsupported` without pve-edge-guest in it.
@@ -242,6 +254,7 @@ impl Action {
             Self::ListProcesses => &["tag"],
             Self::ReadOutput => &["after", "encoding"],
             Self::WriteStdin => &["at", "end"],
+            Self::OpenTerminal => &["token", "process", "after", "cols", "rows", "user"],
             _ => &[],
         }
     }
@@ -289,6 +302,8 @@ impl Action {
             | Self::WriteStdin
             | Self::SignalProcess
             | Self::ResizeProcess
+            | Self::OpenTerminal
+            | Self::LinkTerminal
             | Self::GetMetrics
             | Self::GetFile
             | Self::PutFile

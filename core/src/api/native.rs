@@ -7,9 +7,10 @@ mod processes;
 mod sandboxes;
 mod snapshots;
 mod templates;
+mod terminal;
 
 use futures_util::{Stream, future::Either};
-use http::Response;
+use http::{HeaderMap, Response};
 
 use self::deployment::alive;
 use super::{
@@ -22,6 +23,7 @@ use super::{
     routes::Route,
 };
 use crate::{
+    access::keys::Caller,
     error::{Code, Error, cut},
     io::{Io, NetError, ResponseBody, headers::PREFERENCE_APPLIED},
     provider::Provider,
@@ -45,11 +47,9 @@ pub(super) async fn answer<I: Io>(
     {
         return Ok(answer);
     }
-    let caller = provider.settings().api_keys.authenticate(request.headers()).ok_or_else(|| {
-        Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
-    })?;
-    let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
     let query = Query::of(&request);
+    let caller = caller(&provider, &route, &query, request.headers())?;
+    let route = route.map_err(|methods| unmatched(&cut(request.uri().path()), &methods))?;
     query.only(route.action.parameters())?;
     let asked = ApiRequest { caller: &caller, route: &route, query: &query, request: &request };
     match (route.action, upload) {
@@ -61,6 +61,7 @@ pub(super) async fn answer<I: Io>(
             let events = files::watch(&provider, &asked).await?;
             return Ok(streamed(events).map(|it| ResponseBody::Events(Either::Right(it))));
         }
+        (Action::OpenTerminal, _) => return terminal::open(&provider, &asked).await,
         (Action::GetFile, _) => return files::get(&provider, &asked).await,
         (Action::PutFile, Some(body)) => {
             return Ok(files::put(&provider, &asked, body).await?.map(ResponseBody::Whole));
@@ -74,6 +75,21 @@ pub(super) async fn answer<I: Io>(
         None => answer,
     }
     .map(ResponseBody::Whole))
+}
+
+/// Who asks: by an API key, or by a link where that opens something.
+fn caller<I: Io>(
+    provider: &Provider<'_, I>,
+    route: &Result<Route, Vec<&'static str>>,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Caller, Error> {
+    if let Some(caller) = route.as_ref().ok().and_then(|route| terminal::caller(provider, route, query)) {
+        return caller;
+    }
+    provider.settings().api_keys.authenticate(headers).ok_or_else(|| {
+        Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
+    })
 }
 
 /// What is answered without a key.
@@ -113,9 +129,10 @@ async fn whole<I: Io>(
         Action::WriteStdin => processes::write_stdin(provider, asked).await,
         Action::SignalProcess => processes::signal(provider, asked).await,
         Action::ResizeProcess => processes::resize(provider, asked).await,
+        Action::LinkTerminal => terminal::link(provider, asked).await,
         Action::GetMetrics => processes::metrics(provider, asked).await,
         // They are answered, or their bodies read, as the bytes come.
-        Action::GetFile | Action::PutFile | Action::WatchFiles => {
+        Action::GetFile | Action::PutFile | Action::WatchFiles | Action::OpenTerminal => {
             Err(Error::new(Code::Internal, "a body that streams was to be answered in one piece"))
         }
         Action::DeleteFile => files::remove(provider, asked).await,

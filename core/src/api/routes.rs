@@ -6,7 +6,7 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 47] = [
+pub(super) const ROUTES: [(&str, &str, Action); 49] = [
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
@@ -35,6 +35,8 @@ pub(super) const ROUTES: [(&str, &str, Action); 47] = [
     ("POST", "/api/sandboxes/{id}/processes/{process}/stdin", Action::WriteStdin),
     ("POST", "/api/sandboxes/{id}/processes/{process}/signal", Action::SignalProcess),
     ("POST", "/api/sandboxes/{id}/processes/{process}/resize", Action::ResizeProcess),
+    ("GET", "/api/sandboxes/{id}/terminal", Action::OpenTerminal),
+    ("POST", "/api/sandboxes/{id}/terminal/link", Action::LinkTerminal),
     ("GET", "/api/sandboxes/{id}/metrics", Action::GetMetrics),
     ("POST", "/api/sandboxes/{id}/start", Action::StartSandbox),
     ("POST", "/api/sandboxes/{id}/stop", Action::StopSandbox),
@@ -70,6 +72,11 @@ impl Route {
     /// Path without its ids, for logs.
     pub(super) fn template(&self) -> &'static str {
         self.template
+    }
+
+    /// Whether a link with a token in its query stands for a key.
+    pub(super) fn opens_by_link(&self) -> bool {
+        self.action == Action::OpenTerminal
     }
 }
 

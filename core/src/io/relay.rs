@@ -1,7 +1,7 @@
 //! A client's request that is sent on to an upstream, and the upstream's answer that is handed back.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderName, Request, Response, StatusCode,
     header::{
         CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
         UPGRADE,
@@ -9,8 +9,11 @@ use http::{
 };
 use time::OffsetDateTime;
 
-use super::{Answer, Failure, Io, NetError, Platform, Sent, collect};
-use crate::error::{Code, Error};
+use super::{
+    Answer, Failure, Io, NetError, Platform, Sent, collect,
+    websocket::{ensure_websockets, is_asked, upgrade},
+};
+use crate::error::Error;
 
 /// Body of a request that goes out.
 #[derive(Debug)]
@@ -61,16 +64,13 @@ const OF_CONNECTION: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-
 impl<U> Relay<U> {
     /// Prepares a client's request. On a platform without websockets, a request for one is refused with 501
     /// (rule P9.5).
     pub fn new(mut request: Request<U>, platform: &Platform) -> Result<Self, Error> {
-        let upgrades = asks_for_websocket(&request);
-        if upgrades && !platform.upgrades {
-            let text = format!("a deployment on {} cannot open websockets", platform.name);
-            return Err(Error::new(Code::UpgradeUnsupported, text));
+        let upgrades = is_asked(request.method(), request.headers());
+        if upgrades {
+            ensure_websockets(platform)?;
         }
         let headers = request.headers_mut();
         remove_those_of_connection(headers);
@@ -111,17 +111,6 @@ impl<U> Relay<U> {
         *response.headers_mut() = headers;
         Ok(response)
     }
-}
-
-/// Whether a request opens a websocket (RFC 6455, 4.1).
-fn asks_for_websocket<U>(request: &Request<U>) -> bool {
-    let wanted = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
-    request.method() == Method::GET && request.headers().get_all(UPGRADE).iter().any(wanted)
-}
-
-fn upgrade(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, WEBSOCKET);
 }
 
 fn remove_those_of_connection(headers: &mut HeaderMap) {

@@ -4,18 +4,20 @@
 use std::time::Duration;
 
 use futures_util::stream::{Empty, empty};
+use http::HeaderMap;
 use pve_edge_guest_protocol::process::{Scope, Size};
 
 use super::{Cloud, operations::sandbox};
 use crate::{
     access::keys::Caller,
     error::Error,
-    io::Io,
+    io::{Answer, Io},
     sandbox::{
         channel::Channel,
         process::{
             After, Encoding, Event, Metrics, OutputPage, Process, ProcessId, ProcessRequest, Processes, Stdin,
         },
+        terminal::TerminalRequest,
     },
 };
 
@@ -103,6 +105,16 @@ impl<I: Io> Cloud<'_, I> {
         _size: Size,
     ) -> Result<Process, Error> {
         lacks(id, "a process in the background")
+    }
+
+    pub(crate) async fn open_terminal(
+        &self,
+        _caller: &Caller,
+        id: &str,
+        _request: &TerminalRequest,
+        _opening: &HeaderMap,
+    ) -> Result<Answer<I::Body>, Error> {
+        lacks(id, "a terminal")
     }
 
     pub(crate) async fn metrics(&self, _caller: &Caller, id: &str) -> Result<Metrics, Error> {

@@ -4,6 +4,7 @@ mod feed;
 mod follow;
 mod operations;
 mod start;
+mod terminal;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use pve_edge_guest_protocol::{
 };
 use serde::de::DeserializeOwned;
 
+use self::terminal::terminal;
 use self::{
     feed::feed,
     follow::{follow, foreign, lost},

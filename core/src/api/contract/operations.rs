@@ -71,7 +71,7 @@ pub(super) fn tag(action: Action) -> &'static str {
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox | GetMetrics => "sandboxes",
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
-        | SignalProcess | ResizeProcess => "processes",
+        | SignalProcess | ResizeProcess | OpenTerminal | LinkTerminal => "processes",
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => "files",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
@@ -91,15 +91,15 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         }
         CreateSandbox | BuildTemplate => vec![parameter("IdempotencyKey")],
         ExecSandbox | CreateProcess => vec![parameter("ProcessKey")],
-        ListProcesses | ReadOutput | WriteStdin => processes::parameters(action, schemas),
+        ListProcesses | ReadOutput | WriteStdin | OpenTerminal => processes::parameters(action, schemas),
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
         GetDescription | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox
-        | GetMetrics | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | StartSandbox
-        | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots
-        | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate
-        | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        | GetMetrics | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal
+        | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot
+        | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot
+        | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
     }
 }
 
@@ -131,8 +131,8 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         }
         GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig
         | ListSandboxes | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess
-        | ReadOutput | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots | GetSnapshot
-        | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        | ReadOutput | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
+        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -147,6 +147,8 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         ExecSandbox | ReadOutput => &[406, 422],
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | WriteStdin | SignalProcess
         | ResizeProcess | GetMetrics => &[422],
+        OpenTerminal => &[422, 426, 501],
+        LinkTerminal => &[422, 501],
         GetInstallScript => &[400, 404, 500],
         GetGuestProgram => &[404, 500],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
@@ -187,7 +189,9 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         DeleteSandbox => deleted::<DeletingSandbox>("PVE is still destroying it", of),
         ExtendSandbox => vec![Answer::new(200, "Its expiry counts from now").json::<Sandbox>(of).etag()],
         ExecSandbox | CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput
-        | WriteStdin | SignalProcess | ResizeProcess => processes::answers(action, of),
+        | WriteStdin | SignalProcess | ResizeProcess | OpenTerminal | LinkTerminal => {
+            processes::answers(action, of)
+        }
         GetMetrics => vec![Answer::new(200, "As its daemon sees it now").json::<Metrics>(of)],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::answers(action, of)

@@ -168,6 +168,7 @@ fn description(status: u16) -> &'static str {
         416 => "The range begins behind the end of the file, which has `size` bytes",
         415 => "The body is not application/json, or has a Content-Encoding",
         422 => "That cannot be made",
+        426 => "No websocket was asked for",
         429 => "A quota of the team is used up",
         500 => "A defect",
         501 => "AWS Lambda opens no websockets",

@@ -11,9 +11,10 @@ use crate::{
     sandbox::{
         command::{Outcome, events::Failed},
         process::{
-            Cursor, Encoding, Exit, OutputPage, Process, Processes, Stdin,
+            Cursor, Encoding, Exit, OutputPage, Process, ProcessId, Processes, Stdin,
             event::{Gap, Started, Written},
         },
+        terminal::TerminalLink,
     },
 };
 
@@ -36,11 +37,24 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
                 query("end", "Whether these are the last ones; false by default", json!({"type": "boolean"})),
             ]
         }
-        _ => {
-            let place =
-                json!({"anyOf": [{"type": "string", "enum": ["start", "end"]}, schemas.written::<Cursor>()]});
+        Action::OpenTerminal => {
+            let size = || json!({"type": "integer", "minimum": 1, "maximum": 65535});
+            let token = "Token of a link, in place of a key";
+            let user =
+                json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^\u0000:\n]*$"});
+            let process = "Process whose terminal it is; without one, a shell is started";
             vec![
-                query("after", "Where to begin; `start` by default", place),
+                query("token", token, json!({"type": "string", "minLength": 1, "maxLength": 1024})),
+                query("process", process, schemas.written::<ProcessId>()),
+                query("after", "Where the output of `process` begins; `start` by default", place(schemas)),
+                query("cols", "Columns of the shell's terminal; 80 by default", size()),
+                query("rows", "Rows of the shell's terminal; 24 by default", size()),
+                query("user", "Name or number of the user whose shell it is; root by default", user),
+            ]
+        }
+        _ => {
+            vec![
+                query("after", "Where to begin; `start` by default", place(schemas)),
                 query("encoding", "Form of the output; `text` by default", schemas.written::<Encoding>()),
                 json!({
                     "name": "Last-Event-ID",
@@ -51,6 +65,11 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
             ]
         }
     }
+}
+
+/// A place in the output of a process.
+fn place(schemas: &mut Schemas) -> Value {
+    json!({"anyOf": [{"type": "string", "enum": ["start", "end"]}, schemas.written::<Cursor>()]})
 }
 
 /// The answers that are no problems.
@@ -70,6 +89,8 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             vec![Answer::new(201, about).json::<Process>(of).location()]
         }
         ListProcesses => vec![Answer::new(200, "The oldest first").json::<Processes>(of)],
+        OpenTerminal => vec![Answer::new(101, "The websocket is open")],
+        LinkTerminal => vec![Answer::new(200, "It opens a terminal for 60 seconds").json::<TerminalLink>(of)],
         DeleteProcess => vec![Answer::new(204, "It is gone")],
         WriteStdin => vec![
             Answer::new(200, "All of it was taken").json::<Stdin>(of),

@@ -156,6 +156,10 @@ fn place(asked: &ApiRequest<'_>) -> Result<(After, Encoding), Error> {
 }
 
 /// The value of a parameter of the query; `fix` says what it may be.
-fn parameter<T: FromStr>(asked: &ApiRequest<'_>, name: &str, fix: &str) -> Result<Option<T>, Error> {
+pub(super) fn parameter<T: FromStr>(
+    asked: &ApiRequest<'_>,
+    name: &str,
+    fix: &str,
+) -> Result<Option<T>, Error> {
     asked.query.get(name).map(|it| it.parse().map_err(|_| Error::field(name, fix))).transpose()
 }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use futures_util::Stream;
+use http::HeaderMap;
 use pve_edge_guest_protocol::process::{Scope, Size};
 
-use super::{create, events, get, list, metrics, output, remove, resize, signal, write_stdin};
+use super::{create, events, get, list, metrics, output, remove, resize, signal, terminal, write_stdin};
 use crate::{
     access::keys::Caller,
     error::Error,
-    io::Io,
+    io::{Answer, Io},
     pve::cluster::Cluster,
-    sandbox::process::{
-        After, Encoding, Event, Metrics, OutputPage, Process, ProcessId, ProcessRequest, Processes, Stdin,
+    sandbox::{
+        process::{
+            After, Encoding, Event, Metrics, OutputPage, Process, ProcessId, ProcessRequest, Processes, Stdin,
+        },
+        terminal::TerminalRequest,
     },
 };
 
@@ -94,6 +98,16 @@ impl<I: Io> Cluster<'_, I> {
         size: Size,
     ) -> Result<Process, Error> {
         resize(self, caller, &self.sandbox(id)?, process, size).await
+    }
+
+    pub(crate) async fn open_terminal(
+        &self,
+        caller: &Caller,
+        id: &str,
+        request: &TerminalRequest,
+        opening: &HeaderMap,
+    ) -> Result<Answer<I::Body>, Error> {
+        terminal(self, caller, &self.sandbox(id)?, request, opening).await
     }
 
     pub(crate) async fn metrics(&self, caller: &Caller, id: &str) -> Result<Metrics, Error> {

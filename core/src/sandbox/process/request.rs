@@ -68,6 +68,17 @@ pub struct SizeBody {
     rows: u16,
 }
 
+impl ProcessBody {
+    /// A command with a terminal.
+    pub(in crate::sandbox) fn of_terminal(
+        command: String,
+        Size { cols, rows }: Size,
+        user: Option<String>,
+    ) -> Self {
+        Self { command: Some(command), user, pty: Some(SizeBody { cols, rows }), ..Self::default() }
+    }
+}
+
 impl SizeBody {
     /// The size, if a terminal can have it; `field` is where it stands.
     pub fn parse(self, field: &str) -> Result<Size, Error> {

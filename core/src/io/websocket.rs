@@ -1,0 +1,64 @@
+//! Websockets (RFC 6455): a client's that an upstream answers, and that the platform joins with the upstream's.
+
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+
+use super::{Answer, Platform, ResponseBody};
+use crate::error::{Code, Error};
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// Takes from a client's request the headers that open its websocket, for a request of our own: the client's others stay
+/// here. A platform without websockets refuses it with 501 (rule P9.5), and a request that asks for none is 426.
+pub fn opening(headers: &HeaderMap, platform: &Platform) -> Result<HeaderMap, Error> {
+    ensure_websockets(platform)?;
+    if !is_asked(&Method::GET, headers) {
+        let text = "this is a websocket: connect to it with wss:// or ws://";
+        return Err(Error::new(Code::UpgradeRequired, text));
+    }
+    let mut opening = HeaderMap::new();
+    upgrade(&mut opening);
+    for (name, fix) in [
+        (SEC_WEBSOCKET_KEY, "16 bytes as base64, as RFC 6455 says"),
+        (SEC_WEBSOCKET_VERSION, "13, as RFC 6455 says"),
+    ] {
+        let value = headers.get(&name).ok_or_else(|| Error::field(name.to_string(), fix))?;
+        opening.insert(name, value.clone());
+    }
+    Ok(opening)
+}
+
+/// The answer that joins the client with the websocket of an upstream's answer, of whose headers it has what the client's
+/// end checks.
+pub fn joined<E, B>(answer: Answer<B>) -> Response<ResponseBody<E, B>> {
+    let mut response = Response::new(ResponseBody::Upgraded(answer.body));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    upgrade(response.headers_mut());
+    if let Some(accept) = answer.headers.get(SEC_WEBSOCKET_ACCEPT) {
+        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    }
+    response
+}
+
+/// Refuses a websocket on a platform that cannot have one.
+pub(crate) fn ensure_websockets(platform: &Platform) -> Result<(), Error> {
+    if platform.upgrades {
+        return Ok(());
+    }
+    let text = format!("a deployment on {} cannot open websockets", platform.name);
+    Err(Error::new(Code::UpgradeUnsupported, text))
+}
+
+/// Whether a request opens a websocket (RFC 6455, 4.1).
+pub(super) fn is_asked(method: &Method, headers: &HeaderMap) -> bool {
+    let wanted = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+    method == Method::GET && headers.get_all(UPGRADE).iter().any(wanted)
+}
+
+/// Asks for a websocket, or agrees to one.
+pub(super) fn upgrade(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, WEBSOCKET);
+}

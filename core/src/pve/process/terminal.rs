@@ -1,0 +1,58 @@
+//! Opening terminals in a sandbox.
+
+use http::HeaderMap;
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::Done,
+    call::Operation,
+    process::{self, Named},
+};
+
+use super::{CALL, begin, start::Names, told};
+use crate::{
+    access::keys::Caller,
+    error::Error,
+    io::{Answer, Io},
+    pve::{cluster::Cluster, guest::reach, ready::ready},
+    sandbox::{
+        id::SandboxId,
+        process::{Decoder, Encoding},
+        terminal::TerminalRequest,
+    },
+};
+
+/// Opens a terminal in a sandbox, on a websocket with the headers `opening`.
+pub(super) async fn terminal<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    request: &TerminalRequest,
+    opening: &HeaderMap,
+) -> Result<Answer<I::Body>, Error> {
+    let found = ready(cluster, caller, id).await?;
+    let (wanted, mut daemon) = match request {
+        TerminalRequest::Process(process, after) => {
+            let after = Decoder::new(process.0, Encoding::Base64, after).after();
+            let wanted = process::Terminal { process: process.0, after, hangup: false };
+            (wanted, reach::daemon(cluster, &found).await?)
+        }
+        TerminalRequest::Shell(shell) => {
+            let env = found.mark.environment(&cluster.settings.secrets)?;
+            let names = Names::own(Unique(cluster.draw()));
+            let (shell, daemon) = begin(cluster, &found, names, &shell.within(&env).spec()).await?;
+            let after = process::After::Start;
+            (process::Terminal { process: shell.process, after, hangup: true }, daemon)
+        }
+    };
+    let deadline = || (cluster.now() + CALL).min(cluster.end());
+    let failure = match daemon.terminal(wanted.clone(), opening, deadline()).await {
+        Ok(answer) => return Ok(answer),
+        Err(failure) => failure,
+    };
+    if wanted.hangup {
+        // Nobody would find the shell again. One that is not reached now ends with the sandbox.
+        let forget = Operation::Forget(Named { process: wanted.process });
+        let _ = daemon.ask::<Done>(&forget, &[], deadline()).await;
+    }
+    Err(told(cluster, &found, failure).await)
+}
