@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod cluster;
+mod events;
 mod inventory;
 mod log;
 pub mod morph;

@@ -6,14 +6,20 @@
 
 use std::{io, process::ExitCode};
 
+use pve_edge_bed::guests::part;
 use pve_edge_tests::{Combination, Pve, Tally, Target, morph, pipe, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];
 const TARGETS: [Target; 4] = [Target::Local, Target::Workerd, Target::Lambda, Target::LambdaStreaming];
 
+fn main() -> ExitCode {
+    // The daemon in guests is this program, too.
+    part().unwrap_or_else(run_all)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run_all() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let stop = match stop() {
         Ok(stop) => stop,
@@ -47,11 +53,12 @@ async fn all(words: &[String]) -> Tally {
     let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
     let any = pves.is_empty() && !is(morph::NAME) && !is(pipe::NAME);
     let pves = if any { PVES.to_vec() } else { pves };
+    let program = std::env::current_exe().unwrap_or_default();
     let on = async |targets: Vec<Target>| {
         let mut tally = Tally::default();
         for pve in pves.iter().copied() {
             for &target in &targets {
-                tally.add(run(Combination { pve, target }, filter).await);
+                tally.add(run(Combination { pve, target }, filter, &program).await);
             }
         }
         if any || is(morph::NAME) {

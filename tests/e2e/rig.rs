@@ -10,7 +10,7 @@ use super::{
     target::{Running, Target},
     world::World,
 };
-use pve_edge_bed::guests::Guests;
+use pve_edge_bed::guests::{Daemon, Guests};
 use pve_edge_core::api::Pairs;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -51,6 +51,14 @@ impl Pve {
         }
     }
 
+    /// The daemon in containers' templates: the other PVE's have cmux-execd.
+    fn daemon(self, program: &Path, keys: &Keys) -> Result<Option<Daemon>, String> {
+        match self {
+            Self::Simulator => Ok(Some(Daemon::new(program.to_owned(), &keys.secret, DEPLOYMENT)?)),
+            Self::Fakepve => Ok(None),
+        }
+    }
+
     pub(super) async fn start(self, folder: &Path, log: &Log) -> Result<Cluster, String> {
         match self {
             Self::Simulator => Cluster::simulated(SIMULATED, &[]).await,
@@ -61,7 +69,8 @@ impl Pve {
 
 impl Rig {
     /// Starts all of it.
-    pub(super) async fn start(pve: Pve, target: Target) -> Result<Self, String> {
+    /// `program` plays the daemon in the guests of the simulator.
+    pub(super) async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
         let folder = tempfile::Builder::new().prefix("pve-edge-e2e-").tempdir().map_err(failed)?;
         let logs = folder.path().join("logs");
@@ -69,10 +78,10 @@ impl Rig {
         let log = Log::new(&logs);
         let cluster = pve.start(folder.path(), &log).await?;
         let mut network = Network::reserve().await.map_err(failed)?;
-        let guests = Guests::new(cluster.inventory.clone(), None);
+        let keys = Keys::new()?;
+        let guests = Guests::new(cluster.inventory.clone(), pve.daemon(program, &keys)?);
         network.serve(&guests);
         cluster.host(&guests);
-        let keys = Keys::new()?;
         let good = settings(&cluster, &keys, &network);
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
         let wrong = random()?;
@@ -127,6 +136,9 @@ impl Drop for Rig {
     }
 }
 
+/// Name of the deployment.
+const DEPLOYMENT: &str = "e2e";
+
 /// The origin whose pages may use the API.
 pub(super) const PAGE: &str = "https://app.example.com";
 
@@ -169,7 +181,7 @@ pub fn settings(cluster: &Cluster, keys: &Keys, network: &Network) -> Pairs {
         ("PVE_IP_POOL_CIDR", network.cidr()),
         ("EDGE_API_KEYS", keys.setting()),
         ("EDGE_SECRET", keys.secret.clone()),
-        ("EDGE_DEPLOYMENT", "e2e".to_owned()),
+        ("EDGE_DEPLOYMENT", DEPLOYMENT.to_owned()),
         ("EDGE_CORS_ORIGINS", PAGE.to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

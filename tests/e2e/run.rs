@@ -1,6 +1,6 @@
 //! Runs scenarios, and tells how they went.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use futures_util::{StreamExt, stream};
 
@@ -30,13 +30,13 @@ pub struct Tally {
     pub failed: u32,
 }
 
-/// Runs every scenario whose name has `filter` in it, and prints a line for each.
-pub async fn run(combination: Combination, filter: &str) -> Tally {
+/// Runs every scenario whose name has `filter` in it, and prints a line for each. `program` plays the daemon in guests.
+pub async fn run(combination: Combination, filter: &str, program: &Path) -> Tally {
     let Combination { pve, target } = combination;
     let place = format!("{} on {}", target.name(), pve.name());
     let mut tally = Tally::default();
     let start = Instant::now();
-    let rig = match Rig::start(pve, target).await {
+    let rig = match Rig::start(pve, target, program).await {
         Ok(rig) => rig,
         Err(why) => {
             tally.tell(&place, "starts", Err(why));

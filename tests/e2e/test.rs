@@ -1,7 +1,7 @@
 //! The quick part of the end-to-end suite: the local server before the
 //! simulator, in this process. `tests/e2e/run` runs all of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request};
 use pve_edge_bed::serve::{Api, serve};
@@ -16,7 +16,8 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_local_server_on_the_simulator() {
-    let tally = run(Combination { pve: Pve::Simulator, target: Target::Local }, "").await;
+    let demo = Path::new(env!("CARGO_BIN_EXE_demo"));
+    let tally = run(Combination { pve: Pve::Simulator, target: Target::Local }, "", demo).await;
     assert_eq!(tally.failed, 0, "see above");
     assert!(tally.passed > 40, "{tally:?}");
 }

@@ -41,6 +41,17 @@ pub(super) struct Sandbox {
 }
 
 impl World {
+    /// A sandbox of team blue that has the project's own daemon, if templates of this PVE have it.
+    pub(super) async fn sandbox_with_our_daemon(&self) -> Option<Sandbox> {
+        let sandbox = self.sandbox(json!({})).await;
+        assert_eq!(sandbox.has_our_daemon(), self.behind == Pve::Simulator, "{}", sandbox.shown);
+        if sandbox.has_our_daemon() {
+            return Some(sandbox);
+        }
+        sandbox.drop().await;
+        None
+    }
+
     /// Whether what a VM's agent is asked to run is run.
     pub(super) fn runs_agents(&self) -> bool {
         self.behind == Pve::Simulator
@@ -59,6 +70,11 @@ impl Sandbox {
     pub(super) fn of(client: &Client, answer: &Answer, status: u16) -> Self {
         let (shown, etag) = (answer.json(status), answer.header("etag").to_owned());
         Self { client: client.clone(), shown, etag }
+    }
+
+    /// Whether the project's own daemon is in it; else a stand-in of cmux-execd is.
+    pub(super) fn has_our_daemon(&self) -> bool {
+        self.shown["commands"] == "guest"
     }
 
     pub(super) fn id(&self) -> &str {

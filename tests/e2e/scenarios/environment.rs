@@ -10,8 +10,12 @@ pub(super) async fn commands_have_it_and_pve_does_not(world: World) {
     assert_eq!(sandbox.shell("printf '%s\\n' \"$API_KEY\"").await, format!("{value}\n"));
     let own = json!({"command": "echo $PLAIN", "env": {"PLAIN": "2"}});
     assert_eq!(sandbox.exec(own).await["stdout"], "2\n");
-    let file = "set -a; . /etc/pve-edge/env; env | grep ^PLAIN; stat -c %a /etc/pve-edge/env";
-    assert_eq!(sandbox.shell(file).await, "PLAIN=1\n600\n");
+    // The guests are processes of this machine: ours have a folder of their own for the file, and the stand-in's commands
+    // are changed to have one.
+    let root = if sandbox.has_our_daemon() { "$SANDBOX_FOLDER" } else { "" };
+    let file = format!("{root}/etc/pve-edge/env");
+    let file = format!("set -a; . {file}; env | grep ^PLAIN; stat -c %a {file}");
+    assert_eq!(sandbox.shell(&file).await, "PLAIN=1\n600\n");
     let vmid = sandbox.shown["vmid"].as_u64().expect("a VMID");
     let config = world.pve.get(&format!("/nodes/pve1/lxc/{vmid}/config")).await.expect("a config");
     for text in [sandbox.shown.to_string(), sandbox.get().await.text().to_owned(), config.to_string()] {

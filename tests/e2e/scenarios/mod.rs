@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod http;
 mod power;
+mod processes;
 mod read;
 mod refused;
 mod remove;
@@ -16,6 +17,7 @@ mod snapshots;
 mod stream;
 mod sweep;
 mod templates;
+mod terminal;
 mod use_cases;
 
 use std::{future::Future, pin::Pin};
@@ -65,7 +67,10 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     exec: output_and_exit_code directory_environment_and_arguments what_takes_too_long_is_ended
         output_is_kept_as_it_is a_line_of_three_megabytes more_than_an_answer_holds_is_cut
         what_cannot_be_run_is_refused;
-    files: what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed
+    processes: a_client_that_was_cut_goes_on it_is_written_to_and_read the_same_key_is_the_same_process
+        bytes_are_exact signals_reach_it_and_its_end_leaves_nothing;
+    terminal: a_link_opens_a_shell what_was_started_goes_on_without_its_client;
+    files: who_cannot_says_so what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed
         a_cut_upload_leaves_nothing changes_are_watched;
     read: metadata_selects pages_are_complete_and_do_not_overlap a_sandbox_is_shown_whole
         an_admin_sees_all_teams;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::world::World;
+use crate::{rig::Pve, world::World};
 
 /// That nobody else makes.
 pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
@@ -12,7 +12,7 @@ pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
 pub(super) async fn an_archive_becomes_a_preset(world: World) {
     let body = json!({
         "url": "https://images.example.com/base.tar.zst", "preset": PRESET, "features": "nesting=1",
-        "daemon": "execd",
+        "daemon": if world.behind == Pve::Simulator { "guest" } else { "execd" },
     });
     world.blue.ask("POST", "/api/templates", &body).await.problem(403, "forbidden");
     let built = world.admin.ask("POST", "/api/templates", &body).await;
@@ -22,7 +22,12 @@ pub(super) async fn an_archive_becomes_a_preset(world: World) {
     assert!(waiting["commands"][0].as_str().is_some_and(|it| it.starts_with("pct start ")), "{waiting}");
     let wanted = json!({"preset": PRESET});
     world.blue.ask("POST", "/api/sandboxes", &wanted).await.problem(422, "template-not-found");
-    let confirmed = world.admin.ask("PATCH", &path, &json!({"execd": "included"})).await;
+    let included = if world.behind == Pve::Simulator {
+        json!({"daemon": "guest"})
+    } else {
+        json!({"execd": "included"})
+    };
+    let confirmed = world.admin.ask("PATCH", &path, &included).await;
     confirmed.json(200);
     let ready = until(&world, &path, "ready").await;
     assert_eq!(ready["snapshotId"], format!("pvelxc_{PRESET}_v1"), "{ready}");
