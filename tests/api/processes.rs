@@ -155,6 +155,8 @@ fn what_may_be_repeated_is_repeated_once() {
         ("resize", Ask::post(of("/resize"), json!({"cols": 1, "rows": 1}))),
         ("stdin", Ask::post(of("/stdin?at=0"), json!({})).bytes("abc")),
         ("metrics", Ask::get(metrics)),
+        ("follow", Ask::get(of("/output"))),
+        ("process", Ask::get(of("/output")).header("accept", "text/event-stream")),
     ] {
         for fault in [Fault::Unanswered, Fault::CutBody(0), Fault::NeverSent, Fault::Page(502)] {
             let before = sandbox.asked(operation);
@@ -167,6 +169,7 @@ fn what_may_be_repeated_is_repeated_once() {
         sandbox.stage.world.fault_if(move |it| (it.path == path).then_some(Fault::Unanswered));
         let answer = sandbox.stage.ask(ask);
         assert_eq!(answer.refusal(), "502 exec-cut", "{answer:?}");
+        assert!(answer.json()["detail"].as_str().is_some_and(|it| !it.contains("command")), "{answer:?}");
         sandbox.stage.world.clear_faults();
     }
     assert_eq!(sandbox.process().input, b"abc");

@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use self::terminal::terminal;
 use self::{
     feed::feed,
-    follow::{follow, foreign, lost},
+    follow::{follow, lost},
     start::{Names, failed, start},
 };
 use super::{
@@ -38,7 +38,7 @@ use crate::{
     access::keys::Caller,
     daemon::{CallFailure, Daemon},
     error::Error,
-    io::{Answer, Io},
+    io::{Answer, Io, NetError},
     sandbox::{
         command::ExecRequest,
         id::SandboxId,
@@ -51,6 +51,8 @@ use crate::{
 
 /// Time for the answer to a call.
 const CALL: Duration = Duration::from_secs(10);
+/// Time that a wait for output leaves for its answer.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// Runs a command in a sandbox that was found, and returns its events until its end. It goes on when nobody follows it,
 /// until its own time is over.
@@ -66,7 +68,8 @@ pub(super) async fn run<I: Io>(
     if process.state == process::State::Lost {
         return Err(lost());
     }
-    daemon.pin(Some(process.boot));
+    // Of memory that came back, the process has an older boot than the guest.
+    daemon.pin(daemon.boot());
     let daemon = daemon.detached();
     let decoder = Decoder::new(process.process, request.encoding, &After::Start);
     let fed = match &request.stdin {
@@ -112,7 +115,8 @@ async fn begin<'c, I: Io>(
     let mut daemon = reach::daemon(cluster, found).await?;
     match start(&mut daemon, names, spec).await {
         Ok(process) => Ok((process, daemon)),
-        Err(failure) => Err(told(cluster, found, failure).await),
+        Err(failure @ CallFailure::NotSent(_)) => Err(told(cluster, found, failure).await),
+        Err(failure) => Err(failed(failure)),
     }
 }
 
@@ -136,9 +140,7 @@ pub(super) async fn get<I: Io>(
     id: &SandboxId,
     ProcessId(process): ProcessId,
 ) -> Result<Process, Error> {
-    let found: process::Process =
-        ask(cluster, caller, id, &Operation::Process(Named { process }), &[]).await?;
-    Ok(found.into())
+    stand(cluster, caller, id, process, &Operation::Process(Named { process })).await
 }
 
 /// Kills a process with all its descendants, and forgets it.
@@ -160,9 +162,7 @@ pub(super) async fn signal<I: Io>(
     ProcessId(process): ProcessId,
     (signal, scope): (String, process::Scope),
 ) -> Result<Process, Error> {
-    let operation = Operation::Signal(Signal { process, signal, scope });
-    let found: process::Process = ask(cluster, caller, id, &operation, &[]).await?;
-    Ok(found.into())
+    stand(cluster, caller, id, process, &Operation::Signal(Signal { process, signal, scope })).await
 }
 
 /// Changes the size of a process's terminal.
@@ -173,9 +173,7 @@ pub(super) async fn resize<I: Io>(
     ProcessId(process): ProcessId,
     size: Size,
 ) -> Result<Process, Error> {
-    let operation = Operation::Resize(Resize { process, size });
-    let found: process::Process = ask(cluster, caller, id, &operation, &[]).await?;
-    Ok(found.into())
+    stand(cluster, caller, id, process, &Operation::Resize(Resize { process, size })).await
 }
 
 /// Writes bytes to a process's standard input, behind the first `at` ones.
@@ -213,13 +211,12 @@ pub(super) async fn events<I: Io>(
     let found = ready(cluster, caller, id).await?;
     let mut daemon = reach::daemon(cluster, &found).await?;
     // What cannot be followed is refused before anything is streamed.
-    let deadline = (cluster.now() + CALL).min(cluster.end());
-    let asked = daemon.ask::<process::Process>(&Operation::Process(Named { process }), &[], deadline).await;
-    let found = match asked {
-        Ok(process) => process,
+    let asked = call(cluster, &mut daemon, &Operation::Process(Named { process }), &[]).await;
+    let found: process::Process = match asked {
+        Ok(it) => ours(it, process)?,
         Err(failure) => return Err(told(cluster, &found, failure).await),
     };
-    daemon.pin(Some(found.boot).filter(|_| found.state != process::State::Lost));
+    daemon.pin(daemon.boot().filter(|_| found.state != process::State::Lost));
     Ok(follow(daemon.detached(), process, Decoder::new(process, encoding, after)))
 }
 
@@ -234,44 +231,69 @@ pub(super) async fn output<I: Io>(
 ) -> Result<OutputPage, Error> {
     let found = ready(cluster, caller, id).await?;
     let mut daemon = reach::daemon(cluster, &found).await?;
-    let mut decoder = Decoder::new(process, encoding, after);
-    // Text as JSON may be six times as long.
-    let most = cluster.platform.answer_bytes / 4;
     let wait = wait.min(cluster.platform.max_wait);
+    let mut page = page(&mut daemon, process, Decoder::new(process, encoding, after), wait).await;
+    if page.as_ref().is_err_and(CallFailure::is_passing) {
+        page = self::page(&mut daemon, process, Decoder::new(process, encoding, after), wait).await;
+    }
+    match page {
+        Ok(page) => Ok(page),
+        Err(failure) => Err(told(cluster, &found, failure).await),
+    }
+}
+
+/// Asks for output, and reads it.
+async fn page<I: Io>(
+    daemon: &mut Daemon<'_, I>,
+    process: Unique,
+    decoder: Decoder,
+    wait: Duration,
+) -> Result<OutputPage, CallFailure> {
+    let (now, end) = (daemon.invocation().now(), daemon.invocation().end());
+    let wait = wait.min((end - now - SLACK).max(time::Duration::ZERO).unsigned_abs());
+    // Text as JSON may be six times as long.
+    let most = daemon.invocation().platform.answer_bytes / 4;
     let operation = Operation::Follow(Follow {
         process,
         after: decoder.after(),
         wait_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         most: Some(most as u64),
     });
-    let answer = match daemon.open(&operation, &[], cluster.now() + wait + CALL).await {
-        Ok(answer) => answer,
-        Err(failure) => return Err(told(cluster, &found, failure).await),
-    };
-    page(answer, &mut decoder, most).await
+    let answer = daemon.open(&operation, &[], (now + wait + CALL).min(end)).await?;
+    read_page(answer, decoder, most).await
 }
 
 /// Reads events of about `most` bytes; what is cut behind the first of them can be asked for again.
-async fn page<B>(mut answer: Answer<B>, decoder: &mut Decoder, most: usize) -> Result<OutputPage, Error>
+async fn read_page<B>(
+    mut answer: Answer<B>,
+    mut decoder: Decoder,
+    most: usize,
+) -> Result<OutputPage, CallFailure>
 where
-    B: Stream<Item = Result<Vec<u8>, crate::io::NetError>> + Unpin,
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
 {
+    let foreign = CallFailure::Foreign { status: answer.status };
     let (mut lines, mut events, mut read, mut end) = (Decoder::lines(), Vec::new(), 0, None);
     // Base64 is longer by a third, and lines have more in them than data.
-    while end.is_none() && read < most * 2 {
+    let longest = most * 2;
+    while end.is_none() && read < longest {
         let bytes = match answer.body.next().await {
             Some(Ok(bytes)) => bytes,
-            Some(Err(error)) if events.is_empty() => return Err(CallFailure::Unanswered(error).into()),
+            Some(Err(error)) if events.is_empty() => return Err(CallFailure::Unanswered(error)),
             Some(Err(_)) | None => break,
         };
         read += bytes.len();
         for heard in lines.push(&bytes) {
             let taken = heard.and_then(|line| decoder.take(line, &mut events));
-            end = taken.map_err(|Foreign| foreign())?;
+            end = taken.map_err(|Foreign| foreign.clone())?;
             if end.is_some() {
                 break;
             }
         }
+    }
+    // Only a daemon that has nothing to tell says nothing.
+    if events.is_empty() && end.is_none() && (read >= longest || lines.is_within()) {
+        return Err(foreign);
     }
     let (state, exit) = match end {
         None => (State::Running, None),
@@ -282,7 +304,23 @@ where
     Ok(OutputPage { state, cursor: decoder.cursor(), events, exit })
 }
 
-/// Makes a call of a sandbox's daemon. One that may be made twice is, where the first is not answered.
+/// Makes a call that is answered with how a process stands.
+async fn stand<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    id: &SandboxId,
+    process: Unique,
+    operation: &Operation,
+) -> Result<Process, Error> {
+    Ok(ours(ask(cluster, caller, id, operation, &[]).await?, process)?.into())
+}
+
+/// The process that an answer tells of, if it is the one that was asked about.
+fn ours(found: process::Process, process: Unique) -> Result<process::Process, CallFailure> {
+    if found.process == process { Ok(found) } else { Err(CallFailure::Foreign { status: 200 }) }
+}
+
+/// Makes a call of a sandbox's daemon.
 async fn ask<I: Io, T: DeserializeOwned>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
@@ -292,18 +330,24 @@ async fn ask<I: Io, T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let found = ready(cluster, caller, id).await?;
     let mut daemon = reach::daemon(cluster, &found).await?;
-    let deadline = || (cluster.now() + CALL).min(cluster.end());
-    let answer = match daemon.ask(operation, body, deadline()).await {
-        Err(failure)
-            if failure.is_passing() && !matches!(operation, Operation::Signal(_) | Operation::Forget(_)) =>
-        {
-            daemon.ask(operation, body, deadline()).await
-        }
-        answer => answer,
-    };
-    match answer {
+    match call(cluster, &mut daemon, operation, body).await {
         Ok(answer) => Ok(answer),
         Err(failure) => Err(told(cluster, &found, failure).await),
+    }
+}
+
+/// Makes a call. One that may be made twice is, where the first is not answered.
+async fn call<I: Io, T: DeserializeOwned>(
+    cluster: &Cluster<'_, I>,
+    daemon: &mut Daemon<'_, I>,
+    operation: &Operation,
+    body: &[u8],
+) -> Result<T, CallFailure> {
+    let deadline = || (cluster.now() + CALL).min(cluster.end());
+    let is_once = matches!(operation, Operation::Signal(_) | Operation::Forget(_));
+    match daemon.ask(operation, body, deadline()).await {
+        Err(failure) if failure.is_passing() && !is_once => daemon.ask(operation, body, deadline()).await,
+        answer => answer,
     }
 }
 
@@ -311,6 +355,6 @@ async fn ask<I: Io, T: DeserializeOwned>(
 async fn told<I: Io>(cluster: &Cluster<'_, I>, found: &Located, failure: CallFailure) -> Error {
     match failure {
         CallFailure::NotSent(_) => explain(cluster, found, failure.into()).await,
-        failure => failed(failure),
+        failure => failure.into(),
     }
 }

@@ -28,6 +28,9 @@ fn nonsense() -> Vec<(&'static str, Streamed)> {
         ("an array", says(200, "[1]\n")),
         ("a number", says(200, "7\n")),
         ("deep", says(200, "[".repeat(100_000) + "\n")),
+        ("endless", says(200, "x".repeat(9 << 20))),
+        ("blank lines", says(200, "\n".repeat(9 << 20))),
+        ("half a line", says(200, "{\"cursor\":0,\"event\":\"exit\"")),
         ("another call", of_another_call),
         ("cut", cut),
         ("slow", slow),
@@ -118,6 +121,20 @@ fn lines_that_do_not_fit_together_are_a_problem() {
         let output = || Ask::get(sandbox.path(&format!("/{process}/output")));
         for ask in [output(), output().header("accept", "text/event-stream"), Ask::exec(&sandbox.id, "a")] {
             assert_problem(&asked(&sandbox, "follow", &says(200, &*lines), ask), what);
+        }
+    }
+}
+
+/// A process that nobody has asked about.
+#[test]
+fn another_process_is_no_answer() {
+    let sandbox = Sandbox::new();
+    let process = sandbox.started(json!({"command": "a", "pty": {"cols": 1, "rows": 1}}));
+    let other = json!({"process": "f".repeat(32), "state": "running", "boot": "0".repeat(32), "pid": 7});
+    let answer = says(200, other.to_string());
+    for (operation, ask) in requests(&sandbox, &process) {
+        if ["start", "process", "signal", "resize"].contains(&operation) {
+            assert_problem(&asked(&sandbox, operation, &answer, ask), operation);
         }
     }
 }

@@ -148,6 +148,51 @@ fn pages_tell_what_has_come_so_far() {
     assert_eq!((took, &*text, names(&of_page(&end)).as_slice()), (0, "", ["exit"].as_slice()));
 }
 
+/// API Gateway gives up after 29 s: a problem is told before, and so is a page that was waited for as long as may be.
+#[test]
+fn pages_are_told_in_time() {
+    for fault in [Fault::Silent, Fault::Unanswered, Fault::Slow(std::time::Duration::from_secs(40))] {
+        let sandbox = Sandbox::new();
+        let process = sandbox.started(json!({"command": "a"}));
+        let (began, faulty) = (sandbox.stage.world.now(), fault.clone());
+        sandbox.stage.world.fault_if(move |it| (it.path == "/v1/follow").then(|| faulty.clone()));
+        let answer = sandbox.stage.ask(Ask::get(sandbox.path(&format!("/{process}/output"))).wait(25));
+        assert_eq!(answer.refusal(), "502 exec-cut", "{fault:?} {answer:?}");
+        assert!(answer.at - began < Duration::seconds(29), "{fault:?} {}", answer.at - began);
+    }
+    let sandbox = Sandbox::new();
+    let process = sandbox.started(json!({"command": "a"}));
+    let began = sandbox.stage.world.now();
+    let slow = Fault::Slow(std::time::Duration::from_secs(6));
+    sandbox.stage.world.fault_once(|it| it.path.starts_with("/api2/"), slow);
+    let answer = sandbox.stage.ask(Ask::get(sandbox.path(&format!("/{process}/output?after=end"))).wait(25));
+    assert_eq!((answer.status, &answer.json()["events"]), (200, &json!([])), "{answer:?}");
+    assert!((Duration::seconds(20)..Duration::seconds(29)).contains(&(answer.at - began)));
+}
+
+/// 1. A VM's memory with a process in it is brought back: the guest has another boot than the process.
+/// 2. The daemon's session ends while somebody follows it.
+#[test]
+fn a_process_in_memory_that_came_back_is_followed() {
+    let sandbox =
+        Sandbox::with(Kind::Qemu, vec![pause(600), ExecLine::Stdout("late".into()), ExecLine::Exit(0)]);
+    let process = sandbox.started(json!({"command": "a"}));
+    let kept =
+        sandbox.stage.act(&sandbox.id, "snapshots", json!({"keep": true, "memory": true})).snapshot_id();
+    sandbox.stage.world.settle();
+    assert_eq!(sandbox.stage.ask(Ask::rollback(&sandbox.id, &kept)).shows(), "200 running");
+    assert_eq!(sandbox.get(&process).shows(), "200 running");
+    let (vmid, mut is_first) = (sandbox.vmid(), true);
+    sandbox.stage.world.fault_once(|it| it.path == "/v1/follow", Fault::CutBody(1));
+    sandbox.stage.world.hook(move |sim, moment, seen| {
+        if moment == Moment::After && seen.path == "/v1/follow" && std::mem::take(&mut is_first) {
+            sim.draw_session(vmid);
+        }
+    });
+    let told = sandbox.events(&format!("{process}/output"));
+    assert_eq!(names(&told), ["started", "stdout", "exit"], "{told:?}");
+}
+
 #[test]
 fn large_output_comes_in_pages_with_nothing_lost() {
     let sandbox = Sandbox::new();

@@ -134,6 +134,6 @@ pub(super) fn lost() -> Error {
 }
 
 /// The error of an answer that is none of the daemon.
-pub(super) fn foreign() -> Error {
+fn foreign() -> Error {
     Error::from(CallFailure::Foreign { status: 200 })
 }

@@ -69,6 +69,11 @@ impl<T> Lines<T> {
         found
     }
 
+    /// Whether the beginning of a line has come, and not its end.
+    pub(crate) fn is_within(&self) -> bool {
+        self.is_too_long || !self.partial.is_empty()
+    }
+
     /// Keeps bytes of a line that is not complete.
     fn keep(&mut self, bytes: &[u8]) {
         self.is_too_long |= self.partial.len() + bytes.len() > LONGEST;
