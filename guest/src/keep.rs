@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pve_edge_guest_protocol::{Unique, process::Exit};
+use pve_edge_guest_protocol::process::Exit;
 use rustix::{
     io::{Errno, fcntl_dupfd_cloexec},
     process::{Signal, WaitOptions, WaitStatus, chdir, getpid, set_child_subreaper, setsid, wait},
@@ -36,7 +36,6 @@ use crate::process::{
     cgroup,
     folder::{Description, Ended, Folder, uptime_ms},
     keeper::{Answer, Order, refusal},
-    launch::Launch,
     log::Writer,
 };
 
@@ -51,9 +50,6 @@ const DRAINED: usize = 1 << 20;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
-
-/// Bytes of `argv` that are told.
-const LONGEST_ARGV: usize = 4096;
 
 /// Plays the part: keeps one command, which is told on standard input, until its last descendant has ended.
 pub fn main(_arguments: Vec<OsString>) -> ExitCode {
@@ -122,10 +118,15 @@ impl Kept {
         let _ = std::fs::create_dir_all(&order.log.disk);
         let name = folder.path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
         order.launch.cgroup = order.launch.cgroup.and_then(|parent| cgroup::create(&parent, name).ok());
-        let mut description = describe(&order.launch, order.boot, order.tag);
+        let mut description = Description {
+            keeper: getpid().as_raw_pid().unsigned_abs(),
+            started_ms: uptime_ms(),
+            cgroup: order.launch.cgroup.clone(),
+            ..order.description
+        };
         let started = folder.reserve(&description).and_then(|()| child::start(&order.launch));
         let (child, streams) = started.inspect_err(|_| remove_group(order.launch.cgroup.as_deref()))?;
-        description.pid = child.pid.as_raw_pid().unsigned_abs();
+        description.pid = Some(child.pid.as_raw_pid().unsigned_abs());
         // It runs now: from here on nothing can fail that would have it taken for a process that does not.
         let _ = folder.describe(&description);
         let now = Instant::now();
@@ -257,29 +258,4 @@ impl Kept {
 
 fn remove_group(group: Option<&Path>) {
     group.map(cgroup::remove);
-}
-
-fn describe(launch: &Launch, boot: Unique, tag: Option<String>) -> Description {
-    let mut left = LONGEST_ARGV;
-    let mut argv = Vec::new();
-    for word in &launch.argv {
-        let cut = word.floor_char_boundary(left);
-        argv.push(word.get(..cut).unwrap_or_default().to_owned());
-        left -= cut;
-        if left == 0 || cut < word.len() {
-            break;
-        }
-    }
-    Description {
-        boot,
-        pid: 0,
-        keeper: getpid().as_raw_pid().unsigned_abs(),
-        tag,
-        argv,
-        cwd: launch.cwd.to_string_lossy().into_owned(),
-        user: launch.user.name.clone(),
-        pty: launch.pty.is_some(),
-        started_ms: uptime_ms(),
-        cgroup: launch.cgroup.clone(),
-    }
 }

@@ -106,6 +106,9 @@ impl Processes {
     pub fn new(layout: Arc<Layout>, boot: Arc<Boot>, limits: Limits) -> io::Result<Self> {
         std::fs::create_dir_all(Folder::all(&layout.run))?;
         std::fs::create_dir_all(Folder::past(&layout.run))?;
+        // What a daemon that was killed has begun to claim.
+        let _ = std::fs::remove_dir_all(Folder::claims(&layout.run));
+        std::fs::create_dir(Folder::claims(&layout.run))?;
         let (ends, their_end) = UnixStream::pair()?;
         ends.set_nonblocking(true)?;
         pipe::register(SIGCHLD, their_end)?;
@@ -255,11 +258,12 @@ impl Inner {
         let is_kept = folder.is_kept();
         let standing = if is_kept { timeout_at(over, stand(folder)).await.ok().flatten() } else { None };
         let (description, ended) = (folder.description(), folder.ended());
-        let state = match (&ended, &description) {
-            (Some(_), _) => State::Exited,
-            (None, None) if is_kept => State::Starting,
-            (None, Some(_)) if is_kept => State::Running,
-            _ => State::Lost,
+        let runs = description.as_ref().is_some_and(|it| it.pid.is_some());
+        let state = match ended {
+            Some(_) => State::Exited,
+            None if !is_kept => State::Lost,
+            None if runs => State::Running,
+            None => State::Starting,
         };
         let is_told = standing.is_some() || ended.is_some() || state == State::Starting;
         let (cursor, stdin) = match (standing, &ended) {
@@ -275,7 +279,7 @@ impl Inner {
             process,
             state,
             boot: it.boot,
-            pid: Some(it.pid),
+            pid: it.pid,
             tag: it.tag,
             argv: it.argv,
             cwd: Some(it.cwd),

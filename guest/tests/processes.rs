@@ -3,6 +3,7 @@
 mod ends;
 mod faults;
 mod input;
+mod keys;
 mod lasting;
 mod output;
 mod starts;

@@ -1,14 +1,17 @@
 //! The folder that a process has in the run folder: it is there before the process runs, and ends with the guest's run.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io,
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, FileExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use pve_edge_guest_protocol::{Unique, process::Exit};
+use pve_edge_guest_protocol::{Unique, call::Digest256, process::Exit};
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -16,8 +19,13 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::launch::Launch;
+
 /// Bytes that are set aside for the file [`EXIT`].
 const LARGEST_EXIT: usize = 4096;
+
+/// Bytes of `argv` that are told.
+const LONGEST_ARGV: usize = 4096;
 
 /// Its keeper holds a lock on this file for as long as it lives.
 const LOCK: &str = "lock";
@@ -31,12 +39,16 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
 }
 
-/// What is known of a process once it runs.
+/// What is known of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) boot: Unique,
-    pub(crate) pid: u32,
-    /// Number of its keeper, which is the keeper's while that lives; 0 if an older daemon has started it.
+    /// Digest of the request that has started it, if that had a key.
+    #[serde(default)]
+    pub(crate) keyed: Option<Digest256>,
+    /// Its number, once it runs.
+    pub(crate) pid: Option<u32>,
+    /// Number of its keeper, which is the keeper's while that lives; 0 until it runs, or if an older daemon has started it.
     #[serde(default)]
     pub(crate) keeper: u32,
     pub(crate) tag: Option<String>,
@@ -60,6 +72,40 @@ pub(crate) struct Ended {
     pub(crate) end: u64,
 }
 
+impl Description {
+    /// What is known of a process before it runs.
+    pub(crate) fn of(launch: &Launch, boot: Unique, tag: Option<String>, keyed: Option<Digest256>) -> Self {
+        Self {
+            boot,
+            keyed,
+            pid: None,
+            keeper: 0,
+            tag,
+            argv: shortened(&launch.argv),
+            cwd: launch.cwd.to_string_lossy().into_owned(),
+            user: launch.user.name.clone(),
+            pty: launch.pty.is_some(),
+            started_ms: uptime_ms(),
+            cgroup: None,
+        }
+    }
+}
+
+/// What is told of arguments.
+fn shortened(argv: &[String]) -> Vec<String> {
+    let mut left = LONGEST_ARGV;
+    let mut told = Vec::new();
+    for word in argv {
+        let cut = word.floor_char_boundary(left);
+        told.push(word.get(..cut).unwrap_or_default().to_owned());
+        left -= cut;
+        if left == 0 || cut < word.len() {
+            break;
+        }
+    }
+    told
+}
+
 impl Folder {
     /// Name of the keeper's socket.
     pub(crate) const SOCKET: &str = "socket";
@@ -74,8 +120,34 @@ impl Folder {
         run.join("past")
     }
 
+    /// Folder in which the folder of a process is filled before it is one of those.
+    pub(crate) fn claims(run: &Path) -> PathBuf {
+        run.join("claims")
+    }
+
     pub(crate) fn of(run: &Path, process: Unique) -> Self {
         Self { path: Self::all(run).join(process.to_string()) }
+    }
+
+    /// Makes it, with what is known of the process, and with the lock, so that the process is never taken for one that is
+    /// lost. It comes into its place as a whole; `None` if the place is taken.
+    pub(crate) fn claim(&self, run: &Path, description: &Description) -> io::Result<Option<File>> {
+        let claim = Self { path: Self::claims(run).join(self.path.file_name().unwrap_or_default()) };
+        claim.remove()?;
+        let claimed = claim.fill(description).and_then(|lock| match fs::rename(&claim.path, &self.path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(None),
+            renamed => renamed.map(|()| Some(lock)),
+        });
+        if !matches!(claimed, Ok(Some(_))) {
+            let _ = claim.remove();
+        }
+        claimed
+    }
+
+    fn fill(&self, description: &Description) -> io::Result<File> {
+        DirBuilder::new().mode(0o700).create(&self.path)?;
+        self.describe(description)?;
+        self.lock()
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -97,7 +169,7 @@ impl Folder {
     }
 
     /// Takes the lock that says that a keeper lives. It goes on to whom the file is handed.
-    pub(crate) fn lock(&self) -> io::Result<File> {
+    fn lock(&self) -> io::Result<File> {
         let file = File::create(self.path.join(LOCK))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(file)
@@ -109,11 +181,12 @@ impl Folder {
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
-    /// Sets aside the room for [`Self::describe`] and [`Self::end`], which then work on a full file system too.
+    /// Sets aside the room for [`Self::describe`] and [`Self::end`], which then work on a full file system too: what is
+    /// described before becomes the room for the end, so that no process needs more of it while it starts.
     pub(crate) fn reserve(&self, description: &Description) -> io::Result<()> {
-        let longest = Description { pid: u32::MAX, ..description.clone() };
+        let longest = Description { pid: Some(u32::MAX), ..description.clone() };
         self.set_aside(DESCRIPTION, serde_json::to_vec(&longest)?.len())?;
-        self.reserve_end()
+        fs::hard_link(self.path.join(DESCRIPTION), self.aside(EXIT))
     }
 
     /// Sets aside the room for [`Self::end`].
@@ -163,11 +236,10 @@ impl Folder {
 
     /// Puts a file in place, where room is set aside for it. All of it is read, or nothing.
     fn put(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(value)?;
+        let bytes = serde_json::to_vec(value)?;
         let file = File::options().write(true).create(true).truncate(false).open(self.aside(name))?;
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-        bytes.resize(length.max(bytes.len()), b' ');
         file.write_all_at(&bytes, 0)?;
+        file.set_len(bytes.len() as u64)?;
         fs::rename(self.aside(name), self.path.join(name))
     }
 

@@ -130,10 +130,10 @@ impl Follower {
     /// What can be told now.
     fn tell(&mut self) -> io::Result<Option<Line>> {
         if !self.is_started
-            && let Some(description) = self.folder.description()
+            && let Some(pid) = self.folder.description().and_then(|it| it.pid)
         {
             self.is_started = true;
-            return Ok(Some(self.line(Event::Started { pid: description.pid })));
+            return Ok(Some(self.line(Event::Started { pid })));
         }
         if self.left == 0 {
             self.is_over = true;

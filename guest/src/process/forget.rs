@@ -169,7 +169,7 @@ fn is_tight(folder: &Path) -> bool {
 
 /// Kills what a keeper that was killed has left: the session that its command has begun, with its descendants.
 fn kill_left(description: &Description) {
-    let pid = i32::try_from(description.pid).ok().and_then(Pid::from_raw);
+    let pid = description.pid.and_then(|it| Pid::from_raw(it.try_into().ok()?));
     // The number of a command that has ended is not used again while its session has members.
     let is_command = |at: u64| at.abs_diff(description.started_ms) < LATE_MS;
     if let Some(pid) = pid.filter(|it| tree::started_ms(*it).is_none_or(is_command)) {

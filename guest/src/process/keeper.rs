@@ -6,7 +6,6 @@
 use std::{fs::File, io, time::Duration};
 
 use pve_edge_guest_protocol::{
-    Unique,
     answer::{Code, Refusal},
     process::{Bytes, Scope, Size, StdinTaken},
 };
@@ -20,7 +19,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{folder::Folder, launch::Launch, log::Log};
+use super::{
+    folder::{Description, Folder},
+    launch::Launch,
+    log::Log,
+};
 
 /// Bytes that a line may have.
 pub(crate) const LONGEST_LINE: usize = 128 << 10;
@@ -32,8 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) launch: Launch,
-    pub(crate) boot: Unique,
-    pub(crate) tag: Option<String>,
+    pub(crate) description: Description,
     pub(crate) timeout_ms: Option<u64>,
     /// Milliseconds after which a follower that does not read is waited for no more.
     pub(crate) stall_ms: u64,

@@ -1,18 +1,16 @@
 //! Starting a process, at most once.
 //!
-//! 1. Its folder in the run folder is made: who makes it starts the process, everybody else is told how it stands.
+//! 1. Its folder in the run folder is made, with the digest of the request: who makes it starts the process, everybody
+//!    else is told how it stands, or that another request has started it.
 //! 2. A start with a key is noted on the disk.
 //! 3. A keeper is started, and told what to run.
 //!
 //! Whatever fails before the keeper runs the command takes back what was done, and is told as a refusal.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::{fs::DirBuilderExt, process::CommandExt},
-    },
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -27,7 +25,7 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{
     Inner,
-    folder::Folder,
+    folder::{Description, Folder},
     keeper::{Keeper, Order, refusal},
     launch::Launch,
     started::Note,
@@ -49,12 +47,15 @@ impl Inner {
         if self.is_past(start.process) {
             return Ok(lost(start.process, self.boot.now()));
         }
-        let claimed = claim(&folder).map_err(|error| refusal("no process can be noted", &error))?;
-        let Some(lock) = claimed else { return self.describe(start.process).await };
+        let description = Description::of(&launch, self.boot.now(), tag, start.keyed);
+        let claimed = folder.claim(&self.layout.run, &description);
+        let Some(lock) = claimed.map_err(|error| refusal("no process can be noted", &error))? else {
+            let found = self.find_started(&folder, &start).await?;
+            return found.ok_or_else(|| self.none(start.process));
+        };
         let order = Order {
             launch,
-            boot: self.boot.now(),
-            tag,
+            description,
             timeout_ms,
             stall_ms: self.limits.stall_ms,
             log: self.log(start.process, self.boot.now()),
@@ -72,11 +73,14 @@ impl Inner {
     /// How a process stands that was started before; a refusal if another request has started it.
     async fn find_started(&self, folder: &Folder, start: &Start) -> Result<Option<Process>, Refusal> {
         let note = self.started.find(start.process);
-        if note.zip(start.keyed).is_some_and(|(note, keyed)| note.digest != keyed) {
+        let exists = folder.exists();
+        // The note of one that is just being started may be missing.
+        let noted = folder.description().and_then(|it| it.keyed).or(note.map(|it| it.digest));
+        if start.keyed.is_some() && start.keyed != noted && (exists || note.is_some()) {
             return Err(Refusal::new(Code::OtherRequest, "another request has started this process"));
         }
         match note {
-            _ if folder.exists() => Ok(Some(self.describe(start.process).await?)),
+            _ if exists => Ok(Some(self.describe(start.process).await?)),
             Some(note) => Ok(Some(lost(start.process, note.boot))),
             None => Ok(None),
         }
@@ -124,18 +128,6 @@ impl Inner {
             .spawn()?;
         self.keepers().push(child);
         UnixStream::from_std(ours)
-    }
-}
-
-/// Makes the folder of a process, and takes its lock, so that the process is never taken for one that is lost; `None` if
-/// the folder was there.
-fn claim(folder: &Folder) -> io::Result<Option<File>> {
-    match fs::DirBuilder::new().mode(0o700).create(&folder.path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        made => {
-            made?;
-            folder.lock().map(Some).inspect_err(|_| drop(folder.remove()))
-        }
     }
 }
 
