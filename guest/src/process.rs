@@ -232,9 +232,15 @@ impl Inner {
         Keeper::connect(&folder).await.map_err(|_| if folder.is_kept() { silent() } else { gone() })
     }
 
+    /// The boot in which a process was started that the run folder does not have, if that was another one: of this boot it
+    /// was forgotten.
+    fn other_boot(&self, process: Unique) -> Option<Unique> {
+        self.started.find(process).map(|it| it.boot).filter(|it| *it != self.boot.now())
+    }
+
     /// The refusal of a process that the run folder does not have.
     fn none(&self, process: Unique) -> Refusal {
-        match self.started.find(process) {
+        match self.other_boot(process) {
             Some(_) => {
                 Refusal::new(Code::ProcessGone, "the guest was restarted after the start of the process")
             }
@@ -251,8 +257,8 @@ impl Inner {
     async fn describe_until(&self, process: Unique, over: Instant) -> Result<Process, Refusal> {
         let folder = &self.folder(process);
         if !folder.exists() {
-            let note = self.started.find(process).ok_or_else(|| self.none(process))?;
-            return Ok(start::lost(process, note.boot));
+            let boot = self.other_boot(process).ok_or_else(|| self.none(process))?;
+            return Ok(start::lost(process, boot));
         }
         // In this order: a keeper that ends meanwhile has noted the exit before.
         let is_kept = folder.is_kept();

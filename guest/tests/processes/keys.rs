@@ -4,8 +4,8 @@ use futures_util::future::join;
 use pve_edge_guest_protocol::{
     Unique,
     answer::Code,
-    call::Digest256,
-    process::{Start, State},
+    call::{Digest256, Operation},
+    process::{After, Process, Scope, Signal, Start, State},
 };
 
 use super::line;
@@ -60,4 +60,24 @@ async fn a_start_under_a_key_is_not_that_of_a_process_without_one() {
     daemon.start_again(start.clone(), &line("sleep 100")).await.unwrap();
     let refusal = daemon.start_again(keyed(start.process, b"key"), &line("sleep 100")).await.unwrap_err();
     assert_eq!(refusal.code, Code::OtherRequest);
+}
+
+#[tokio::test]
+async fn a_process_that_was_forgotten_is_not_told_of_and_does_not_run_again() {
+    let mut daemon = Daemon::start().await;
+    let start = keyed(unique(), b"key");
+    let (process, spec) = (start.process, line("echo run >> ran"));
+    daemon.start_again(start.clone(), &spec).await.unwrap();
+    daemon.follow(process, After::Start).await;
+    daemon.forget(process).await.unwrap();
+    let signal = || Operation::Signal(Signal { process, signal: "TERM".into(), scope: Scope::Tree });
+    assert_eq!(daemon.get(process).await.unwrap_err().code, Code::NoSuchProcess);
+    assert_eq!(daemon.ask::<Process>(signal(), "").await.unwrap_err().code, Code::NoSuchProcess);
+    assert_eq!(daemon.forget(process).await.unwrap_err().code, Code::NoSuchProcess);
+    assert_eq!(daemon.start_again(start.clone(), &spec).await.unwrap().state, State::Lost);
+    daemon.restart_guest().await;
+    assert_eq!(daemon.get(process).await.unwrap().state, State::Lost);
+    assert_eq!(daemon.ask::<Process>(signal(), "").await.unwrap_err().code, Code::ProcessGone);
+    assert_eq!(daemon.start_again(start, &spec).await.unwrap().state, State::Lost);
+    assert_eq!(daemon.exec(line("cat ran")).await.text(), "run\n");
 }
