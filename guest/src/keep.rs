@@ -93,6 +93,10 @@ struct Kept {
     has_children: bool,
     ended: Option<Ended>,
     deadline: Option<Instant>,
+    /// Time without a follower after which the command ends, if it is to end so.
+    hangup: Option<Duration>,
+    /// When a follower was attached last, or else the start.
+    followed: Instant,
     timed_out: bool,
     /// When what is left is killed.
     kill_at: Option<Instant>,
@@ -143,6 +147,8 @@ impl Kept {
             has_children: true,
             ended: None,
             deadline: order.timeout_ms.and_then(|it| now.checked_add(Duration::from_millis(it))),
+            hangup: order.hangup_ms.map(Duration::from_millis),
+            followed: now,
             timed_out: false,
             kill_at: None,
             blocked: None,
@@ -235,6 +241,10 @@ impl Kept {
         if self.deadline.is_some_and(|it| it <= now) {
             self.deadline = None;
             self.timed_out = self.ended.is_none();
+            self.kill();
+        }
+        if self.hangs_up_at().is_some_and(|it| it <= now) {
+            self.hangup = None;
             self.kill();
         }
         if self.kill_at.is_some_and(|it| it <= now) {

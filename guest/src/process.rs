@@ -82,6 +82,8 @@ pub struct Limits {
     pub stall_ms: u64,
     /// Milliseconds after which a connection ends whose other end takes nothing.
     pub client_ms: u32,
+    /// Milliseconds without a follower after which a process ends that is to be followed.
+    pub hangup_ms: u64,
     /// Processes that have ended or are lost, and are kept.
     pub ended: usize,
     /// Whether processes get control groups, where they can be had.
@@ -95,6 +97,7 @@ impl Default for Limits {
             logs: 1 << 30,
             stall_ms: 60_000,
             client_ms: 120_000,
+            hangup_ms: 30_000,
             ended: 1024,
             cgroups: true,
         }

@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod hangup;
 mod input;
 mod keys;
 mod lasting;

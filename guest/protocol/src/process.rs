@@ -51,6 +51,9 @@ pub struct Spec {
     /// Text by which a client finds it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// Whether the process and its descendants are killed once nobody has followed it for 30 seconds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hangup: bool,
 }
 
 /// Size of a terminal, in characters.

@@ -63,6 +63,9 @@ impl Kept {
         let timeout = timeout.and_then(|it| Timespec::try_from(it + Duration::from_millis(1)).ok());
         // An interruption is as good as a time that has passed.
         let _ = poll(&mut polled, timeout.as_ref());
+        if self.is_followed() {
+            self.followed = Instant::now();
+        }
         let mut ready = Ready::default();
         for (who, _) in who.into_iter().zip(&polled).filter(|(_, it)| !it.revents().is_empty()) {
             match who {
@@ -83,6 +86,15 @@ impl Kept {
         followers.map(|it| it.read).min().unwrap_or(u64::MAX)
     }
 
+    fn is_followed(&self) -> bool {
+        self.connections.iter().any(|it| it.follower.is_some())
+    }
+
+    /// When the command ends because nobody follows it.
+    pub(super) fn hangs_up_at(&self) -> Option<Instant> {
+        self.followed.checked_add(self.hangup?).filter(|_| !self.is_followed())
+    }
+
     /// When something is due next.
     fn next_time(&self) -> Option<Instant> {
         let waiting = self.connections.iter().filter_map(|it| it.waiting.as_ref()).map(|it| it.until);
@@ -90,7 +102,8 @@ impl Kept {
             let followers = self.connections.iter().filter_map(|it| it.follower.as_ref());
             followers.filter_map(move |it| it.stalls_at(self.log.cursor(), since, self.stall))
         });
-        self.deadline.into_iter().chain(self.kill_at).chain(waiting).chain(stalled).min()
+        let due = self.deadline.into_iter().chain(self.hangs_up_at());
+        due.chain(self.kill_at).chain(waiting).chain(stalled).min()
     }
 
     /// Waits no more for followers that have not read on for long, while the command waits for them.

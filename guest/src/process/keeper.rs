@@ -37,6 +37,8 @@ pub(crate) struct Order {
     pub(crate) launch: Launch,
     pub(crate) description: Description,
     pub(crate) timeout_ms: Option<u64>,
+    /// Milliseconds without a follower after which the process ends, if it is to end so.
+    pub(crate) hangup_ms: Option<u64>,
     /// Milliseconds after which a follower that does not read is waited for no more.
     pub(crate) stall_ms: u64,
     pub(crate) folder: Folder,

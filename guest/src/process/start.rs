@@ -41,6 +41,7 @@ impl Inner {
             return Ok(process);
         }
         let (tag, timeout_ms) = (spec.tag.take(), spec.timeout_ms);
+        let hangup_ms = spec.hangup.then_some(self.limits.hangup_ms);
         let mut launch = Launch::of(&self.layout, spec)?;
         launch.cgroup.clone_from(&self.cgroups);
         self.make_room();
@@ -57,6 +58,7 @@ impl Inner {
             launch,
             description,
             timeout_ms,
+            hangup_ms,
             stall_ms: self.limits.stall_ms,
             log: self.log(start.process, self.boot.now()),
             folder: folder.clone(),
