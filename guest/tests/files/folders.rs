@@ -36,7 +36,7 @@ async fn parents_come_before_what_is_in_them_as_deep_as_wanted() {
     for (depth, count) in [(0, 1), (1, 1), (2, 3), (3, 4), (9, 5)] {
         let (entries, more) = daemon.list(".", depth, 100).await.unwrap();
         assert_eq!((entries.len(), more), (count, false), "{depth}");
-        let mut known = vec![home.trim_end_matches('/').to_owned() + "/."];
+        let mut known = vec![home.trim_end_matches('/').to_owned()];
         for entry in entries {
             let (parent, name) = entry.path.rsplit_once('/').unwrap();
             assert!(known.iter().any(|it| it == parent), "{parent} of {known:?}");
