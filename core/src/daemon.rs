@@ -25,6 +25,7 @@ use self::{held::Held, terminal::open_websocket};
 use crate::{
     access::secret::Keyring,
     io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation},
+    sandbox::defaults::Defaults,
 };
 
 /// Bytes up to which an answer in JSON is read.
@@ -55,6 +56,8 @@ pub struct Daemon<'i, I> {
     known: Option<Known>,
     /// Boot of the guest that all further calls are for.
     pinned: Option<Unique>,
+    /// As which user and where files are meant that do not say it.
+    defaults: Defaults,
 }
 
 /// Session of a daemon, and the key with which calls of it are signed.
@@ -84,13 +87,18 @@ impl<'i, I: Io> Daemon<'i, I> {
     ) -> Self {
         let keys = secrets.all().map(|secret| secret.guest_key(deployment)).collect();
         let invocation = Held::Borrowed(invocation);
-        Self { invocation, places, at: 0, to, keys, known: None, pinned: None }
+        Self { invocation, places, at: 0, to, keys, known: None, pinned: None, defaults: Defaults::default() }
     }
 
     /// The same daemon, for an answer that streams on after the request was handled.
     pub fn detached(self) -> Daemon<'static, I> {
-        let Self { invocation, places, at, to, keys, known, pinned } = self;
-        Daemon { invocation: invocation.detached(), places, at, to, keys, known, pinned }
+        let Self { invocation, places, at, to, keys, known, pinned, defaults } = self;
+        Daemon { invocation: invocation.detached(), places, at, to, keys, known, pinned, defaults }
+    }
+
+    /// Has files that do not say it be meant as which user, and where.
+    pub fn set_defaults(&mut self, defaults: Defaults) {
+        self.defaults = defaults;
     }
 
     /// Makes no call any more once the guest has another boot than this one: the next is [`CallFailure::Restarted`].

@@ -23,6 +23,7 @@ pub mod address;
 pub mod channel;
 pub mod command;
 pub mod creation;
+pub mod defaults;
 pub mod environment;
 pub mod fields;
 pub mod file;

@@ -33,7 +33,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 /// What went wrong inside a body that was already on its way.
@@ -47,6 +47,9 @@ pub type Reply = Response<ReplyBody>;
 
 /// How long connections may take to end once the server has been stopped.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a client may send nothing of a body that it has begun.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of a body that nobody wants is read all the same.
 const MOST_DISCARDED: usize = 16 << 20;
@@ -186,41 +189,52 @@ impl Api {
 
 /// A client's body, as core takes it.
 pub fn upload(body: Incoming) -> Upload {
-    Upload::new(Unread(Some(body)))
+    Upload::new(Unread { body: Some(body), silence: Box::pin(sleep(SILENCE)) })
 }
 
-/// A client's body, whose rest is read and forgotten when it is dropped before its end: a client that still
-/// sends would get a reset connection instead of the answer (RFC 9112, 9.6).
-struct Unread(Option<Incoming>);
+/// A client's body, which ends with an error after a silence, and whose rest is read and forgotten when it is dropped
+/// before its end: a client that still sends would get a reset connection instead of the answer (RFC 9112, 9.6).
+struct Unread {
+    body: Option<Incoming>,
+    silence: Pin<Box<Sleep>>,
+}
 
 impl Body for Unread {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(context));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = match Pin::new(body).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.silence.as_mut().poll(context));
+                self.body = None;
+                return Poll::Ready(Some(Err("the client is silent".into())));
+            }
+        };
+        self.silence.as_mut().reset(Instant::now() + SILENCE);
         if !matches!(frame, Some(Ok(_))) {
-            self.0 = None;
+            self.body = None;
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|it| it.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        let Some(body) = self.0.take().filter(|it| !it.is_end_stream()) else { return };
+        let Some(body) = self.body.take().filter(|it| !it.is_end_stream()) else { return };
         tokio::spawn(timeout(GRACE, async {
             let mut rest = Limited::new(body, MOST_DISCARDED);
             while let Some(Ok(_)) = rest.frame().await {}

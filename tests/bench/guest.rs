@@ -2,7 +2,7 @@
 //! connections break or the daemon is killed. Beside it, in the same run, the stand-in of cmux-execd, and `ssh`.
 
 mod beside;
-mod client;
+pub(crate) mod client;
 mod memory;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};

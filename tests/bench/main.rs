@@ -2,6 +2,7 @@
 //! ratio to what PVE itself works, and core's own CPU.
 
 mod bed;
+mod exec;
 mod guest;
 mod report;
 mod tape;
@@ -26,6 +27,7 @@ async fn main() -> ExitCode {
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("cpu"), _) => return cpu().await,
         (Some("guest"), Some(program)) => return guest::main(program.into()).await,
+        (Some("exec"), Some(program)) => return exec::main(program.as_ref()).await,
         _ => {}
     }
     let mut report = Report::default();

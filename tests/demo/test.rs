@@ -125,7 +125,8 @@ fn blocks(page: &'static str, heading: &str) -> Vec<&'static str> {
 #[test]
 fn the_way_to_the_first_sandbox_works_as_it_is_typed() {
     let blocks = blocks(README, "Your first sandbox");
-    let [settings, _, health, sandbox] = blocks.as_slice() else { panic!("{blocks:?}") };
+    // What is between is for the node, and for the container.
+    let [_, settings, _, _, _, _, sandbox] = blocks.as_slice() else { panic!("{blocks:?}") };
     let home = folder();
     let script = format!("cd {}\n{settings}", home.path().display());
     let output = Command::new("bash").args(["-euo", "pipefail", "-c", &script]).output().expect("bash runs");
@@ -138,9 +139,9 @@ fn the_way_to_the_first_sandbox_works_as_it_is_typed() {
     assert_eq!(pve.len(), 2, "{written}");
 
     let demo = Demo::start(&ours);
-    let here = health.replace("127.0.0.1:8787", &format!("127.0.0.1:{}", demo.port));
-    let told = demo.shell(&format!("KEY={key}\n{here}{sandbox}"));
-    for expected in ["\"status\":\"healthy\"", "\"exitCode\":0"] {
+    let here = sandbox.replace("127.0.0.1:8787", &format!("127.0.0.1:{}", demo.port));
+    let told = demo.shell(&format!("cd {}/..\nKEY={key}\n{here}", env!("CARGO_MANIFEST_DIR")));
+    for expected in ["\"status\":\"healthy\"", "\"exitCode\":0", "/README.md\",\"kind\":\"file\""] {
         assert!(told.contains(expected), "{expected} is not in\n{told}");
     }
 }

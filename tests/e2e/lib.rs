@@ -22,7 +22,7 @@ pub use self::{
     inventory::Remote,
     log::Log,
     network::Network,
-    rig::{Keys, Pve, settings},
+    rig::{DEPLOYMENT, Keys, Pve, Rig, settings},
     run::{Combination, Tally, run},
     simulated::Simulated,
     target::Target,

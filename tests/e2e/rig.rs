@@ -26,11 +26,12 @@ pub enum Pve {
 }
 
 /// Everything of one combination, until it is dropped.
-pub(super) struct Rig {
+pub struct Rig {
     pub(super) cluster: Cluster,
     pub(super) log: Log,
     pub(super) heard: Heard,
     pub(super) world: World,
+    edge_secret: String,
     secrets: Vec<String>,
     guests: Guests,
     _network: Network,
@@ -68,9 +69,8 @@ impl Pve {
 }
 
 impl Rig {
-    /// Starts all of it.
-    /// `program` plays the daemon in the guests of the simulator.
-    pub(super) async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
+    /// Starts all of it. `program` plays the daemon in the guests of the simulator.
+    pub async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
         let folder = tempfile::Builder::new().prefix("pve-edge-e2e-").tempdir().map_err(failed)?;
         let logs = folder.path().join("logs");
@@ -110,18 +110,30 @@ impl Rig {
             unauthorized: unauthorized?.with_key(&keys.blue),
         };
         let api_secret = cluster.token.rsplit('=').next().unwrap_or_default().to_owned();
+        let edge_secret = keys.secret.clone();
         let secrets = vec![api_secret, wrong, keys.secret, keys.blue, keys.red, keys.admin];
         Ok(Self {
             cluster,
             log,
             heard,
             world,
+            edge_secret,
             secrets,
             guests,
             _network: network,
             _apis: apis,
             _folder: folder,
         })
+    }
+
+    /// A client of a team.
+    pub fn client(&self) -> &Client {
+        &self.world.blue
+    }
+
+    /// `EDGE_SECRET` of the API.
+    pub fn edge_secret(&self) -> &str {
+        &self.edge_secret
     }
 
     /// What must be in no answer and in no log.
@@ -137,7 +149,7 @@ impl Drop for Rig {
 }
 
 /// Name of the deployment.
-const DEPLOYMENT: &str = "e2e";
+pub const DEPLOYMENT: &str = "e2e";
 
 /// The origin whose pages may use the API.
 pub(super) const PAGE: &str = "https://app.example.com";

@@ -66,9 +66,10 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Response<Vec<u8>> {
     if let (Code::RangeNotSatisfiable, Some(size)) = (error.code(), error.number_member("size")) {
         response = with(response, header::CONTENT_RANGE, &format!("bytes */{size}"));
     }
-    // RFC 9110, 15.5.22.
+    // RFC 9110, 15.5.22; RFC 6455, 4.4.
     if error.code() == Code::UpgradeRequired {
         response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     // RFC 9110, 15.5.16.
     if error.code() == Code::UnsupportedMediaType {

@@ -3,7 +3,10 @@
 use std::{pin::pin, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::future::{Either, select};
+use futures_util::{
+    Stream, StreamExt,
+    future::{Either, select},
+};
 use http::{HeaderMap, header};
 use pve_edge_guest_protocol::{
     ENTRY, Unique,
@@ -22,19 +25,20 @@ use crate::{
         Answer, Failure, Io, NetError, Sent, WithDigest, collect,
         digest::{Digested, NoDigest},
     },
+    sandbox::command::Lines,
     sandbox::file::{Archive, Content, Entry, Listing, Reading, Unpacked, Writing, range::Part},
 };
 
 /// Time for a body of any length, from a client to the guest.
 const UPLOAD: Duration = Duration::from_secs(3600);
+/// Time for putting a small file in place, once all of it has come.
+const PLACING: Duration = Duration::from_secs(30);
 /// Time for putting in place what was sent, such as the files of an archive.
 const SETTLE: Duration = Duration::from_secs(600);
 /// Time for which a folder is watched at most.
 const WATCH: Duration = Duration::from_secs(24 * 3600);
 /// Time after the daemon's answer for which the end of the body that it answers may still be on its way.
 const END: Duration = Duration::from_secs(10);
-/// Bytes up to which the lines of a listing are read.
-const LISTING_CAP: usize = 16 << 20;
 
 impl<I: Io> Daemon<'_, I> {
     /// Opens a file, and returns its bytes as they come.
@@ -67,7 +71,7 @@ impl<I: Io> Daemon<'_, I> {
         range: Option<Range>,
         if_match: Option<&str>,
     ) -> Result<(protocol::Entry, Option<Part>, I::Body), CallFailure> {
-        let At { path, user } = reading.at.clone();
+        let At { path, user } = self.defaults.at(reading.at.clone());
         let read = Read { path, user, range, if_match: if_match.map(str::to_owned) };
         let Answer { status, headers, body, .. } =
             self.open(&Operation::Read(read), &[], self.invocation.end()).await?;
@@ -83,14 +87,17 @@ impl<I: Io> Daemon<'_, I> {
         length: Option<u64>,
         body: I::Upload,
     ) -> Result<Entry, Error> {
-        let Writing { at: At { path, user }, mkdirs, placing } = writing.clone();
+        let Writing { at, mkdirs, placing } = writing.clone();
+        let At { path, user } = self.defaults.at(at);
         let if_none = placing.if_none;
         let told = move |failure| not_placed(failure, if_none);
         if length.is_some_and(|it| it <= LARGEST_BODY) {
             let content = collect(body, LARGEST_BODY as usize).await.map_err(|_| broke_off())?;
             ensure_whole(length, content.len() as u64)?;
             let write = Operation::Write(Write { path, user, mkdirs, placing });
-            let entry = self.ask::<protocol::Entry>(&write, &content, self.invocation.end()).await;
+            // The time of the request may be over: the client was slow.
+            let deadline = self.invocation.now() + PLACING;
+            let entry = self.ask::<protocol::Entry>(&write, &content, deadline).await;
             return Ok(entry.map_err(told)?.into());
         }
         let stage = Unique(self.invocation.draw());
@@ -109,7 +116,7 @@ impl<I: Io> Daemon<'_, I> {
         length: Option<u64>,
         body: I::Upload,
     ) -> Result<Unpacked, Error> {
-        let (At { path, user }, stage) = (at.clone(), Unique(self.invocation.draw()));
+        let (At { path, user }, stage) = (self.defaults.at(at.clone()), Unique(self.invocation.draw()));
         let sha256 = self.stage(Stage { stage, path, user, mkdirs, unpack: true }, length, body).await?;
         let unpack = Operation::Unpack(protocol::Unpack { stage, sha256, gzip: archive.gzip });
         let protocol::Unpacked { entries, bytes } = self.settle(&unpack).await?;
@@ -159,15 +166,21 @@ impl<I: Io> Daemon<'_, I> {
     /// Puts in place what was staged. A call that was not answered is sent once more: it is executed once all the same.
     async fn settle<T: DeserializeOwned>(&mut self, operation: &Operation) -> Result<T, CallFailure> {
         let deadline = self.invocation.now() + SETTLE;
+        let unanswered = match self.ask(operation, &[], deadline).await {
+            Err(failure @ CallFailure::Unanswered(_)) => failure,
+            settled => return settled,
+        };
         match self.ask(operation, &[], deadline).await {
-            Err(CallFailure::Unanswered(_)) => self.ask(operation, &[], deadline).await,
-            settled => settled,
+            // The daemon was restarted meanwhile, and does not know whether the first call had its way.
+            Err(CallFailure::Refused(refusal)) if refusal.code == Refused::NoSuchStage => Err(unanswered),
+            settled @ (Ok(_) | Err(CallFailure::Refused(_))) => settled,
+            Err(_) => Err(unanswered),
         }
     }
 
     /// Packs a folder, or a file, into an archive, and returns its bytes as they come.
     pub async fn pack_files(&mut self, at: &At, archive: Archive) -> Result<I::Body, Error> {
-        let At { path, user } = at.clone();
+        let At { path, user } = self.defaults.at(at.clone());
         let pack = Operation::Pack(Pack { path, user, gzip: archive.gzip });
         Ok(self.open(&pack, &[], self.invocation.end()).await?.body)
     }
@@ -176,26 +189,30 @@ impl<I: Io> Daemon<'_, I> {
     pub async fn list_files(&mut self, at: &At, depth: u32, most: u64) -> Result<Listing, Error> {
         let end = self.invocation.end();
         if depth == 0 {
-            let entry: protocol::Entry = self.ask(&Operation::Stat(at.clone()), &[], end).await?;
+            let entry: protocol::Entry =
+                self.ask(&Operation::Stat(self.defaults.at(at.clone())), &[], end).await?;
             return Ok(Listing { items: vec![entry.into()], more: false });
         }
-        let At { path, user } = at.clone();
+        let At { path, user } = self.defaults.at(at.clone());
         let list = Operation::List(List { path, user, depth, most });
         let answer = self.open(&list, &[], end).await?;
         let status = answer.status;
-        let lines = collect(answer.body, LISTING_CAP).await.map_err(CallFailure::Unanswered)?;
         let room = self.invocation.platform.answer_bytes;
-        listing(&lines, most, room).ok_or_else(|| CallFailure::Foreign { status }.into())
+        let listed = listing(answer.body, most, room).await.map_err(CallFailure::Unanswered)?;
+        listed.ok_or_else(|| CallFailure::Foreign { status }.into())
     }
 
     /// Makes a folder.
     pub async fn make_folder(&mut self, mkdir: protocol::Mkdir) -> Result<Entry, Error> {
-        self.change(Operation::Mkdir(mkdir)).await
+        let At { path, user } = self.defaults.at(At { path: mkdir.path, user: mkdir.user });
+        self.change(Operation::Mkdir(protocol::Mkdir { path, user, ..mkdir })).await
     }
 
     /// Renames a file or a folder.
     pub async fn move_file(&mut self, renamed: protocol::Move) -> Result<Entry, Error> {
-        self.change(Operation::Move(renamed)).await
+        let At { path: from, user } = self.defaults.at(At { path: renamed.from, user: renamed.user });
+        let to = self.defaults.path(renamed.to);
+        self.change(Operation::Move(protocol::Move { from, to, user, ..renamed })).await
     }
 
     async fn change(&mut self, operation: Operation) -> Result<Entry, Error> {
@@ -205,6 +222,8 @@ impl<I: Io> Daemon<'_, I> {
 
     /// Removes a file, or a folder.
     pub async fn remove_file(&mut self, remove: Remove) -> Result<(), Error> {
+        let At { path, user } = self.defaults.at(At { path: remove.path, user: remove.user });
+        let remove = Remove { path, user, ..remove };
         let Done {} = self.ask(&Operation::Remove(remove), &[], self.invocation.end()).await?;
         Ok(())
     }
@@ -212,8 +231,8 @@ impl<I: Io> Daemon<'_, I> {
     /// Watches a folder, and returns the lines of its changes as they come.
     pub async fn watch_files(&mut self, at: &At, recursive: bool) -> Result<I::Body, Error> {
         let end = self.invocation.end();
-        self.health(end).await?;
-        let At { path, user } = at.clone();
+        self.health(end).await.map_err(CallFailure::before_a_call)?;
+        let At { path, user } = self.defaults.at(at.clone());
         let watch = Operation::Watch(Watch { path, user, recursive });
         let (io, now) = (self.invocation.io.clone(), self.invocation.now());
         let late = pin!(io.sleep((end - now).max(time::Duration::ZERO).unsigned_abs()));
@@ -237,28 +256,29 @@ fn describe(headers: &HeaderMap, range: Option<Range>) -> Option<(protocol::Entr
     announced.is_none_or(|it| it == Some(length)).then_some((entry, part))
 }
 
-/// The listing in these lines, without what does not fit into `room` bytes; `None` if it is none, or was cut.
-fn listing(lines: &[u8], most: u64, room: usize) -> Option<Listing> {
-    let mut listing = Listing { items: Vec::new(), more: false };
-    let mut used = 0;
-    for line in lines.split(|it| *it == b'\n').filter(|it| !it.is_empty()) {
-        match serde_json::from_slice(line).ok()? {
-            ListLine::Done { more } => {
-                listing.more |= more;
-                return Some(listing);
+/// The listing in the lines of an answer, without what does not fit into `room` bytes; `None` if it is none.
+async fn listing<B>(mut body: B, most: u64, room: usize) -> Result<Option<Listing>, NetError>
+where
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    let parse = |line: &[u8]| (!line.is_empty()).then(|| serde_json::from_slice(line).ok());
+    let mut lines = Lines::<Option<ListLine>>::new(parse, || None);
+    let (mut listing, mut used) = (Listing { items: Vec::new(), more: false }, 0);
+    while let Some(bytes) = body.next().await {
+        for line in lines.push(&bytes?) {
+            let entry = match line {
+                None => return Ok(None),
+                Some(ListLine::Done { more }) => return Ok(Some(Listing { more, ..listing })),
+                Some(ListLine::Entry(entry)) => Entry::from(entry),
+            };
+            used += serde_json::to_vec(&entry).map_or(0, |it| it.len() + 1);
+            if used > room || listing.items.len() as u64 >= most {
+                return Ok(Some(Listing { more: true, ..listing }));
             }
-            ListLine::Entry(entry) => {
-                let entry = Entry::from(entry);
-                used += serde_json::to_vec(&entry).map_or(0, |it| it.len() + 1);
-                let is_room = used <= room && (listing.items.len() as u64) < most;
-                listing.more |= !is_room;
-                if !listing.more {
-                    listing.items.push(entry);
-                }
-            }
+            listing.items.push(entry);
         }
     }
-    None
+    Ok(None)
 }
 
 fn no_answer() -> NetError {

@@ -1,7 +1,8 @@
 //! Websockets (RFC 6455): a client's that an upstream answers, and that the platform joins with the upstream's.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
 
@@ -9,6 +10,8 @@ use super::{Answer, Platform, ResponseBody};
 use crate::error::{Code, Error};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+/// The one version that there is.
+const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// Takes from a client's request the headers that open its websocket, for a request of our own: the client's others stay
 /// here. A platform without websockets refuses it with 501 (rule P9.5), and a request that asks for none is 426.
@@ -18,16 +21,23 @@ pub fn opening(headers: &HeaderMap, platform: &Platform) -> Result<HeaderMap, Er
         let text = "this is a websocket: connect to it with wss:// or ws://";
         return Err(Error::new(Code::UpgradeRequired, text));
     }
+    if one(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|it| it != VERSION) {
+        return Err(Error::new(Code::UpgradeRequired, "Sec-WebSocket-Version must be 13"));
+    }
+    let is_key = |it: &&HeaderValue| STANDARD.decode(it).is_ok_and(|it| it.len() == 16);
+    let key = one(headers, &SEC_WEBSOCKET_KEY).filter(is_key);
+    let key = key.ok_or_else(|| Error::field("Sec-WebSocket-Key", "16 bytes as base64, once"))?;
     let mut opening = HeaderMap::new();
     upgrade(&mut opening);
-    for (name, fix) in [
-        (SEC_WEBSOCKET_KEY, "16 bytes as base64, as RFC 6455 says"),
-        (SEC_WEBSOCKET_VERSION, "13, as RFC 6455 says"),
-    ] {
-        let value = headers.get(&name).ok_or_else(|| Error::field(name.to_string(), fix))?;
-        opening.insert(name, value.clone());
-    }
+    opening.insert(SEC_WEBSOCKET_VERSION, VERSION);
+    opening.insert(SEC_WEBSOCKET_KEY, key.clone());
     Ok(opening)
+}
+
+/// The value of a header that is sent once.
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// The answer that joins the client with the websocket of an upstream's answer, of whose headers it has what the client's

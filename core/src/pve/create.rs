@@ -4,6 +4,7 @@
 //! between may run twice and die anywhere (rule S2.12).
 
 mod claim;
+mod daemon;
 mod failed;
 mod finish;
 mod grow;

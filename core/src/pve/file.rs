@@ -23,7 +23,11 @@ pub async fn daemon<'c, I: Io>(
 ) -> Result<Daemon<'c, I>, Error> {
     let found = ready(cluster, caller, id).await?;
     match found.mark.channel() {
-        None | Some(Channel::Guest) => reach::daemon(cluster, &found).await,
+        None | Some(Channel::Guest) => {
+            let mut daemon = reach::daemon(cluster, &found).await?;
+            daemon.set_defaults(found.mark.defaults.clone());
+            Ok(daemon)
+        }
         Some(other) => Err(other.lacks(what)),
     }
 }

@@ -64,7 +64,8 @@ pub(super) async fn run<I: Io>(
 ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
     let env = found.mark.environment(&cluster.settings.secrets)?;
     let names = names(cluster, found, key, || request.canonical());
-    let (process, mut daemon) = begin(cluster, found, names, &request.within(&env).spec()).await?;
+    let (process, mut daemon) =
+        begin(cluster, found, names, &found.mark.defaults.spec(request.within(&env).spec())).await?;
     if process.state == process::State::Lost {
         return Err(lost());
     }
@@ -90,7 +91,8 @@ pub(super) async fn create<I: Io>(
     let found = ready(cluster, caller, id).await?;
     let env = found.mark.environment(&cluster.settings.secrets)?;
     let names = names(cluster, &found, key, || request.canonical());
-    let (process, _) = begin(cluster, &found, names, &request.within(&env).spec()).await?;
+    let (process, _) =
+        begin(cluster, &found, names, &found.mark.defaults.spec(request.within(&env).spec())).await?;
     Ok(process.into())
 }
 

@@ -111,7 +111,7 @@ pub async fn build<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Built, Error> {
     caller.ensure_admin("presets are everybody's")?;
-    let base = request.check()?;
+    let (base, defaults) = request.check()?;
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
     let key = key.map(|(key, body)| {
@@ -135,6 +135,7 @@ pub async fn build<I: Io>(
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| Mark {
         commands: request.daemon().map(TemplateDaemon::channel),
+        defaults: defaults.clone(),
         ..intent(cluster, caller, &target.node, key.as_ref(), vmid, &base)
     };
     let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();

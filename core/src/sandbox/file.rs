@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use self::{condition::Condition, range::Part};
+use super::defaults::is_user;
 use crate::{error::Error, text::rfc3339::stamp};
 
 /// Characters that a path may have.
@@ -237,9 +238,8 @@ pub fn parse_path(field: &str, path: String) -> Result<String, Error> {
 
 /// The name or number of a user.
 pub fn parse_user(user: Option<String>) -> Result<Option<String>, Error> {
-    let is_name = |it: &String| !it.is_empty() && it.len() <= 64 && !it.contains(['\0', ':', '\n']);
     match user {
-        Some(user) if !is_name(&user) => Err(Error::field("user", "a name or a number of the sandbox's")),
+        Some(user) if !is_user(&user) => Err(Error::field("user", "a name or a number of the sandbox's")),
         user => Ok(user),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    defaults::Defaults,
     fields::{Metadata, name_errors, size_errors},
     id::Kind,
     preset::PresetId,
@@ -170,10 +171,17 @@ impl SnapshotRequest {
             let wrong = size_errors(Some(it.cores), Some(it.memory_mib), Some(it.disk_gib));
             errors.extend(wrong.into_iter().map(|(_, fix)| ("promote.preset".to_owned(), fix)));
         }
+        self.defaults(&mut errors);
         if !errors.is_empty() {
             return Err(Error::fields(errors));
         }
         Metadata::check(&self.metadata)
+    }
+
+    /// The defaults that a promotion sets; what is wrong with them is added to `errors`.
+    pub(crate) fn defaults(&self, errors: &mut Vec<(String, String)>) -> Defaults {
+        let promote = self.promote.as_ref();
+        promote.map(|it| Defaults::parse(&it.user, &it.cwd, "promote.", errors)).unwrap_or_default()
     }
 
     /// Refuses memory for snapshots that cannot have it on PVE.
@@ -204,4 +212,17 @@ impl SnapshotRequest {
 pub struct Promote {
     /// Id of the preset.
     pub preset: PresetId,
+    /// Name or number of the user as whom commands and files begin that say no other; as in the sandbox by default. It
+    /// needs the project's own daemon.
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "contract",
+        schemars(length(min = 1, max = 64), regex(pattern = r"^[^\u0000:\n]*$"))
+    )]
+    pub user: Option<String>,
+    /// Absolute path where commands begin that say no other, and below which relative paths of files are; as in the
+    /// sandbox by default. It needs the project's own daemon.
+    #[serde(default)]
+    #[cfg_attr(feature = "contract", schemars(length(max = 256), regex(pattern = r"^/[^\u0000]*$")))]
+    pub cwd: Option<String>,
 }

@@ -92,6 +92,17 @@ pub struct TemplateRequest {
     pub daemon: Option<TemplateDaemon>,
     /// Whether the archive has the daemon, or root puts it in; `manual` by default.
     pub execd: Option<Execd>,
+    /// Name or number of the user as whom commands and files begin that say no other; root by default. It needs the
+    /// project's own daemon.
+    #[cfg_attr(
+        feature = "contract",
+        schemars(length(min = 1, max = 64), regex(pattern = r"^[^\u0000:\n]*$"))
+    )]
+    pub user: Option<String>,
+    /// Absolute path where commands begin that say no other, and below which relative paths of files are; the user's home
+    /// by default. It needs the project's own daemon.
+    #[cfg_attr(feature = "contract", schemars(length(max = 256), regex(pattern = r"^/[^\u0000]*$")))]
+    pub cwd: Option<String>,
 }
 
 /// Daemon in a template of containers.

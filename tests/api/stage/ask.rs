@@ -137,6 +137,12 @@ impl Ask {
         self
     }
 
+    /// Opens a websocket.
+    pub(crate) fn websocket(self) -> Self {
+        let asked = self.header("connection", "Upgrade").header("upgrade", "websocket");
+        asked.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").header("sec-websocket-version", "13")
+    }
+
     /// The answer may take so many seconds.
     pub(crate) fn wait(self, seconds: u64) -> Self {
         self.header("prefer", format!("wait={seconds}"))

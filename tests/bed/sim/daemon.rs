@@ -2,6 +2,7 @@
 
 mod process;
 mod ran;
+mod terminal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +74,10 @@ impl Sim {
             return Admitted::Answered(told(&self.guests[&vmid].health()));
         }
         let name = request.headers().get(CALL).and_then(|it| it.to_str().ok()).and_then(Call::name_in);
-        let reply = self.take(vmid, request).and_then(|call| self.execute(vmid, call, request.body()));
+        let reply = self.take(vmid, request).and_then(|call| match call.operation {
+            Operation::Terminal(terminal) => self.open_terminal(vmid, terminal, request),
+            _ => self.execute(vmid, call, request.body()),
+        });
         let mut answer = reply.unwrap_or_else(|refusal| {
             let json = serde_json::to_value(&refusal).expect("refusals are JSON");
             Streamed::json(refusal.code.status(), &json)

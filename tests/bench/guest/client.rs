@@ -72,24 +72,12 @@ impl Guest {
             command.arg(option).arg(folder.path().join(name));
         }
         let run = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let net = Transport::new(true).map_err(|error| error.to_string())?;
-        let net = net.net().map_err(|error| error.to_string())?;
-        let platform = pve_edge_core::io::Platform { requests: u32::MAX, ..Api::PLATFORM };
-        let world = Invocation::new(net, "bench", platform, seed());
-        Ok(Self { run, at, folder, world, secrets })
+        Ok(Self { run, at, folder, world: world()?, secrets })
     }
 
     /// The edge's side of it, once it answers.
     pub(super) async fn client(&self) -> Result<Client<'_>, String> {
-        let place = Place { base: format!("http://{}", self.at), way: Way::Guest };
-        let mut daemon = Daemon::new(&self.world, vec![place], ID.to_owned(), &self.secrets, DEPLOYMENT);
-        for _ in 0..500 {
-            if daemon.health(later(&self.world)).await.is_ok() {
-                return Ok(Client { world: &self.world, daemon: RefCell::new(Some(daemon)) });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Err("the daemon does not answer".to_owned())
+        Client::new(&self.world, format!("http://{}", self.at), ID, &self.secrets, DEPLOYMENT).await
     }
 
     /// Home of root in it.
@@ -147,8 +135,16 @@ impl Drop for Guest {
     }
 }
 
+/// A world that allows any number of calls.
+pub(crate) fn world() -> Result<Invocation<Net>, String> {
+    let net = Transport::new(true).map_err(|error| error.to_string())?;
+    let net = net.net().map_err(|error| error.to_string())?;
+    let platform = pve_edge_core::io::Platform { requests: u32::MAX, ..Api::PLATFORM };
+    Ok(Invocation::new(net, "bench", platform, seed()))
+}
+
 /// Core's client of one daemon.
-pub(super) struct Client<'g> {
+pub(crate) struct Client<'g> {
     world: &'g Invocation<Net>,
     /// Taken while a call is made: they are made one after the other.
     daemon: RefCell<Option<Daemon<'g, Net>>>,
@@ -161,8 +157,27 @@ pub(super) struct Followed {
 }
 
 impl<'g> Client<'g> {
+    /// The client of the sandbox `id`, without its node, once its daemon answers at `base`.
+    pub(crate) async fn new(
+        world: &'g Invocation<Net>,
+        base: String,
+        id: &str,
+        secrets: &Keyring,
+        deployment: &str,
+    ) -> Result<Self, String> {
+        let place = Place { base, way: Way::Guest };
+        let mut daemon = Daemon::new(world, vec![place], id.to_owned(), secrets, deployment);
+        for _ in 0..500 {
+            if daemon.health(later(world)).await.is_ok() {
+                return Ok(Self { world, daemon: RefCell::new(Some(daemon)) });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err("the daemon does not answer".to_owned())
+    }
+
     /// Runs a line of the shell to its end. Returns the bytes that it has printed.
-    pub(super) async fn run(&self, line: &str) -> Result<u64, String> {
+    pub(crate) async fn run(&self, line: &str) -> Result<u64, String> {
         let process = self.start(line).await?;
         let mut lines = self.follow(process, 0).await?;
         while let Some(line) = lines.next().await {

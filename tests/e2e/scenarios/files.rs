@@ -36,6 +36,8 @@ impl Sandbox {
         let mut request = self.client.request(method, &self.path(&format!("/files{query}")));
         if !body.is_empty() {
             request = request.header("content-length", body.len());
+            // Without it Lambda's emulator takes a body for text.
+            request = request.header("content-type", "application/octet-stream");
         }
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -8,6 +8,7 @@ mod exec;
 mod faults;
 mod files;
 mod http;
+mod install;
 mod power;
 mod processes;
 mod read;
@@ -70,6 +71,7 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     processes: a_client_that_was_cut_goes_on it_is_written_to_and_read the_same_key_is_the_same_process
         bytes_are_exact signals_reach_it_and_its_end_leaves_nothing;
     terminal: a_link_opens_a_shell what_was_started_goes_on_without_its_client;
+    install: the_script_and_its_programs_are_handed_out;
     files: who_cannot_says_so what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed
         a_cut_upload_leaves_nothing changes_are_watched;
     read: metadata_selects pages_are_complete_and_do_not_overlap a_sandbox_is_shown_whole

@@ -125,7 +125,7 @@ fn response(status: u16, problem: &Value) -> Value {
     let mut schema = problem.clone();
     super::put(&mut schema, "properties", json!({"status": {"const": status}, "code": {"enum": codes}}));
     let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
-    headers.extend(extra_header(status).map(|(name, it)| (name.to_owned(), it)));
+    headers.extend(extra_headers(status).into_iter().map(|(name, it)| (name.to_owned(), it)));
     json!({
         "description": description(status),
         "headers": headers,
@@ -133,21 +133,26 @@ fn response(status: u16, problem: &Value) -> Value {
     })
 }
 
-fn extra_header(status: u16) -> Option<(&'static str, Value)> {
-    Some(match status {
-        401 => ("WWW-Authenticate", header("Authenticate")),
-        405 => ("Allow", header("Allow")),
-        409 | 429 | 502 | 503 | 504 => ("Retry-After", header("RetryAfter")),
-        416 => (
-            "Content-Range",
-            json!({"description": "Size of the file", "schema": {"type": "string", "pattern": r"^bytes \*/[0-9]+$"}}),
-        ),
-        415 => (
-            "Accept-Encoding",
-            json!({"description": "What is taken", "schema": {"type": "string", "enum": ["identity"]}}),
-        ),
-        _ => return None,
-    })
+fn extra_headers(status: u16) -> Vec<(&'static str, Value)> {
+    let told = |description: &str, schema: Value| json!({"description": description, "schema": schema});
+    match status {
+        401 => vec![("WWW-Authenticate", header("Authenticate"))],
+        405 => vec![("Allow", header("Allow"))],
+        409 | 429 | 502 | 503 | 504 => vec![("Retry-After", header("RetryAfter"))],
+        416 => {
+            let size = json!({"type": "string", "pattern": r"^bytes \*/[0-9]+$"});
+            vec![("Content-Range", told("Size of the file", size))]
+        }
+        415 => {
+            let taken = json!({"type": "string", "enum": ["identity"]});
+            vec![("Accept-Encoding", told("What is taken", taken))]
+        }
+        426 => vec![
+            ("Upgrade", told("What is taken", json!({"type": "string", "enum": ["websocket"]}))),
+            ("Sec-WebSocket-Version", told("The version", json!({"type": "string", "enum": ["13"]}))),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 fn description(status: u16) -> &'static str {

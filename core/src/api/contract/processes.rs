@@ -89,7 +89,7 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             vec![Answer::new(201, about).json::<Process>(of).location()]
         }
         ListProcesses => vec![Answer::new(200, "The oldest first").json::<Processes>(of)],
-        OpenTerminal => vec![Answer::new(101, "The websocket is open")],
+        OpenTerminal => vec![websocket()],
         LinkTerminal => vec![Answer::new(200, "It opens a terminal for 60 seconds").json::<TerminalLink>(of)],
         DeleteProcess => vec![Answer::new(204, "It is gone")],
         WriteStdin => vec![
@@ -98,6 +98,18 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         ],
         _ => vec![Answer::new(200, "As the sandbox's daemon knows it now").json::<Process>(of)],
     }
+}
+
+fn websocket() -> Answer {
+    let mut answer = Answer::new(101, "The websocket is open");
+    for (name, about) in [
+        ("Upgrade", "`websocket`"),
+        ("Connection", "`upgrade`"),
+        ("Sec-WebSocket-Accept", "The answer to `Sec-WebSocket-Key` (RFC 6455, 4.2.2)"),
+    ] {
+        answer.headers.push((name, json!({"description": about, "schema": {"type": "string"}})));
+    }
+    answer
 }
 
 fn with_events(mut answer: Answer, schemas: &mut Schemas) -> Answer {

@@ -49,7 +49,7 @@ pub(super) async fn get<I: Io, E>(
             .and_then(range::parse),
         if_range: one(headers, &header::IF_RANGE).map(Condition::parse),
         if_match: condition(headers, &header::IF_MATCH),
-        if_none_match: condition(headers, &header::IF_NONE_MATCH),
+        if_none_match: all(headers, &header::IF_NONE_MATCH).map(|it| Condition::weak(&it)),
     };
     let read = daemon(provider, asked).await?.read_file(&reading).await;
     let Content { entry, part, body } = reached(provider, asked, read).await?;
@@ -149,6 +149,9 @@ pub(super) async fn put<I: Io>(
         if_match: one_etag(headers)?,
         if_none: is_to_be_new(headers)?,
     };
+    if at.path.ends_with('/') {
+        return Err(Error::field("path", "ends with a name: a folder is made by mkdir"));
+    }
     let writing = Writing { at, mkdirs, placing };
     let status = if writing.placing.if_none { 201 } else { 200 };
     let written = daemon(provider, asked).await?.write_file(&writing, length, body).await;
@@ -298,9 +301,14 @@ fn one<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str>
 
 /// A condition; one that is no text is still one.
 fn condition(headers: &HeaderMap, name: &header::HeaderName) -> Option<Condition> {
+    all(headers, name).map(|it| Condition::parse(&it))
+}
+
+/// All values of a header, as one.
+fn all(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
     let values: Vec<_> =
         headers.get_all(name).iter().map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
-    (!values.is_empty()).then(|| Condition::parse(&values.join(",")))
+    (!values.is_empty()).then(|| values.join(","))
 }
 
 /// The ETag that a file must have to be replaced or removed, or `*`.

@@ -2,6 +2,7 @@
 
 use super::{
     Claimed,
+    daemon::TemplatesDaemon,
     failed::clone_failed,
     queue::{Queue, chance},
     source::target,
@@ -15,16 +16,16 @@ use crate::{
         guest::{
             Located,
             claimed::{is_same_claim, taken_by_unknown},
-            hello::{self, NO_KEY},
+            hello::NO_KEY,
             located::was_destroyed,
             network, reach,
             wait::end_of_task,
         },
         inventory::{Inventory, Template},
-        marks::{Mark, Notes, Reading, Role},
+        marks::{Mark, Notes},
         reserve,
     },
-    sandbox::{channel::Channel, id::Kind, vmid::Vmid},
+    sandbox::{id::Kind, vmid::Vmid},
 };
 
 /// Claims one of `vmids` by cloning one of `sources`, or leaves nothing behind.
@@ -48,7 +49,7 @@ pub(super) async fn claim<I: Io>(
             queue.without(&source, no_template(&source, &config))?;
             continue;
         }
-        let daemon = daemon_of(&source, &config);
+        let daemon = TemplatesDaemon::of(source.vmid, &config);
         if !daemon.is_known(cluster) {
             queue.without(
                 &source,
@@ -72,7 +73,7 @@ pub(super) async fn claim<I: Io>(
                 continue;
             }
             let mark = intent(at, target.as_deref().unwrap_or(&source.node), &source);
-            let mark = Mark { gateway, commands: daemon.commands, guest_keys: daemon.keys, ..mark };
+            let mark = daemon.of_sandbox(Mark { gateway, ..mark });
             match attempt(cluster, &source, &mark, target.as_deref(), deadline).await? {
                 Attempt::Claimed(claimed) => return Ok(*claimed),
                 Attempt::Taken => {
@@ -99,27 +100,6 @@ fn no_template(source: &Template, config: &Config) -> Error {
         source.kind.tool()
     );
     Error::new(Code::NotATemplate, text)
-}
-
-/// The daemon of a template, as its mark tells it.
-#[derive(Default)]
-struct TemplatesDaemon {
-    commands: Option<Channel>,
-    /// Names of the keys that our own daemon obeys.
-    keys: Vec<String>,
-}
-
-fn daemon_of(source: &Template, config: &Config) -> TemplatesDaemon {
-    let reading = Reading::of(source.vmid, config);
-    let mark = reading.mark().filter(|it| it.role == Role::Template);
-    mark.map(|it| TemplatesDaemon { commands: it.commands, keys: it.guest_keys.clone() }).unwrap_or_default()
-}
-
-impl TemplatesDaemon {
-    /// Whether the daemon obeys a key of the deployment, as far as that is told.
-    fn is_known<I: Io>(&self, cluster: &Cluster<'_, I>) -> bool {
-        self.keys.is_empty() || hello::key_names(cluster).iter().any(|it| self.keys.contains(it))
-    }
 }
 
 /// The result of an attempt to clone.

@@ -14,6 +14,7 @@ use crate::{
         OnExpiry, Sizes,
         channel::Channel,
         creation::KeyHash,
+        defaults::Defaults,
         environment::Env,
         id::{Kind, SandboxId, SourceId, node_hint},
         nonce::Nonce,
@@ -40,6 +41,7 @@ use crate::{
 /// | `was_ready` | no | once it came up | yes | no |
 /// | `commands` | where its template tells it | once it came up | yes | what sandboxes of it get |
 /// | `guest_keys` | its template's | once it came up | no | the sandbox's |
+/// | `defaults` | its template's | yes | no | what sandboxes of it get |
 /// | `left`, `keeps` | no | while it is stopped or paused | no | no |
 /// | `key`, `body` | with an `Idempotency-Key` | as the intent | the key | as the intent, if made from nothing |
 /// | `secret`, `env`, `sizes` | yes | yes | no | no |
@@ -93,6 +95,9 @@ pub struct Mark {
     /// Names of the keys that our daemon in it obeys, as its last start has left them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guest_keys: Vec<String>,
+    /// As which user and where commands and files begin.
+    #[serde(default, skip_serializing_if = "Defaults::is_empty")]
+    pub defaults: Defaults,
     /// When `want` or `phase` last changed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
@@ -206,6 +211,7 @@ impl Mark {
             was_ready: false,
             commands: None,
             guest_keys: Vec::new(),
+            defaults: Defaults::default(),
             changed: None,
             role: Role::Sandbox,
             key: None,

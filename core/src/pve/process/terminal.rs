@@ -39,7 +39,8 @@ pub(super) async fn terminal<I: Io>(
         TerminalRequest::Shell(shell) => {
             let env = found.mark.environment(&cluster.settings.secrets)?;
             let names = Names::own(Unique(cluster.draw()));
-            let (shell, daemon) = begin(cluster, &found, names, &shell.within(&env).spec()).await?;
+            let spec = found.mark.defaults.spec(shell.within(&env).spec());
+            let (shell, daemon) = begin(cluster, &found, names, &spec).await?;
             let after = process::After::Start;
             (process::Terminal { process: shell.process, after, hangup: true }, daemon)
         }

@@ -53,6 +53,7 @@ pub async fn take<I: Io>(
     request.check_promotion(caller)?;
     let source = awake(cluster, caller, id, deadline).await?;
     source.needs(cluster, &[Need::Alive])?;
+    request.defaults(&mut Vec::new()).check(source.mark.channel())?;
     supported(cluster, &source).await?;
     if source.config.parent.is_some() {
         keep::tidied(cluster, &source, deadline).await?;
@@ -107,6 +108,7 @@ fn intent<I: Io>(
         template: source.mark.template,
         commands: source.mark.channel(),
         guest_keys: source.mark.guest_keys.clone(),
+        defaults: request.defaults(&mut Vec::new()).or(&source.mark.defaults),
         gateway: source.config.gateway().or(source.mark.gateway),
         snapshot: promoted.map(SourceId::Preset),
         source: Some(SourceId::Own(source.mark.id().into())),

@@ -6,6 +6,7 @@ use crate::{
     pve::marks::Base,
     sandbox::{
         Sizes,
+        defaults::Defaults,
         fields::size_errors,
         preset::PresetId,
         template::{Execd, TemplateDaemon, TemplateRequest},
@@ -20,9 +21,10 @@ const ENDS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar.zst"];
 
 impl TemplateRequest {
     /// Refuses what cannot be, before anything is asked of PVE.
-    pub(super) fn check(&self) -> Result<Base, Error> {
+    pub(super) fn check(&self) -> Result<(Base, Defaults), Error> {
         let sizes = self.sizes();
         let mut errors = size_errors(sizes.cpu, sizes.memory, sizes.disk);
+        let defaults = Defaults::parse(&self.user, &self.cwd, "", &mut errors);
         let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
         let sources = [self.appliance.is_some(), self.url.is_some(), self.image.is_some()];
         if sources.iter().filter(|it| **it).count() != 1 {
@@ -71,7 +73,9 @@ impl TemplateRequest {
             return Err(Error::fields(errors));
         };
         let hookscript = self.hookscript.clone().unwrap_or_default();
-        Ok(Base { preset, features, hookscript, execd: self.execd == Some(Execd::Included) })
+        defaults.check(self.daemon().map(TemplateDaemon::channel))?;
+        let base = Base { preset, features, hookscript, execd: self.execd == Some(Execd::Included) };
+        Ok((base, defaults))
     }
 
     /// The daemon that is to be in it; `None` where its first sandbox is to find out.

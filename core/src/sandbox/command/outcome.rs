@@ -19,7 +19,7 @@ use crate::{
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Exit code; of a command that a signal has ended, 128 and its number. 127: it could not be started. 124: it took
+    /// Exit code; of a command that a signal has ended, 128 and its number. 127: there is no such program; 126: it could not be started for another reason. 124: it took
     /// too long, where the sandbox has no pve-edge-guest.
     pub exit_code: i32,
     /// Name of the signal that has ended it, without `SIG`, where that is known.

@@ -9,7 +9,11 @@ use serde_json::json;
 
 use crate::{
     error::Error,
-    sandbox::{environment::Env, process::Encoding},
+    sandbox::{
+        defaults::{LONGEST_USER, is_user},
+        environment::Env,
+        process::Encoding,
+    },
     text::shell::{name_error, quote},
 };
 
@@ -17,8 +21,6 @@ use crate::{
 const LONGEST: usize = 100 << 10;
 const DEFAULT_TIMEOUT_MS: u64 = 300_000;
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
-/// Bytes that the name of a user may have.
-const LONGEST_USER: usize = 64;
 
 /// A command to run: `command` or `argv`; all of the request but `stdin` stays below 100 KiB.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -194,7 +196,6 @@ impl Program {
                 refuse(&format!("env.{name}"), wrong);
             }
         }
-        let is_user = |it: &String| (1..=LONGEST_USER).contains(&it.len()) && !it.contains(['\0', ':', '\n']);
         if words.user.as_ref().is_some_and(|it| !is_user(it)) {
             refuse("user", "must be a name or a number of at most 64 characters");
         }

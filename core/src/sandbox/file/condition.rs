@@ -5,20 +5,29 @@
 pub enum Condition {
     /// `*`: anything that is there.
     Any,
-    /// ETags without their quotes. Weak ones, and what is no ETag, name no file.
+    /// ETags without their quotes; what is none names no file.
     Tags(Vec<String>),
 }
 
 impl Condition {
-    /// Reads a header's value.
+    /// Reads a header's value; weak ETags name nothing.
     pub fn parse(text: &str) -> Self {
+        Self::read(text, false)
+    }
+
+    /// Reads the value of `If-None-Match`, by which a weak ETag names what the strong one does.
+    pub fn weak(text: &str) -> Self {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, takes_weak: bool) -> Self {
         if text.trim() == "*" {
             return Self::Any;
         }
         let (mut tags, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once('"') {
             let Some((tag, after)) = after.split_once('"') else { break };
-            if !before.ends_with("W/") && is_tag(tag) {
+            if (takes_weak || !before.ends_with("W/")) && is_tag(tag) {
                 tags.push(tag.to_owned());
             }
             rest = after;
@@ -68,6 +77,7 @@ mod tests {
         assert_eq!(Condition::parse(" * "), Condition::Any);
         assert_eq!(Condition::parse("\"a\", \"b,c\""), tags(&["a", "b,c"]));
         assert_eq!(Condition::parse("W/\"a\", \"b\""), tags(&["b"]));
+        assert_eq!(Condition::weak("W/\"a\", \"b\""), tags(&["a", "b"]));
         for text in ["", "a", "\"a", "\"\"", "\"a b\"", "W/\"a\"", "\"*"] {
             assert_eq!(Condition::parse(text), tags(&[]), "{text}");
         }

@@ -128,7 +128,7 @@ pub struct Message {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 pub struct Exit {
-    /// Exit code; of a process that a signal has ended, 128 and its number. 127: it could not be started. 124: it took
+    /// Exit code; of a process that a signal has ended, 128 and its number. 127: there is no such program; 126: it could not be started for another reason. 124: it took
     /// too long, where the sandbox has no pve-edge-guest.
     pub(crate) exit_code: i32,
     /// Name of the signal that has ended it, without `SIG`, where that is known.

@@ -92,7 +92,7 @@ impl Sim {
     }
 
     /// How a process stands.
-    fn process(&mut self, vmid: u32, process: Unique) -> Result<Process, Refusal> {
+    pub(super) fn process(&mut self, vmid: u32, process: Unique) -> Result<Process, Refusal> {
         let now = self.now;
         if let Some(ran) = self.memory(vmid).processes.get(&process) {
             return Ok(ran.describe(process, now));

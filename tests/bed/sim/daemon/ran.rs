@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use pve_edge_guest_protocol::{
     Unique,
-    process::{After, Bytes, Event, Exit, Follow, Line, Process, Size, Spec, State, StdinTaken, Stream},
+    process::{
+        After, Bytes, Event, Exit, Follow, Line, Process, Size, Spec, State, StdinTaken, Stream, Terminal,
+    },
 };
 use time::OffsetDateTime;
 
@@ -33,6 +35,8 @@ pub struct Ran {
     pub signals: Vec<String>,
     /// Size of its terminal.
     pub size: Option<Size>,
+    /// Terminals that were opened while it was the last one.
+    pub terminals: Vec<Terminal>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +72,7 @@ impl Ran {
             }
         }
         let end = (at, Some(exit));
-        let (size, input, signals) = (spec.pty, Vec::new(), Vec::new());
+        let (size, input, signals, terminals) = (spec.pty, Vec::new(), Vec::new(), Vec::new());
         Self {
             number,
             spec,
@@ -82,6 +86,7 @@ impl Ran {
             room: usize::MAX,
             signals,
             size,
+            terminals,
         }
     }
 
