@@ -5,7 +5,7 @@ use pve_edge_guest_protocol::{
     Unique,
     answer::Done,
     call::Operation,
-    process::{self, Named},
+    process::{self, Named, Spec},
 };
 
 use super::{CALL, begin, start::Names, told};
@@ -39,7 +39,8 @@ pub(super) async fn terminal<I: Io>(
         TerminalRequest::Shell(shell) => {
             let env = found.mark.environment(&cluster.settings.secrets)?;
             let names = Names::own(Unique(cluster.draw()));
-            let spec = found.mark.defaults.spec(shell.within(&env).spec());
+            // Its terminal may never be opened, or end without a word of the daemon's.
+            let spec = Spec { hangup: true, ..found.mark.defaults.spec(shell.within(&env).spec()) };
             let (shell, daemon) = begin(cluster, &found, names, &spec).await?;
             let after = process::After::Start;
             (process::Terminal { process: shell.process, after, hangup: true }, daemon)
