@@ -5,6 +5,7 @@
 
 mod child;
 mod connection;
+mod given;
 mod request;
 mod stdin;
 pub(crate) mod tree;
@@ -31,6 +32,7 @@ use signal_hook::{consts::SIGCHLD, low_level::pipe};
 use self::{
     child::{Child, Streams},
     connection::Connection,
+    given::Given,
 };
 use crate::process::{
     cgroup,
@@ -53,8 +55,8 @@ const CHUNK: usize = 64 << 10;
 
 /// Plays the part: keeps one command, which is told on standard input, until its last descendant has ended.
 pub fn main(_arguments: Vec<OsString>) -> ExitCode {
-    let Ok((order, mut channel)) = receive() else { return ExitCode::FAILURE };
-    let folder = order.folder.clone();
+    let Ok((order, input, mut channel)) = receive() else { return ExitCode::FAILURE };
+    let (folder, is_given) = (order.folder.clone(), order.input.is_some());
     let kept = Kept::begin(order);
     let (answer, kept) = match kept {
         Ok(kept) => (Answer::Done, Some(kept)),
@@ -62,20 +64,26 @@ pub fn main(_arguments: Vec<OsString>) -> ExitCode {
     };
     // A daemon that was killed meanwhile reads the folder.
     let _ = serde_json::to_vec(&answer).map(|json| channel.write_all(&[&json, &b"\n"[..]].concat()));
-    drop(channel);
     match kept {
-        Some(kept) => kept.run(),
+        Some(mut kept) => {
+            kept.given = is_given.then(|| Given::new(input, channel));
+            kept.run();
+        }
         None => folder.tidy(),
     }
     ExitCode::SUCCESS
 }
 
-fn receive() -> io::Result<(Order, UnixStream)> {
+/// The order, and the input that comes with it.
+fn receive() -> io::Result<(Order, Vec<u8>, UnixStream)> {
     let channel = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
     dup2_stdin(File::open("/dev/null")?)?;
-    let mut line = Vec::new();
-    BufReader::new(&channel).read_until(b'\n', &mut line)?;
-    Ok((serde_json::from_slice(&line)?, channel))
+    let (mut line, mut from) = (Vec::new(), BufReader::new(&channel));
+    from.read_until(b'\n', &mut line)?;
+    let order: Order = serde_json::from_slice(&line)?;
+    let mut input = vec![0; order.input.unwrap_or(0)];
+    from.read_exact(&mut input)?;
+    Ok((order, input, channel))
 }
 
 /// A command that is kept.
@@ -86,6 +94,8 @@ struct Kept {
     cgroup: Option<PathBuf>,
     child: Child,
     streams: Streams,
+    /// Standard input that was given at the start.
+    given: Option<Given>,
     /// Where a signal says that a child has ended.
     ends: UnixStream,
     listener: UnixListener,
@@ -141,6 +151,7 @@ impl Kept {
             cgroup: order.launch.cgroup,
             child,
             streams,
+            given: None,
             ends,
             listener,
             connections: Vec::new(),
@@ -157,6 +168,7 @@ impl Kept {
 
     fn run(mut self) {
         while self.has_children || self.ended.is_none() {
+            self.give();
             let ready = self.wait();
             if ready.child {
                 self.reap();

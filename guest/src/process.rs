@@ -68,6 +68,8 @@ struct Inner {
     starts: AtomicU32,
     /// Room for followers.
     followers: Arc<Semaphore>,
+    /// Room for bytes of standard input that keepers hold.
+    inputs: Arc<Semaphore>,
 }
 
 /// How much processes may take.
@@ -84,6 +86,8 @@ pub struct Limits {
     pub client_ms: u32,
     /// Milliseconds without a follower after which a process ends that is to be followed.
     pub hangup_ms: u64,
+    /// Bytes of standard input that were given at starts, and are not taken yet.
+    pub inputs: u32,
     /// Processes that have ended or are lost, and are kept.
     pub ended: usize,
     /// Whether processes get control groups, where they can be had.
@@ -98,6 +102,7 @@ impl Default for Limits {
             stall_ms: 60_000,
             client_ms: 120_000,
             hangup_ms: 30_000,
+            inputs: 64 << 20,
             ended: 1024,
             cgroups: true,
         }
@@ -119,6 +124,7 @@ impl Processes {
             started: Started::below(&layout.state),
             cgroups: cgroup::parent(&layout.run).filter(|_| limits.cgroups),
             log_all: limits.logs.min(forget::tenth_of_disk(&layout.state)),
+            inputs: Arc::new(Semaphore::new(limits.inputs.try_into().unwrap_or(usize::MAX))),
             layout,
             limits,
             boot,

@@ -105,7 +105,7 @@ fn daemon(options: Options) -> io::Result<Daemon> {
         files: Files::new(layout),
         boot,
         client_ms,
-        bodies: Semaphore::new(BODIES_KIB),
+        bodies: Arc::new(Semaphore::new(BODIES_KIB)),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod given;
 mod hangup;
 mod input;
 mod keys;

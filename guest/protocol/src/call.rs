@@ -15,8 +15,9 @@ use crate::{
 /// Bytes that the JSON of a call may have.
 pub const LARGEST_CALL: usize = 16 << 10;
 
-/// Bytes that a body may have which is checked before it counts: all but that of [`Operation::Stage`].
-pub const LARGEST_BODY: u64 = 1 << 20;
+/// Bytes that a body may have which is checked before it counts: all but that of [`Operation::Stage`]. A spec with
+/// [`process::LARGEST_INPUT`] bytes in base64 needs this much.
+pub const LARGEST_BODY: u64 = 2 << 20;
 
 /// What stands before the signed bytes, so that a signature of another kind is none of a call.
 const CONTEXT: &[u8] = b"pve-edge call v1\n";

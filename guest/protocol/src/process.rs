@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{Unique, call::Digest256};
 
+/// Bytes that [`Spec::input`] may have.
+pub const LARGEST_INPUT: usize = 1 << 20;
+
 /// Arguments of `start`; the body is the JSON of a [`Spec`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -42,6 +45,10 @@ pub struct Spec {
     /// Whether standard input can be written to; else it is empty.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
+    /// All of standard input, of at most [`LARGEST_INPUT`] bytes: it is closed behind them. Nothing else is written to it,
+    /// and the process has no terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Bytes>,
     /// Terminal of this size, for all three streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pty: Option<Size>,

@@ -77,6 +77,7 @@ impl Kept {
                 connection.follower = Some(Follower { read, moved: Instant::now(), told: None });
                 return None;
             }
+            Request::Stdin { .. } if self.given.is_some() => Err(closed()),
             Request::Stdin { at, data, end } => {
                 let until = Instant::now() + PATIENCE;
                 connection.waiting = Some(Waiting { at, typed: 0, data: data.0, end, until });

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Kept;
+use super::{Kept, given::Given};
 
 /// Connections that a keeper has at most.
 const MOST_CONNECTIONS: usize = 512;
@@ -56,7 +56,10 @@ impl Kept {
             add(Who::Connection(index), connection.stream.as_fd(), PollFlags::IN);
         }
         let stdin = self.streams.stdin.as_ref().and_then(|it| it.fd());
-        if let Some(stdin) = stdin.filter(|_| self.connections.iter().any(|it| it.waiting.is_some())) {
+        let is_given = self.given.as_ref().is_some_and(Given::is_waiting);
+        if let Some(stdin) =
+            stdin.filter(|_| is_given || self.connections.iter().any(|it| it.waiting.is_some()))
+        {
             add(Who::Stdin, stdin, PollFlags::OUT);
         }
         let timeout = self.next_time().map(|at| at.saturating_duration_since(now));

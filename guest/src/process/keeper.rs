@@ -1,6 +1,7 @@
 //! What the daemon and the keeper of a process say to each other.
 //!
-//! The first thing is the [`Order`], over the keeper's standard input, answered by an [`Answer`]. Later ones go over the
+//! The first thing is the [`Order`], over the keeper's standard input, answered by an [`Answer`]; the keeper holds that
+//! stream until the command has taken the input that came with the order. Later ones go over the
 //! socket in the process's folder: a line of JSON for each [`Request`] and each [`Answer`].
 
 use std::{fs::File, io, time::Duration};
@@ -37,6 +38,8 @@ pub(crate) struct Order {
     pub(crate) launch: Launch,
     pub(crate) description: Description,
     pub(crate) timeout_ms: Option<u64>,
+    /// How many bytes of standard input come behind the order, if they are given.
+    pub(crate) input: Option<usize>,
     /// Milliseconds without a follower after which the process ends, if it is to end so.
     pub(crate) hangup_ms: Option<u64>,
     /// Milliseconds after which a follower that does not read is waited for no more.
@@ -122,11 +125,17 @@ impl Keeper {
             self.send(request).await?;
             self.answer().await
         };
-        match answer.await {
-            Ok(Some(Answer::Refused(refusal))) => Err(refusal),
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) | Err(_) => Err(gone()),
-        }
+        obeyed(answer.await)
+    }
+
+    /// Tells a keeper what to run, and what that is to read.
+    pub(crate) async fn order(&mut self, order: &Order, input: &[u8]) -> Result<Answer, Refusal> {
+        let answer = async {
+            self.send(order).await?;
+            self.to.write_all(input).await?;
+            self.answer().await
+        };
+        obeyed(answer.await)
     }
 
     pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
@@ -157,6 +166,14 @@ impl Keeper {
             self.to.writable().await?;
         }
         Ok(())
+    }
+}
+
+fn obeyed(answer: io::Result<Option<Answer>>) -> Result<Answer, Refusal> {
+    match answer {
+        Ok(Some(Answer::Refused(refusal))) => Err(refusal),
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) | Err(_) => Err(gone()),
     }
 }
 

@@ -19,9 +19,9 @@ use pve_edge_guest_protocol::{
     Unique,
     answer::{Code, Refusal},
     call::Digest256,
-    process::{Process, Spec, Start, State},
+    process::{Bytes, LARGEST_INPUT, Process, Spec, Start, State},
 };
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{net::UnixStream, sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Inner,
@@ -40,10 +40,12 @@ impl Inner {
         if let Some(process) = self.find_started(&folder, &start).await? {
             return Ok(process);
         }
+        let input = take_input(&mut spec)?;
         let (tag, timeout_ms) = (spec.tag.take(), spec.timeout_ms);
         let hangup_ms = spec.hangup.then_some(self.limits.hangup_ms);
         let mut launch = Launch::of(&self.layout, spec)?;
         launch.cgroup.clone_from(&self.cgroups);
+        let room = self.room_for(input.as_deref().unwrap_or_default())?;
         self.make_room();
         if self.is_past(start.process) {
             return Ok(lost(start.process, self.boot.now()));
@@ -59,11 +61,13 @@ impl Inner {
             description,
             timeout_ms,
             hangup_ms,
+            input: input.as_ref().map(Vec::len),
             stall_ms: self.limits.stall_ms,
             log: self.log(start.process, self.boot.now()),
             folder: folder.clone(),
         };
-        let started = self.start_claimed(lock, &start, &order).await;
+        let given = Given { bytes: input.unwrap_or_default(), room };
+        let started = self.start_claimed(lock, &start, &order, given).await;
         if started.is_err() {
             self.started.forget(start.process);
             let _ = folder.remove();
@@ -88,13 +92,35 @@ impl Inner {
         }
     }
 
-    async fn start_claimed(&self, lock: File, start: &Start, order: &Order) -> Result<(), Refusal> {
+    /// Room for input, which a keeper holds until it is taken.
+    fn room_for(&self, input: &[u8]) -> Result<OwnedSemaphorePermit, Refusal> {
+        let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        let busy =
+            |_| Refusal::new(Code::Busy, "the input of processes that do not read it takes all the room");
+        self.inputs.clone().try_acquire_many_owned(length).map_err(busy)
+    }
+
+    async fn start_claimed(
+        &self,
+        lock: File,
+        start: &Start,
+        order: &Order,
+        given: Given,
+    ) -> Result<(), Refusal> {
         if let Some(digest) = start.keyed {
             self.note(start.process, digest).await?;
         }
         let channel = self.start_keeper(lock).map_err(|error| refusal("no keeper can be started", &error))?;
         let mut keeper = Keeper::over(channel);
-        match timeout(PATIENCE, keeper.ask_patiently(order)).await {
+        let answer = timeout(PATIENCE, keeper.order(order, &given.bytes)).await;
+        if answer.as_ref().is_ok_and(Result::is_ok) {
+            tokio::spawn(async move {
+                // The keeper ends the stream when the input is taken.
+                let _ = keeper.answer().await;
+                drop(given.room);
+            });
+        }
+        match answer {
             // A keeper that ends without an answer was killed: its process may have run, and is lost.
             Ok(Err(refusal)) if refusal.code == Code::ProcessGone => Ok(()),
             Ok(Err(refusal)) => Err(refusal),
@@ -131,6 +157,22 @@ impl Inner {
         self.keepers().push(child);
         UnixStream::from_std(ours)
     }
+}
+
+/// Input of a process, and the room that it takes.
+struct Given {
+    bytes: Vec<u8>,
+    room: OwnedSemaphorePermit,
+}
+
+/// The input that a spec gives, which makes standard input a pipe.
+fn take_input(spec: &mut Spec) -> Result<Option<Vec<u8>>, Refusal> {
+    let Some(Bytes(input)) = spec.input.take() else { return Ok(None) };
+    if spec.pty.is_some() || input.len() > LARGEST_INPUT {
+        return Err(Refusal::new(Code::BadCall, "input is too long, or is given to a terminal"));
+    }
+    spec.stdin = true;
+    Ok(Some(input))
 }
 
 /// A process of which nothing is left but that it was started.

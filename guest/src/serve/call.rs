@@ -113,11 +113,16 @@ async fn execute(daemon: Arc<Daemon>, call: Call, body: Incoming) -> Reply {
     };
     let kib = u32::try_from(announced.length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
     let busy = || Refusal::new(Code::Busy, "the bodies of other calls take all the room");
-    let room = timeout(PATIENCE, daemon.bodies.acquire_many(kib)).await.map_err(|_| busy())?;
-    let _room = room.map_err(|_| busy())?;
+    let room = timeout(PATIENCE, daemon.bodies.clone().acquire_many_owned(kib)).await.map_err(|_| busy())?;
+    let room = room.map_err(|_| busy())?;
     let bytes = whole(body, announced).await?;
     let daemon = daemon.clone();
-    finish(async move { daemon.execute(call, Given::Whole(bytes)).await }).await
+    let work = async move {
+        // The body is in memory until it is done with, whoever has left meanwhile.
+        let _room = room;
+        daemon.execute(call, Given::Whole(bytes)).await
+    };
+    finish(work).await
 }
 
 async fn finish(work: impl Future<Output = Reply> + Send + 'static) -> Reply {

@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use pve_edge_guest_protocol::{
     Unique,
     answer::Refusal,
-    call::{Digest256, LARGEST_BODY},
+    call::Digest256,
     process::{After, Follow, Line, Named, Spec, Start},
 };
 use serde::Deserialize;
@@ -27,6 +27,9 @@ pub(super) const EXEC_PATH: &str = "/exec";
 
 /// Bytes of the token's file that are read.
 const LARGEST_TOKEN: u64 = 4 << 10;
+
+/// Bytes that the body of a request may have.
+const LARGEST_REQUEST: usize = 1 << 20;
 
 /// The way of cmux's clients to processes.
 pub(super) struct Cmux {
@@ -116,8 +119,7 @@ async fn read(request: Request<Incoming>) -> Result<Exec, (StatusCode, &'static 
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json\n"));
     }
     let bad = |why| (StatusCode::BAD_REQUEST, why);
-    let most = usize::try_from(LARGEST_BODY).unwrap_or(usize::MAX);
-    let body = Limited::new(request.into_body(), most).collect().await;
+    let body = Limited::new(request.into_body(), LARGEST_REQUEST).collect().await;
     let body = body.map_err(|_| bad("the body is too large, or broke off\n"))?;
     parse(&body.to_bytes()).map_err(bad)
 }

@@ -32,7 +32,7 @@ pub(super) struct Daemon {
     /// Milliseconds after which a connection ends whose other end takes nothing of what it is sent.
     pub(super) client_ms: u32,
     /// Room for bodies, in KiB.
-    pub(super) bodies: Semaphore,
+    pub(super) bodies: Arc<Semaphore>,
 }
 
 /// Body of a call.
@@ -70,6 +70,8 @@ impl Daemon {
             (Operation::Start(it), Whole(body)) => {
                 let spec =
                     serde_json::from_slice(&body).map_err(|_| bad("the body is not the JSON of a spec"))?;
+                // What it gives is in memory now instead of it.
+                drop(body);
                 told(processes.start(it, spec).await)
             }
             (Operation::Processes {}, Whole(_)) => told(processes.list().await),
