@@ -24,6 +24,7 @@ use futures_util::{StreamExt, stream};
 use pve_edge_guest_protocol::{
     Unique,
     answer::{Code, Refusal},
+    identity::HardwareAddress,
     process::{self as told, Bytes, Named, Process, Resize, Spec, Start, State, Stdin, StdinTaken},
 };
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ impl Processes {
         ends.set_nonblocking(true)?;
         pipe::register(SIGCHLD, their_end)?;
         let inner = Arc::new(Inner {
-            started: Started::below(&layout.state),
+            started: Started::of(&layout),
             cgroups: cgroup::parent(&layout.run).filter(|_| limits.cgroups),
             log_all: limits.logs.min(forget::tenth_of_disk(&layout.state)),
             inputs: Arc::new(Semaphore::new(limits.inputs.try_into().unwrap_or(usize::MAX))),
@@ -137,10 +138,16 @@ impl Processes {
         Ok(Self(inner))
     }
 
-    /// Starts a process, or tells how it stands if it exists. It goes on if the caller is gone.
-    pub async fn start(&self, start: Start, spec: Spec) -> Result<Process, Refusal> {
+    /// Starts a process, or tells how it stands if it exists. It goes on if the caller is gone. A start with a key is noted
+    /// as one of the guest with this hardware address.
+    pub async fn start(
+        &self,
+        start: Start,
+        spec: Spec,
+        guest: Option<HardwareAddress>,
+    ) -> Result<Process, Refusal> {
         let inner = self.0.clone();
-        let started = tokio::spawn(async move { inner.start(start, spec).await });
+        let started = tokio::spawn(async move { inner.start(start, spec, guest).await });
         started.await.unwrap_or_else(|error| Err(Refusal::new(Code::Failed, error.to_string())))
     }
 

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use pve_edge_guest_protocol::{
     Unique,
     call::{Call, CallError},
+    identity::HardwareAddress,
 };
 use sha2::{Digest, Sha256};
 
@@ -70,6 +71,12 @@ impl Trust {
         self.pass();
         self.sessions.take(call.session, call.call)?;
         Ok(call)
+    }
+
+    /// The hardware address by which this guest is the sandbox of a call that was taken.
+    pub fn address(&mut self, to: &str) -> Option<HardwareAddress> {
+        let lines = &self.keys.read().lines;
+        self.identity.address(to, lines.iter().map(|line| line.deployment.as_str()))
     }
 
     /// The session that a call is to name now.

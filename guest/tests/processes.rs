@@ -7,6 +7,7 @@ mod hangup;
 mod input;
 mod keys;
 mod lasting;
+mod notes;
 mod output;
 mod starts;
 mod users;

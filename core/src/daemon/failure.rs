@@ -135,7 +135,7 @@ fn refused(refusal: &Refusal) -> Error {
         Refused::StdinOffset => Code::StdinOffset,
         Refused::NoTerminal | Refused::Unsupported => Code::Unsupported,
         Refused::NoSuchUser => Code::NoSuchUser,
-        Refused::TooManyProcesses | Refused::Busy => Code::TooManyProcesses,
+        Refused::TooManyProcesses | Refused::TooManyKeys | Refused::Busy => Code::TooManyProcesses,
         Refused::NoSuchFile => Code::NoSuchFile,
         Refused::NotAFile | Refused::NotADirectory => Code::NotAFile,
         Refused::Exists => Code::FileExists,

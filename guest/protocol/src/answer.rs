@@ -128,6 +128,8 @@ pub enum Code {
     NoSuchUser,
     /// The guest has no room for another process.
     TooManyProcesses,
+    /// The guest has noted as many starts with a key as it can: there will be room within an hour after one has ended.
+    TooManyKeys,
     /// Nothing is at the path.
     NoSuchFile,
     /// What is at the path is not a regular file.
@@ -185,7 +187,7 @@ impl Code {
             | Self::OtherBytes
             | Self::BadArchive
             | Self::Unsupported => 422,
-            Self::TooManyProcesses | Self::Busy => 503,
+            Self::TooManyProcesses | Self::TooManyKeys | Self::Busy => 503,
             Self::DiskFull => 507,
             Self::Failed => 500,
         }

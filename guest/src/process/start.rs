@@ -19,6 +19,7 @@ use pve_edge_guest_protocol::{
     Unique,
     answer::{Code, Refusal},
     call::Digest256,
+    identity::HardwareAddress,
     process::{Bytes, LARGEST_INPUT, Process, Spec, Start, State},
 };
 use tokio::{net::UnixStream, sync::OwnedSemaphorePermit, time::timeout};
@@ -35,7 +36,12 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Inner {
-    pub(super) async fn start(&self, start: Start, mut spec: Spec) -> Result<Process, Refusal> {
+    pub(super) async fn start(
+        &self,
+        start: Start,
+        mut spec: Spec,
+        guest: Option<HardwareAddress>,
+    ) -> Result<Process, Refusal> {
         let folder = Folder::of(&self.layout.run, start.process);
         if let Some(process) = self.find_started(&folder, &start).await? {
             return Ok(process);
@@ -67,7 +73,14 @@ impl Inner {
             folder: folder.clone(),
         };
         let given = Given { bytes: input.unwrap_or_default(), room };
-        let started = self.start_claimed(lock, &start, &order, given).await;
+        let noted = match start.keyed {
+            Some(digest) => self.note(start.process, digest, guest).await,
+            None => Ok(()),
+        };
+        let started = match noted {
+            Ok(()) => self.start_claimed(lock, &order, given).await,
+            refused => refused,
+        };
         if started.is_err() {
             self.started.forget(start.process);
             let _ = folder.remove();
@@ -81,7 +94,7 @@ impl Inner {
         let note = self.started.find(start.process);
         let exists = folder.exists();
         // The note of one that is just being started may be missing.
-        let noted = folder.description().and_then(|it| it.keyed).or(note.map(|it| it.digest));
+        let noted = folder.description().and_then(|it| it.keyed).or(note.as_ref().map(|it| it.digest));
         if start.keyed.is_some() && start.keyed != noted && (exists || note.is_some()) {
             return Err(Refusal::new(Code::OtherRequest, "another request has started this process"));
         }
@@ -100,16 +113,7 @@ impl Inner {
         self.inputs.clone().try_acquire_many_owned(length).map_err(busy)
     }
 
-    async fn start_claimed(
-        &self,
-        lock: File,
-        start: &Start,
-        order: &Order,
-        given: Given,
-    ) -> Result<(), Refusal> {
-        if let Some(digest) = start.keyed {
-            self.note(start.process, digest).await?;
-        }
+    async fn start_claimed(&self, lock: File, order: &Order, given: Given) -> Result<(), Refusal> {
         let channel = self.start_keeper(lock).map_err(|error| refusal("no keeper can be started", &error))?;
         let mut keeper = Keeper::over(channel);
         let answer = timeout(PATIENCE, keeper.order(order, &given.bytes)).await;
@@ -129,17 +133,17 @@ impl Inner {
         }
     }
 
-    async fn note(&self, process: Unique, digest: Digest256) -> Result<(), Refusal> {
+    async fn note(
+        &self,
+        process: Unique,
+        digest: Digest256,
+        guest: Option<HardwareAddress>,
+    ) -> Result<(), Refusal> {
         let (started, boot) = (self.started.clone(), self.boot.now());
+        let note = Note { digest, boot, guest: guest.map(|it| it.to_string()) };
         // The disk may take its time; other calls go on.
-        let noted = tokio::task::spawn_blocking(move || started.note(process, &Note { digest, boot })).await;
-        let noted = noted.unwrap_or_else(|error| Err(io::Error::other(error)));
-        noted.map_err(|error| match refusal("the start cannot be noted", &error) {
-            Refusal { code: Code::Failed | Code::NotPermitted, detail, .. } => {
-                Refusal::new(Code::DiskFull, detail)
-            }
-            other => other,
-        })
+        let noted = tokio::task::spawn_blocking(move || started.note(process, &note)).await;
+        noted.unwrap_or_else(|error| Err(Refusal::new(Code::DiskFull, error.to_string())))
     }
 
     /// Starts a keeper, which takes the lock over, and returns the stream over which it is told what to run.

@@ -99,7 +99,7 @@ impl Client {
         let timeout_ms = Some(exec.timeout_ms).filter(|it| *it > 0);
         let spec = Spec { command: Some(exec.command), timeout_ms, ..Spec::default() };
         let process = self.process;
-        self.processes.start(Start { process, keyed: None }, spec).await?;
+        self.processes.start(Start { process, keyed: None }, spec, None).await?;
         self.processes.follow(Follow { process, after: After::Start, wait_ms: None, most: None }).await
     }
 }

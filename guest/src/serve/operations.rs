@@ -72,7 +72,8 @@ impl Daemon {
                     serde_json::from_slice(&body).map_err(|_| bad("the body is not the JSON of a spec"))?;
                 // What it gives is in memory now instead of it.
                 drop(body);
-                told(processes.start(it, spec).await)
+                let guest = it.keyed.and_then(|_| self.trust().address(&call.to));
+                told(processes.start(it, spec, guest).await)
             }
             (Operation::Processes {}, Whole(_)) => told(processes.list().await),
             (Operation::Process(it), Whole(_)) => told(processes.get(it).await),

@@ -17,8 +17,17 @@ pub struct Identity {
 impl Identity {
     /// Whether the guest is the sandbox `id` of one of these deployments.
     pub fn is<'a>(&self, id: &str, deployments: impl Iterator<Item = &'a str>) -> bool {
+        self.address(id, deployments).is_some()
+    }
+
+    /// The hardware address by which it is.
+    pub(super) fn address<'a>(
+        &self,
+        id: &str,
+        deployments: impl Iterator<Item = &'a str>,
+    ) -> Option<HardwareAddress> {
         let wanted: Vec<_> = deployments.map(|it| HardwareAddress::of(it, id)).collect();
-        addresses(&self.cards).any(|it| wanted.contains(&it))
+        addresses(&self.cards).find(|it| wanted.contains(it))
     }
 }
 
