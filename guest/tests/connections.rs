@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::daemon::{Daemon, json, request};
+use crate::daemon::{Daemon, json, request, resume, stop};
 
 #[tokio::test]
 async fn connections_that_only_take_room_keep_nobody_out() {
@@ -55,6 +55,32 @@ async fn a_connection_on_which_a_call_was_obeyed_is_not_ended_for_others() {
         }
         // All of them were accepted before this is answered.
         daemon.health().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_that_come_all_at_once_are_all_obeyed() {
+    let daemon = Daemon::start().await;
+    daemon.ask::<Hello>(Operation::Hello {}, "").await.unwrap();
+    // All of them are there before the first is looked at: as many as the socket holds.
+    let serve = daemon.serve().unwrap();
+    stop(serve);
+    let mut streams = Vec::new();
+    for _ in 0..120 {
+        let signed = daemon.call(Operation::Hello {}, b"").sign(&daemon.key).unwrap();
+        let head = format!(
+            "POST /v1/hello HTTP/1.1\r\nhost: x\r\nedge-call: {}\r\nedge-signature: {}\r\ncontent-length: 0\r\n\r\n",
+            signed.call, signed.signature
+        );
+        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    resume(serve);
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let mut status = [0; 12];
+        let read = stream.read_exact(&mut status).await;
+        assert!(read.is_ok() && status == *b"HTTP/1.1 200", "{number}: {}", status.escape_ascii());
     }
 }
 

@@ -18,16 +18,22 @@ use rustix::net::sockopt::{set_socket_keepalive, set_tcp_user_timeout};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
     time::{Instant, sleep, sleep_until},
 };
 
 use super::{call, operations::Daemon, stream::Stream};
 use crate::{answer::Body, log::log};
 
-/// Connections on which no call was obeyed yet. One more ends the oldest of them, so that many of them, or slow ones, keep
-/// nobody out who can sign.
+/// Connections on which no call was obeyed yet. One more ends the oldest of them, if that had its time, so that many of
+/// them, or slow ones, keep nobody out who can sign.
 const MOST_UNSIGNED: usize = 64;
+
+/// Time that each of them has in any case, unless there are [`MOST_YOUNG`] of them.
+const CHANCE: Duration = Duration::from_secs(1);
+
+/// Connections without a call that there are at most, while they have not had their time.
+const MOST_YOUNG: usize = 512;
 
 /// Connections in all.
 const MOST: usize = 1_024;
@@ -48,7 +54,11 @@ pub(super) async fn accept(listener: TcpListener, daemon: Arc<Daemon>) {
     let mut is_told = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => begin(stream, &daemon, &connections),
+            Ok((stream, _)) => {
+                begin(stream, &daemon, &connections);
+                // What has come already is read before another one needs room.
+                yield_now().await;
+            }
             // The guest has no file or memory left: there will be some again.
             Err(error) => {
                 if !std::mem::replace(&mut is_told, true) {
@@ -74,7 +84,7 @@ fn begin(stream: TcpStream, daemon: &Arc<Daemon>, connections: &Arc<Mutex<Connec
     });
     // The task runs no earlier than this function returns: its place is taken by then.
     let task = tokio::spawn(converse(stream, daemon.clone(), place));
-    all.unsigned.insert(number, task.abort_handle());
+    all.unsigned.insert(number, Unsigned { since: Instant::now(), task: task.abort_handle() });
 }
 
 async fn converse(stream: TcpStream, daemon: Arc<Daemon>, place: Arc<Place>) {
@@ -102,18 +112,31 @@ async fn converse(stream: TcpStream, daemon: Arc<Daemon>, place: Arc<Place>) {
 struct Connections {
     next: u64,
     signed: usize,
-    unsigned: BTreeMap<u64, AbortHandle>,
+    unsigned: BTreeMap<u64, Unsigned>,
+}
+
+/// Connection on which no call was obeyed yet.
+struct Unsigned {
+    since: Instant,
+    task: AbortHandle,
 }
 
 impl Connections {
     /// Makes room for one more.
     fn make_room(&mut self) -> bool {
-        let is_full = self.signed + self.unsigned.len() >= MOST;
-        if is_full || self.unsigned.len() >= MOST_UNSIGNED {
-            let Some((_, oldest)) = self.unsigned.pop_first() else { return false };
-            oldest.abort();
+        while self.unsigned.len() >= MOST_UNSIGNED
+            && self.unsigned.first_key_value().is_some_and(|(_, it)| it.since.elapsed() >= CHANCE)
+        {
+            self.end_oldest();
         }
-        true
+        let is_full = self.signed + self.unsigned.len() >= MOST || self.unsigned.len() >= MOST_YOUNG;
+        !is_full || self.end_oldest()
+    }
+
+    fn end_oldest(&mut self) -> bool {
+        let oldest = self.unsigned.pop_first();
+        oldest.iter().for_each(|(_, it)| it.task.abort());
+        oldest.is_some()
     }
 }
 
@@ -286,21 +309,30 @@ mod tests {
         assert_eq!(begin.elapsed().as_secs(), 1);
     }
 
-    #[tokio::test]
-    async fn unsigned_connections_make_room_and_signed_ones_do_not() {
+    #[tokio::test(start_paused = true)]
+    async fn unsigned_connections_make_room_after_their_time_and_signed_ones_do_not() {
         let mut all = Connections { signed: MOST, ..Connections::default() };
         assert!(!all.make_room());
         all.signed = 0;
         let task = tokio::spawn(std::future::pending::<()>());
-        for number in 0..MOST_UNSIGNED as u64 {
-            assert!(all.make_room());
-            all.unsigned.insert(number, task.abort_handle());
-        }
+        let mut next = 0;
+        let mut fill = |all: &mut Connections, most: usize| {
+            while all.unsigned.len() < most {
+                assert!(all.make_room());
+                all.unsigned.insert(next, Unsigned { since: Instant::now(), task: task.abort_handle() });
+                next += 1;
+            }
+        };
+        fill(&mut all, MOST_YOUNG);
         assert!(all.make_room());
         assert_eq!(all.unsigned.keys().next(), Some(&1), "the oldest is gone");
-        assert!(task.await.unwrap_err().is_cancelled());
+        sleep(CHANCE).await;
+        assert!(all.make_room());
+        assert_eq!(all.unsigned.len(), MOST_UNSIGNED - 1);
+        fill(&mut all, MOST_UNSIGNED + 9);
         all.signed = MOST - all.unsigned.len();
         assert!(all.make_room());
-        assert_eq!(all.unsigned.len(), MOST_UNSIGNED - 2);
+        assert_eq!(all.unsigned.len(), MOST_UNSIGNED + 8);
+        assert!(task.await.unwrap_err().is_cancelled());
     }
 }

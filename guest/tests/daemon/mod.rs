@@ -333,6 +333,11 @@ pub(crate) fn stop(process: u32) {
     kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::STOP).unwrap();
 }
 
+/// Lets a process that was stopped go on.
+pub(crate) fn resume(process: u32) {
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::CONT).unwrap();
+}
+
 /// Children of a process.
 pub(crate) fn children(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
