@@ -271,10 +271,15 @@ impl Inner {
 
     /// The same; the keeper is waited for until some time.
     async fn describe_until(&self, process: Unique, over: Instant) -> Result<Process, Refusal> {
+        self.measure(process, over).await.map(|(process, _)| process)
+    }
+
+    /// How a process stands, and whether its keeper, or the folder of one that has none, says how long its output is.
+    async fn measure(&self, process: Unique, over: Instant) -> Result<(Process, bool), Refusal> {
         let folder = &self.folder(process);
         if !folder.exists() {
             let boot = self.other_boot(process).ok_or_else(|| self.none(process))?;
-            return Ok(start::lost(process, boot));
+            return Ok((start::lost(process, boot), false));
         }
         // In this order: a keeper that ends meanwhile has noted the exit before.
         let is_kept = folder.is_kept();
@@ -287,6 +292,7 @@ impl Inner {
             None if runs => State::Running,
             None => State::Starting,
         };
+        let is_measured = standing.is_some() || ended.is_some() && !is_kept;
         let is_told = standing.is_some() || ended.is_some() || state == State::Starting;
         let (cursor, stdin) = match (standing, &ended) {
             (Some((cursor, stdin)), _) => (cursor, stdin),
@@ -295,9 +301,9 @@ impl Inner {
         };
         let nothing = start::lost(process, self.boot.now());
         let exit = ended.map(|it| it.exit);
-        let Some(it) = description else { return Ok(Process { state, exit, ..nothing }) };
+        let Some(it) = description else { return Ok((Process { state, exit, ..nothing }, is_measured)) };
         let cursor = if is_told { cursor } else { self.log(process, it.boot).end() };
-        Ok(Process {
+        let process = Process {
             process,
             state,
             boot: it.boot,
@@ -311,7 +317,8 @@ impl Inner {
             exit,
             cursor,
             age_ms: uptime_ms().saturating_sub(it.started_ms),
-        })
+        };
+        Ok((process, is_measured))
     }
 }
 

@@ -106,7 +106,7 @@ pub enum After {
     Start,
     /// After the last byte that has come.
     End,
-    /// After so many bytes, of both streams together.
+    /// After so many bytes, of both streams together. A place behind all output is refused, if it is known how much came.
     Cursor(u64),
 }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use futures_util::{Stream, stream};
 use pve_edge_guest_protocol::{
     answer::{Code, Refusal},
-    process::{After, Bytes, Event, Follow, Line, Named, State},
+    process::{After, Bytes, Event, Follow, Line, State},
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Processes,
+    PATIENCE, Processes,
     folder::{Ended, Folder},
     keeper::{Answer, Keeper, Request},
     log::{Log, Piece, Reader},
@@ -43,12 +43,16 @@ impl Processes {
         let place = self.0.followers.clone().try_acquire_owned();
         let place =
             place.map_err(|_| Refusal::new(Code::Busy, format!("{MOST} followers are told already")))?;
-        let process = self.get(Named { process: follow.process }).await?;
+        let over = Instant::now() + PATIENCE;
+        let (process, is_measured) = self.0.measure(follow.process, over).await?;
         let folder = self.0.folder(follow.process);
         let log = self.0.log(follow.process, process.boot);
         let cursor = match follow.after {
             After::Start => 0,
             After::End => process.cursor,
+            After::Cursor(cursor) if is_measured && cursor > process.cursor => {
+                return Err(Refusal::new(Code::BadCall, "the place is behind all output"));
+            }
             After::Cursor(cursor) => cursor.min(process.cursor),
         };
         let follower = Follower {

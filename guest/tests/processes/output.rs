@@ -49,14 +49,35 @@ async fn output_is_told_from_any_place_on() {
         (After::Cursor(2), "c", "def"),
         (After::Cursor(4), "", "ef"),
         (After::Cursor(6), "", ""),
-        (After::Cursor(7), "", ""),
-        (After::Cursor(u64::MAX), "", ""),
         (After::End, "", ""),
     ] {
         let told = daemon.follow(process, after).await;
         assert_eq!((told.text(), str::from_utf8(&told.stderr)), (stdout, Ok(stderr)), "{after:?}");
         assert_eq!((told.code(), told.cursor), (0, 6));
     }
+}
+
+#[tokio::test]
+async fn a_place_behind_all_output_is_refused_where_it_is_known_how_much_there_is() {
+    let daemon = Daemon::start().await;
+    let ended = daemon.start_process(line("printf abc")).await.unwrap().process;
+    daemon.until_state(ended, State::Exited).await;
+    let running = daemon.start_process(line("printf abc; exec sleep 100")).await.unwrap().process;
+    daemon.open_lines(running, After::Start).await.until(3).await;
+    let follow = |process, cursor| {
+        Operation::Follow(Follow { process, after: After::Cursor(cursor), wait_ms: Some(0), most: None })
+    };
+    for process in [ended, running] {
+        for behind in [4, u64::MAX] {
+            let refusal = daemon.lines::<Line>(follow(process, behind), "").await.unwrap_err();
+            assert_eq!(refusal.code, Code::BadCall, "{}", refusal.detail);
+        }
+        assert!(daemon.lines::<Line>(follow(process, 3), "").await.is_ok());
+    }
+    // A keeper that says nothing leaves it open.
+    let keepers = crate::daemon::children(daemon.serve().unwrap());
+    keepers.into_iter().for_each(crate::daemon::stop);
+    assert!(daemon.lines::<Line>(follow(running, 4), "").await.is_ok());
 }
 
 #[tokio::test]
