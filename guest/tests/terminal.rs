@@ -8,12 +8,12 @@ use pve_edge_guest_protocol::{
     Unique,
     answer::Code,
     call::Operation,
-    process::{After, FromTerminal, Named, Process, Size, Spec, Start, Terminal, ToTerminal},
+    process::{After, Follow, FromTerminal, Named, Process, Resize, Size, Spec, Start, Terminal, ToTerminal},
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Error, Message, handshake::client::generate_key},
+    tungstenite::{Error, Message, handshake::client::generate_key, protocol::frame::coding::CloseCode},
 };
 
 use crate::{
@@ -106,7 +106,42 @@ async fn keys_go_in_and_the_screen_comes_out() {
     printed(&mut websocket, "30 100").await;
     send(&mut websocket, b"exit 3\n").await;
     until(&mut websocket, |told, _| matches!(told, FromTerminal::Exit(it) if it.exit_code == 3)).await;
-    assert!(matches!(websocket.next().await, Some(Ok(Message::Close(_)))));
+    let Some(Ok(Message::Close(Some(close)))) = websocket.next().await else { panic!("it is not closed") };
+    assert_eq!(close.code, CloseCode::Normal);
+}
+
+#[tokio::test]
+async fn a_terminal_of_no_size_stays_as_it_is() {
+    let daemon = Daemon::start().await;
+    let process = start(&daemon, shell()).await;
+    let mut websocket = open(&daemon, at(process)).await.unwrap();
+    for (cols, rows) in [(0, 30), (100, 0), (0, 0)] {
+        let size = Size { cols, rows };
+        let resize = Operation::Resize(Resize { process, size });
+        daemon.ask::<Process>(resize, "").await.unwrap();
+        let resize = serde_json::to_string(&ToTerminal::Resize(size)).unwrap();
+        websocket.send(Message::text(resize)).await.unwrap();
+    }
+    send(&mut websocket, b"stty size; echo $((40 + 2))\n").await;
+    let output = printed(&mut websocket, "42").await;
+    assert!(output.contains("24 80"), "{output}");
+}
+
+#[tokio::test]
+async fn a_terminal_that_has_no_place_among_the_followers_is_refused_before_it_opens() {
+    let daemon = Daemon::start().await;
+    let process = start(&daemon, Spec { command: Some("sleep 100".into()), ..Spec::default() }).await;
+    let follow = Follow { process, after: After::Start, wait_ms: None, most: None };
+    let mut followers = Vec::new();
+    loop {
+        match daemon.open(Operation::Follow(follow.clone()), "").await {
+            Ok(follower) => followers.push(follower),
+            Err(refusal) => break assert_eq!(refusal.code, Code::Busy),
+        }
+    }
+    assert_eq!(open(&daemon, at(process)).await.err(), Some(StatusCode::SERVICE_UNAVAILABLE));
+    drop(followers);
+    while open(&daemon, at(process)).await.is_err() {}
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ pub struct Terminal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum ToTerminal {
-    /// Change the terminal's size.
+    /// Change the terminal's size; one without columns or rows changes nothing.
     Resize(Size),
 }
 

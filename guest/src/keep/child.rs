@@ -120,8 +120,11 @@ fn terminal(size: Size) -> io::Result<(Streams, Ends)> {
     Ok((Streams { out, stdin, terminal: Some(terminal) }, Ends { stdin: None, stdout, stderr }))
 }
 
-/// Gives a terminal its size.
+/// Gives a terminal its size, unless that is none.
 pub(super) fn resize(terminal: &OwnedFd, size: Size) -> io::Result<()> {
+    if size.cols == 0 || size.rows == 0 {
+        return Ok(());
+    }
     let size = Winsize { ws_col: size.cols, ws_row: size.rows, ws_xpixel: 0, ws_ypixel: 0 };
     Ok(tcsetwinsize(terminal, size)?)
 }

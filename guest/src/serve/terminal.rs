@@ -1,6 +1,6 @@
 //! Terminals: a websocket on which people work with a process.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{
@@ -15,15 +15,15 @@ use hyper::{
 };
 use pve_edge_guest_protocol::{
     answer::{Code, Refusal},
-    process::{After, Event, Follow, FromTerminal, Line, Named, Process, Resize, Terminal, ToTerminal},
+    process::{Event, Follow, FromTerminal, Line, Named, Process, Resize, Terminal, ToTerminal},
 };
 use tokio::time::sleep;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Error, Message,
+        Error, Message, Utf8Bytes,
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -47,8 +47,11 @@ pub(super) async fn open(daemon: Arc<Daemon>, terminal: Terminal, mut request: R
         )
     })?;
     let process = daemon.processes.get(Named { process: terminal.process }).await?;
+    // Its place among the followers is taken before the websocket is there.
+    let follow = Follow { process: terminal.process, after: terminal.after, wait_ms: None, most: None };
+    let lines = daemon.processes.follow(follow).await?;
     let client = upgrade::on(&mut request);
-    tokio::spawn(serve(daemon.processes.clone(), terminal, process, client));
+    tokio::spawn(serve(daemon.processes.clone(), terminal, process, lines, client));
     let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -66,15 +69,25 @@ fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Serves a terminal until the process or the client ends it.
-async fn serve(processes: Arc<Processes>, terminal: Terminal, process: Process, client: OnUpgrade) {
+async fn serve(
+    processes: Arc<Processes>,
+    terminal: Terminal,
+    process: Process,
+    lines: impl Stream<Item = io::Result<Line>>,
+    client: OnUpgrade,
+) {
     let named = Named { process: terminal.process };
     if let Some(websocket) = websocket(client).await {
         let (mut to, from) = websocket.split();
-        let output = Box::pin(send_output(&processes, terminal.after, process, &mut to));
+        let output = Box::pin(send_output(lines, process, &mut to));
         let input = Box::pin(take_input(&processes, &named, from));
-        let has_ended = matches!(select(output, input).await, Either::Left((Ok(()), _)));
-        if has_ended {
-            let _ = to.close().await;
+        let ended = match select(output, input).await {
+            Either::Left((ended, _)) => ended.ok(),
+            Either::Right(_) => None,
+        };
+        if let Some(code) = ended {
+            let close = CloseFrame { code, reason: Utf8Bytes::default() };
+            let _ = to.send(Message::Close(Some(close))).await;
         }
     }
     if terminal.hangup {
@@ -95,16 +108,12 @@ async fn websocket(client: OnUpgrade) -> Option<Websocket> {
     )
 }
 
-/// Sends what the process writes, until it has ended.
+/// Sends what the process writes, until it has ended; returns how the websocket is closed then.
 async fn send_output(
-    processes: &Processes,
-    after: After,
+    lines: impl Stream<Item = io::Result<Line>>,
     process: Process,
     to: &mut (impl Sink<Message, Error = Error> + Unpin),
-) -> Result<(), Error> {
-    let broken = |_| Error::ConnectionClosed;
-    let follow = Follow { process: process.process, after, wait_ms: None, most: None };
-    let lines = processes.follow(follow).await.map_err(broken)?;
+) -> Result<CloseCode, Error> {
     let mut lines = std::pin::pin!(lines);
     to.send(text(&FromTerminal::Started(process))).await?;
     while let Some(line) = lines.next().await {
@@ -115,8 +124,14 @@ async fn send_output(
             Event::Gap { bytes } => to.send(text(&FromTerminal::Gap { bytes })).await?,
             // Proxies end a connection on which nothing is sent.
             Event::Alive => to.send(Message::Ping(Vec::new().into())).await?,
-            Event::Exit(exit) => return to.send(text(&FromTerminal::Exit(exit))).await,
-            Event::Lost => return to.send(text(&FromTerminal::Lost {})).await,
+            Event::Exit(exit) => {
+                to.send(text(&FromTerminal::Exit(exit))).await?;
+                return Ok(CloseCode::Normal);
+            }
+            Event::Lost => {
+                to.send(text(&FromTerminal::Lost {})).await?;
+                return Ok(CloseCode::Error);
+            }
         }
     }
     Err(Error::ConnectionClosed)
