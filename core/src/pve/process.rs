@@ -1,6 +1,5 @@
 //! Processes in a sandbox, by the project's own daemon in it.
 
-mod feed;
 mod follow;
 mod operations;
 mod start;
@@ -10,11 +9,7 @@ mod tests;
 
 use std::time::Duration;
 
-use futures_util::{
-    Stream, StreamExt,
-    future::Either,
-    stream::{self, empty},
-};
+use futures_util::{Stream, StreamExt};
 use pve_edge_guest_protocol::{
     Unique,
     answer::{self, Done},
@@ -23,11 +18,10 @@ use pve_edge_guest_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use self::terminal::terminal;
 use self::{
-    feed::feed,
     follow::{follow, lost},
     start::{Names, failed, start},
+    terminal::terminal,
 };
 use super::{
     cluster::Cluster,
@@ -73,11 +67,7 @@ pub(super) async fn run<I: Io>(
     daemon.pin(daemon.boot());
     let daemon = daemon.detached();
     let decoder = Decoder::new(process.process, request.encoding, &After::Start);
-    let fed = match &request.stdin {
-        Some(bytes) => Either::Left(feed(daemon.clone(), process.process, bytes.clone())),
-        None => Either::Right(empty()),
-    };
-    Ok(stream::select(follow(daemon, process.process, decoder), fed))
+    Ok(follow(daemon, process.process, decoder))
 }
 
 /// Starts a process in a sandbox.

@@ -56,7 +56,7 @@ fn input_reaches_the_command_in_either_encoding() {
         for fault in [None, Some(Fault::Unanswered), Some(Fault::NeverSent), Some(Fault::CutBody(0))] {
             let sandbox = Sandbox::with(Kind::Lxc, vec![pause(30), line("ok"), ExecLine::Exit(0)]);
             if let Some(fault) = fault.clone() {
-                sandbox.stage.world.fault_once(|it| it.path == "/v1/stdin", fault);
+                sandbox.stage.world.fault_once(|it| it.path == "/v1/start", fault);
             }
             let mut body = body.clone();
             body["command"] = json!("cat");
@@ -76,34 +76,13 @@ fn output_in_base64_has_all_bytes() {
     assert!(told.get("lossy").is_none());
 }
 
-/// A command need not read its input; one that cannot get it is ended, and never a success.
+/// It is given with the start: nothing is left to be done for a command whose client leaves.
 #[test]
-fn input_that_cannot_be_written_ends_the_command() {
+fn input_takes_no_call_of_its_own() {
     let sandbox = Sandbox::with(Kind::Lxc, vec![line("ok"), ExecLine::Exit(0)]);
     let answer = sandbox.exec(json!({"command": "true", "stdin": "unread"}));
     assert_eq!((answer.status, &answer.json()["stdout"]), (200, &json!("ok\n")), "{answer:?}");
-    let sandbox = Sandbox::with(Kind::Lxc, vec![pause(60), ExecLine::Exit(0)]);
-    sandbox.stage.world.fault_if(|it| (it.path == "/v1/stdin").then_some(Fault::NeverSent));
-    let answer = sandbox.exec(json!({"command": "cat", "stdin": "x"}));
-    assert_eq!(answer.refusal(), "502 exec-cut", "{answer:?}");
-    assert!(answer.body.contains("it was ended"), "{answer:?}");
-    assert_eq!(sandbox.stage.ask(Ask::get(sandbox.path(""))).json()["items"], json!([]));
-}
-
-/// The platform allows so many requests: before they are used up, a command that does not read is ended.
-#[test]
-fn input_that_nobody_takes_ends_the_command_while_requests_are_left() {
-    let sandbox = Sandbox::with(Kind::Lxc, vec![pause(3600), ExecLine::Exit(0)]);
-    let vmid = sandbox.vmid();
-    sandbox.stage.world.hook(move |sim, _, seen| {
-        if seen.path == "/v1/stdin" {
-            sim.process_mut(vmid).expect("it was started").room = 0;
-        }
-    });
-    let answer = sandbox.exec(json!({"command": "sleep 3600", "stdin": "x", "timeoutMs": 3_600_000}));
-    assert_eq!(answer.refusal(), "502 exec-cut", "{answer:?}");
-    assert!(answer.body.contains("it was ended"), "{answer:?}");
-    assert!(sandbox.asked("stdin") > 10 && sandbox.asked("forget") == 1);
+    assert_eq!((sandbox.asked("start"), sandbox.asked("stdin")), (1, 0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod guest;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use pve_edge_guest_protocol::{
     Unique,
@@ -11,7 +11,6 @@ use pve_edge_guest_protocol::{
 
 use self::guest::{Fault, Guest};
 use super::{
-    feed::feed,
     follow::follow,
     start::{Names, failed, start},
 };
@@ -21,7 +20,7 @@ use crate::{
     error::Error,
     sandbox::{
         command::Outcome,
-        process::{After, Decoder, Encoding, Event},
+        process::{After, Decoder, Encoding},
     },
 };
 
@@ -209,38 +208,4 @@ fn a_guest_that_answers_anything_gives_an_error() {
         let error = collected(&guest, Encoding::Text, &[]).unwrap_err();
         assert_eq!(code(&error), "exec-cut", "{:.40}", text);
     }
-}
-
-/// Writes input, and tells the error if there is one.
-fn fed(guest: &Guest, bytes: &[u8]) -> Option<Error> {
-    let events = feed(guest.daemon(&secrets()), PROCESS, bytes.to_vec());
-    let all: Vec<Result<Vec<Event>, Error>> = now(events.collect());
-    all.into_iter().find_map(Result::err)
-}
-
-#[test]
-fn input_is_written_once_whatever_is_cut_and_however_little_is_taken() {
-    for room in [usize::MAX, 1000, 70_000] {
-        let guest = Guest::new(&secrets());
-        begin(&guest, Names::own(PROCESS)).unwrap();
-        let bytes: Vec<u8> = (0..300_000_u32).map(|it| it as u8).collect();
-        guest.world().room = room;
-        guest.world().faults =
-            [None, Some(Fault::Unanswered), None, Some(Fault::Lost), Some(Fault::Cut(3)), None].into();
-        assert!(fed(&guest, &bytes).is_none());
-        let world = guest.world();
-        let kept = &world.processes[&PROCESS.0];
-        assert!(kept.stdin == bytes && kept.closed, "{room}");
-    }
-}
-
-#[test]
-fn a_command_need_not_read_its_input_and_one_that_cannot_get_it_is_ended() {
-    let guest = Guest::new(&secrets());
-    assert!(fed(&guest, b"nobody is there").is_none());
-    begin(&guest, Names::own(PROCESS)).unwrap();
-    guest.world().faults = [Some(Fault::Lost); 7].into();
-    let error = fed(&guest, b"input").unwrap();
-    assert_eq!((code(&error), guest.world().processes.len()), ("exec-cut", 0));
-    assert!(error.detail().contains("ended"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use pve_edge_guest_protocol::process::Spec;
+use pve_edge_guest_protocol::process::{Bytes, Spec};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -127,14 +127,13 @@ impl ExecRequest {
 
     /// What the project's own daemon runs.
     pub(crate) fn spec(&self) -> Spec {
-        let stdin = self.stdin.is_some();
-        Spec { timeout_ms: Some(self.timeout_ms), stdin, ..self.program.spec() }
+        let input = self.stdin.clone().map(Bytes);
+        Spec { timeout_ms: Some(self.timeout_ms), input, ..self.program.spec() }
     }
 
     /// Text of the request that is the same however its JSON was spelled.
     pub(crate) fn canonical(&self) -> String {
-        let stdin = self.stdin.as_deref().map(hex::encode);
-        json!(["exec", self.spec(), self.encoding, stdin]).to_string()
+        json!(["exec", self.spec(), self.encoding]).to_string()
     }
 
     /// Name of the first wish that only the project's own daemon fulfils.

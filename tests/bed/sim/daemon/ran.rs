@@ -72,7 +72,8 @@ impl Ran {
             }
         }
         let end = (at, Some(exit));
-        let (size, input, signals, terminals) = (spec.pty, Vec::new(), Vec::new(), Vec::new());
+        let (size, signals, terminals) = (spec.pty, Vec::new(), Vec::new());
+        let (input, closed) = (spec.input.clone().map(|it| it.0).unwrap_or_default(), spec.input.is_some());
         Self {
             number,
             spec,
@@ -82,7 +83,7 @@ impl Ran {
             end,
             dropped: 0,
             input,
-            closed: false,
+            closed,
             room: usize::MAX,
             signals,
             size,
