@@ -152,5 +152,5 @@ fn a_link_is_made_by_who_may_open_it() {
     let red = stage.ask(Ask::get(path(&id, "")).websocket().by("red"));
     assert_eq!(red.refusal(), "404 not-found");
     assert_eq!(stage.act(&id, "stop", json!({})).status, 200);
-    assert_eq!(link("blue"), "409 not-running");
+    assert_eq!(opened(&stage, &id, "").refusal(), "409 not-running");
 }

@@ -53,7 +53,7 @@ fn input_reaches_the_command_in_either_encoding() {
         (json!({"stdin": STANDARD.encode(b"\xff\0a"), "encoding": "base64"}), b"\xff\0a".to_vec()),
         (json!({"stdin": large}), large.clone().into()),
     ] {
-        for fault in [None, Some(Fault::Unanswered), Some(Fault::NeverSent), Some(Fault::CutBody(0))] {
+        for fault in [None, Some(Fault::Unanswered), Some(Fault::CutBody(0))] {
             let sandbox = Sandbox::with(Kind::Lxc, vec![pause(30), line("ok"), ExecLine::Exit(0)]);
             if let Some(fault) = fault.clone() {
                 sandbox.stage.world.fault_once(|it| it.path == "/v1/start", fault);
