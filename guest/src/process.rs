@@ -292,7 +292,8 @@ impl Inner {
             None if runs => State::Running,
             None => State::Starting,
         };
-        let is_measured = standing.is_some() || ended.is_some() && !is_kept;
+        // A keeper that was killed has not said what came after the exit.
+        let is_measured = standing.is_some() || ended.is_some() && !is_kept && folder.is_finished();
         let is_told = standing.is_some() || ended.is_some() || state == State::Starting;
         let (cursor, stdin) = match (standing, &ended) {
             (Some((cursor, stdin)), _) => (cursor, stdin),

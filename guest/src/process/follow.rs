@@ -53,7 +53,7 @@ impl Processes {
             After::Cursor(cursor) if is_measured && cursor > process.cursor => {
                 return Err(Refusal::new(Code::BadCall, "the place is behind all output"));
             }
-            After::Cursor(cursor) => cursor.min(process.cursor),
+            After::Cursor(cursor) => cursor,
         };
         let follower = Follower {
             _place: place,

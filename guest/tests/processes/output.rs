@@ -81,6 +81,20 @@ async fn a_place_behind_all_output_is_refused_where_it_is_known_how_much_there_i
 }
 
 #[tokio::test]
+async fn a_place_that_only_a_keeper_knew_which_was_killed_is_not_refused_and_nothing_is_told_twice() {
+    let daemon = Daemon::start().await;
+    let spec = line("(while ! [ -e go ]; do sleep 0.01; done; printf more; exec sleep 100) & printf abc");
+    let process = daemon.start_process(spec).await.unwrap().process;
+    daemon.until_state(process, State::Exited).await;
+    std::fs::write(daemon.path("home/go"), "").unwrap();
+    while daemon.get(process).await.unwrap().cursor < 7 {}
+    crate::daemon::kill(children(daemon.serve().unwrap())[0]);
+    until("the keeper is gone", || children(daemon.serve().unwrap()).is_empty()).await;
+    let told = daemon.follow(process, After::Cursor(7)).await;
+    assert_eq!((told.text(), told.code(), told.cursor), ("", 0, 7));
+}
+
+#[tokio::test]
 async fn a_follower_can_end_after_a_time_or_after_some_bytes() {
     let daemon = Daemon::start().await;
     let process = daemon.start_process(line("echo one; sleep 100")).await.unwrap().process;
