@@ -9,13 +9,9 @@ fn followed(command: &str) -> Spec {
     Spec { hangup: true, ..line(command) }
 }
 
-async fn daemon() -> Daemon {
-    Daemon::start_with(&["--limits", r#"{"hangup_ms":700}"#]).await
-}
-
 #[tokio::test]
 async fn a_process_that_nobody_ever_follows_ends_with_all_that_it_has_started() {
-    let daemon = daemon().await;
+    let daemon = Daemon::start_with(&["--limits", r#"{"hangup_ms":300}"#]).await;
     let other = daemon.start_process(line("exec sleep 100")).await.unwrap();
     let command = "trap '' TERM; setsid sleep 100 & echo $! > child; exec sleep 101";
     let process = daemon.start_process(followed(command)).await.unwrap();
@@ -34,17 +30,17 @@ async fn a_process_that_nobody_ever_follows_ends_with_all_that_it_has_started() 
 
 #[tokio::test]
 async fn a_process_lives_for_as_long_as_it_is_followed_and_a_little_longer() {
-    let daemon = daemon().await;
+    let daemon = Daemon::start_with(&["--limits", r#"{"hangup_ms":2000}"#]).await;
     let process =
         daemon.start_process(followed("trap 'echo ended > last; exit' TERM; while :; do sleep 0.05; done"));
     let process = process.await.unwrap();
     let (name, pid) = (process.process, process.pid.unwrap());
     let followers =
         [daemon.open_lines(name, After::Start).await, daemon.open_lines(name, After::Start).await];
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     let [one, other] = followers;
     drop(one);
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     assert!(lives(pid), "another one follows it");
     drop(other);
     until("it ends", || !lives(pid)).await;
@@ -53,7 +49,7 @@ async fn a_process_lives_for_as_long_as_it_is_followed_and_a_little_longer() {
 
 #[tokio::test]
 async fn a_process_whose_followers_are_gone_with_the_daemon_ends_unless_they_come_again() {
-    let daemon = Daemon::start_with(&["--limits", r#"{"hangup_ms":2500}"#]).await;
+    let daemon = Daemon::start_with(&["--limits", r#"{"hangup_ms":4000}"#]).await;
     let spec = || followed("exec sleep 100");
     let left = daemon.start_process(spec()).await.unwrap();
     let kept = daemon.start_process(spec()).await.unwrap();
