@@ -35,4 +35,6 @@ pub mod reserve;
 
 pub mod marks;
 
+pub mod privileges;
+
 pub mod api;

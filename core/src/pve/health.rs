@@ -15,6 +15,7 @@ use super::{
     },
     cluster::Cluster,
     inventory::{Guest, Inventory, Template},
+    privileges,
 };
 use crate::{
     error::{Code, Error},
@@ -202,7 +203,7 @@ impl Seen<'_> {
 
     /// Bridges have privileges of their own since 8.0.
     fn has_sdn(&self) -> bool {
-        self.version >= (8, 0)
+        privileges::has_bridges(self.version)
     }
 
     /// The storages of a node that may have guests of this kind.

@@ -4,27 +4,12 @@ use serde_json::Value;
 
 use super::Seen;
 use crate::{
-    pve::api::{cluster::Permissions, perl},
+    pve::{
+        api::{cluster::Permissions, perl},
+        privileges::{self, BRIDGE, GUESTS, NODES, STORAGE_SEEN, STORAGE_SPACE},
+    },
     sandbox::id::Kind,
 };
-
-/// Privileges that the token needs on guests, as `core/docs/prepare-pve.md` gives them.
-const GUESTS: [&str; 10] = [
-    "VM.Allocate",
-    "VM.Audit",
-    "VM.Clone",
-    "VM.Config.CPU",
-    "VM.Config.Disk",
-    "VM.Config.Memory",
-    "VM.Config.Network",
-    "VM.Config.Options",
-    "VM.PowerMgmt",
-    "VM.Snapshot",
-];
-/// Without it PVE leaves a storage out of its listing (pve-manager `API2/Cluster.pm`).
-const SEEN: &str = "Datastore.Audit";
-const SPACE: &str = "Datastore.AllocateSpace";
-const BRIDGE: &str = "SDN.Use";
 
 /// The privileges that are missing, by path.
 pub(super) type Missing = Vec<(String, Vec<&'static str>)>;
@@ -73,7 +58,7 @@ pub(super) fn missing(seen: &Seen<'_>, rights: &Permissions) -> Missing {
         };
     // A sandbox that does not exist yet has no ACL of its own.
     let guest = format!("/vms/{}", seen.settings.vmid_range.first());
-    let agent = if seen.version < (9, 0) { "VM.Monitor" } else { "VM.GuestAgent.Unrestricted" };
+    let agent = privileges::agent(seen.version);
     for privilege in GUESTS.into_iter().chain(seen.offers(Kind::Qemu).then_some(agent)) {
         if !has(rights, &guest, privilege) {
             lacks("/vms".into(), privilege);
@@ -86,18 +71,19 @@ pub(super) fn missing(seen: &Seen<'_>, rights: &Permissions) -> Missing {
         }
     }
     let nodes: Vec<&str> = seen.inventory.nodes().map(|it| it.node.as_str()).collect();
-    let dark = nodes.iter().filter(|it| !has(rights, &format!("/nodes/{it}"), "Sys.Audit"));
+    let dark = nodes.iter().filter(|it| !has(rights, &format!("/nodes/{it}"), NODES));
     let dark: Vec<&&str> = dark.collect();
     if dark.len() == nodes.len() && !nodes.is_empty() {
-        lacks("/nodes".into(), "Sys.Audit");
+        lacks("/nodes".into(), NODES);
     } else {
-        dark.iter().for_each(|it| lacks(format!("/nodes/{it}"), "Sys.Audit"));
+        dark.iter().for_each(|it| lacks(format!("/nodes/{it}"), NODES));
     }
     let (set, configs) = (seen.settings, &seen.configs);
     let storages = configs.iter().flat_map(|(_, it)| it.storages()).chain(set.storage.as_deref());
     for id in storages {
         let path = storage(id);
-        [SEEN, SPACE].iter().filter(|it| !has(rights, &path, it)).for_each(|it| lacks(path.clone(), it));
+        let lacking = [STORAGE_SEEN, STORAGE_SPACE].into_iter().filter(|it| !has(rights, &path, it));
+        lacking.for_each(|it| lacks(path.clone(), it));
     }
     let bridges = configs.iter().filter_map(|(_, it)| it.bridge()).chain(set.bridge.as_deref());
     for bridge in bridges.filter(|it| seen.has_sdn() && !uses(rights, it)) {
