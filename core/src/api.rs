@@ -12,6 +12,7 @@ mod openapi;
 mod prefer;
 mod request;
 mod routes;
+mod setup;
 
 use futures_util::Stream;
 use http::{Method, Request, Response};
@@ -25,7 +26,7 @@ use crate::{
     error::{Code, Error, Fault},
     io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, invocation::Invocation},
     provider::{Client, Provider},
-    settings::{Origins, Settings},
+    settings::{Apart, Problem, Settings},
 };
 
 /// Settings as text pairs, all of them: nothing that is set is taken as unset.
@@ -39,9 +40,9 @@ pub struct Mount(pub String);
 /// What a deployment keeps between requests: settings, or why there are none.
 #[derive(Clone, Debug)]
 pub struct Service {
-    ready: Result<Ready, Vec<String>>,
-    /// Whose pages read its answers, also that the settings are wrong.
-    origins: Origins,
+    ready: Result<Ready, Vec<Problem>>,
+    /// Settings that count also while others are wrong.
+    apart: Apart,
 }
 
 #[derive(Clone, Debug)]
@@ -66,34 +67,35 @@ impl Ready {
 
 impl Service {
     /// Reads the settings. It never fails: neither platform can refuse to start, so while settings are wrong
-    /// every request is answered with 503 `misconfigured` (rule P7.1); [`Service::misconfigured`] tells a
-    /// program that can.
+    /// every request but those for the set-up is answered with 503 `misconfigured` (rule P7.1);
+    /// [`Service::misconfigured`] tells a program that can.
     pub fn new(settings: &[(String, String)], platform: Platform) -> Self {
         let ready = Settings::read(settings, &platform).and_then(|settings| {
             let client = Client::new(&settings).ok_or_else(|| {
-                vec!["PVE_API_URL and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned()]
+                let why = "and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned();
+                vec![Problem { name: "PVE_API_URL".to_owned(), why }]
             })?;
             Ok(Ready { settings, client })
         });
-        Self { ready, origins: Origins::read(settings) }
+        Self { ready, apart: Apart::read(settings) }
     }
 
-    /// What is wrong with the settings, a line each, never their values.
-    pub fn misconfigured(&self) -> &[String] {
+    /// What is wrong with the settings, never their values.
+    pub fn misconfigured(&self) -> &[Problem] {
         match &self.ready {
             Ok(_) => &[],
             Err(problems) => problems,
         }
     }
 
+    /// The script that prepares PVE for this deployment, of what its settings name. It holds no secret.
+    pub fn setup_script(&self) -> String {
+        setup::script(&self.apart.named)
+    }
+
     /// The settings, when they are right.
     pub fn settings(&self) -> Option<&Settings> {
         self.ready.as_ref().ok().map(|it| &it.settings)
-    }
-
-    /// The path below which the API is, for those who use one.
-    fn base_path(&self) -> &str {
-        self.settings().map_or("", |it| &it.base_path)
     }
 }
 
@@ -109,7 +111,7 @@ pub async fn handle<I: Io>(
     let request_id = request_id(&seed);
     let start = io.now();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
-    let base = service.base_path();
+    let base = service.apart.base_path.as_str();
     let (route, is_below) = routes::find_route_below(base, &method, parts.uri.path());
     let (body, upload) = match &route {
         Ok(route) if route.action.takes_any_body() => (Ok(Vec::new()), Some(body)),
@@ -123,7 +125,10 @@ pub async fn handle<I: Io>(
     let clock = io.clone();
     let outcome = async {
         let request = Request::from_parts(parts, body?);
-        if let Some(answer) = cors::preflight(&service.origins, &method, &headers) {
+        if let Some(answer) = cors::preflight(&service.apart.origins, &method, &headers) {
+            return Ok(answer.map(ResponseBody::Whole));
+        }
+        if let Some(answer) = setup::answer(service, platform.name, &route, &request, asked_at.as_deref())? {
             return Ok(answer.map(ResponseBody::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
@@ -134,7 +139,7 @@ pub async fn handle<I: Io>(
     let error = outcome.as_ref().err().cloned();
     let response = outcome.unwrap_or_else(|error| problem(&error, &request_id).map(ResponseBody::Whole));
     let response = with(located(response, &mount), REQUEST_ID, &request_id);
-    let response = cors::share_answer(response, &service.origins, &headers);
+    let response = cors::share_answer(response, &service.apart.origins, &headers);
     let response = if method == Method::HEAD { bodiless(response) } else { response };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
     let status = response.status().as_u16();
@@ -164,7 +169,8 @@ pub async fn scheduled<I: Io>(io: I, service: &Service, platform: Platform, seed
     }
 }
 
-fn misconfigured(problems: &[String]) -> Error {
+fn misconfigured(problems: &[Problem]) -> Error {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let text = format!("the settings are wrong: {}", problems.join("; "));
     Error::new(Code::Misconfigured, text)
 }

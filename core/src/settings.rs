@@ -1,5 +1,6 @@
 //! Settings of a deployment: one reader for all platforms, which tells all problems at once.
 
+mod named;
 mod origins;
 mod reader;
 mod table;
@@ -7,8 +8,10 @@ mod values;
 
 use std::net::Ipv4Addr;
 
+pub(crate) use self::named::{Apart, Named};
 pub use self::{
     origins::Origins,
+    reader::Problem,
     table::{SETTINGS, Setting, Takes, Unset},
 };
 use self::{
@@ -83,7 +86,7 @@ pub struct Settings {
 
 impl Settings {
     /// Reads all settings, or returns everything that is wrong with them: names and fixes, never values.
-    pub fn read(pairs: &[(String, String)], platform: &Platform) -> Result<Self, Vec<String>> {
+    pub fn read(pairs: &[(String, String)], platform: &Platform) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader::new(pairs);
         let settings = Self::read_groups(&mut reader, platform);
         // The origins are kept apart from the settings, for the answers that tell what is wrong with those.
@@ -223,20 +226,17 @@ fn choose_provider(reader: &mut Reader<'_>, pve: bool, morph: bool) -> Option<Pr
         None if morph => ProviderName::Morph,
         None if pve => ProviderName::PveLxc,
         None => {
-            if !reader.has("PVE_API_URL") || !reader.has("PVE_API_TOKEN") {
-                reader.add_problem("PVE_API_URL", "and PVE_API_TOKEN are needed (or MORPH_API_KEY)");
-            }
+            reader.require("PVE_API_URL", " (or MORPH_API_KEY)");
+            reader.require("PVE_API_TOKEN", " (or MORPH_API_KEY)");
             return None;
         }
     };
     match chosen {
-        ProviderName::Morph if !morph => {
-            reader.add_problem("SANDBOX_PROVIDER", "is morph, which needs MORPH_API_KEY")
+        ProviderName::Morph => reader.require("MORPH_API_KEY", ""),
+        ProviderName::PveLxc | ProviderName::PveVm => {
+            reader.require("PVE_API_URL", "");
+            reader.require("PVE_API_TOKEN", "");
         }
-        ProviderName::PveLxc | ProviderName::PveVm if !pve => {
-            reader.add_problem("SANDBOX_PROVIDER", "is a PVE one, which needs PVE_API_URL and PVE_API_TOKEN");
-        }
-        _ => {}
     }
     Some(chosen)
 }

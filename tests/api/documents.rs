@@ -10,6 +10,7 @@ use std::{
 use crate::tidy::{root, sources};
 use pve_edge_core::{
     error::Code,
+    pve::privileges::{AGENTS, BRIDGE, GUESTS, NODES, STORAGE_SEEN, STORAGE_SPACE},
     settings::{SETTINGS, Takes, Unset},
 };
 
@@ -218,6 +219,28 @@ fn settings_are_told_as_they_are_read() {
         return fs::write(root().join(name), text).expect("the page is written");
     }
     assert_eq!(told, table, "UPDATE_EXPECT=1 writes the table of {name}");
+}
+
+/// The table of privileges names those that health asks for and the script grants, and no others.
+#[test]
+fn privileges_are_told_as_they_are_granted() {
+    let text = page("core/docs/prepare-pve.md");
+    let rows = text.lines().filter(|it| it.starts_with("| `Edge"));
+    let told: Vec<(&str, BTreeSet<&str>)> = rows
+        .map(|row| {
+            let mut quoted = row.split('`').skip(1).step_by(2);
+            (quoted.next().expect("a role"), quoted.filter(|it| !it.starts_with('/')).collect())
+        })
+        .collect();
+    let granted: [(&str, &[&str]); 5] = [
+        ("Edge", &GUESTS),
+        ("Edge", &AGENTS),
+        ("EdgeStorage", &[STORAGE_SEEN, STORAGE_SPACE]),
+        ("EdgeNetwork", &[BRIDGE]),
+        ("EdgeNode", &[NODES]),
+    ];
+    let granted = granted.map(|(role, privileges)| (role, privileges.iter().copied().collect()));
+    assert_eq!(told, granted);
 }
 
 /// Rules that a text cites: `rule S2.4`, `rules S2.4 and S4.1`.

@@ -41,6 +41,7 @@ mod relay;
 mod rollback;
 mod secrets;
 mod services;
+mod setup;
 mod sizes;
 mod snapshots;
 mod spread;

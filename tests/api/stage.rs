@@ -109,9 +109,16 @@ impl Stage {
         let private_network = changes.contains(&("PVE_PUBLIC_DOMAIN", ""));
         let platform = Platform { private_network, ..WORKERS };
         let service = Service::new(&settings(&changes), platform);
-        assert_eq!(service.misconfigured(), [] as [&str; 0]);
+        assert_eq!(service.misconfigured(), []);
         let (service, dice) = (Rc::new(service), Rc::new(Cell::new(1)));
         Self { world, platform, service, dice, name: "", kind, morph: None }
+    }
+
+    /// With exactly these settings, wrong ones too, on this platform.
+    pub(crate) fn with_settings(settings: &[(String, String)], platform: Platform) -> Self {
+        let service = Rc::new(Service::new(settings, platform));
+        let world = World::new(plain_sim(Setup::default()), 7);
+        Self { world, platform, service, dice: Rc::new(Cell::new(1)), name: "", kind: Kind::Lxc, morph: None }
     }
 
     /// In an empty account of Morph Cloud.

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pve_edge_core::{
     api::{Pairs, Service, handle, scheduled},
     io::Platform,
+    settings::Problem,
 };
 use pve_edge_lambda::{
     body::Upload,
@@ -157,9 +158,14 @@ impl Api {
         Self { transport: self.transport.assets(folder), ..self }
     }
 
-    /// What is wrong with the settings, a line each.
-    pub fn misconfigured(&self) -> &[String] {
+    /// What is wrong with the settings.
+    pub fn misconfigured(&self) -> &[Problem] {
         self.service.misconfigured()
+    }
+
+    /// The script that prepares PVE for these settings, right or wrong.
+    pub fn setup_script(&self) -> String {
+        self.service.setup_script()
     }
 
     /// Sweeps, as a platform's schedule does; the text is for the log.

@@ -38,6 +38,10 @@ async fn serve_until_stopped() -> ExitCode {
 }
 
 async fn demo() -> Result<(), String> {
+    if std::env::args().nth(1).as_deref() == Some("pve.sh") {
+        print!("{}", api(&from_environment())?.setup_script());
+        return Ok(());
+    }
     let stop = stop().map_err(|error| format!("signals: {error}"))?;
     log()?;
     let mut settings = from_environment();
@@ -51,9 +55,12 @@ async fn demo() -> Result<(), String> {
         false => Some(simulate(&mut settings, port).await?),
     };
     let (guests, _pve) = guests.unzip();
-    let api = Arc::new(Api::new(&settings).map_err(|error| format!("trusted roots: {error}"))?);
+    let api = Arc::new(api(&settings)?);
     if !api.misconfigured().is_empty() {
-        return Err(format!("cannot start:\n  {}", api.misconfigured().join("\n  ")));
+        let problems: String = api.misconfigured().iter().map(|it| format!("\n  {it}")).collect();
+        return Err(format!(
+            "cannot start:{problems}\n`cargo demo pve.sh` writes the script that prepares PVE"
+        ));
     }
     welcome::print(port, key.as_deref(), guests.is_some());
     let (sweeper, proxy) = (api.clone(), guests.clone());
@@ -77,6 +84,10 @@ async fn demo() -> Result<(), String> {
         guests.close();
     }
     Ok(())
+}
+
+fn api(settings: &Pairs) -> Result<Api, String> {
+    Api::new(settings).map_err(|error| format!("trusted roots: {error}"))
 }
 
 /// Logs what the adapters log, as they do: one JSON object a line. `RUST_LOG` says how much of it.

@@ -56,7 +56,7 @@ impl Served {
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let api = Api::new(&settings).map_err(failed)?.assets(&programs.folder);
         if !api.misconfigured().is_empty() {
-            return Err(api.misconfigured().join("; "));
+            return Err(format!("{:?}", api.misconfigured()));
         }
         let (api, stalls) = (Arc::new(api), stall.is_some());
         let stall = Arc::new(Mutex::new(stall));

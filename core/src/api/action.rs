@@ -5,6 +5,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 pub(super) enum Action {
+    /// Read where to begin.
+    ///
+    /// Needs no key and asks nothing of PVE. While settings are missing or wrong: which, by their names, and the commands that
+    /// set them and prepare PVE. Once all is set: one line that leads to this description and to health.
+    GetFrontPage,
     /// Read this description of the API.
     ///
     /// Needs no key and asks nothing of PVE.
@@ -18,6 +23,11 @@ pub(super) enum Action {
     ///
     /// Needs no key and asks nothing of PVE. The URL never means other bytes; the script names the one that there is.
     GetGuestProgram,
+    /// Get the script that prepares PVE.
+    ///
+    /// For a POSIX shell, as root on a node of PVE: it makes the API token and its roles, of what the settings name. Asks
+    /// nothing of PVE. While settings are missing or wrong it needs no key; once all is set it is for admins.
+    GetSetupScript,
     /// Check that the API is alive.
     ///
     /// Needs no key and asks nothing of PVE.
@@ -287,7 +297,9 @@ impl Action {
             | Self::ConfirmTemplate
             | Self::DeleteTemplate
             | Self::ReadOutput => true,
-            Self::GetDescription
+            Self::GetFrontPage
+            | Self::GetSetupScript
+            | Self::GetDescription
             | Self::GetInstallScript
             | Self::GetGuestProgram
             | Self::GetHealth

@@ -128,6 +128,9 @@ fn operation(path: &str, action: Action, schemas: &mut Schemas, examples: Option
     if operations::is_public(action) {
         put(&mut operation, "security", json!([]));
     }
+    if operations::is_public_at_first(action) {
+        put(&mut operation, "security", json!([{}, {"bearer": []}, {"apiKey": []}]));
+    }
     let mut parameters = operations::parameters(action, schemas);
     parameters.extend(action.waits().then(|| parameter("Prefer")));
     let body = operations::body(action, schemas);
@@ -155,8 +158,8 @@ fn problems(path: &str, action: Action, has_body: bool, parameters: &[Value]) ->
     let mut statuses = vec![413, 503];
     if !operations::is_public(action) {
         statuses.extend([400, 401, 500]);
-        // What health finds of PVE is in its report.
-        if action != Action::GetSandboxHealth {
+        // What health finds of PVE is in its report; the set-up asks nothing of it.
+        if !matches!(action, Action::GetSandboxHealth | Action::GetSetupScript) {
             statuses.extend([502, 504]);
         }
     }

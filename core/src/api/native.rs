@@ -27,6 +27,7 @@ use crate::{
     error::{Code, Error, cut},
     io::{Io, NetError, ResponseBody, headers::PREFERENCE_APPLIED},
     provider::Provider,
+    settings::Settings,
 };
 
 /// Authenticates a request and answers it.
@@ -87,7 +88,12 @@ fn caller<I: Io>(
     if let Some(caller) = route.as_ref().ok().and_then(|route| terminal::caller(provider, route, query)) {
         return caller;
     }
-    provider.settings().api_keys.authenticate(headers).ok_or_else(|| {
+    caller_by_key(provider.settings(), headers)
+}
+
+/// Who asks, by an API key.
+pub(super) fn caller_by_key(settings: &Settings, headers: &HeaderMap) -> Result<Caller, Error> {
+    settings.api_keys.authenticate(headers).ok_or_else(|| {
         Error::new(Code::Unauthorized, "send an API key of this deployment: Authorization: Bearer KEY")
     })
 }
@@ -110,7 +116,10 @@ async fn whole<I: Io>(
         Action::GetHealth => Ok(alive()),
         Action::GetDescription => Ok(openapi()),
         // They are answered before there is a caller.
-        Action::GetInstallScript | Action::GetGuestProgram => Err(unmatched("", &[])),
+        Action::GetFrontPage
+        | Action::GetSetupScript
+        | Action::GetInstallScript
+        | Action::GetGuestProgram => Err(unmatched("", &[])),
         Action::GetSandboxHealth => deployment::health(provider).await,
         Action::GetConfig => deployment::offer(provider).await,
         Action::Sweep => deployment::sweep(provider, asked).await,

@@ -109,8 +109,18 @@ pub(super) fn asked_at(parts: &Parts, mount: &str) -> Option<String> {
 }
 
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    accepts(headers, "text/event-stream")
+}
+
+/// Whether a client names a media type among those that it takes (RFC 9110, 12.5.1).
+pub(super) fn accepts(headers: &HeaderMap, media: &str) -> bool {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
-    accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("text/event-stream"))
+    accept.flat_map(|it| it.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_named = parts.next().is_some_and(|it| it.eq_ignore_ascii_case(media));
+        let weight = parts.find_map(|it| it.strip_prefix("q=").or_else(|| it.strip_prefix("Q=")));
+        is_named && weight.is_none_or(|it| it.parse::<f32>().is_ok_and(|it| it > 0.0))
+    })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {

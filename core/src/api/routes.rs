@@ -6,10 +6,12 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 49] = [
+pub(super) const ROUTES: [(&str, &str, Action); 51] = [
+    ("GET", "/", Action::GetFrontPage),
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
+    ("GET", "/api/setup/pve.sh", Action::GetSetupScript),
     ("GET", "/api/health", Action::GetHealth),
     ("GET", "/api/health/sandbox", Action::GetSandboxHealth),
     ("GET", "/api/config/sandbox", Action::GetConfig),

@@ -11,7 +11,7 @@ pub struct Origins(Vec<String>);
 
 impl Origins {
     /// Reads the setting by itself, whatever is wrong with other settings; no origins where it is wrong itself.
-    pub(crate) fn read(pairs: &[(String, String)]) -> Self {
+    pub(super) fn read(pairs: &[(String, String)]) -> Self {
         let set = pairs.iter().rev().map(|(name, value)| (name, value.trim()));
         let set = set.filter(|(name, value)| *name == NAME && !value.is_empty()).map(|(_, value)| value);
         set.take(1).find_map(|it| Self::parse(it).ok()).unwrap_or_default()

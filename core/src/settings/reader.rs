@@ -1,11 +1,28 @@
 //! The reader of settings, which collects all problems with them.
 
+use std::fmt;
+
 use super::table::{SETTINGS, Takes, setting};
+
+/// Problem with a setting. Its text never has a value of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Name of the setting, or of a variable that looks like one.
+    pub name: String,
+    /// What is wrong with it, as the end of a sentence that begins with the name.
+    pub why: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.why)
+    }
+}
 
 /// Reader of settings by their names.
 pub(super) struct Reader<'a> {
     pairs: Vec<(&'a str, &'a str)>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
@@ -17,7 +34,7 @@ impl<'a> Reader<'a> {
         for (name, value) in set {
             match form_error(value) {
                 None => right.push((name, value)),
-                Some(why) => problems.push(format!("{name} {why}")),
+                Some(why) => problems.push(Problem { name: name.to_owned(), why: why.to_owned() }),
             }
         }
         Self { pairs: right, problems }
@@ -39,7 +56,7 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem with a setting.
     pub(super) fn add_problem(&mut self, name: &str, why: &str) {
-        self.problems.push(format!("{name} {why}"));
+        self.problems.push(Problem { name: name.to_owned(), why: why.to_owned() });
     }
 
     /// Parses the value of a setting, or the table's default where it is not set; notes a problem where the value is wrong.
@@ -64,11 +81,16 @@ impl<'a> Reader<'a> {
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        if !self.has(name) {
-            let what = setting(name).map(ToString::to_string).unwrap_or_default();
-            self.add_problem(name, &format!("is needed: {what}"));
-        }
+        self.require(name, "");
         self.parsed(name, parse)
+    }
+
+    /// Notes a problem where a setting has no value, and none was told of it yet; `or` names what would do as well.
+    pub(super) fn require(&mut self, name: &str, or: &str) {
+        if !self.has(name) && self.problems.iter().all(|it| it.name != name) {
+            let what = setting(name).map(ToString::to_string).unwrap_or_default();
+            self.add_problem(name, &format!("is needed{or}: {what}"));
+        }
     }
 
     /// Reads a setting that is true or false.
@@ -94,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All problems that were noted.
-    pub(super) fn into_problems(self) -> Vec<String> {
+    pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 }
@@ -150,7 +172,7 @@ mod tests {
     use crate::{
         io::Platform,
         sandbox::preset::ProviderName,
-        settings::{SETTINGS, Settings, Unset},
+        settings::{Problem, SETTINGS, Settings, Unset},
     };
 
     const WORKERS: Platform = Platform {
@@ -183,7 +205,8 @@ mod tests {
         let mut pairs = right();
         pairs.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
         pairs.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Settings::read(&pairs, platform)
+        let problems = |all: Vec<Problem>| all.iter().map(ToString::to_string).collect();
+        Settings::read(&pairs, platform).map_err(problems)
     }
 
     #[test]
@@ -243,7 +266,7 @@ mod tests {
             ("EDGE_DEPLOYMENT", "Hidden", "a-z, 0-9"),
             ("EDGE_TAG_BUDGET", "hidden", "a number from 180"),
             ("SANDBOX_PROVIDER", "hidden", "pve-lxc, pve-vm or morph"),
-            ("SANDBOX_PROVIDER", "morph", "needs MORPH_API_KEY"),
+            ("SANDBOX_PROVIDER", "morph", "MORPH_API_KEY is needed: key"),
             ("CF_ACCESS_CLIENT_ID", "hidden", "CF_ACCESS_CLIENT_SECRET is needed"),
             ("PVE_API_URL", "https://hidden.example.com:99999", "a port is 1 to 65535"),
             ("PVE_API_URL", "https://hidden.example.com:0", "a port is 1 to 65535"),
@@ -317,11 +340,19 @@ mod tests {
             read(&[("SANDBOX_PROVIDER", "pve-vm"), morph], &LOCAL).unwrap().provider,
             ProviderName::PveVm
         );
-        for (asked, why) in [("morph", "needs MORPH_API_KEY"), ("docker", "SANDBOX_PROVIDER")] {
+        for (asked, why) in [("morph", "MORPH_API_KEY is needed"), ("docker", "SANDBOX_PROVIDER")] {
             let wrong = read(&[("SANDBOX_PROVIDER", asked)], &LOCAL).unwrap_err().join("\n");
             assert!(wrong.contains(why), "{wrong}");
         }
-        let none = read(&[("PVE_API_URL", ""), ("PVE_API_TOKEN", "")], &LOCAL).unwrap_err().join("\n");
-        assert!(none.contains("PVE_API_URL and PVE_API_TOKEN are needed (or MORPH_API_KEY)"), "{none}");
+        // What is missing is named, and what is there already is not.
+        for (unset, named) in [("PVE_API_URL", [true, false]), ("PVE_API_TOKEN", [false, true])] {
+            for provider in ["", "pve-lxc"] {
+                let told = read(&[(unset, ""), ("SANDBOX_PROVIDER", provider)], &LOCAL).unwrap_err();
+                let [told] = told.as_slice() else { panic!("{told:?}") };
+                let names = ["PVE_API_URL is needed", "PVE_API_TOKEN is needed"];
+                assert_eq!(names.map(|it| told.starts_with(it)), named, "{told}");
+                assert_eq!(told.contains("(or MORPH_API_KEY)"), provider.is_empty(), "{told}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use Takes::{Flag, Number, Text};
+use Takes::{Flag, Number, Secret, Text};
 use Unset::{Default, Means, Needed};
 
 /// Row of the table: a variable that sets something of a deployment.
@@ -23,6 +23,8 @@ pub struct Setting {
 pub enum Takes {
     /// Text of this form.
     Text(&'static str),
+    /// Text of this form that nobody else may know.
+    Secret(&'static str),
     /// `true` or `false`.
     Flag,
     /// A whole number from the first to the second.
@@ -60,7 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "PVE_API_TOKEN",
         "the API token that PVE is asked with",
-        Text("USER@REALM!TOKENID=SECRET"),
+        Secret("USER@REALM!TOKENID=SECRET"),
         Means("needed, unless the provider is morph"),
     ),
     row(
@@ -134,14 +136,14 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "MORPH_API_KEY",
         "key of Morph Cloud",
-        Text("a key as Morph gives it"),
+        Secret("a key as Morph gives it"),
         Means("needed, if the provider is morph"),
     ),
     row("MORPH_BASE_URL", "where Morph Cloud's API is", Text("a URL"), Default("https://cloud.morph.so/api")),
     row(
         "CF_API_TOKEN",
         "Cloudflare API token (Zone:DNS:Edit and Tunnel:Edit)",
-        Text("a token"),
+        Secret("a token"),
         Means("nothing uses it yet"),
     ),
     row("CF_ZONE_ID", "Cloudflare zone", Text("an id"), Means("nothing uses it yet")),
@@ -150,10 +152,10 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "CF_ACCESS_CLIENT_ID",
         "sent to a PVE API that stands behind Cloudflare Access",
-        Text("a service token's id"),
+        Secret("a service token's id"),
         Means("not sent"),
     ),
-    row("CF_ACCESS_CLIENT_SECRET", "sent with it", Text("a service token's secret"), Means("not sent")),
+    row("CF_ACCESS_CLIENT_SECRET", "sent with it", Secret("a service token's secret"), Means("not sent")),
     row(
         "NEXT_PUBLIC_SERVER_ORIGIN",
         "origin of the global Socket.IO server",
@@ -163,13 +165,13 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "EDGE_API_KEYS",
         "keys of those who may ask, as hashes",
-        Text("TEAM:SHA256-HEX-OF-KEY, with :admin after it for admins; several by spaces or commas"),
+        Secret("TEAM:SHA256-HEX-OF-KEY, with :admin after it for admins; several by spaces or commas"),
         Needed,
     ),
     row(
         "EDGE_SECRET",
         "secret from which tokens and ids are derived",
-        Text("32 bytes or more; several, newest first, while it is rotated"),
+        Secret("32 bytes or more; several, newest first, while it is rotated"),
         Needed,
     ),
     row(
@@ -235,7 +237,7 @@ impl Setting {
 impl fmt::Display for Takes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Text(form) => f.write_str(form),
+            Text(form) | Secret(form) => f.write_str(form),
             Flag => f.write_str("true or false"),
             Number(least, most) => write!(f, "{least} to {most}"),
         }

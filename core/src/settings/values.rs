@@ -80,6 +80,22 @@ pub(super) fn api_token(text: &str) -> Result<Secret, String> {
     if well_formed && plain { Ok(Secret::new(text)) } else { Err("USER@REALM!TOKENID=SECRET".into()) }
 }
 
+/// The user and the name of a token that [`api_token`] has taken, as PVE allows names (pve-access-control
+/// `Auth/Plugin.pm`); of users only those that no shell takes for anything else.
+pub(super) fn token_id(text: &str) -> Result<(String, String), String> {
+    let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
+    let (id, _) = text.rsplit_once('=').unwrap_or((text, ""));
+    let is_word = |it: &str| it.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
+    let is_name =
+        |it: &str| it.len() >= 2 && is_word(it) && it.starts_with(|it: char| it.is_ascii_alphabetic());
+    let named = id.split_once('!').and_then(|(user, token)| {
+        let (name, realm) = user.split_once('@')?;
+        let is_right = !name.is_empty() && !name.starts_with('-') && is_word(name) && is_name(realm);
+        (is_right && is_name(token)).then(|| (user.to_owned(), token.to_owned()))
+    });
+    named.ok_or_else(|| "USER@REALM!TOKENID=SECRET".into())
+}
+
 /// Parses a domain name.
 pub(super) fn dns_name(text: &str) -> Result<String, String> {
     if is_dns_name(text) {

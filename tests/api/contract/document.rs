@@ -70,7 +70,8 @@ impl Contract {
         let Some(content) = content else {
             return if answer.body.is_empty() { Ok(()) } else { Err("it has a body".into()) };
         };
-        let kind = answer.header("content-type");
+        // A charset is a parameter, and no other type.
+        let kind = answer.header("content-type").split(';').next().unwrap_or_default();
         match content.get(kind) {
             None => Err(format!("{kind} is not documented")),
             // Any bytes.

@@ -1,9 +1,14 @@
-//! Each missing privilege, by the path where it is missing.
+//! Each missing privilege, by the path where it is missing; and that the set-up script leaves none missing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, Mutex},
+};
 
 use pve_edge_bed::sim::TOKEN;
 
 use super::{Stage, assert_green, assert_red, health, told};
-use crate::stage::prelude::*;
+use crate::{setup::script::granted, stage::prelude::*};
 
 /// The token, and its user.
 fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
@@ -13,53 +18,29 @@ fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
     }
 }
 
-/// What the `pveum` lines of the page about PVE give for sandboxes of this kind, by path.
-fn readme(kind: Kind, version: Version) -> Vec<(String, Vec<String>)> {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/docs/prepare-pve.md"));
-    let mut roles: Vec<(String, Vec<String>)> = Vec::new();
-    let mut acls = Vec::new();
-    for line in text.lines().map(str::trim) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["pveum", "role", _, role, ..] => {
-                let privileges = line.split('"').nth(1).unwrap().split_whitespace().map(str::to_owned);
-                // What VMs need beside is one line further down, with its older name behind it.
-                let of_vms = line.contains("VM.GuestAgent");
-                let privileges: Vec<String> = match of_vms && version < Version::V9 {
-                    true => vec![line.rsplit(' ').next().unwrap().to_owned()],
-                    false => privileges.collect(),
-                };
-                match roles.iter_mut().find(|(known, _)| known == role) {
-                    Some((_, known)) if of_vms && kind == Kind::Qemu => known.extend(privileges),
-                    Some(_) => {}
-                    None => roles.push(((*role).to_owned(), privileges)),
-                }
-            }
-            ["pveum", "acl", "modify", path, "$who", "--roles", role] => {
-                acls.push(((*path).to_owned(), (*role).to_owned()));
-            }
-            _ => {}
-        }
-    }
-    let of =
-        |role: &str| roles.iter().find(|(known, _)| known == role).expect("a role is added first").1.clone();
-    let granted = acls.into_iter().map(|(path, role)| (path, of(&role)));
-    granted.filter(|(path, _)| version >= Version::V8 || !path.starts_with("/sdn")).collect()
+/// What the set-up script grants for sandboxes of this kind, by path. Each is run once.
+fn by_the_script(kind: Kind, version: Version) -> Vec<(String, Vec<String>)> {
+    static GRANTED: LazyLock<Mutex<BTreeMap<(bool, Version), Vec<(String, Vec<String>)>>>> =
+        LazyLock::new(Mutex::default);
+    let has_vms = kind == Kind::Qemu;
+    let set: &[(&str, &str)] = if has_vms { &[("SANDBOX_PROVIDER", "pve-vm")] } else { &[] };
+    let mut known = GRANTED.lock().expect("no test failed here");
+    known.entry((has_vms, version)).or_insert_with(|| granted(version, set, &[])).clone()
 }
 
 fn borrowed(privileges: &[String]) -> Vec<&str> {
     privileges.iter().map(String::as_str).collect()
 }
 
-/// As the page has it, and nothing at `/`.
-fn by_the_book(kind: Kind, version: Version) -> Stage {
+/// As the script leaves PVE, and nothing at `/`.
+fn prepared(kind: Kind, version: Version) -> Stage {
     let mut sim = sim_of(kind, Setup { version, ..Setup::default() });
     // Whoever reads the template's config sees that it has what it needs before 9.1.
     if kind == Kind::Lxc {
         sim.admin_set(TEMPLATE, "hookscript", "local:snippets/hook.sh");
     }
     grant(&mut sim, "/", &[]);
-    for (path, privileges) in readme(kind, version) {
+    for (path, privileges) in by_the_script(kind, version) {
         grant(&mut sim, &path, &borrowed(&privileges));
     }
     Stage::of_kind(kind, World::new(sim, 7), &[])
@@ -67,10 +48,10 @@ fn by_the_book(kind: Kind, version: Version) -> Stage {
 
 /// Healthy, and everything that the API does works.
 #[test]
-fn the_roles_of_the_readme_are_enough() {
+fn what_the_script_grants_is_enough() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
         for kind in BOTH {
-            let stage = by_the_book(kind, version);
+            let stage = prepared(kind, version);
             assert_green(&stage);
             let made = stage.ask(Ask::sandbox(json!({"disk": 10})).wait(25));
             let id = made.id();
@@ -102,12 +83,12 @@ fn the_roles_of_the_readme_are_enough() {
 }
 
 #[test]
-fn one_at_a_time() {
+fn what_the_script_grants_is_needed_one_by_one() {
     for version in [Version::V7_4, Version::V8, Version::V9] {
         for kind in BOTH {
-            for (path, all) in readme(kind, version) {
+            for (path, all) in by_the_script(kind, version) {
                 for lost in &all {
-                    let stage = by_the_book(kind, version);
+                    let stage = prepared(kind, version);
                     let rest: Vec<&str> = borrowed(&all).into_iter().filter(|it| it != lost).collect();
                     grant(&mut stage.world.sim_mut(), &path, &rest);
                     let answer = assert_red(&stage, "pve-forbidden", &format!("lacks {lost} on {path}: "));
@@ -125,7 +106,7 @@ fn one_at_a_time() {
 /// A deeper role replaces what is inherited, a pool adds to it.
 #[test]
 fn on_a_template_alone() {
-    let stage = by_the_book(Kind::Lxc, Version::V9);
+    let stage = prepared(Kind::Lxc, Version::V9);
     let path = format!("/vms/{TEMPLATE}");
     grant(&mut stage.world.sim_mut(), &path, &["VM.Audit"]);
     assert_red(&stage, "pve-forbidden", &format!("lacks VM.Clone on {path}: "));
@@ -160,7 +141,7 @@ fn a_storage_that_is_seen_and_may_not_be_used() {
 
 #[test]
 fn what_is_set_is_checked_where_it_is() {
-    let world = by_the_book(Kind::Lxc, Version::V9).world;
+    let world = prepared(Kind::Lxc, Version::V9).world;
     world.sim_mut().setup_mut().bridges.push("vmbr1".into());
     world.sim_mut().add_storage(Storage::new("tank", StorageKind::ZfsPool));
     let stage = Stage::of(world.clone(), &[("PVE_BRIDGE", "vmbr1")]);
@@ -176,11 +157,11 @@ fn what_is_set_is_checked_where_it_is() {
 /// One template of VMs is enough to need what VMs do.
 #[test]
 fn of_a_mixed_deployment() {
-    let stage = by_the_book(Kind::Lxc, Version::V9);
+    let stage = prepared(Kind::Lxc, Version::V9);
     let template = pve_edge_bed::sim::Spec::vm_template(VM_TEMPLATE).tags("pvevm_1vcpu_1gb_8gb_v1");
     stage.world.sim_mut().add(template);
     assert_red(&stage, "pve-forbidden", "lacks VM.GuestAgent.Unrestricted on /vms: ");
-    let (path, privileges) = readme(Kind::Qemu, Version::V9).remove(0);
+    let (path, privileges) = by_the_script(Kind::Qemu, Version::V9).remove(0);
     grant(&mut stage.world.sim_mut(), &path, &borrowed(&privileges));
     assert_green(&stage);
 }

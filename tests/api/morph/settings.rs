@@ -4,7 +4,7 @@ use crate::stage::{WORKERS, settings};
 use pve_edge_core::{io::Platform, provider::Client, sandbox::preset::ProviderName, settings::Settings};
 
 fn read(changes: &[(&str, &str)], platform: &Platform) -> Result<Settings, String> {
-    Settings::read(&settings(changes), platform).map_err(|it| it.join("\n"))
+    Settings::read(&settings(changes), platform).map_err(|it| it.iter().map(|it| format!("{it}\n")).collect())
 }
 
 const NO_PVE: [(&str, &str); 3] = [("PVE_API_URL", ""), ("PVE_API_TOKEN", ""), ("PVE_PUBLIC_DOMAIN", "")];

@@ -57,17 +57,25 @@ pub(super) struct Answer {
 pub(super) fn is_public(action: Action) -> bool {
     matches!(
         action,
-        Action::GetDescription | Action::GetHealth | Action::GetInstallScript | Action::GetGuestProgram
+        Action::GetFrontPage
+            | Action::GetDescription
+            | Action::GetHealth
+            | Action::GetInstallScript
+            | Action::GetGuestProgram
     )
+}
+
+/// Whether an operation needs no key while the deployment's settings are missing or wrong.
+pub(super) fn is_public_at_first(action: Action) -> bool {
+    action == Action::GetSetupScript
 }
 
 /// The part of the API that an operation is of.
 pub(super) fn tag(action: Action) -> &'static str {
     use Action::*;
     match action {
-        GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => {
-            "deployment"
-        }
+        GetFrontPage | GetDescription | GetSetupScript | GetInstallScript | GetGuestProgram | GetHealth
+        | GetSandboxHealth | GetConfig => "deployment",
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox | GetMetrics => "sandboxes",
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
@@ -95,11 +103,11 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
-        GetDescription | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox
-        | GetMetrics | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal
-        | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot
-        | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot
-        | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        GetFrontPage | GetDescription | GetSetupScript | GetGuestProgram | GetHealth | GetSandboxHealth
+        | GetConfig | GetSandbox | GetMetrics | GetProcess | DeleteProcess | SignalProcess
+        | ResizeProcess | LinkTerminal | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox
+        | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox
+        | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
     }
 }
 
@@ -129,10 +137,11 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::body(action, schemas)
         }
-        GetDescription | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig
-        | ListSandboxes | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess
-        | ReadOutput | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
-        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        GetFrontPage | GetDescription | GetSetupScript | GetInstallScript | GetGuestProgram | GetHealth
+        | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox | DeleteSandbox | ListProcesses
+        | GetProcess | DeleteProcess | ReadOutput | OpenTerminal | LinkTerminal | GetMetrics
+        | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots | GetSnapshot | DeleteSnapshot
+        | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -155,9 +164,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
             files::problems(action)
         }
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
-        | Sweep => &[403],
-        GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
-        | DeleteSandbox | ExtendSandbox | StartSandbox | RebootSandbox | ResumeSandbox
+        | GetSetupScript | Sweep => &[403],
+        GetFrontPage | GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
+        | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox | RebootSandbox | ResumeSandbox
         | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
     }
 }
@@ -172,6 +181,12 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             "required": ["openapi", "paths"],
             "properties": {"openapi": {"type": "string"}, "paths": {"type": "object"}},
         }))],
+        GetFrontPage => vec![front_page()],
+        GetSetupScript => vec![
+            Answer::new(200, "The script")
+                .media("text/x-shellscript", json!({"type": "string"}))
+                .header("X-Content-Type-Options", json!({"schema": {"type": "string", "enum": ["nosniff"]}})),
+        ],
         GetInstallScript => {
             vec![Answer::new(200, "The script").media("text/x-shellscript", json!({"type": "string"}))]
         }
@@ -239,10 +254,26 @@ impl Answer {
         self
     }
 
+    fn header(mut self, name: &'static str, header: Value) -> Self {
+        self.headers.push((name, header));
+        self
+    }
+
     pub(super) fn location(mut self) -> Self {
         self.headers.push(("Location", header("Location")));
         self
     }
+}
+
+fn front_page() -> Answer {
+    let text = || json!({"type": "string"});
+    let exactly = |value: &str| json!({"required": true, "schema": {"type": "string", "enum": [value]}});
+    Answer::new(200, "What is missing and how to set it, or where the API is")
+        .media("text/plain", text())
+        .media("text/html", text())
+        .header("X-Content-Type-Options", exactly("nosniff"))
+        .header("Referrer-Policy", exactly("no-referrer"))
+        .header("Content-Security-Policy", json!({"required": true, "schema": {"type": "string"}}))
 }
 
 fn guest_program() -> Answer {

@@ -1,0 +1,97 @@
+//! What leads the owner of a deployment through its set-up: the front page, and the script for a node of PVE.
+//!
+//! While settings are missing or wrong both are answered without a key, and they hold names alone: no value of a setting
+//! but the names of PVE's own things in the script. Nothing here asks PVE anything.
+
+mod commands;
+mod page;
+mod script;
+
+use http::{Request, Response, header};
+
+pub(super) use self::script::script;
+
+use self::page::{Block, Page};
+use super::{
+    Service,
+    action::Action,
+    answer::{respond, with},
+    native::caller_by_key,
+    request::Query,
+    routes::Route,
+};
+use crate::error::Error;
+
+/// Headers that an answer may depend on: which of its two forms is wanted, and where it was asked for.
+const VARY: &str = "Accept, Host, X-Forwarded-Proto";
+
+/// Answers what the set-up asks for; `None` when the route asks for something else.
+pub(super) fn answer(
+    service: &Service,
+    platform: &str,
+    route: &Result<Route, Vec<&'static str>>,
+    request: &Request<Vec<u8>>,
+    origin: Option<&str>,
+) -> Result<Option<Response<Vec<u8>>>, Error> {
+    match route.as_ref().map(|it| it.action) {
+        Ok(Action::GetFrontPage) => {
+            let page = match service.misconfigured() {
+                [] => ready(origin),
+                _ => unready(service, platform, origin),
+            };
+            Ok(Some(with(page.answer(request.headers()), header::VARY, VARY)))
+        }
+        Ok(Action::GetSetupScript) => {
+            if let Some(settings) = service.settings() {
+                let caller = caller_by_key(settings, request.headers())?;
+                caller.ensure_admin("the script makes the API token of the deployment")?;
+            }
+            Query::of(request).only(&[])?;
+            let text = service.setup_script();
+            let answer = respond(200, "text/x-shellscript", text.into_bytes());
+            Ok(Some(with(answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The page of a deployment that works: one line.
+fn ready(origin: Option<&str>) -> Page {
+    let links = ["/openapi.json", "/api/health", "/api/health/sandbox"];
+    Page { title: None, blocks: vec![Block::Links("pve-edge:", links.map(|path| located(origin, path)))] }
+}
+
+/// The page of a deployment whose settings are missing or wrong.
+fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
+    let problems = service.misconfigured();
+    let mut blocks = vec![
+        Block::Says("It is deployed, and answers everything else with 503 until its settings are right."),
+        Block::Heading("Missing or wrong"),
+        Block::List(problems.iter().map(ToString::to_string).collect()),
+    ];
+    if !service.apart.is_on_morph {
+        blocks.extend([
+            Block::Heading("On a node of PVE, as root"),
+            Block::Says(
+                "The script makes a user, its API token and the roles that both need. It prints what it will do, asks \
+                 before it does that, may be run again, and prints the token's secret once.",
+            ),
+            Block::Commands(commands::for_pve(&located(origin, "/api/setup/pve.sh"))),
+        ]);
+    }
+    blocks.extend([
+        Block::Heading("Here"),
+        Block::Commands(commands::for_platform(platform, problems)),
+        Block::Heading("Then"),
+        Block::Says(
+            "Load this page again. When nothing is wrong any more, health tells what PVE still lacks:",
+        ),
+        Block::Commands(commands::for_health(&located(origin, "/api/health/sandbox"))),
+    ]);
+    Page { title: Some("pve-edge: set-up"), blocks }
+}
+
+/// URL of a path of this API. A request that does not tell under which name it came is told where the name belongs.
+fn located(origin: Option<&str>, path: &str) -> String {
+    format!("{}{path}", origin.unwrap_or("https://YOUR-DEPLOYMENT"))
+}

@@ -1,0 +1,97 @@
+//! The commands that a page of the set-up shows: what to type where, with places for values and never a value.
+
+use crate::settings::{Problem, SETTINGS, Setting, Takes};
+
+/// Makes a key, and shows it to whoever makes it.
+const NEW_KEY: &str = "KEY=home-$(openssl rand -hex 24); echo \"your key: $KEY\"";
+/// The entry of that key in `EDGE_API_KEYS`.
+const KEY_ENTRY: &str = "home:$(printf %s \"$KEY\" | openssl dgst -sha256 -r | cut -d' ' -f1):admin";
+/// A new secret.
+const NEW_SECRET: &str = "openssl rand -hex 32";
+
+/// Gets the script at this URL and runs it: in two steps, so that it can be read between them.
+pub(super) fn for_pve(url: &str) -> String {
+    format!("curl -fsSL {url} -o pve.sh\nsh pve.sh")
+}
+
+/// Asks the health at this URL, with the key.
+pub(super) fn for_health(url: &str) -> String {
+    format!("curl -H \"Authorization: Bearer $KEY\" {url}")
+}
+
+/// Sets what the problems are about, on this platform.
+pub(super) fn for_platform(platform: &str, problems: &[Problem]) -> String {
+    let is_told = |it: &&Setting| problems.iter().any(|problem| problem.name == it.name);
+    let (secrets, plain): (Vec<&Setting>, Vec<&Setting>) =
+        SETTINGS.iter().filter(is_told).partition(|it| matches!(it.takes, Takes::Secret(_)));
+    let unknown = problems.iter().map(|it| it.name.as_str());
+    let unknown = unknown.filter(|name| SETTINGS.iter().all(|it| it.name != *name));
+    let mut lines: Vec<String> = unknown.map(|it| format!("# remove {it}, which is no setting")).collect();
+    lines.extend(secrets.iter().any(|it| it.name == "EDGE_API_KEYS").then(|| NEW_KEY.to_owned()));
+    lines.extend(match platform {
+        "workers" => on_workers(&secrets, &plain),
+        "lambda" => on_lambda(&secrets, &plain),
+        _ => locally(&secrets, &plain),
+    });
+    lines.join("\n")
+}
+
+fn on_workers(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
+    let secret = |it: &&Setting| match made(it) {
+        Some(command) => format!("{command} | npx wrangler secret put {}", it.name),
+        None => format!("npx wrangler secret put {}    # asks for it: {}", it.name, it.takes),
+    };
+    let mut lines: Vec<String> = secrets.iter().map(secret).collect();
+    if !plain.is_empty() {
+        lines.push("# in wrangler.toml, under [vars]:".to_owned());
+        lines.extend(plain.iter().map(|it| format!("{} = \"…\"    # {it}", it.name)));
+        lines.push("# then:".to_owned());
+        lines.push("npx wrangler deploy".to_owned());
+    }
+    lines
+}
+
+/// The secrets are keys of one secret, which is written as a whole and read from standard input.
+fn on_lambda(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !secrets.is_empty() {
+        lines.push("# the secret has all of these keys; … is where the others stay as they are".to_owned());
+        let names = ["PVE_API_TOKEN", "EDGE_API_KEYS", "EDGE_SECRET"];
+        let others = secrets.iter().map(|it| it.name).filter(|it| !names.contains(it));
+        let all: Vec<&str> = names.into_iter().chain(others).collect();
+        let value = |name: &str| match secrets.iter().find(|it| it.name == name) {
+            Some(it) if it.name == "EDGE_API_KEYS" => KEY_ENTRY.to_owned(),
+            Some(it) => made(it).map_or("…".to_owned(), |command| format!("$({command})")),
+            None => "…".to_owned(),
+        };
+        lines.push(
+            "aws secretsmanager put-secret-value --secret-id pve-edge --secret-string file:///dev/stdin <<END"
+                .to_owned(),
+        );
+        let entries: Vec<String> = all.iter().map(|it| format!("\"{it}\": \"{}\"", value(it))).collect();
+        lines.push(format!("{{{}}}", entries.join(", ")));
+        lines.push("END".to_owned());
+    }
+    lines.extend(plain.iter().map(|it| format!("# a variable of the function: {} ({it})", it.name)));
+    lines.push("sam deploy --guided --template-file lambda/template.yaml".to_owned());
+    lines
+}
+
+fn locally(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
+    let line = |it: &&Setting| match made(it) {
+        Some(command) => format!("echo \"{}=$({command})\" >>.dev.vars", it.name),
+        None => format!("echo '{}=…' >>.dev.vars    # {it}", it.name),
+    };
+    let mut lines: Vec<String> = secrets.iter().chain(plain).map(line).collect();
+    lines.push("(set -a; . ./.dev.vars; cargo demo)".to_owned());
+    lines
+}
+
+/// Command that prints a value for the setting, if one can be made up.
+fn made(setting: &Setting) -> Option<String> {
+    match setting.name {
+        "EDGE_API_KEYS" => Some(format!("echo \"{KEY_ENTRY}\"")),
+        "EDGE_SECRET" => Some(NEW_SECRET.to_owned()),
+        _ => None,
+    }
+}

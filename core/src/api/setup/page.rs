@@ -1,0 +1,119 @@
+//! A page in two forms: HTML for a browser, text for everybody else.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, Response,
+    header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+};
+use sha2::{Digest, Sha256};
+
+use crate::api::{
+    answer::{respond, with},
+    request::accepts,
+};
+
+/// Style of the HTML, which is all that a browser takes from it: by its hash.
+const STYLE: &str = "body{max-width:56rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif;\
+    color-scheme:light dark}pre{overflow-x:auto;padding:.75rem;border:1px solid #8888;border-radius:.25rem}";
+
+/// A page.
+pub(super) struct Page {
+    /// Heading of it all; one line needs none.
+    pub(super) title: Option<&'static str>,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// Part of a page.
+pub(super) enum Block {
+    Heading(&'static str),
+    Says(&'static str),
+    List(Vec<String>),
+    /// Lines for a shell, to be copied as they are.
+    Commands(String),
+    /// URLs in one line, after a word.
+    Links(&'static str, [String; 3]),
+}
+
+impl Page {
+    /// The answer in the form that the request accepts. A browser runs nothing of it, loads nothing for it, shows it in no
+    /// frame, keeps no copy, and tells no other site that it was here.
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response<Vec<u8>> {
+        let (kind, body) = match accepts(headers, "text/html") {
+            true => ("text/html; charset=utf-8", self.html()),
+            false => ("text/plain; charset=utf-8", self.text()),
+        };
+        let style = STANDARD.encode(Sha256::digest(STYLE));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        let answer = respond(200, kind, body.into_bytes());
+        let answer = with(answer, CONTENT_SECURITY_POLICY, &policy);
+        let answer = with(answer, X_CONTENT_TYPE_OPTIONS, "nosniff");
+        with(answer, REFERRER_POLICY, "no-referrer")
+    }
+
+    fn text(&self) -> String {
+        let title = self.title.map(|it| format!("{it}\n\n")).unwrap_or_default();
+        let blocks: Vec<String> = self.blocks.iter().map(Block::text).collect();
+        format!("{title}{}", blocks.join("\n"))
+    }
+
+    fn html(&self) -> String {
+        let title = self.title.unwrap_or("pve-edge");
+        let heading = self.title.map(|it| format!("<h1>{}</h1>\n", escaped(it))).unwrap_or_default();
+        let blocks: String = self.blocks.iter().map(Block::html).collect();
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
+             {heading}{blocks}</main>\n</body>\n</html>\n",
+            escaped(title)
+        )
+    }
+}
+
+impl Block {
+    fn text(&self) -> String {
+        match self {
+            Self::Heading(it) => format!("# {it}\n"),
+            Self::Says(it) => format!("{it}\n"),
+            Self::List(items) => items.iter().map(|it| format!("- {it}\n")).collect(),
+            Self::Commands(lines) => {
+                lines.lines().map(|it| format!("    {it}").trim_end().to_owned() + "\n").collect()
+            }
+            Self::Links(word, urls) => format!("{word} {}\n", urls.join(" ")),
+        }
+    }
+
+    fn html(&self) -> String {
+        match self {
+            Self::Heading(it) => format!("<h2>{}</h2>\n", escaped(it)),
+            Self::Says(it) => format!("<p>{}</p>\n", escaped(it)),
+            Self::List(items) => {
+                let items: String = items.iter().map(|it| format!("<li>{}</li>\n", escaped(it))).collect();
+                format!("<ul>\n{items}</ul>\n")
+            }
+            Self::Commands(lines) => format!("<pre><code>{}</code></pre>\n", escaped(lines)),
+            Self::Links(word, urls) => {
+                let link = |it: &String| format!(" <a href=\"{0}\">{0}</a>", escaped(it));
+                let links: String = urls.iter().map(link).collect();
+                format!("<p>{}{links}</p>\n", escaped(word))
+            }
+        }
+    }
+}
+
+/// A text as HTML shows it, in an attribute too.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for it in text.chars() {
+        match it {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(it),
+        }
+    }
+    escaped
+}

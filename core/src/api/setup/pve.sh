@@ -1,0 +1,294 @@
+#!/bin/sh
+# Prepares Proxmox VE for pve-edge: a user, its API token with privilege separation, and roles with the privileges that
+# pve-edge needs and no others, given to both. Run it as root on one node of PVE 7.4, 8 or 9:
+#
+#   sh pve.sh                   prints what it will do, asks, and does it
+#   sh pve.sh --yes             does not ask
+#   sh pve.sh --storage NAME    this storage; without one, all that hold disks of guests. May be given again
+#   sh pve.sh --bridge NAME     this bridge or vnet; without one, all bridges of this node. May be given again
+#   sh pve.sh --vms             for virtual machines too
+#   sh pve.sh --archives NAME   for templates that the API makes from nothing, with their archives on this storage
+#   sh pve.sh --new-secret      gives the token a new secret, and its old one ends
+#
+# It does what is missing and takes nothing away, so it may be run again. It writes no file. The secret of a token that
+# it makes is printed on standard output, once; everything else is printed on standard error.
+
+main() {
+    set -eu
+    # SETTINGS
+    yes='' new_secret='' archives=''
+    read_words "$@"
+    for it in pveum pvesh; do
+        command -v "$it" >/dev/null || die "this is no node of PVE: it has no $it"
+    done
+    look
+    steps=$(plan)
+    if [ -z "$steps" ]; then
+        tell 'Everything is there: nothing is to be done.'
+        tell_secret
+        return 0
+    fi
+    tell 'This will be done:' '' "$steps" ''
+    consent
+    take_steps
+    tell "Done. $user!$token has what pve-edge needs."
+    tell_secret
+}
+
+read_words() {
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --yes) yes=yes ;;
+            --vms) vms=yes ;;
+            --new-secret) new_secret=yes ;;
+            --storage | --bridge | --archives)
+                case ${2-} in
+                    '' | -* | *[!A-Za-z0-9._-]*) die "$1 needs a name as PVE shows it" ;;
+                esac
+                case $1 in
+                    --storage) storages="$storages $2" ;;
+                    --bridge) bridges="$bridges $2" ;;
+                    --archives) archives=$2 ;;
+                esac
+                shift
+                ;;
+            *) die "$1 is no word of this: --yes, --storage, --bridge, --vms, --archives, --new-secret" ;;
+        esac
+        shift
+    done
+}
+
+tell() {
+    printf '%s\n' "$@" >&2
+}
+
+die() {
+    tell "pve.sh: $*"
+    exit 1
+}
+
+# --- What is there
+
+# Reads what PVE has. A read that may fail where nothing is there yet sets nothing.
+look() {
+    roles=$(ask_pve /access/roles)
+    acls=$(ask_pve /access/acl)
+    # PVE's own role with all privileges that this version knows.
+    known=$(privileges_of Administrator)
+    [ -n "$known" ] || die 'PVE tells no privileges of its role Administrator'
+    has_user='' has_token='' is_separated=''
+    ! pvesh get "/access/users/$user" --output-format json >/dev/null 2>&1 || has_user=yes
+    [ -n "$has_user" ] || return 0
+    seen=$(pvesh get "/access/users/$user/token/$token" --output-format json 2>/dev/null) || return 0
+    has_token=yes
+    case $seen in *'"privsep":1'* | *'"privsep":"1"'*) is_separated=yes ;; esac
+}
+
+ask_pve() {
+    pvesh get "$@" --output-format json </dev/null || die "PVE does not tell: pvesh get $*"
+}
+
+# A JSON list, a line for each of its objects.
+rows() {
+    sed 's/},{/}\
+{/g'
+}
+
+# What a member of a line is, where it is a text.
+member() {
+    sed -n "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p"
+}
+
+# Privileges of a role, as `,A,B,`; nothing where there is no such role.
+privileges_of() {
+    printf '%s\n' "$roles" | rows | grep -F "\"roleid\":\"$1\"" | member privs | sed 's/.*/,&,/'
+}
+
+knows() {
+    case $known in *",$1,"*) return 0 ;; esac
+    return 1
+}
+
+# Whether somebody has a role on a path, and below it.
+has_role() {
+    printf '%s\n' "$acls" | rows | grep -F "\"path\":\"$1\"" | grep -F "\"roleid\":\"$2\"" |
+        grep -F "\"ugid\":\"$3\"" | grep -q '"propagate":"\{0,1\}1'
+}
+
+# --- What is to be done
+
+# Prints the commands that are missing, a line each.
+plan() {
+    guests=$for_guests nodes=$for_nodes bridge_paths=''
+    if [ -n "$vms" ]; then
+        agent=$(first_known $for_agents) || exit 1
+        guests="$guests $agent"
+    fi
+    if [ -n "$archives" ]; then
+        nodes="$nodes $(for_fetching)"
+    fi
+    storages=$(guest_storages) || exit 1
+    if knows "$for_bridges"; then
+        bridge_paths=$(bridge_paths) || exit 1
+    fi
+    make_role Edge $guests
+    make_role EdgeStorage $for_storages
+    ! knows "$for_bridges" || make_role EdgeNetwork $for_bridges
+    make_role EdgeNode $nodes
+    [ -z "$archives" ] || make_role EdgeArchive $for_archives
+    [ -n "$has_user" ] || echo "pveum user add $user --comment pve-edge"
+    make_token
+    give Edge /vms
+    for it in $storages; do
+        give EdgeStorage "/storage/$it"
+    done
+    [ -z "$archives" ] || give EdgeArchive "/storage/$archives"
+    for it in $bridge_paths; do
+        give EdgeNetwork "$it"
+    done
+    give EdgeNode /nodes
+}
+
+# The first of these privileges that this version of PVE knows.
+first_known() {
+    for it; do
+        ! knows "$it" || { echo "$it" && return 0; }
+    done
+    die "this PVE knows none of these privileges: $*"
+}
+
+# What a node needs to fetch archives, where that is a privilege by itself.
+for_fetching() {
+    if knows "$for_network"; then
+        echo "$for_network"
+    else
+        tell "This PVE does not know $for_network: archives of an URL take Sys.Audit and Sys.Modify on /, which this gives" \
+            'to nobody. Appliances of PVE need neither.'
+    fi
+}
+
+# A role with at least these privileges.
+make_role() {
+    role=$1 missing='' more=''
+    shift
+    have=$(privileges_of "$role")
+    for it; do
+        knows "$it" || die "this PVE does not know the privilege $it"
+        case $have in *",$it,"*) ;; *) missing="$missing $it" ;; esac
+    done
+    for it in $(echo "$have" | tr , ' '); do
+        case " $* " in *" $it "*) ;; *) more="$more $it" ;; esac
+    done
+    [ -z "$more" ] || tell "The role $role is there and has more than pve-edge needs, which stays:$more"
+    [ -n "$missing" ] || return 0
+    case $roles in
+        *"\"roleid\":\"$role\""*) echo "pveum role modify $role --append 1 --privs '${missing# }'" ;;
+        *) echo "pveum role add $role --privs '${missing# }'" ;;
+    esac
+}
+
+make_token() {
+    if [ -n "$has_token" ] && [ -n "$new_secret" ]; then
+        echo "pveum user token remove $user $token"
+        has_token=''
+    fi
+    if [ -z "$has_token" ]; then
+        echo "pveum user token add $user $token --privsep 1 --output-format json"
+    elif [ -z "$is_separated" ]; then
+        echo "pveum user token modify $user $token --privsep 1"
+    fi
+}
+
+# A role on a path, for the user and the token: a separated token has what both have. A token that is made anew has lost
+# its own.
+give() {
+    case $2 in *[!A-Za-z0-9/._-]*) die "the path $2 has characters that this script does not take" ;; esac
+    if [ -z "$has_token" ] || ! has_role "$2" "$1" "$user" || ! has_role "$2" "$1" "$user!$token"; then
+        echo "pveum acl modify $2 --users $user --tokens '$user!$token' --roles $1"
+    fi
+}
+
+guest_storages() {
+    if [ -n "$storages" ]; then
+        echo "$storages"
+        return 0
+    fi
+    content=rootdir
+    [ -z "$vms" ] || content='rootdir\|images'
+    all=$(ask_pve /storage) || exit 1
+    found=$(printf '%s\n' "$all" | rows | grep "\"content\":\"[^\"]*\\($content\\)" |
+        grep -v '"disable":"\{0,1\}1' | member storage)
+    [ -n "$found" ] || die 'no storage of PVE holds disks of guests: name one with --storage'
+    echo "$found"
+}
+
+# Paths of bridges: those of nodes are in the zone localnetwork, a vnet is in a zone of its own.
+bridge_paths() {
+    vnets=''
+    if [ -z "$bridges" ]; then
+        node=$(uname -n)
+        for kind in bridge OVSBridge; do
+            all=$(ask_pve "/nodes/${node%%.*}/network" --type "$kind") || exit 1
+            bridges="$bridges$(printf '%s\n' "$all" | rows | member iface | sed 's/^/ /')"
+        done
+        [ -n "$bridges" ] || die 'this node has no bridge: name one with --bridge'
+    else
+        vnets=$(pvesh get /cluster/sdn/vnets --output-format json </dev/null 2>/dev/null) || vnets=''
+    fi
+    for bridge in $bridges; do
+        zone=$(printf '%s\n' "$vnets" | rows | grep -F "\"vnet\":\"$bridge\"" | member zone)
+        echo "/sdn/zones/${zone:-localnetwork}/$bridge"
+    done
+}
+
+# --- Doing it
+
+consent() {
+    [ -z "$yes" ] || return 0
+    if [ -t 0 ]; then
+        printf 'Do it? [y/N] ' >&2
+        read -r answer || answer=''
+    elif (: </dev/tty) 2>/dev/null; then
+        # The script itself may come on standard input.
+        printf 'Do it? [y/N] ' >&2
+        read -r answer </dev/tty || answer=''
+    else
+        die 'there is no terminal to ask on, and nothing was changed: add --yes'
+    fi
+    case $answer in
+        y | Y | yes) ;;
+        *) die 'nothing was changed' ;;
+    esac
+}
+
+take_steps() {
+    while IFS= read -r step; do
+        case $step in
+            'pveum user token add '*) print_secret ;;
+            *) eval "$step" </dev/null >/dev/null || die "this failed, and nothing behind it was done: $step" ;;
+        esac
+    done <<END
+$steps
+END
+}
+
+# Makes the token and prints its secret at once: PVE never shows it again. Only words of the shell itself touch it, so
+# that no list of processes has it.
+print_secret() {
+    made=$(eval "$step" </dev/null) || die "this failed, and nothing behind it was done: $step"
+    secret=${made#*'"value":"'}
+    secret=${secret%%'"'*}
+    case $secret in
+        '' | *[!0-9A-Za-z-]*) die 'PVE has made the token, and its answer has no secret: run this with --new-secret' ;;
+    esac
+    tell 'The setting for pve-edge, whose secret PVE shows only now:'
+    printf '%s\n' "PVE_API_TOKEN=$user!$token=$secret"
+    made='' secret='' printed=yes
+}
+
+# Where a secret is to be had that was not printed now.
+tell_secret() {
+    [ -n "${printed-}" ] || tell "The secret of $user!$token was printed when it was made. If it is lost: --new-secret"
+}
+
+{ main "$@"; }
