@@ -113,6 +113,16 @@ fn refused(settings: &[(&str, &str)]) -> String {
     String::from_utf8(stderr).expect("UTF-8")
 }
 
+/// It serves nothing then, and needs no settings.
+#[test]
+fn it_writes_the_script_that_prepares_pve() {
+    let settings = [("PVE_STORAGE", "tank"), ("PVE_API_URL", "https://pve.test:8006")];
+    let output = command(&folder(), free_port(), &settings).arg("pve.sh").output().expect("an end");
+    let script = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success() && script.starts_with("#!/bin/sh\n"), "{script}");
+    assert!(script.contains("storages='tank'") && script.ends_with("{ main \"$@\"; }\n"), "{script}");
+}
+
 /// The blocks of shell lines under a heading of a page.
 fn blocks(page: &'static str, heading: &str) -> Vec<&'static str> {
     let (_, below) = page.split_once(&format!("## {heading}\n")).expect(heading);

@@ -119,7 +119,7 @@ pub(super) fn accepts(headers: &HeaderMap, media: &str) -> bool {
         let mut parts = range.split(';').map(str::trim);
         let is_named = parts.next().is_some_and(|it| it.eq_ignore_ascii_case(media));
         let weight = parts.find_map(|it| it.strip_prefix("q=").or_else(|| it.strip_prefix("Q=")));
-        is_named && weight.is_none_or(|it| it.parse::<f32>().is_ok_and(|it| it > 0.0))
+        is_named && weight.is_none_or(|it| !it.trim_matches(['0', '.']).is_empty())
     })
 }
 

@@ -9,6 +9,8 @@ use crate::{
 
 pub(super) async fn health_needs_no_key(world: World) {
     assert_eq!(world.anyone.get("/api/health").await.json(200), json!({"status": "ok"}));
+    let front = world.anyone.get("/").await;
+    assert!(front.status == 200 && front.text().contains("/api/health"), "{}", front.text());
 }
 
 pub(super) async fn nothing_else_goes_without_a_key(world: World) {
@@ -16,6 +18,7 @@ pub(super) async fn nothing_else_goes_without_a_key(world: World) {
     let paths = [
         ("GET", "/api/health/sandbox"),
         ("GET", "/api/config/sandbox"),
+        ("GET", "/api/setup/pve.sh"),
         ("GET", "/api/sandboxes?nonsense=1"),
         ("GET", "/api/sandboxes/nonsense"),
         ("DELETE", "/api/sandboxes/pvelxc-200000-x"),

@@ -25,7 +25,9 @@ pub(super) fn for_platform(platform: &str, problems: &[Problem]) -> String {
     let (secrets, plain): (Vec<&Setting>, Vec<&Setting>) =
         SETTINGS.iter().filter(is_told).partition(|it| matches!(it.takes, Takes::Secret(_)));
     let unknown = problems.iter().map(|it| it.name.as_str());
-    let unknown = unknown.filter(|name| SETTINGS.iter().all(|it| it.name != *name));
+    // Whatever else a name may have in it belongs into no shell.
+    let is_plain = |it: &&str| it.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
+    let unknown = unknown.filter(is_plain).filter(|name| SETTINGS.iter().all(|it| it.name != *name));
     let mut lines: Vec<String> = unknown.map(|it| format!("# remove {it}, which is no setting")).collect();
     lines.extend(secrets.iter().any(|it| it.name == "EDGE_API_KEYS").then(|| NEW_KEY.to_owned()));
     lines.extend(match platform {

@@ -10,7 +10,7 @@ use crate::{
 const BODY: &str = include_str!("pve.sh");
 
 /// Writes the script.
-pub(super) fn script(named: &Named) -> String {
+pub(in crate::api) fn script(named: &Named) -> String {
     let set = [
         ("user", named.user.clone()),
         ("token", named.token.clone()),
