@@ -121,8 +121,8 @@ async fn look<I: Io>(
     let unseen = missing.iter().any(|(path, _)| path.starts_with("/storage/"));
     for (path, privileges) in missing {
         let text = format!(
-            "the token lacks {} on {path}: give a role that has it to the token and to its user (pveum acl \
-             modify {path})",
+            "the token lacks {} on {path}: run the script of /api/setup/pve.sh again, or give a role that has it to the \
+             token and to its user (pveum acl modify {path})",
             privileges.join(", ")
         );
         findings.wrong(Code::PveForbidden, text);

@@ -75,6 +75,7 @@ fn on_lambda(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
         lines.push("END".to_owned());
     }
     lines.extend(plain.iter().map(|it| format!("# a variable of the function: {} ({it})", it.name)));
+    lines.push("# CloudFormation reads a changed secret only where the function changes too".to_owned());
     lines.push("sam deploy --guided --template-file lambda/template.yaml".to_owned());
     lines
 }
