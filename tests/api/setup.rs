@@ -211,7 +211,8 @@ fn no_value_is_told() {
         for wrong in ["value-x=y", "edge@pve!value-x", "edge@pve!value x=y"] {
             let stage = deployed(&[("PVE_API_TOKEN", wrong)], platform);
             let answers = ["/", "/api/setup/pve.sh"].map(|path| told(&stage, stranger(path)).body);
-            assert!(answers.iter().all(|it| !it.contains("value")), "{wrong}: {answers:?}");
+            let secret = wrong.trim_start_matches("edge@pve!");
+            assert!(answers.iter().all(|it| !it.contains(secret)), "{wrong}: {answers:?}");
         }
     }
 }

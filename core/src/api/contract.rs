@@ -155,7 +155,9 @@ fn operation(path: &str, action: Action, schemas: &mut Schemas, examples: Option
 
 /// Statuses of the problems that an operation answers with.
 fn problems(path: &str, action: Action, has_body: bool, parameters: &[Value]) -> Vec<u16> {
-    let mut statuses = vec![413, 503];
+    let mut statuses = vec![413];
+    // These lead out of wrong settings.
+    statuses.extend((!matches!(action, Action::GetFrontPage | Action::GetSetupScript)).then_some(503));
     if !operations::is_public(action) {
         statuses.extend([400, 401, 500]);
         // What health finds of PVE is in its report; the set-up asks nothing of it.

@@ -80,7 +80,12 @@ fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
         ]);
     }
     blocks.extend([
-        Block::Heading("Here"),
+        Block::Heading(match platform {
+            "workers" => "On Cloudflare Workers",
+            "lambda" => "On AWS Lambda",
+            _ => "On this machine",
+        }),
+        Block::Says("In a clone of pve-edge's repository:"),
         Block::Commands(commands::for_platform(platform, problems)),
         Block::Heading("Then"),
         Block::Says(

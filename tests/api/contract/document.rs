@@ -47,14 +47,10 @@ impl Contract {
         let mut below = path.match_indices('/').filter_map(|(at, _)| self.item(&path[at..]));
         let item = self.item(path).or_else(|| below.next().filter(|_| answer.status != 404));
         let responses = match item {
-            None => {
-                &json!({"401": {"$ref": "#/components/responses/E401"}, "404": {"$ref": "#/components/responses/E404"}})
-            }
+            None => &Self::of_none("404"),
             Some(item) => match item.get(if method == "HEAD" { "get".into() } else { method.to_lowercase() })
             {
-                None => {
-                    &json!({"401": {"$ref": "#/components/responses/E401"}, "405": {"$ref": "#/components/responses/E405"}})
-                }
+                None => &Self::of_none("405"),
                 Some(operation) => {
                     if answer.headers.contains_key("preference-applied") && !takes_prefer(operation) {
                         return Err("it is not asked how long it may take".into());
@@ -80,6 +76,14 @@ impl Contract {
             Some(media) if media["schema"]["type"] == "string" => Ok(()),
             Some(media) => self.closed(&media["schema"], &answer.json()),
         }
+    }
+
+    /// The responses to a request that the document does not have: this status, once there is a key and the settings are
+    /// right.
+    fn of_none(status: &str) -> Value {
+        let refer =
+            |status: &str| (status.to_owned(), json!({"$ref": format!("#/components/responses/E{status}")}));
+        [status, "401", "503"].map(refer).into_iter().collect::<serde_json::Map<_, _>>().into()
     }
 
     /// The item of the path template that this path is of.

@@ -114,9 +114,13 @@ impl Node {
     fn command(&self, shell: &[&str], script: &str, words: &[&str]) -> Command {
         let path = self.folder.path().join("pve.sh");
         fs::write(&path, script).expect("the script");
+        let program = found(shell[0]).expect("a shell");
         // In a session of its own it has no terminal but the one that it is given.
-        let mut command = Command::new(found("setsid").expect("setsid"));
-        command.arg(found(shell[0]).expect("a shell")).args(&shell[1..]).arg(path).args(words);
+        let mut command = match found("setsid") {
+            Some(setsid) => Command::new(setsid),
+            None => Command::new("/usr/bin/env"),
+        };
+        command.arg(program).args(&shell[1..]).arg(path).args(words);
         command.env_clear().env("PATH", self.folder.path().join("bin"));
         command.env("PVE_STATE", self.folder.path().join("state"));
         command

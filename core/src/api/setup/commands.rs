@@ -41,7 +41,7 @@ pub(super) fn for_platform(platform: &str, problems: &[Problem]) -> String {
 fn on_workers(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
     let secret = |it: &&Setting| match made(it) {
         Some(command) => format!("{command} | npx wrangler secret put {}", it.name),
-        None => format!("npx wrangler secret put {}    # asks for it: {}", it.name, it.takes),
+        None => format!("npx wrangler secret put {}    # asks for it: {}", it.name, hint(it)),
     };
     let mut lines: Vec<String> = secrets.iter().map(secret).collect();
     if !plain.is_empty() {
@@ -88,6 +88,14 @@ fn locally(secrets: &[&Setting], plain: &[&Setting]) -> Vec<String> {
     let mut lines: Vec<String> = secrets.iter().chain(plain).map(line).collect();
     lines.push("(set -a; . ./.dev.vars; cargo demo)".to_owned());
     lines
+}
+
+/// What the value of a setting is, or where it is to be had.
+fn hint(setting: &Setting) -> String {
+    match setting.name {
+        "PVE_API_TOKEN" => "what pve.sh has printed behind PVE_API_TOKEN=".to_owned(),
+        _ => setting.takes.to_string(),
+    }
 }
 
 /// Command that prints a value for the setting, if one can be made up.
