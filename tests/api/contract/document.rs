@@ -43,9 +43,10 @@ impl Contract {
         if (method, answer.status) == ("OPTIONS", 204) {
             return if answer.body.is_empty() { Ok(()) } else { Err("it has a body".into()) };
         }
-        // Below a base path it is the same; what is not there is not.
+        // Below a base path it is the same; what is not there is not, and the page that any path may end in (`/`) is public.
         let mut below = path.match_indices('/').filter_map(|(at, _)| self.item(&path[at..]));
-        let item = self.item(path).or_else(|| below.next().filter(|_| answer.status != 404));
+        let item =
+            self.item(path).or_else(|| below.next().filter(|_| ![401, 404, 503].contains(&answer.status)));
         let responses = match item {
             None => &Self::of_none("404"),
             Some(item) => match item.get(if method == "HEAD" { "get".into() } else { method.to_lowercase() })
