@@ -42,13 +42,16 @@ pub(crate) fn script(set: &[(&str, &str)]) -> String {
     answer.body
 }
 
+/// Changes of the settings, the platform, what is told, and what is not.
+type Row<'a> = (&'a [(&'a str, &'a str)], Platform, &'a [&'a str], &'a [&'a str]);
+
 #[test]
 fn each_state_of_the_settings_is_told_with_its_commands() {
     let none: Vec<_> = settings(&[]).into_iter().map(|(name, _)| name).collect();
     let none: Vec<_> = none.iter().map(|it| (it.as_str(), "")).collect();
     let on_pve = "curl -fsSL https://edge.test/api/setup/pve.sh -o pve.sh";
     let secret = "openssl rand -hex 32 | npx wrangler secret put EDGE_SECRET";
-    let rows: [(&[(&str, &str)], Platform, &[&str], &[&str]); 12] = [
+    let rows: [Row<'_>; 12] = [
         (
             &none,
             WORKERS,

@@ -18,10 +18,12 @@ fn grant(sim: &mut Sim, path: &str, privileges: &[&str]) {
     }
 }
 
+/// Privileges, by path.
+type Granted = Vec<(String, Vec<String>)>;
+
 /// What the set-up script grants for sandboxes of this kind, by path. Each is run once.
-fn by_the_script(kind: Kind, version: Version) -> Vec<(String, Vec<String>)> {
-    static GRANTED: LazyLock<Mutex<BTreeMap<(bool, Version), Vec<(String, Vec<String>)>>>> =
-        LazyLock::new(Mutex::default);
+fn by_the_script(kind: Kind, version: Version) -> Granted {
+    static GRANTED: LazyLock<Mutex<BTreeMap<(bool, Version), Granted>>> = LazyLock::new(Mutex::default);
     let has_vms = kind == Kind::Qemu;
     let set: &[(&str, &str)] = if has_vms { &[("SANDBOX_PROVIDER", "pve-vm")] } else { &[] };
     let mut known = GRANTED.lock().expect("no test failed here");
