@@ -18,7 +18,7 @@ pub struct Defaults {
 }
 
 /// Bytes that the name of a user may have.
-pub const LONGEST_USER: usize = 64;
+const LONGEST_USER: usize = 64;
 
 /// Whether a text can be the name or number of a user.
 pub fn is_user(text: &str) -> bool {

@@ -9,11 +9,7 @@ use serde_json::json;
 
 use crate::{
     error::Error,
-    sandbox::{
-        defaults::{LONGEST_USER, is_user},
-        environment::Env,
-        process::Encoding,
-    },
+    sandbox::{defaults::is_user, environment::Env, process::Encoding},
     text::shell::{name_error, quote},
 };
 
@@ -43,7 +39,10 @@ pub struct ExecBody {
     #[cfg_attr(feature = "contract", schemars(range(min = 1, max = LONGEST_TIMEOUT_MS)))]
     timeout_ms: Option<u64>,
     /// Name or number of the user who runs it; root by default. Needs pve-edge-guest in the sandbox.
-    #[cfg_attr(feature = "contract", schemars(length(min = 1, max = LONGEST_USER), regex(pattern = r"^[^\u0000:\n]*$")))]
+    #[cfg_attr(
+        feature = "contract",
+        schemars(length(min = 1, max = 64), regex(pattern = r"^[^\u0000:\n]*$"))
+    )]
     user: Option<String>,
     /// Standard input, in the form that `encoding` says; without it, it is empty. Needs pve-edge-guest in the sandbox.
     stdin: Option<String>,
