@@ -1,4 +1,4 @@
-"""What the fuzzer does beyond the document: ids of live sandboxes, harmless commands, and which 5xx are legal."""
+"""What the fuzzer does beyond the document: ids of live sandboxes, harmless commands and paths, and which 5xx are legal."""
 
 import random
 import re
@@ -14,7 +14,8 @@ LIVE = 4
 # No defects: others are at work on the template or with the same Idempotency-Key, or have stopped the
 # sandbox in this moment.
 LEGAL = {"template-busy", "no-free-vmid"}
-LEGAL_FOR_EXEC = {"exec-cut", "exec-unreachable"}
+LEGAL_IN_A_GUEST = {"exec-cut", "exec-unreachable"}
+IN_A_GUEST = re.compile(r"/\{id\}/(exec|processes|files|metrics|terminal)")
 
 dice = random.Random(7)
 live = {"age": 0, "sandboxes": [], "snapshots": [], "templates": []}
@@ -49,11 +50,23 @@ def harmless(body):
     return body
 
 
+def inside(path):
+    """The same path, below the home of the sandbox, which is a scratch folder: all else is this machine's."""
+    if not isinstance(path, str) or not path:
+        return path
+    return "/".join(it for it in path.split("/") if it != "..").lstrip("/") or "file"
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     path = case.operation.path
-    if path.endswith("/exec"):
+    if path.endswith(("/exec", "/processes")):
         case.body = harmless(case.body)
+    if "/files" in path:
+        if isinstance(case.query, dict) and "path" in case.query:
+            case.query["path"] = inside(case.query["path"])
+        if isinstance(case.body, dict):
+            case.body = {name: inside(it) if name in ("path", "from", "to") else it for name, it in case.body.items()}
     # An answer is to be had at once, and no creation may use up the templates.
     headers = case.headers
     if headers is not None and re.fullmatch(r"(wait=\d+)?", headers.get("Prefer", "")):
@@ -70,7 +83,7 @@ def only_legal_faults(context, response, case):
     if response.status_code < 500:
         return
     code = response.json().get("code")
-    if code in LEGAL_FOR_EXEC and case.operation.path.endswith("/exec"):
+    if code in LEGAL_IN_A_GUEST and IN_A_GUEST.search(case.operation.path):
         return
     # The other fuzzer has deleted the sandbox while PVE was at it.
     if code == "task-failed" and "CT is gone" in response.json()["detail"]:
