@@ -34,7 +34,7 @@ use tempfile::TempDir;
 
 const ID: &str = "pvelxc-200000-aaaaaaaaaaaaaaaaaaaaaaaa";
 const DEPLOYMENT: &str = "bench";
-const SECRET: &str = "a secret of the bench, which protects nothing at all";
+const SECRET: &str = "a-secret-of-the-bench-which-protects-nothing-at-all";
 /// Bytes of a piece of an upload.
 const PIECE: usize = 256 << 10;
 
