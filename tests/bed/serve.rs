@@ -34,7 +34,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 /// What went wrong inside a body that was already on its way.
@@ -195,14 +195,15 @@ impl Api {
 
 /// A client's body, as core takes it.
 pub fn upload(body: Incoming) -> Upload {
-    Upload::new(Unread { body: Some(body), silence: Box::pin(sleep(SILENCE)) })
+    Upload::new(Unread { body: Some(body), silence: None })
 }
 
 /// A client's body, which ends with an error after a silence, and whose rest is read and forgotten when it is dropped
 /// before its end: a client that still sends would get a reset connection instead of the answer (RFC 9112, 9.6).
 struct Unread {
     body: Option<Incoming>,
-    silence: Pin<Box<Sleep>>,
+    /// Ends when the client was waited for too long; `None` while it is not.
+    silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body for Unread {
@@ -214,15 +215,13 @@ impl Body for Unread {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = match Pin::new(body).poll_frame(context) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(self.silence.as_mut().poll(context));
-                self.body = None;
-                return Poll::Ready(Some(Err("the client is silent".into())));
-            }
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
+            let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
+            ready!(silence.as_mut().poll(context));
+            self.body = None;
+            return Poll::Ready(Some(Err("the client is silent".into())));
         };
-        self.silence.as_mut().reset(Instant::now() + SILENCE);
+        self.silence = None;
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
         }
