@@ -171,8 +171,12 @@ impl<I: Io> Daemon<'_, I> {
             settled => return settled,
         };
         match self.ask(operation, &[], deadline).await {
-            // The daemon was restarted meanwhile, and does not know whether the first call had its way.
-            Err(CallFailure::Refused(refusal)) if refusal.code == Refused::NoSuchStage => Err(unanswered),
+            // The daemon was restarted meanwhile, or has not looked: whether the first call had its way is not known.
+            Err(CallFailure::Refused(refusal))
+                if matches!(refusal.code, Refused::NoSuchStage | Refused::Busy | Refused::Session) =>
+            {
+                Err(unanswered)
+            }
             settled @ (Ok(_) | Err(CallFailure::Refused(_))) => settled,
             Err(_) => Err(unanswered),
         }
