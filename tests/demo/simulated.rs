@@ -14,23 +14,10 @@ use pve_edge_bed::{
         server::{Server, Shared, lock, serve},
     },
 };
+use pve_edge_core::pve::privileges::{AGENTS, GUESTS};
 use time::OffsetDateTime;
 
 const TOKEN: &str = "edge@pve!demo";
-const GUESTS: [&str; 12] = [
-    "VM.Allocate",
-    "VM.Audit",
-    "VM.Clone",
-    "VM.Config.CPU",
-    "VM.Config.Disk",
-    "VM.Config.Memory",
-    "VM.Config.Network",
-    "VM.Config.Options",
-    "VM.GuestAgent.Audit",
-    "VM.GuestAgent.Unrestricted",
-    "VM.PowerMgmt",
-    "VM.Snapshot",
-];
 
 /// A simulated PVE that is being served.
 pub(crate) struct Simulated {
@@ -68,7 +55,7 @@ fn cluster(secret: &str) -> Sim {
     let user = TOKEN.split('!').next().unwrap_or_default();
     sim.token(TOKEN, secret, true);
     for who in [TOKEN, user] {
-        sim.grant(who, "/vms", &GUESTS);
+        sim.grant(who, "/vms", &[&GUESTS[..], &AGENTS[..1]].concat());
         sim.grant(
             who,
             "/storage",
