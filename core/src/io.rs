@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod digest;
 pub mod headers;
 pub mod invocation;
+pub mod link;
 pub mod pace;
 mod relay;
 pub mod websocket;
@@ -18,6 +19,7 @@ use time::OffsetDateTime;
 
 pub use self::{
     digest::WithDigest,
+    link::{Link, Linked, NoLink},
     relay::{Relay, RequestBody, ResponseBody},
 };
 
@@ -32,6 +34,9 @@ pub trait Io: Clone + 'static {
     /// unread.
     type Upload: Stream<Item = Result<Vec<u8>, NetError>> + WithDigest + Unpin + 'static;
 
+    /// Websocket that core has opened.
+    type Link: Link;
+
     /// Sends one request and returns as soon as the answer's headers are in.
     ///
     /// The adapter never follows a redirect and never sends a write twice (rule P1.2). It ends the connection
@@ -43,6 +48,17 @@ pub trait Io: Clone + 'static {
         request: http::Request<RequestBody<Self::Upload>>,
         deadline: OffsetDateTime,
     ) -> impl Future<Output = Result<Answer<Self::Body>, NetError>>;
+
+    /// Opens a websocket, with the headers of `request` and those of RFC 6455, of which no extension is asked for; as
+    /// [`Io::open`], once and without following a redirect. `deadline` is for the answer alone. The request's extensions
+    /// hold a [`Way`].
+    fn link(
+        &self,
+        _request: http::Request<()>,
+        _deadline: OffsetDateTime,
+    ) -> impl Future<Output = Result<Linked<Self::Link>, NetError>> {
+        std::future::ready(Err(link::unlinked()))
+    }
 
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;

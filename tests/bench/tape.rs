@@ -66,6 +66,7 @@ impl Recorder {
 impl Io for Recorder {
     type Body = Chunks;
     type Upload = Upload;
+    type Link = pve_edge_core::io::NoLink;
 
     async fn open(
         &self,
@@ -97,6 +98,7 @@ impl Io for Recorder {
 impl Io for Player {
     type Body = Chunks;
     type Upload = Upload;
+    type Link = pve_edge_core::io::NoLink;
 
     async fn open(
         &self,

@@ -81,6 +81,7 @@ impl Net {
 impl Io for Net {
     type Body = Body;
     type Upload = Upload;
+    type Link = pve_edge_core::io::NoLink;
 
     async fn open(
         &self,

@@ -66,6 +66,7 @@ impl WorldIo {
 impl Io for WorldIo {
     type Body = WorldBody;
     type Upload = WorldUpload;
+    type Link = pve_edge_core::io::NoLink;
 
     /// A client's body is sent when all of it has come; one that breaks off is never executed.
     async fn open(

@@ -44,6 +44,7 @@ impl WithDigest for Empty<Result<Vec<u8>, NetError>> {
 impl Io for Clock {
     type Body = Empty<Result<Vec<u8>, NetError>>;
     type Upload = Self::Body;
+    type Link = crate::io::NoLink;
 
     async fn open(
         &self,

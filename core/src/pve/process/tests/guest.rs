@@ -129,6 +129,7 @@ fn error(sent: Sent, failure: Failure) -> NetError {
 impl Io for Guest {
     type Body = Body;
     type Upload = NoBody;
+    type Link = crate::io::NoLink;
 
     async fn open(
         &self,
