@@ -154,6 +154,7 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
         let mut sim = lock(&pve.sim);
         sim.set_agent_host(guests.agent_host());
         sim.set_disk_host(guests.disk_host());
+        sim.set_console_host(guests.console_host());
     }
     Ok((guests, pve.server))
 }

@@ -31,6 +31,7 @@ impl Simulated {
         let mut sim = lock(&self.sim);
         sim.set_agent_host(guests.agent_host());
         sim.set_disk_host(guests.disk_host());
+        sim.set_console_host(guests.console_host());
     }
 
     /// Node, state and config of these guests.

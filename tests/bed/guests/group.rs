@@ -18,13 +18,13 @@ pub(super) fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// Kills every process with `mark` in its environment, those that called
+/// Kills every process with one of these marks in its environment, those that called
 /// `setsid` too, and waits a moment until they are gone, so that none writes
 /// into a folder that is being removed. Finds none where there is no /proc.
-pub(super) fn kill_marked(mark: &str) {
+pub(super) fn kill_marked(marks: &[String]) {
     for _ in 0..50 {
         let mut none_left = true;
-        for pid in marked(mark) {
+        for pid in marked(marks) {
             let _ = kill_process(pid, Signal::KILL);
             none_left = false;
         }
@@ -35,11 +35,12 @@ pub(super) fn kill_marked(mark: &str) {
     }
 }
 
-fn marked(mark: &str) -> impl Iterator<Item = Pid> + '_ {
+fn marked(marks: &[String]) -> impl Iterator<Item = Pid> + '_ {
     std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(move |entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let environment = std::fs::read(entry.path().join("environ")).ok()?;
-        environment.split(|&byte| byte == 0).any(|pair| pair == mark.as_bytes()).then_some(())?;
+        let is_mark = |pair: &[u8]| marks.iter().any(|it| it.as_bytes() == pair);
+        environment.split(|&byte| byte == 0).any(is_mark).then_some(())?;
         Pid::from_raw(pid)
     })
 }

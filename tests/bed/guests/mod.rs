@@ -2,6 +2,7 @@
 //! in a scratch folder per guest, reachable on loopback alone.
 
 mod agent;
+mod console;
 mod daemon;
 mod disk;
 mod execd;
@@ -100,6 +101,8 @@ struct Home {
     groups: Vec<Pid>,
     /// Its daemon, once that was asked for.
     daemon: Option<daemon::Running>,
+    /// Its console, once somebody has opened that.
+    console: Option<console::Open>,
     /// Whether anything was started since the guest was last seen stopped.
     used: bool,
 }
@@ -235,18 +238,28 @@ impl Home {
     }
 
     fn of(folder: TempDir, identity: Option<Identity>) -> Self {
-        Self { identity, folder, kept: BTreeMap::new(), groups: Vec::new(), daemon: None, used: false }
+        Self {
+            identity,
+            folder,
+            kept: BTreeMap::new(),
+            groups: Vec::new(),
+            daemon: None,
+            console: None,
+            used: false,
+        }
     }
 
     fn kill(&mut self) {
         self.daemon = None;
         self.groups.iter().for_each(|&group| group::kill(group));
-        group::kill_marked(&self.mark());
+        group::kill_marked(&self.marks());
+        self.console = None;
     }
 
-    /// What every process of this guest has in its environment.
-    fn mark(&self) -> String {
-        format!("SANDBOX_FOLDER={}", self.folder.path().display())
+    /// Of which every process of this guest has one in its environment.
+    fn marks(&self) -> Vec<String> {
+        let own = format!("SANDBOX_FOLDER={}", self.folder.path().display());
+        self.console.iter().map(console::Open::mark).chain([own]).collect()
     }
 }
 

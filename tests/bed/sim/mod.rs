@@ -33,6 +33,7 @@ mod tasks;
 mod template;
 mod terminal;
 mod timing;
+mod websocket;
 mod wire;
 mod workers;
 
@@ -85,6 +86,7 @@ pub struct Sim {
     pub(crate) impostor: Option<daemon::Impostor>,
     pub(crate) agents: qemu::agent::Agents,
     pub(crate) workers: workers::Workers,
+    terminals: terminal::Terminals,
     disks: Option<disk::DiskHost>,
     pub(crate) failures: Vec<(String, String)>,
     /// What the next task that fails has in its log before its end.
@@ -121,6 +123,7 @@ impl Sim {
             impostor: None,
             agents: qemu::agent::Agents::default(),
             workers: workers::Workers::default(),
+            terminals: terminal::Terminals::default(),
             disks: None,
             failures: Vec::new(),
             last_words: Vec::new(),

@@ -121,8 +121,9 @@ pub(crate) fn envelope(version: Version, call: &Call, answer: Answer) -> Reply {
         Err(Fail::Unreachable | Fail::Locked) => plain(595, "No route to host", "", version),
         Err(Fail::Said { status, message, errors }) => {
             let reply = failure(version, call.extjs, status, &message, &errors);
-            // A ping of 3 s comes first.
-            if message == SILENT { Reply { delay: Duration::seconds(3), ..reply } } else { reply }
+            // A ping of 3 s comes first; and whoever is not let in waits as long.
+            let is_late = message == SILENT || status == 401;
+            if is_late { Reply { delay: Duration::seconds(3), ..reply } } else { reply }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The simulator over loopback, in real time, for programs that are not Rust.
 
 use std::{
-    convert::Infallible,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,14 +16,16 @@ use hyper::{
     ext::ReasonPhrase,
     server::conn::http1,
     service::service_fn,
+    upgrade::{self, OnUpgrade},
 };
 use hyper_util::rt::TokioIo;
 use time::OffsetDateTime;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
-    Sim,
+    Reply, Sim,
     execd::{Admitted, Piece, Streamed},
+    reply, websocket,
 };
 
 /// A simulator that several connections share.
@@ -39,12 +41,12 @@ pub struct Server {
 
 /// Serves the PVE API under `/api2/`, and the daemons of guests under their
 /// public host names. The simulator's time becomes the real one.
-pub async fn serve(sim: Shared, port: u16) -> std::io::Result<Server> {
+pub async fn serve(sim: Shared, port: u16) -> io::Result<Server> {
     listen(sim, port, None).await
 }
 
 /// Serves one guest's daemon at a port of its own.
-pub async fn serve_execd(sim: Shared, vmid: u32, port: u16) -> std::io::Result<Server> {
+pub async fn serve_execd(sim: Shared, vmid: u32, port: u16) -> io::Result<Server> {
     listen(sim, port, Some(vmid)).await
 }
 
@@ -61,14 +63,15 @@ impl Drop for Server {
     }
 }
 
-async fn listen(sim: Shared, port: u16, vmid: Option<u32>) -> std::io::Result<Server> {
+async fn listen(sim: Shared, port: u16, vmid: Option<u32>) -> io::Result<Server> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let sim = sim.clone();
             let service = service_fn(move |request| answer(sim.clone(), vmid, request));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
             tokio::spawn(async move { drop(connection.await) });
         }
     });
@@ -78,13 +81,14 @@ async fn listen(sim: Shared, port: u16, vmid: Option<u32>) -> std::io::Result<Se
 /// An answer as it is sent.
 pub(crate) type Chunked = Response<StreamBody<Chunks>>;
 
-type Chunks = std::pin::Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send>>;
+type Chunks = std::pin::Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>;
 
 async fn answer(
     sim: Shared,
     vmid: Option<u32>,
-    request: Request<Incoming>,
-) -> Result<Response<StreamBody<Chunks>>, Infallible> {
+    mut request: Request<Incoming>,
+) -> io::Result<Response<StreamBody<Chunks>>> {
+    let wants = request.headers().contains_key(http::header::UPGRADE).then(|| upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, 4 << 20).collect().await {
         Ok(body) => body.to_bytes().to_vec(),
@@ -96,18 +100,26 @@ async fn answer(
     let guest = vmid.or_else(|| lock(&sim).guest_of_host(&host));
     Ok(match guest {
         Some(vmid) => exec(sim, vmid, request).await,
-        None => api(sim, request).await,
+        None => return api(sim, request, wants).await,
     })
 }
 
-async fn api(sim: Shared, request: Request<Vec<u8>>) -> Response<StreamBody<Chunks>> {
+async fn api(
+    sim: Shared,
+    request: Request<Vec<u8>>,
+    wants: Option<OnUpgrade>,
+) -> io::Result<Response<StreamBody<Chunks>>> {
+    let wants = wants.filter(|_| websocket::is_wanted(&request));
     let arrived = OffsetDateTime::now_utc();
     loop {
         let answer = lock(&sim).answer(&request, arrived);
         match answer {
             Ok(reply) => {
                 tokio::time::sleep(reply.delay.try_into().unwrap_or_default()).await;
-                return response(reply.status, &reply.reason, reply.headers, once(reply.body));
+                let Some(wants) = wants else {
+                    return Ok(response(reply.status, &reply.reason, reply.headers, once(reply.body)));
+                };
+                return join(&sim, &request, wants, reply);
             }
             Err(blocked) => {
                 let wait = Duration::try_from(blocked.until - OffsetDateTime::now_utc()).unwrap_or_default();
@@ -115,6 +127,28 @@ async fn api(sim: Shared, request: Request<Vec<u8>>) -> Response<StreamBody<Chun
             }
         }
     }
+}
+
+/// What a request for a websocket gets.
+fn join(
+    sim: &Shared,
+    request: &Request<Vec<u8>>,
+    wants: OnUpgrade,
+    reply: Reply,
+) -> io::Result<Response<StreamBody<Chunks>>> {
+    let (version, now) = {
+        let sim = lock(sim);
+        (sim.setup().version, sim.now())
+    };
+    let reply = match websocket::shaken(request.headers()) {
+        Err(text) => reply::plain(501, &text, &text, version).dated(now),
+        Ok(headers) if reply.status == 200 => {
+            websocket::join(sim, request, wants)?;
+            Reply { status: 101, reason: String::new(), headers, body: Vec::new(), delay: reply.delay }
+        }
+        Ok(_) => reply,
+    };
+    Ok(response(reply.status, &reply.reason, reply.headers, once(reply.body)))
 }
 
 /// What a reverse proxy says when nobody listens behind it.
@@ -143,7 +177,7 @@ fn chunks(pieces: Vec<Piece>) -> Chunks {
     let frames = stream::iter(pieces).filter_map(|piece| async {
         match piece {
             Piece::Bytes(bytes) => Some(Ok(Frame::data(Bytes::from(bytes)))),
-            Piece::Cut => Some(Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))),
+            Piece::Cut => Some(Err(io::Error::from(io::ErrorKind::ConnectionReset))),
             Piece::Wait(wait) => {
                 tokio::time::sleep(wait).await;
                 None

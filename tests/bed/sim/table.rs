@@ -137,6 +137,7 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/nodes/{node}/lxc/{vmid}/status/suspend", Rights::Vm(POWER), &[], power::suspend),
     post("/nodes/{node}/lxc/{vmid}/status/resume", Rights::Vm(POWER), &[], power::resume),
     post("/nodes/{node}/lxc/{vmid}/termproxy", Rights::Vm(CONSOLE), &[], terminal::open),
+    get("/nodes/{node}/lxc/{vmid}/vncwebsocket", Rights::Vm(CONSOLE), WEBSOCKET, terminal::look),
     delete("/nodes/{node}/lxc/{vmid}", Rights::Vm(&["VM.Allocate"]), DESTROY, destroy::destroy),
     delete(
         "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
@@ -149,6 +150,7 @@ pub(crate) static TABLE: &[Endpoint] = &[
 const MAX: i64 = i64::MAX;
 const POWER: &[&str] = &["VM.PowerMgmt"];
 pub(crate) const CONSOLE: &[&str] = &["VM.Console"];
+const WEBSOCKET: &[Param] = &[p("port", Int(5900, 5999)), p("vncticket", Chars(512))];
 const TICKET: &[Param] = &[
     q("new-format", Bool),
     q("otp", Text),

@@ -4,6 +4,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     Kind, Sim, clone, create, destroy, download, power, qemu, resize, setup::FLOCK_WAIT, snapshot, template,
+    terminal,
 };
 
 /// A task.
@@ -87,6 +88,7 @@ pub(crate) enum Work {
     RemoveSnapshot { name: String },
     RemovedSnapshot { name: String },
     Fail { text: String },
+    Unvisited { text: String },
     Qemu(qemu::Work),
 }
 
@@ -218,6 +220,7 @@ impl Sim {
             Work::Resized { disk, size } => resize::finish(self, upid, vmid, &disk, size),
             Work::Template | Work::Templated => template::work(self, upid, vmid, &work),
             Work::Fail { text } => self.end(upid, &text),
+            Work::Unvisited { text } => terminal::give_up(self, upid, &text),
             Work::Qemu(work) => qemu::work(self, upid, vmid, work),
             other => snapshot::work(self, upid, vmid, other),
         }

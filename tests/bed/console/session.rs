@@ -1,0 +1,197 @@
+//! A session: what `dtach` keeps of a container's console. It outlives its clients.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::process::Pid;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{
+    Login,
+    device::Device,
+    getty::Getty,
+    outlet::Outlet,
+    pty::{Pty, Shell},
+};
+
+/// Most bytes of a client's input that travel as one.
+const PACKET: usize = 8;
+/// Most bytes of output that travel as one.
+const BLOCK: usize = 4096;
+/// As the first byte of a packet it detaches the client.
+const DETACH: u8 = 0x1c;
+/// What termproxy says first, and then a client of `dtach`.
+const HELLO: &[u8] = b"OK\x1b[H\x1b[J";
+const DETACHED: &[u8] = b"\x1b[999H\r\n[detached]\r\n";
+const ENDED: &[u8] = b"\x1b[999H\r\n[EOF - dtach terminating]\r\n";
+
+/// A session that runs until its terminal ends, or until it is dropped.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    input: mpsc::Sender<Input>,
+    /// Ends the session when it is dropped.
+    _end: oneshot::Sender<()>,
+    leader: Option<Pid>,
+}
+
+/// Who is attached.
+struct Shared {
+    /// `None` when the session has ended.
+    clients: Mutex<Option<Vec<Arc<Outlet>>>>,
+    stirred: Arc<Notify>,
+}
+
+/// What a client sends.
+enum Input {
+    Packet(Vec<u8>),
+    Size(u16, u16),
+}
+
+/// One who is attached; leaves when it is dropped.
+pub struct Client {
+    outlet: Arc<Outlet>,
+    input: mpsc::Sender<Input>,
+}
+
+impl Session {
+    /// Starts one, with its first client.
+    pub(crate) fn start(login: Login, shell: &Shell) -> io::Result<(Self, Client)> {
+        let device = match login {
+            Login::Shell => Device::Shell(Box::new(Pty::start(shell)?)),
+            Login::Getty => Device::Getty(Getty::new()),
+        };
+        let stirred = Arc::new(Notify::new());
+        let outlet = Arc::new(Outlet::new(HELLO, stirred.clone()));
+        let shared = Arc::new(Shared { clients: Mutex::new(Some(vec![outlet.clone()])), stirred });
+        let (input, typed) = mpsc::channel(1);
+        let (end, ended) = oneshot::channel();
+        let client = Client { outlet, input: input.clone() };
+        let session = Self { shared: shared.clone(), input, _end: end, leader: device.leader() };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = run(device, &shared, typed) => {}
+                _ = ended => {}
+            }
+            shared.end();
+        });
+        Ok((session, client))
+    }
+
+    /// The process that leads it.
+    pub(crate) fn leader(&self) -> Option<Pid> {
+        self.leader
+    }
+
+    /// Another client, unless the session has ended.
+    pub(crate) fn attach(&self) -> Option<Client> {
+        let outlet = Arc::new(Outlet::new(HELLO, self.shared.stirred.clone()));
+        self.shared.clients().as_mut()?.push(outlet.clone());
+        self.shared.stirred.notify_one();
+        Some(Client { outlet, input: self.input.clone() })
+    }
+}
+
+/// Passes packets to the terminal and its output to everybody, one after the other as they come.
+async fn run(mut device: Device, shared: &Shared, mut typed: mpsc::Receiver<Input>) {
+    let mut buffer = [0; BLOCK];
+    loop {
+        tokio::select! {
+            Some(input) = typed.recv() => match input {
+                Input::Packet(packet) if device.write(&packet).await.is_err() => return,
+                Input::Packet(_) => {}
+                Input::Size(cols, rows) => device.resize(cols, rows),
+            },
+            read = device.read(&mut buffer) => match read {
+                Ok(length) if length > 0 => {
+                    for block in outer(&buffer[..length]).chunks(BLOCK) {
+                        shared.broadcast(block).await;
+                    }
+                }
+                _ => return,
+            },
+        }
+    }
+}
+
+/// The terminal around the terminal makes two bytes of each line's end.
+fn outer(bytes: &[u8]) -> Vec<u8> {
+    bytes
+        .iter()
+        .flat_map(|byte| if *byte == b'\n' { &b"\r\n"[..] } else { std::slice::from_ref(byte) })
+        .copied()
+        .collect()
+}
+
+impl Shared {
+    fn clients(&self) -> MutexGuard<'_, Option<Vec<Arc<Outlet>>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a block to all who have room for it, as soon as anybody has; the others lose it, and all do while nobody is
+    /// attached.
+    async fn broadcast(&self, block: &[u8]) {
+        while !self.gave(block) {
+            self.stirred.notified().await;
+        }
+    }
+
+    fn gave(&self, block: &[u8]) -> bool {
+        let mut clients = self.clients();
+        let Some(clients) = clients.as_mut() else { return true };
+        clients.retain(|it| !it.is_over());
+        if !clients.is_empty() && !clients.iter().any(|it| it.has_room()) {
+            return false;
+        }
+        clients.iter().for_each(|it| it.push(block));
+        true
+    }
+
+    fn end(&self) {
+        for client in self.clients().take().into_iter().flatten() {
+            client.end(ENDED);
+        }
+    }
+}
+
+impl Client {
+    /// One who finds no terminal, but this text.
+    pub(super) fn of_nothing(text: &str) -> Self {
+        let outlet = Outlet::new(HELLO, Arc::new(Notify::new()));
+        outlet.push(text.as_bytes());
+        outlet.end(ENDED);
+        Self { outlet: Arc::new(outlet), input: mpsc::channel(1).0 }
+    }
+
+    /// Sends the next packet of what is pending, once the session takes one; whether the client is still attached.
+    pub(super) async fn send(&self, pending: &mut VecDeque<u8>) -> bool {
+        let permit = self.input.reserve().await;
+        let packet: Vec<u8> = pending.drain(..pending.len().min(PACKET)).collect();
+        if packet.first() == Some(&DETACH) {
+            self.outlet.end(DETACHED);
+            return false;
+        }
+        if let Ok(permit) = permit {
+            permit.send(Input::Packet(packet));
+        }
+        true
+    }
+
+    /// Gives the terminal a size.
+    pub(super) async fn resize(&self, cols: u16, rows: u16) {
+        let _ = self.input.send(Input::Size(cols, rows)).await;
+    }
+
+    /// At most so many bytes of output, once there are any; `None` at the end.
+    pub(super) async fn output(&self, most: usize) -> Option<Vec<u8>> {
+        self.outlet.take(most).await
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.outlet.end(&[]);
+    }
+}

@@ -1,0 +1,5 @@
+//! Consoles as their clients see them: over HTTP and a websocket, with real shells.
+
+mod refused;
+mod shared;
+mod stage;
