@@ -56,6 +56,7 @@ codes! {
     SnapshotInUse "snapshot-in-use" 409 Caller false "Sandboxes are linked to this snapshot";
     SnapshotNotNewest "snapshot-not-newest" 409 Caller false "The storage goes back to the newest snapshot only";
     Suspended "suspended" 409 Caller false "The sandbox is suspended";
+    ConsoleInUse "console-in-use" 409 Pve true "Somebody else uses the sandbox's console";
     Conflict "conflict" 409 Pve true "Somebody else keeps changing this guest";
     ProcessGone "process-gone" 409 Caller false "The process has ended";
     ProcessLost "process-lost" 409 Pve false "It is not known how the process has ended";
@@ -86,6 +87,7 @@ codes! {
     PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";
     PveBadAnswer "pve-bad-answer" 502 Pve true "What answered is not PVE";
     PveUnauthorized "pve-unauthorized" 502 Us false "PVE does not accept the API token";
+    ConsoleRefused "console-refused" 502 Us false "PVE lets no API token into consoles";
     PveForbidden "pve-forbidden" 502 Us false "The API token lacks a privilege";
     PveNoAudit "pve-no-audit" 502 Us false "The API token sees no guests";
     PveTagsRestricted "pve-tags-restricted" 502 Us false "PVE does not let the API token set tags";

@@ -26,6 +26,8 @@ pub mod create;
 
 pub mod guest;
 
+mod console;
+
 pub mod quota;
 
 pub mod inventory;

@@ -37,6 +37,9 @@ pub enum CallFailure {
     /// The platform allows no more requests; nothing was sent.
     #[error("the platform allows no more requests")]
     Budget,
+    /// The way to the sandbox was not opened, for this reason; nothing was sent.
+    #[error("{}", .0.detail())]
+    NoWay(Box<Error>),
 }
 
 impl CallFailure {
@@ -73,14 +76,19 @@ impl CallFailure {
         match self {
             Self::NotSent(_) | Self::Unanswered(_) | Self::Foreign { .. } => true,
             Self::Refused(refusal) => refusal.code == Refused::Busy,
-            Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget => false,
+            Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget | Self::NoWay(_) => false,
         }
     }
 
     /// Whether it is proved that the call was not executed.
     pub fn is_never_executed(&self) -> bool {
         match self {
-            Self::NotSent(_) | Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget => true,
+            Self::NotSent(_)
+            | Self::NoKey
+            | Self::TooLarge
+            | Self::Restarted
+            | Self::Budget
+            | Self::NoWay(_) => true,
             Self::Refused(refusal) => refusal.code != Refused::Failed,
             Self::Unanswered(_) | Self::Foreign { .. } => false,
         }
@@ -101,6 +109,7 @@ impl From<CallFailure> for Error {
                 Error::new(Code::ExecCut, format!("{failure}; the call may or may not have been executed"))
             }
             CallFailure::Refused(refusal) => refused(&refusal),
+            CallFailure::NoWay(error) => *error,
             CallFailure::NoKey => Error::new(
                 Code::GuestKeys,
                 "the sandbox's daemon obeys none of the keys that EDGE_SECRET gives: was the secret that its \

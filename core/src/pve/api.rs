@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod guest;
 pub mod node;
 pub mod perl;
@@ -23,15 +24,26 @@ pub use crate::io::call::Call;
 use crate::{
     access::secret::Secret,
     io::{
-        Way, Whole,
+        Io, Way, Whole,
         call::{uri, urlencoded},
         headers::{ACCESS_CLIENT_ID, ACCESS_CLIENT_SECRET},
+        invocation::Invocation,
     },
     text::json,
 };
 
 /// So late PVE may execute a request that was not answered (rule S2.5).
 pub const LATE_SECONDS: i64 = 90;
+
+/// Sends one call. A read that was not answered is sent once more; a write never is (rule S10.1).
+pub async fn send<I: Io, T: DeserializeOwned>(
+    invocation: &Invocation<I>,
+    call: Call<T>,
+) -> Result<T, PveError> {
+    let is_read = call.is_read();
+    let whole = invocation.exchange(call.request, call.template, is_read).await?;
+    shape(decode(&whole)?)
+}
 
 /// PVE's data as what the call answers.
 pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {

@@ -57,8 +57,6 @@ impl<'a, I: Io> Cluster<'a, I> {
 
     /// Sends one call. A read that was not answered is sent once more; a write never is (rule S10.1).
     pub async fn send<T: DeserializeOwned>(&self, call: Call<T>) -> Result<T, PveError> {
-        let is_read = call.is_read();
-        let whole = self.exchange(call.request, call.template, is_read).await?;
-        api::shape(api::decode(&whole)?)
+        api::send(self, call).await
     }
 }

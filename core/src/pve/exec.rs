@@ -36,7 +36,7 @@ pub async fn events<I: Io>(
 ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
     let found = ready(cluster, caller, id).await?;
     let channel = found.mark.channel();
-    if channel == Some(Channel::Guest) {
+    if matches!(channel, Some(Channel::Guest | Channel::Terminal)) {
         return Ok(Either::Left(process::run(cluster, &found, request, key).await?));
     }
     let wish = request.wish().or(key.map(|_| "an `Idempotency-Key` of a command"));

@@ -4,7 +4,7 @@
 //! Their names are PVE's own (pve-access-control `AccessControl.pm` `$privgroups`).
 
 /// Privileges on guests, on `/vms`.
-pub const GUESTS: [&str; 10] = [
+pub const GUESTS: [&str; 11] = [
     "VM.Allocate",
     "VM.Audit",
     "VM.Clone",
@@ -13,6 +13,7 @@ pub const GUESTS: [&str; 10] = [
     "VM.Config.Memory",
     "VM.Config.Network",
     "VM.Config.Options",
+    "VM.Console",
     "VM.PowerMgmt",
     "VM.Snapshot",
 ];

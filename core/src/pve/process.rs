@@ -1,7 +1,8 @@
-//! Processes in a sandbox, by the project's own daemon in it.
+//! Processes in a sandbox, by the project's own daemon in it, or by its console.
 
 mod follow;
 mod operations;
+mod runner;
 mod start;
 mod terminal;
 #[cfg(test)]
@@ -9,36 +10,36 @@ mod tests;
 
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use pve_edge_guest_protocol::{
     Unique,
-    answer::{self, Done},
-    call::Operation,
-    process::{self, Follow, Named, Resize, Signal, Size, Spec, StdinTaken},
+    process::{self, Resize, Signal, Size, Spec},
 };
-use serde::de::DeserializeOwned;
 
+pub(in crate::pve) use self::runner::Runner;
 use self::{
     follow::{follow, lost},
+    runner::Told,
     start::{Names, failed, start},
     terminal::terminal,
 };
 use super::{
     cluster::Cluster,
-    guest::{Located, reach},
+    guest::Located,
     ready::{explain, ready},
 };
 use crate::{
     access::keys::Caller,
-    daemon::{CallFailure, Daemon},
+    daemon::CallFailure,
     error::Error,
-    io::{Answer, Io, NetError},
+    io::Io,
     sandbox::{
+        channel::Channel,
         command::ExecRequest,
         id::SandboxId,
         process::{
-            After, Decoder, Encoding, End, Event, Exit, Foreign, Metrics, OutputPage, Process, ProcessId,
-            ProcessRequest, Processes, State, Stdin,
+            After, Decoder, Encoding, End, Event, Exit, Foreign, Metrics, OutputPage, Place, Process,
+            ProcessId, ProcessRequest, Processes, State, Stdin,
         },
     },
 };
@@ -58,16 +59,15 @@ pub(super) async fn run<I: Io>(
 ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
     let env = found.mark.environment(&cluster.settings.secrets)?;
     let names = names(cluster, found, key, || request.canonical());
-    let (process, mut daemon) =
-        begin(cluster, found, names, &found.mark.defaults.spec(request.within(&env).spec())).await?;
-    if process.state == process::State::Lost {
+    let spec = found.mark.defaults.spec(request.within(&env).spec());
+    let (process, mut runner) = begin(cluster, found, names, &spec, false).await?;
+    if process.state == State::Lost {
         return Err(lost());
     }
     // Of memory that came back, the process has an older boot than the guest.
-    daemon.pin(daemon.boot());
-    let daemon = daemon.detached();
+    runner.pin(runner.boot());
     let decoder = Decoder::new(process.process, request.encoding, &After::Start);
-    Ok(follow(daemon, process.process, decoder))
+    Ok(follow(runner.detached(), process.process, decoder, false))
 }
 
 /// Starts a process in a sandbox.
@@ -81,9 +81,9 @@ pub(super) async fn create<I: Io>(
     let found = ready(cluster, caller, id).await?;
     let env = found.mark.environment(&cluster.settings.secrets)?;
     let names = names(cluster, &found, key, || request.canonical());
-    let (process, _) =
-        begin(cluster, &found, names, &found.mark.defaults.spec(request.within(&env).spec())).await?;
-    Ok(process.into())
+    let spec = found.mark.defaults.spec(request.within(&env).spec());
+    let (process, _) = begin(cluster, &found, names, &spec, true).await?;
+    Ok(process)
 }
 
 /// The names that the process of a request may have.
@@ -103,11 +103,17 @@ async fn begin<'c, I: Io>(
     found: &Located,
     names: Names,
     spec: &Spec,
-) -> Result<(process::Process, Daemon<'c, I>), Error> {
-    let mut daemon = reach::daemon(cluster, found).await?;
-    match start(&mut daemon, names, spec).await {
-        Ok(process) => Ok((process, daemon)),
-        Err(failure @ CallFailure::NotSent(_)) => Err(told(cluster, found, failure).await),
+    is_kept: bool,
+) -> Result<(Process, Runner<'c, I>), Error> {
+    let mut runner = Runner::of(cluster, found).await?;
+    if matches!(runner, Runner::Console(_)) && names.are_keyed() {
+        return Err(Channel::Terminal.lacks("an `Idempotency-Key` of a command"));
+    }
+    match start(&mut runner, names, spec, is_kept).await {
+        Ok(process) => Ok((process, runner)),
+        Err(failure @ (CallFailure::NotSent(_) | CallFailure::NoWay(_))) => {
+            Err(told(cluster, found, failure).await)
+        }
         Err(failure) => Err(failed(failure)),
     }
 }
@@ -119,9 +125,9 @@ pub(super) async fn list<I: Io>(
     id: &SandboxId,
     tag: Option<&str>,
 ) -> Result<Processes, Error> {
-    let all: process::Processes = ask(cluster, caller, id, &Operation::Processes {}, &[]).await?;
-    let is_wanted = |it: &process::Process| tag.is_none() || it.tag.as_deref() == tag;
-    let items = all.processes.into_iter().filter(is_wanted).map(Process::from).collect();
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    let mut items = answered(cluster, &found, runner.processes().await).await?;
+    items.retain(|it| tag.is_none() || it.tag.as_deref() == tag);
     Ok(Processes { items, next_cursor: () })
 }
 
@@ -132,7 +138,8 @@ pub(super) async fn get<I: Io>(
     id: &SandboxId,
     ProcessId(process): ProcessId,
 ) -> Result<Process, Error> {
-    stand(cluster, caller, id, process, &Operation::Process(Named { process })).await
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    answered(cluster, &found, runner.process(process).await).await
 }
 
 /// Kills a process with all its descendants, and forgets it.
@@ -142,8 +149,8 @@ pub(super) async fn remove<I: Io>(
     id: &SandboxId,
     ProcessId(process): ProcessId,
 ) -> Result<(), Error> {
-    let _: Done = ask(cluster, caller, id, &Operation::Forget(Named { process }), &[]).await?;
-    Ok(())
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    answered(cluster, &found, runner.forget(process).await).await
 }
 
 /// Sends a signal to a process.
@@ -154,7 +161,8 @@ pub(super) async fn signal<I: Io>(
     ProcessId(process): ProcessId,
     (signal, scope): (String, process::Scope),
 ) -> Result<Process, Error> {
-    stand(cluster, caller, id, process, &Operation::Signal(Signal { process, signal, scope })).await
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    answered(cluster, &found, runner.signal(Signal { process, signal, scope }).await).await
 }
 
 /// Changes the size of a process's terminal.
@@ -165,7 +173,8 @@ pub(super) async fn resize<I: Io>(
     ProcessId(process): ProcessId,
     size: Size,
 ) -> Result<Process, Error> {
-    stand(cluster, caller, id, process, &Operation::Resize(Resize { process, size })).await
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    answered(cluster, &found, runner.resize(Resize { process, size }).await).await
 }
 
 /// Writes bytes to a process's standard input, behind the first `at` ones.
@@ -177,9 +186,9 @@ pub(super) async fn write_stdin<I: Io>(
     (at, end): (u64, bool),
     bytes: &[u8],
 ) -> Result<Stdin, Error> {
-    let operation = Operation::Stdin(process::Stdin { process, at, end });
-    let taken: StdinTaken = ask(cluster, caller, id, &operation, bytes).await?;
-    Ok(taken.into())
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    let taken = runner.write_stdin(process::Stdin { process, at, end }, bytes).await;
+    answered(cluster, &found, taken).await
 }
 
 /// Measures a sandbox.
@@ -188,8 +197,8 @@ pub(super) async fn metrics<I: Io>(
     caller: &Caller,
     id: &SandboxId,
 ) -> Result<Metrics, Error> {
-    let measured: answer::Metrics = ask(cluster, caller, id, &Operation::Metrics {}, &[]).await?;
-    Ok(measured.into())
+    let (found, mut runner) = up(cluster, caller, id).await?;
+    answered(cluster, &found, runner.metrics().await).await
 }
 
 /// The events of a process from some place on, until its end.
@@ -200,16 +209,11 @@ pub(super) async fn events<I: Io>(
     ProcessId(process): ProcessId,
     (after, encoding): (&After, Encoding),
 ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
-    let found = ready(cluster, caller, id).await?;
-    let mut daemon = reach::daemon(cluster, &found).await?;
+    let (found, mut runner) = up(cluster, caller, id).await?;
     // What cannot be followed is refused before anything is streamed.
-    let asked = call(cluster, &mut daemon, &Operation::Process(Named { process }), &[]).await;
-    let found: process::Process = match asked {
-        Ok(it) => ours(it, process)?,
-        Err(failure) => return Err(told(cluster, &found, failure).await),
-    };
-    daemon.pin(daemon.boot().filter(|_| found.state != process::State::Lost));
-    Ok(follow(daemon.detached(), process, Decoder::new(process, encoding, after)))
+    let stands = answered(cluster, &found, runner.process(process).await).await?;
+    runner.pin(runner.boot().filter(|_| stands.state != State::Lost));
+    Ok(follow(runner.detached(), process, Decoder::new(process, encoding, after), true))
 }
 
 /// The output of a process from some place on, as far as it has come; `wait` is for the first event.
@@ -221,70 +225,58 @@ pub(super) async fn output<I: Io>(
     (after, encoding): (&After, Encoding),
     wait: Duration,
 ) -> Result<OutputPage, Error> {
-    let found = ready(cluster, caller, id).await?;
-    let mut daemon = reach::daemon(cluster, &found).await?;
+    let (found, mut runner) = up(cluster, caller, id).await?;
     let wait = wait.min(cluster.platform.max_wait);
-    let mut page = page(&mut daemon, process, Decoder::new(process, encoding, after), wait).await;
+    let decoder = || Decoder::new(process, encoding, after);
+    let mut page = page(&mut runner, process, decoder(), wait).await;
     if page.as_ref().is_err_and(CallFailure::is_passing) {
-        page = self::page(&mut daemon, process, Decoder::new(process, encoding, after), wait).await;
+        page = self::page(&mut runner, process, decoder(), wait).await;
     }
-    match page {
-        Ok(page) => Ok(page),
-        Err(failure) => Err(told(cluster, &found, failure).await),
-    }
+    answered(cluster, &found, page).await
 }
 
 /// Asks for output, and reads it.
 async fn page<I: Io>(
-    daemon: &mut Daemon<'_, I>,
+    runner: &mut Runner<'_, I>,
     process: Unique,
     decoder: Decoder,
     wait: Duration,
 ) -> Result<OutputPage, CallFailure> {
-    let (now, end) = (daemon.invocation().now(), daemon.invocation().end());
+    let (now, end) = (runner.invocation().now(), runner.invocation().end());
     let wait = wait.min((end - now - SLACK).max(time::Duration::ZERO).unsigned_abs());
     // Text as JSON may be six times as long.
-    let most = daemon.invocation().platform.answer_bytes / 4;
-    let operation = Operation::Follow(Follow {
-        process,
-        after: decoder.after(),
-        wait_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-        most: Some(most as u64),
-    });
-    let answer = daemon.open(&operation, &[], (now + wait + CALL).min(end)).await?;
-    read_page(answer, decoder, most).await
+    let most = runner.invocation().platform.answer_bytes / 4;
+    let until = (now + wait + CALL).min(end);
+    let told = runner.follow(process, &decoder, (Some(wait), Some(most as u64)), (true, until)).await?;
+    read_page(told, decoder, most).await
 }
 
 /// Reads events of about `most` bytes; what is cut behind the first of them can be asked for again.
-async fn read_page<B>(
-    mut answer: Answer<B>,
+async fn read_page<I: Io>(
+    mut told: Told<I>,
     mut decoder: Decoder,
     most: usize,
-) -> Result<OutputPage, CallFailure>
-where
-    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
-{
-    let foreign = CallFailure::Foreign { status: answer.status };
-    let (mut lines, mut events, mut read, mut end) = (Decoder::lines(), Vec::new(), 0, None);
-    // Base64 is longer by a third, and lines have more in them than data.
-    let longest = most * 2;
-    while end.is_none() && read < longest {
-        let bytes = match answer.body.next().await {
-            Some(Ok(bytes)) => bytes,
+) -> Result<OutputPage, CallFailure> {
+    let foreign = CallFailure::Foreign { status: 200 };
+    let (mut events, mut read, mut end) = (Vec::new(), 0, None);
+    while end.is_none() && read < most {
+        let lines = match told.next().await {
+            Some(Ok(lines)) => lines,
             Some(Err(error)) if events.is_empty() => return Err(CallFailure::Unanswered(error)),
             Some(Err(_)) | None => break,
         };
-        read += bytes.len();
-        for heard in lines.push(&bytes) {
+        for heard in lines {
+            let before = decoder.place();
             let taken = heard.and_then(|line| decoder.take(line, &mut events));
             end = taken.map_err(|Foreign| foreign.clone())?;
+            read += passed(before, decoder.place());
             if end.is_some() {
                 break;
             }
         }
     }
     // Only a daemon that has nothing to tell says nothing.
-    if events.is_empty() && end.is_none() && (read >= longest || lines.is_within()) {
+    if events.is_empty() && end.is_none() && (read >= most || told.is_within()) {
         return Err(foreign);
     }
     let (state, exit) = match end {
@@ -296,57 +288,39 @@ where
     Ok(OutputPage { state, cursor: decoder.cursor(), events, exit })
 }
 
-/// Makes a call that is answered with how a process stands.
-async fn stand<I: Io>(
-    cluster: &Cluster<'_, I>,
-    caller: &Caller,
-    id: &SandboxId,
-    process: Unique,
-    operation: &Operation,
-) -> Result<Process, Error> {
-    Ok(ours(ask(cluster, caller, id, operation, &[]).await?, process)?.into())
+/// Bytes between two places.
+fn passed(from: Option<Place>, to: Option<Place>) -> usize {
+    let bytes = from.zip(to).map_or(0, |(from, to)| to.all.saturating_sub(from.all));
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// The process that an answer tells of, if it is the one that was asked about.
-fn ours(found: process::Process, process: Unique) -> Result<process::Process, CallFailure> {
-    if found.process == process { Ok(found) } else { Err(CallFailure::Foreign { status: 200 }) }
-}
-
-/// Makes a call of a sandbox's daemon.
-async fn ask<I: Io, T: DeserializeOwned>(
-    cluster: &Cluster<'_, I>,
+/// A sandbox that is up, and what runs its processes.
+async fn up<'c, I: Io>(
+    cluster: &'c Cluster<'_, I>,
     caller: &Caller,
     id: &SandboxId,
-    operation: &Operation,
-    body: &[u8],
-) -> Result<T, Error> {
+) -> Result<(Located, Runner<'c, I>), Error> {
     let found = ready(cluster, caller, id).await?;
-    let mut daemon = reach::daemon(cluster, &found).await?;
-    match call(cluster, &mut daemon, operation, body).await {
-        Ok(answer) => Ok(answer),
-        Err(failure) => Err(told(cluster, &found, failure).await),
-    }
+    let runner = Runner::of(cluster, &found).await?;
+    Ok((found, runner))
 }
 
-/// Makes a call. One that may be made twice is, where the first is not answered.
-async fn call<I: Io, T: DeserializeOwned>(
+/// The answer of a sandbox, or the error of one that did not answer.
+async fn answered<I: Io, T>(
     cluster: &Cluster<'_, I>,
-    daemon: &mut Daemon<'_, I>,
-    operation: &Operation,
-    body: &[u8],
-) -> Result<T, CallFailure> {
-    let deadline = || (cluster.now() + CALL).min(cluster.end());
-    let is_once = matches!(operation, Operation::Signal(_) | Operation::Forget(_));
-    match daemon.ask(operation, body, deadline()).await {
-        Err(failure) if failure.is_passing() && !is_once => daemon.ask(operation, body, deadline()).await,
-        answer => answer,
+    found: &Located,
+    answer: Result<T, CallFailure>,
+) -> Result<T, Error> {
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(failure) => Err(told(cluster, found, failure).await),
     }
 }
 
 /// The error of a call that failed: of one that was never sent, how the sandbox stands says why.
 async fn told<I: Io>(cluster: &Cluster<'_, I>, found: &Located, failure: CallFailure) -> Error {
     match failure {
-        CallFailure::NotSent(_) => explain(cluster, found, failure.into()).await,
+        CallFailure::NotSent(_) | CallFailure::NoWay(_) => explain(cluster, found, failure.into()).await,
         failure => failure.into(),
     }
 }

@@ -11,6 +11,8 @@ use crate::error::{Code, Error};
 pub enum Channel {
     /// Signed calls to pve-edge-guest, the project's own daemon in the sandbox.
     Guest,
+    /// The console of a container, in which nothing is installed: PVE gives it to the API token.
+    Terminal,
     /// HTTP requests with a token to cmux-execd in the sandbox.
     Execd,
     /// PVE's calls of the QEMU guest agent.
@@ -46,6 +48,7 @@ impl Channel {
         use Capability::{Background, ExactBytes, Files, Follow, Pty, Stdin, Watch};
         match self {
             Self::Guest => &[Stdin, Pty, Files, Watch, Follow, Background, ExactBytes],
+            Self::Terminal => &[Stdin, Files, Follow, Background, ExactBytes],
             Self::Execd | Self::Agent | Self::Morph => &[],
         }
     }
@@ -59,6 +62,7 @@ impl Channel {
     pub fn lacks(self, what: &str) -> Error {
         let by = match self {
             Self::Guest => "pve-edge-guest",
+            Self::Terminal => "its console",
             Self::Execd => "cmux-execd",
             Self::Agent => "the QEMU guest agent",
             Self::Morph => "Morph Cloud",

@@ -51,10 +51,10 @@ impl Defaults {
         *self == Self::default()
     }
 
-    /// Refuses what a channel does not give: only the project's own daemon does.
+    /// Refuses what a channel does not give.
     pub fn check(&self, channel: Option<Channel>) -> Result<(), Error> {
         match channel {
-            Some(other) if other != Channel::Guest && !self.is_empty() => {
+            Some(other) if !matches!(other, Channel::Guest | Channel::Terminal) && !self.is_empty() => {
                 Err(other.lacks("a default `user` or `cwd`"))
             }
             _ => Ok(()),

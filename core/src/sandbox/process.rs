@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::decoder::{Decoder, End, Foreign, Heard};
 pub use self::{
-    cursor::{After, Cursor},
+    cursor::{After, Cursor, Place},
     event::{Encoding, Event, Exit},
     request::{ProcessBody, ProcessRequest, SizeBody},
 };
@@ -245,7 +245,7 @@ impl From<process::Process> for Process {
             pty: of.pty,
             stdin: of.stdin.map(Stdin::from),
             exit: of.exit.map(Exit::from),
-            cursor: Cursor::at(of.cursor),
+            cursor: Cursor::at(Place { all: of.cursor, stderr: 0 }),
             age_ms: of.age_ms,
         }
     }

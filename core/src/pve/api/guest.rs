@@ -304,11 +304,21 @@ impl Guest<'_> {
         self.post(template, &[&"status", &action], form)
     }
 
-    fn get<T>(&self, template: &'static str, rest: &[&dyn fmt::Display], query: &[(&str, &str)]) -> Call<T> {
+    pub(super) fn get<T>(
+        &self,
+        template: &'static str,
+        rest: &[&dyn fmt::Display],
+        query: &[(&str, &str)],
+    ) -> Call<T> {
         self.pve.get(template, &self.path(rest), query)
     }
 
-    fn post<T>(&self, template: &'static str, rest: &[&dyn fmt::Display], form: &[(&str, &str)]) -> Call<T> {
+    pub(super) fn post<T>(
+        &self,
+        template: &'static str,
+        rest: &[&dyn fmt::Display],
+        form: &[(&str, &str)],
+    ) -> Call<T> {
         self.pve.post(template, &self.path(rest), form)
     }
 

@@ -139,6 +139,10 @@ fn form<I: Io>(
     if mark.kind == Kind::Qemu {
         machine(cluster, config, mark, &mut form);
     }
+    // Root's shell, which commands can go through; what was begun with another goes on until the container stops.
+    if mark.kind == Kind::Lxc && config.option("cmode") != Some("shell") {
+        form.push(("cmode", "shell".into()));
+    }
     if let (Token::Env(token), Kind::Lxc) = (token, mark.kind) {
         form.push(("env", environment(config, Some(token))));
     }

@@ -8,14 +8,21 @@ use super::{Located, agent, execd, hello, reach};
 use crate::{
     access::secret::Secret,
     daemon::{CallFailure, Daemon, Place},
-    error::Error,
+    error::{Code, Error},
     io::{Io, Way},
-    pve::{cluster::Cluster, marks::Phase},
-    sandbox::{channel::Channel, command::ExecRequest, id::Kind},
+    pve::{cluster::Cluster, console::Console, marks::Phase},
+    sandbox::{channel::Channel, command::ExecRequest, environment::Env, id::Kind},
 };
 
 /// How long an answer by a public name may take: the edge and the tunnel are on the way.
 const PUBLIC_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Looks for a daemon in a container that does not answer by itself: one that is installed and does not listen yet is
+/// waited for. Where it listens, in vain, it is not reached. 99CF is its port.
+const LOOK: &str = "grep -qis ':99CF [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6 && exit 0\n\
+    for f in /usr/local/bin/pve-edge-guest /usr/local/bin/cmux-execd; do [ -e $f ] && exit 9; done; exit 0";
+/// Exit code of [`LOOK`] where there is a daemon to wait for.
+const WAIT: i32 = 9;
 
 /// What a probe has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +54,29 @@ pub struct Prober<'e, 'a, I> {
     places: Vec<Place>,
     /// What listens in it, as far as that is known.
     channel: Option<Channel>,
+    bare: Bare,
 }
+
+/// What is known of a container whose daemon does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bare {
+    /// Nothing; it did not answer so many times.
+    Unknown(u32),
+    /// Its console cannot be had.
+    NoConsole,
+}
+
+/// Number of probes without an answer after which the console of a container is asked what is in it: at first, where it
+/// is not known to have a daemon, and where it is.
+const UNANSWERED: (u32, u32) = (1, 12);
+/// Number of further ones after which it is asked again.
+const ASKED_AGAIN: u32 = 8;
 
 impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     /// Of this guest; `first` is what is run in it before it counts as up, where no daemon of ours is.
     pub fn new(cluster: &'e Cluster<'a, I>, found: &'e Located, first: &'e ExecRequest) -> Self {
         let channel = found.mark.channel();
-        Self { cluster, found, first, places: Vec::new(), channel }
+        Self { cluster, found, first, places: Vec::new(), channel, bare: Bare::Unknown(0) }
     }
 
     /// Whether only PVE tells its address, so that each probe may cost a request more.
@@ -68,12 +91,53 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
         match (self.channel, self.found.mark.kind) {
             (Some(Channel::Guest), _) => self.ask_daemon(patience).await,
             (Some(Channel::Agent), _) => self.ask_agent().await,
+            (Some(Channel::Terminal), _) => self.ask_console().await,
             (None, Kind::Qemu) => match self.ask_agent().await? {
                 Probe::Ready(_) => self.prefer_daemon(patience).await,
                 said => Ok(said),
             },
-            (_, _) => self.ask_daemon(patience).await,
+            (_, Kind::Lxc) => match self.ask_daemon(patience).await? {
+                Probe::NotYet(said) => self.ask_bare(said).await,
+                probed => Ok(probed),
+            },
+            (_, Kind::Qemu) => self.ask_daemon(patience).await,
         }
+    }
+
+    /// A container whose daemon does not answer: commands go through its console, where it has none, or where what
+    /// listens in it is not reached from here.
+    async fn ask_bare(&mut self, said: String) -> Result<Probe, Error> {
+        let Bare::Unknown(times) = &mut self.bare else { return Ok(Probe::NotYet(said)) };
+        *times += 1;
+        let first = if self.channel.is_some() { UNANSWERED.1 } else { UNANSWERED.0 };
+        if self.channel == Some(Channel::Execd) || *times < first || (*times - first) % ASKED_AGAIN != 0 {
+            return Ok(Probe::NotYet(said));
+        }
+        let mut console = self.console();
+        let look = ExecRequest::short(LOOK.into(), Env::default()).spec();
+        match console.command(&look, self.cluster.end()).await {
+            Ok(WAIT) => Ok(Probe::NotYet(said)),
+            Ok(_) => self.ask_console().await,
+            Err(CallFailure::NoWay(error)) if is_lasting(error.code()) => {
+                self.bare = Bare::NoConsole;
+                Ok(Probe::NotYet(format!("{said}; its console cannot be had either: {}", error.detail())))
+            }
+            Err(_) => Ok(Probe::NotYet(said)),
+        }
+    }
+
+    /// Runs the first command in the console. A guest that has just started has none yet.
+    async fn ask_console(&self) -> Result<Probe, Error> {
+        match self.console().command(&self.first.spec(), self.cluster.end()).await {
+            Ok(0) => Ok(Probe::Ready(Channel::Terminal)),
+            Ok(_) => Ok(Probe::Unable),
+            Err(CallFailure::NoWay(error)) if is_lasting(error.code()) => Err(*error),
+            Err(failure) => Ok(Probe::NotYet(failure.to_string())),
+        }
+    }
+
+    fn console(&self) -> Console<I> {
+        Console::new(self.cluster, self.cluster.pve, &self.found.node, self.found.mark.vmid)
     }
 
     async fn ask_agent(&self) -> Result<Probe, Error> {
@@ -163,4 +227,9 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
         let patience = if is_public { patience.max(PUBLIC_PATIENCE) } else { patience };
         (self.cluster.now() + patience).min(self.cluster.end())
     }
+}
+
+/// Whether a console that was not opened for this reason will not be.
+fn is_lasting(code: Code) -> bool {
+    matches!(code, Code::ConsoleRefused | Code::PveForbidden | Code::Unsupported)
 }

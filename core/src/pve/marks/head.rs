@@ -129,7 +129,8 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
 }
 
 /// Channels that a tag tells, and the letter of each.
-const CHANNELS: [(Channel, char); 3] = [(Channel::Guest, 'g'), (Channel::Execd, 'x'), (Channel::Agent, 'a')];
+const CHANNELS: [(Channel, char); 4] =
+    [(Channel::Guest, 'g'), (Channel::Terminal, 'l'), (Channel::Execd, 'x'), (Channel::Agent, 'a')];
 
 fn letter(channel: Channel) -> Option<char> {
     CHANNELS.iter().find(|(it, _)| *it == channel).map(|(_, letter)| *letter)

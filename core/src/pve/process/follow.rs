@@ -3,26 +3,24 @@
 use std::time::Duration;
 
 use futures_util::{
-    Stream, StreamExt,
+    Stream,
     future::{Either, select},
     stream,
 };
-use pve_edge_guest_protocol::{Unique, call::Operation, process};
+use pve_edge_guest_protocol::Unique;
 use time::OffsetDateTime;
 
+use super::runner::{Runner, Told};
 use crate::{
-    daemon::{CallFailure, Daemon},
+    daemon::CallFailure,
     error::{Code, Error},
     io::Io,
-    sandbox::{
-        command::Lines,
-        process::{Decoder, End, Event, Foreign, Heard},
-    },
+    sandbox::process::{Decoder, End, Event, Foreign},
 };
 
 /// Time for which one answer of the daemon is read; then it is asked to go on.
 const FOLLOW: Duration = Duration::from_secs(3600);
-/// Time without a word of the daemon, which says every 15 s that it is there, after which the connection counts as cut.
+/// Time without a word of the sandbox, which says every 15 s that the process is there, after which the connection counts as cut.
 const SILENCE: Duration = Duration::from_secs(50);
 /// Time after which a connection that is cut was a good one.
 const GOOD: Duration = Duration::from_secs(30);
@@ -34,12 +32,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The events of a process until its end. A connection that is cut is made again from the last place, so that a client
 /// sees no cut; an error is one that this does not mend.
 pub(super) fn follow<I: Io>(
-    daemon: Daemon<'static, I>,
+    runner: Runner<'static, I>,
     process: Unique,
     decoder: Decoder,
+    is_kept: bool,
 ) -> impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I> {
-    let begun = daemon.invocation().now();
-    let follower = Follower { daemon, process, decoder, answer: None, begun, tries: 0, end: None };
+    let begun = runner.invocation().now();
+    let follower = Follower { runner, process, decoder, is_kept, told: None, begun, tries: 0, end: None };
     Box::pin(stream::unfold(Some(follower), async |follower| {
         let mut follower = follower?;
         let piece = follower.next().await;
@@ -50,11 +49,13 @@ pub(super) fn follow<I: Io>(
 
 /// Follower of one process.
 struct Follower<I: Io> {
-    daemon: Daemon<'static, I>,
+    runner: Runner<'static, I>,
     process: Unique,
     decoder: Decoder,
-    answer: Option<(I::Body, Lines<Heard>)>,
-    /// When the daemon began to answer.
+    /// Whether it is found again when its end was told.
+    is_kept: bool,
+    told: Option<Told<I>>,
+    /// When it began to tell.
     begun: OffsetDateTime,
     /// Number of cuts since the last good connection.
     tries: u32,
@@ -68,18 +69,18 @@ impl<I: Io> Follower<I> {
             if self.end == Some(End::Lost) {
                 return Err(lost());
             }
-            let Some((body, lines)) = &mut self.answer else {
+            let Some(told) = &mut self.told else {
                 self.open().await?;
                 continue;
             };
-            let silence = Box::pin(self.daemon.invocation().io.sleep(SILENCE));
-            let Either::Left((Some(Ok(bytes)), _)) = select(body.next(), silence).await else {
-                self.answer = None;
+            let silence = Box::pin(self.runner.invocation().io.sleep(SILENCE));
+            let Either::Left((Some(Ok(lines)), _)) = select(Box::pin(told.next()), silence).await else {
+                self.told = None;
                 self.cut().await?;
                 continue;
             };
             let mut events = Vec::new();
-            for heard in lines.push(&bytes) {
+            for heard in lines {
                 let end = heard.and_then(|line| self.decoder.take(line, &mut events));
                 self.end = end.map_err(|Foreign| foreign())?;
                 if self.end.is_some() {
@@ -93,15 +94,13 @@ impl<I: Io> Follower<I> {
         }
     }
 
-    /// Asks the daemon to tell what comes after the last place.
+    /// Asks to be told what comes after the last place.
     async fn open(&mut self) -> Result<(), Error> {
-        let after = self.decoder.after();
-        let operation =
-            Operation::Follow(process::Follow { process: self.process, after, wait_ms: None, most: None });
-        self.begun = self.daemon.invocation().now();
-        match self.daemon.open(&operation, &[], self.begun + FOLLOW).await {
-            Ok(answer) => {
-                self.answer = Some((answer.body, Decoder::lines()));
+        self.begun = self.runner.invocation().now();
+        let to_its_end = (self.is_kept, self.begun + FOLLOW);
+        match self.runner.follow(self.process, &self.decoder, (None, None), to_its_end).await {
+            Ok(told) => {
+                self.told = Some(told);
                 Ok(())
             }
             Err(failure) if failure.is_passing() => self.cut().await,
@@ -111,7 +110,7 @@ impl<I: Io> Follower<I> {
 
     /// Waits before the next try, or gives up.
     async fn cut(&mut self) -> Result<(), Error> {
-        let invocation = self.daemon.invocation();
+        let invocation = self.runner.invocation();
         if invocation.now() - self.begun >= GOOD {
             self.tries = 0;
         }

@@ -5,18 +5,17 @@ use std::time::Duration;
 use pve_edge_guest_protocol::{
     Unique,
     answer::Code as Refused,
-    call::{Digest256, Operation},
-    process::{self, Named, Spec, Start},
+    call::Digest256,
+    process::{Spec, Start},
 };
 
-use time::OffsetDateTime;
-
-use super::CALL;
+use super::runner::{Runner, deadline};
 use crate::{
     access::secret::{Key, Keyring},
-    daemon::{CallFailure, Daemon},
+    daemon::CallFailure,
     error::{Code, Error},
     io::Io,
+    sandbox::process::Process,
 };
 
 /// Pauses before a start that was not answered is sent again.
@@ -52,12 +51,15 @@ impl Names {
         Self(secrets.all().map(start).collect())
     }
 
+    /// Whether a key has given them.
+    pub(super) fn are_keyed(&self) -> bool {
+        self.0.iter().any(|it| it.keyed.is_some())
+    }
+
     /// The name of a process that is there already, or else the first one.
-    async fn find<I: Io>(self, daemon: &mut Daemon<'_, I>) -> Result<Start, CallFailure> {
+    async fn find<I: Io>(self, runner: &mut Runner<'_, I>) -> Result<Start, CallFailure> {
         for start in self.0.iter().skip(1) {
-            let operation = Operation::Process(Named { process: start.process });
-            let deadline = deadline(daemon);
-            match daemon.ask::<process::Process>(&operation, &[], deadline).await {
+            match runner.process(start.process).await {
                 Ok(_) => return Ok(start.clone()),
                 Err(CallFailure::Refused(refusal)) if refusal.code == Refused::NoSuchProcess => {}
                 Err(failure) => return Err(failure),
@@ -68,23 +70,21 @@ impl Names {
 }
 
 /// Starts a process, or finds the one that was started under the same key. A start that was not answered is sent again
-/// with the process's name, which the daemon gives once, as long as the guest was not restarted meanwhile: what was
+/// with the process's name, which is given once, as long as the guest was not restarted meanwhile: what was
 /// started before that may have run.
 pub(super) async fn start<I: Io>(
-    daemon: &mut Daemon<'_, I>,
+    runner: &mut Runner<'_, I>,
     names: Names,
     spec: &Spec,
-) -> Result<process::Process, CallFailure> {
-    let start = names.find(daemon).await?;
-    let (name, operation) = (start.process, Operation::Start(start));
-    let body = serde_json::to_vec(spec).unwrap_or_default();
+    is_kept: bool,
+) -> Result<Process, CallFailure> {
+    let start = names.find(runner).await?;
     let mut pauses = PAUSES.into_iter();
     let mut unanswered = None;
     loop {
-        let until = deadline(daemon);
-        let failure = match daemon.ask::<process::Process>(&operation, &body, until).await {
-            Ok(process) if process.process == name => return Ok(process),
-            Ok(_) => CallFailure::Foreign { status: 200 },
+        let until = deadline(runner.invocation());
+        let failure = match runner.start(&start, spec, is_kept, until).await {
+            Ok(process) => return Ok(process),
             Err(failure) => failure,
         };
         let may_have_run = matches!(failure, CallFailure::Unanswered(_) | CallFailure::Foreign { .. });
@@ -95,22 +95,16 @@ pub(super) async fn start<I: Io>(
             Some(first) if !failure.is_passing() => return Err(CallFailure::clone(first)),
             Some(_) => {}
             None => {
-                daemon.pin(daemon.boot());
+                runner.pin(runner.boot());
                 unanswered = Some(failure);
             }
         }
-        let invocation = daemon.invocation();
+        let invocation = runner.invocation();
         match (pauses.next().filter(|pause| invocation.now() + *pause < invocation.end()), &unanswered) {
             (None, Some(first)) => return Err(first.clone()),
             (pause, _) => invocation.io.sleep(pause.unwrap_or_default()).await,
         }
     }
-}
-
-/// Deadline of a call that begins now.
-fn deadline<I: Io>(daemon: &Daemon<'_, I>) -> OffsetDateTime {
-    let invocation = daemon.invocation();
-    (invocation.now() + CALL).min(invocation.end())
 }
 
 /// The error of a start; one that is not proved to have run nothing says so.

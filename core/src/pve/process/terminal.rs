@@ -8,13 +8,14 @@ use pve_edge_guest_protocol::{
     process::{self, Named, Spec},
 };
 
-use super::{CALL, begin, start::Names, told};
+use super::{CALL, Runner, begin, start::Names, told};
 use crate::{
     access::keys::Caller,
     error::Error,
     io::{Answer, Io},
-    pve::{cluster::Cluster, guest::reach, ready::ready},
+    pve::{cluster::Cluster, ready::ready},
     sandbox::{
+        channel::Channel,
         id::SandboxId,
         process::{Decoder, Encoding},
         terminal::TerminalRequest,
@@ -30,22 +31,23 @@ pub(super) async fn terminal<I: Io>(
     opening: &HeaderMap,
 ) -> Result<Answer<I::Body>, Error> {
     let found = ready(cluster, caller, id).await?;
-    let (wanted, mut daemon) = match request {
+    let (wanted, runner) = match request {
         TerminalRequest::Process(process, after) => {
             let after = Decoder::new(process.0, Encoding::Base64, after).after();
             let wanted = process::Terminal { process: process.0, after, hangup: false };
-            (wanted, reach::daemon(cluster, &found).await?)
+            (wanted, Runner::of(cluster, &found).await?)
         }
         TerminalRequest::Shell(shell) => {
             let env = found.mark.environment(&cluster.settings.secrets)?;
             let names = Names::own(Unique(cluster.draw()));
             // Its terminal may never be opened, or end without a word of the daemon's.
             let spec = Spec { hangup: true, ..found.mark.defaults.spec(shell.within(&env).spec()) };
-            let (shell, daemon) = begin(cluster, &found, names, &spec).await?;
+            let (shell, runner) = begin(cluster, &found, names, &spec, true).await?;
             let after = process::After::Start;
-            (process::Terminal { process: shell.process, after, hangup: true }, daemon)
+            (process::Terminal { process: shell.process, after, hangup: true }, runner)
         }
     };
+    let Runner::Daemon(mut daemon) = runner else { return Err(Channel::Terminal.lacks("a terminal")) };
     let deadline = || (cluster.now() + CALL).min(cluster.end());
     let failure = match daemon.terminal(wanted.clone(), opening, deadline()).await {
         Ok(answer) => return Ok(answer),

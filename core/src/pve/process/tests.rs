@@ -11,6 +11,7 @@ use pve_edge_guest_protocol::{
 
 use self::guest::{Fault, Guest};
 use super::{
+    Runner,
     follow::follow,
     start::{Names, failed, start},
 };
@@ -20,7 +21,7 @@ use crate::{
     error::Error,
     sandbox::{
         command::Outcome,
-        process::{After, Decoder, Encoding},
+        process::{After, Decoder, Encoding, Process, State},
     },
 };
 
@@ -34,10 +35,18 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("nothing waits in a model")
 }
 
+fn runner(guest: &Guest) -> Runner<'static, Guest> {
+    Runner::Daemon(guest.daemon(&secrets()))
+}
+
 /// Starts a process under this name.
+fn begun(guest: &Guest, names: Names) -> Result<Process, CallFailure> {
+    now(start(&mut runner(guest), names, &Spec::default(), true))
+}
+
+/// Starts a process under this name; the name that it has.
 fn begin(guest: &Guest, names: Names) -> Result<Unique, CallFailure> {
-    let mut daemon = guest.daemon(&secrets());
-    now(start(&mut daemon, names, &Spec::default())).map(|it| it.process)
+    begun(guest, names).map(|it| it.process)
 }
 
 fn keyed(ring: &Keyring, key: &str, canonical: &str) -> Names {
@@ -49,7 +58,7 @@ fn collected(guest: &Guest, encoding: Encoding, faults: &[Option<Fault>]) -> Res
     begin(guest, Names::own(PROCESS)).map_err(Error::from)?;
     guest.world().faults = faults.iter().copied().collect();
     let decoder = Decoder::new(PROCESS, encoding, &After::Start);
-    now(Outcome::collect(follow(guest.daemon(&secrets()), PROCESS, decoder), 1 << 20))
+    now(Outcome::collect(follow(runner(guest), PROCESS, decoder, true), 1 << 20))
 }
 
 fn code(error: &Error) -> &'static str {
@@ -130,9 +139,8 @@ fn a_key_after_a_restart_runs_nothing_and_says_that_the_process_is_lost() {
     begin(&guest, keyed(&secrets(), "k", "a")).unwrap();
     guest.world().boot = 2;
     guest.world().processes.clear();
-    let mut daemon = guest.daemon(&secrets());
-    let again = now(start(&mut daemon, keyed(&secrets(), "k", "a"), &Spec::default())).unwrap();
-    assert_eq!((again.state, guest.world().runs), (pve_edge_guest_protocol::process::State::Lost, 1));
+    let again = begun(&guest, keyed(&secrets(), "k", "a")).unwrap();
+    assert_eq!((again.state, guest.world().runs), (State::Lost, 1));
 }
 
 proptest! {

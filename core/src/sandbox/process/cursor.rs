@@ -10,10 +10,19 @@ use crate::text::utf8::is_begun;
 /// Place in the output of a process, behind an event that a client was told. A client sends it back as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Bytes of output before it, of both streams together.
-    place: u64,
+    /// Bytes of output before it.
+    place: Place,
     /// Bytes before it that were not told as text yet, because a character of their stream is not complete.
     begun: [Vec<u8>; 2],
+}
+
+/// Place in the output of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes before it, of both streams together, and of what was dropped.
+    pub all: u64,
+    /// Bytes of standard error among them. pve-edge-guest does not need to know it.
+    pub stderr: u64,
 }
 
 /// Place at which a client wants output to begin.
@@ -28,19 +37,22 @@ pub enum After {
 }
 
 impl Cursor {
-    /// Bytes of output before it.
-    pub fn place(&self) -> u64 {
+    /// Place of it.
+    pub fn place(&self) -> Place {
         self.place
     }
 
     /// The cursor at this place, when all before it was told.
-    pub(super) fn at(place: u64) -> Self {
+    pub fn at(place: Place) -> Self {
         Self { place, begun: Default::default() }
     }
 
-    /// Moves it behind so many bytes more.
-    pub(super) fn pass(&mut self, bytes: u64) {
-        self.place = self.place.saturating_add(bytes);
+    /// Moves it behind so many bytes more, of a stream or dropped ones.
+    pub(super) fn pass(&mut self, stream: Option<Stream>, bytes: u64) {
+        self.place.all = self.place.all.saturating_add(bytes);
+        if stream == Some(Stream::Stderr) {
+            self.place.stderr = self.place.stderr.saturating_add(bytes);
+        }
     }
 
     /// The begun character of a stream.
@@ -53,7 +65,10 @@ impl Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [stdout, stderr] = &self.begun;
-        write!(f, "{}", self.place)?;
+        write!(f, "{}", self.place.all)?;
+        if self.place.stderr > 0 {
+            write!(f, ".{}", self.place.stderr)?;
+        }
         if stdout.is_empty() && stderr.is_empty() {
             return Ok(());
         }
@@ -67,7 +82,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const BAD: &str = "must be start, end, or the cursor of an event";
         let mut parts = text.splitn(3, '-');
-        let place = parts.next().and_then(|it| it.parse().ok()).ok_or(BAD)?;
+        let place = parts.next().and_then(place).ok_or(BAD)?;
         let mut begun = || match parts.next() {
             None | Some("") => Some(Vec::new()),
             Some(digits) => {
@@ -78,10 +93,15 @@ impl FromStr for Cursor {
         };
         let cursor = Self { place, begun: [begun().ok_or(BAD)?, begun().ok_or(BAD)?] };
         let [stdout, stderr] = &cursor.begun;
-        let is_possible = place >= (stdout.len() + stderr.len()) as u64;
+        let is_possible = place.all >= place.stderr && place.all >= (stdout.len() + stderr.len()) as u64;
         // A cursor has one spelling.
         if is_possible && cursor.to_string() == text { Ok(cursor) } else { Err(BAD) }
     }
+}
+
+fn place(text: &str) -> Option<Place> {
+    let (all, stderr) = text.split_once('.').unwrap_or((text, "0"));
+    Some(Place { all: all.parse().ok()?, stderr: stderr.parse().ok()? })
 }
 
 impl FromStr for After {
@@ -106,7 +126,7 @@ impl Serialize for Cursor {
 schema!(Cursor {
     "type": "string",
     "description": "Place in the output of a process, to be sent back as it is.",
-    "pattern": "^[0-9]{1,20}(-[0-9a-f]{0,6}-[0-9a-f]{0,6})?$"
+    "pattern": "^[0-9]{1,20}([.][0-9]{1,20})?(-[0-9a-f]{0,6}-[0-9a-f]{0,6})?$"
 });
 
 #[cfg(test)]
@@ -117,7 +137,17 @@ mod tests {
 
     #[test]
     fn a_cursor_has_one_spelling() {
-        for right in ["0", "18446744073709551615", "3-e282-", "2--c3", "6-f09f98-f09f98", "start", "end"] {
+        for right in [
+            "0",
+            "7.3",
+            "9.9-e282-",
+            "18446744073709551615",
+            "3-e282-",
+            "2--c3",
+            "6-f09f98-f09f98",
+            "start",
+            "end",
+        ] {
             assert!(right.parse::<After>().is_ok(), "{right}");
         }
         for wrong in [
@@ -129,6 +159,11 @@ mod tests {
             " 1",
             "1 ",
             "1-",
+            "1.",
+            "1.0",
+            "1.2",
+            "3.1.1",
+            ".1",
             "1--",
             "1-c3",
             "1-C3-",

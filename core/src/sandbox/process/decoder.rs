@@ -6,7 +6,7 @@ use pve_edge_guest_protocol::{
 };
 
 use super::{
-    After, Cursor, Encoding,
+    After, Cursor, Encoding, Place,
     event::{Data, Event, Exit, Gap, Started, Told},
 };
 use crate::{
@@ -58,7 +58,12 @@ impl Decoder {
 
     /// Where the daemon is to go on.
     pub(crate) fn after(&self) -> process::After {
-        self.cursor.as_ref().map_or(process::After::End, |it| process::After::Cursor(it.place()))
+        self.cursor.as_ref().map_or(process::After::End, |it| process::After::Cursor(it.place().all))
+    }
+
+    /// The place where it is; `None` for the end of what has come.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.cursor.as_ref().map(Cursor::place)
     }
 
     /// Place behind the last event.
@@ -74,8 +79,8 @@ impl Decoder {
             _ => 0,
         };
         let before = line.cursor.checked_sub(bytes).ok_or(Foreign)?;
-        let cursor = self.cursor.get_or_insert_with(|| Cursor::at(before));
-        if bytes > 0 && cursor.place() != before {
+        let cursor = self.cursor.get_or_insert_with(|| Cursor::at(Place { all: before, stderr: 0 }));
+        if bytes > 0 && cursor.place().all != before {
             return Err(Foreign);
         }
         match line.event {
@@ -86,7 +91,7 @@ impl Decoder {
             process::Event::Out { stream, data } => events.extend(out(cursor, self.encoding, stream, data.0)),
             process::Event::Gap { bytes } => {
                 flush(cursor, self.encoding, events);
-                cursor.pass(bytes);
+                cursor.pass(None, bytes);
                 events.push(Event::at(Told::Gap(Gap { bytes }), cursor));
             }
             process::Event::Started { .. } | process::Event::Alive => {}
@@ -107,7 +112,7 @@ impl Decoder {
 
 /// The event of some output: none while all of it is the beginning of a character.
 fn out(cursor: &mut Cursor, encoding: Encoding, stream: Stream, data: Vec<u8>) -> Option<Event> {
-    cursor.pass(data.len() as u64);
+    cursor.pass(Some(stream), data.len() as u64);
     let begun = cursor.begun(stream);
     let bytes = if begun.is_empty() { data } else { [std::mem::take(begun), data].concat() };
     let (data, lossy) = match encoding {
@@ -245,7 +250,7 @@ mod tests {
             "\\{\"cursor\":[0-9]{1,20},\"event\":\"(out|gap|exit|started|lost|alive|new)\"(,\"(bytes|pid|exitCode)\":-?[0-9]{1,20})?(,\"stream\":\"(stdout|both)\",\"data\":\"[A-Za-z=]{0,8}\")?\\}"
         ], place in any::<u64>()) {
             let mut lines = Decoder::lines();
-            let mut decoder = Decoder::new(PROCESS, Encoding::Text, &After::Cursor(Cursor::at(place)));
+            let mut decoder = Decoder::new(PROCESS, Encoding::Text, &After::Cursor(Cursor::at(Place { all: place, stderr: 0 })));
             let mut events = Vec::new();
             for heard in lines.push(format!("{text}\n").as_bytes()).into_iter().flatten() {
                 let _ = decoder.take(heard, &mut events);

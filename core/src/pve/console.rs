@@ -1,0 +1,272 @@
+//! The console of a container, as a way for processes where it has no daemon: PVE gives a root shell of it to an API
+//! token, by a websocket.
+
+mod hub;
+mod line;
+mod operations;
+mod process;
+mod script;
+mod terminal;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, stream};
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code as Refused, Refusal},
+    process::Line,
+};
+use time::OffsetDateTime;
+
+use self::{
+    hub::Hub,
+    line::{End, Started},
+    process::{Failure, Follower, Input, Job, start},
+    terminal::Terminal,
+};
+use super::api::Pve;
+use crate::{
+    daemon::CallFailure,
+    error::Error,
+    io::{Failure as Broken, Io, NetError, Sent, invocation::Invocation},
+    sandbox::{id::Kind, process::Place, vmid::Vmid},
+};
+
+/// Bytes that a script of our own may answer.
+const ANSWER: usize = 4 << 20;
+/// Milliseconds after which a script of our own is killed.
+const SCRIPT_MS: u64 = 30_000;
+
+/// Console of one container.
+pub(in crate::pve) struct Console<I: Io> {
+    invocation: Arc<Invocation<I>>,
+    pve: Pve,
+    node: String,
+    vmid: Vmid,
+    /// Its hub, once that was found.
+    hub: Option<Hub<I>>,
+    /// Start of the guest that all further requests are for.
+    pinned: Option<Unique>,
+    /// Whether an answer streams on, which may take longer than a request.
+    is_streaming: bool,
+}
+
+/// What a script of our own has said.
+struct Said {
+    code: i32,
+    stdout: Vec<u8>,
+}
+
+impl<I: Io> Console<I> {
+    /// The console of a container on a node; nothing is opened yet.
+    pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, vmid: Vmid) -> Self {
+        let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
+        Self { invocation, pve, node, vmid, hub: None, pinned: None, is_streaming: false }
+    }
+
+    /// The console with its hub, for an answer that streams on; the next request opens it anew.
+    pub(in crate::pve) fn take(&mut self) -> Self {
+        let Self { invocation, pve, node, vmid, pinned, .. } = self;
+        let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
+        let hub = self.hub.take();
+        Self { invocation, pve, node, vmid: *vmid, hub, pinned: *pinned, is_streaming: true }
+    }
+
+    /// The world and the limits of its requests.
+    pub(in crate::pve) fn invocation(&self) -> &Invocation<I> {
+        &self.invocation
+    }
+
+    /// The start of the guest in which its hub was found.
+    pub(in crate::pve) fn boot(&self) -> Option<Unique> {
+        self.hub.as_ref().map(Hub::boot)
+    }
+
+    /// Makes no request any more once the guest has another start than this one.
+    pub(in crate::pve) fn pin(&mut self, boot: Option<Unique>) {
+        self.pinned = boot;
+    }
+
+    /// Finds the hub, or starts it; the next request goes to it.
+    pub(in crate::pve) async fn open(&mut self) -> Result<(), CallFailure> {
+        self.hub().await.map(|_| ())
+    }
+
+    async fn hub(&mut self) -> Result<&mut Hub<I>, CallFailure> {
+        if self.hub.is_none() {
+            if self.is_streaming {
+                self.invocation = Arc::new(self.invocation.renewed());
+            }
+            let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
+            let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
+            self.hub = Some(Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?);
+        }
+        let pinned = self.pinned;
+        match &mut self.hub {
+            Some(hub) if pinned.is_some_and(|it| it != hub.boot()) => Err(CallFailure::Restarted),
+            Some(hub) => Ok(hub),
+            None => Err(CallFailure::Budget),
+        }
+    }
+
+    /// Starts a process.
+    async fn start(
+        &mut self,
+        process: Unique,
+        job: &Job,
+        until: OffsetDateTime,
+    ) -> Result<Started, CallFailure> {
+        let started = start(self.hub().await?, process, job, until).await;
+        started.map_err(|failure| self.failed(failure))
+    }
+
+    /// Runs a script of our own, and reads what it says. It may be run again.
+    async fn ask(
+        &mut self,
+        script: String,
+        input: Input,
+        until: OffsetDateTime,
+    ) -> Result<Said, CallFailure> {
+        let process = Unique(self.invocation.draw());
+        let job = Job { script, input, timeout_ms: Some(SCRIPT_MS), is_kept: false };
+        if self.start(process, &job, until).await? == Started::Not {
+            return Err(self.failed(Failure::Unsent));
+        }
+        let mut follower = self.follower(process, Place::default());
+        let mut stdout = Vec::new();
+        let code = loop {
+            let hub = self.hub().await?;
+            let asked = follower.next(hub, Duration::from_secs(1)).await;
+            let (lines, stands) = asked.map_err(|failure| self.failed(failure))?;
+            stdout.extend(lines.iter().flat_map(stdout_of).copied());
+            match stands.and_then(|it| it.end) {
+                Some(End::Exit(exit)) if follower.is_over() => break exit.code,
+                Some(End::Lost) if follower.is_over() => return Err(self.failed(Failure::Unanswered)),
+                _ if self.invocation.now() >= until || stdout.len() > ANSWER => {
+                    return Err(self.failed(Failure::Unanswered));
+                }
+                _ => {}
+            }
+        };
+        self.forget(process);
+        Ok(Said { code, stdout })
+    }
+
+    /// Has the hub forget a process that has ended.
+    fn forget(&mut self, process: Unique) {
+        if let Some(hub) = &mut self.hub {
+            let _ = hub.send(&line::doubled(&format!("{process} bye")));
+        }
+    }
+
+    fn follower(&self, process: Unique, from: Place) -> Follower {
+        let name = hex::encode(self.invocation.draw().first_chunk::<3>().copied().unwrap_or_default());
+        Follower::new(process, name, from)
+    }
+
+    /// What a process tells from a place on, until its end or until it has told something and nothing more is there, for
+    /// `wait` at most. Without it, until its end; then a process of no name is forgotten.
+    pub(in crate::pve) fn follow(
+        self,
+        process: Unique,
+        from: Place,
+        wait: Option<Duration>,
+        is_kept: bool,
+    ) -> impl Stream<Item = Result<Vec<Line>, NetError>> + Unpin + use<I> {
+        let follower = self.follower(process, from);
+        let until = wait.map(|it| self.invocation.now() + it);
+        let following = Following { console: self, follower, until, is_kept, has_told: false };
+        Box::pin(stream::unfold(Some(following), async |following| {
+            let mut following = following?;
+            let lines = following.next().await?;
+            let goes_on = lines.is_ok() && !following.follower.is_over();
+            Some((lines, goes_on.then_some(following)))
+        }))
+    }
+
+    /// The failure of a request; a hub that was not heard is looked for anew.
+    fn failed(&mut self, failure: Failure) -> CallFailure {
+        let broken = |sent| NetError {
+            sent,
+            failure: Broken::Cut,
+            detail: "the container's console ended, or nothing answers in it".into(),
+        };
+        match failure {
+            Failure::Unsent => {
+                self.hub = None;
+                CallFailure::NotSent(broken(Sent::Never))
+            }
+            Failure::Unanswered => {
+                self.hub = None;
+                CallFailure::Unanswered(broken(Sent::Maybe))
+            }
+            Failure::NoSuchProcess => refused(Refused::NoSuchProcess, "there is no such process"),
+        }
+    }
+}
+
+/// Output of one process that is followed.
+struct Following<I: Io> {
+    console: Console<I>,
+    follower: Follower,
+    until: Option<OffsetDateTime>,
+    is_kept: bool,
+    has_told: bool,
+}
+
+impl<I: Io> Following<I> {
+    /// The next lines; `None` at the end of the answer.
+    async fn next(&mut self) -> Option<Result<Vec<Line>, NetError>> {
+        loop {
+            let now = self.console.invocation.now();
+            let wait = self.until.map(|it| Duration::try_from(it - now).unwrap_or_default());
+            let is_last = wait.is_some_and(|it| it.is_zero());
+            let wait =
+                if self.has_told && wait.is_some() { Duration::ZERO } else { wait.unwrap_or(Duration::MAX) };
+            let hub = match self.console.hub().await {
+                Ok(hub) => hub,
+                Err(failure) => return Some(Err(cut(&failure))),
+            };
+            let lines = match self.follower.next(hub, wait).await {
+                Ok((lines, _)) => lines,
+                Err(failure) => return Some(Err(cut(&self.console.failed(failure)))),
+            };
+            if self.follower.is_over() && !self.is_kept {
+                let process = self.follower.process();
+                self.console.forget(process);
+            }
+            if !lines.is_empty() {
+                self.has_told = true;
+                return Some(Ok(lines));
+            }
+            if is_last || self.has_told && self.until.is_some() && !self.follower.is_behind() {
+                return None;
+            }
+        }
+    }
+}
+
+fn stdout_of(line: &Line) -> &[u8] {
+    match &line.event {
+        pve_edge_guest_protocol::process::Event::Out { stream, data }
+            if *stream == pve_edge_guest_protocol::process::Stream::Stdout =>
+        {
+            &data.0
+        }
+        _ => &[],
+    }
+}
+
+fn cut(failure: &CallFailure) -> NetError {
+    NetError { sent: Sent::Maybe, failure: Broken::Cut, detail: failure.to_string() }
+}
+
+/// The failure of a console that was not opened, so that nothing was run.
+fn no_way(error: Error) -> CallFailure {
+    CallFailure::NoWay(Box::new(error))
+}
+
+/// A refusal, as the daemon of our own would word it.
+fn refused(code: Refused, detail: &str) -> CallFailure {
+    CallFailure::Refused(Refusal::new(code, detail))
+}

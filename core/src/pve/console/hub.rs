@@ -1,0 +1,330 @@
+//! The hub: a script in a container that serves processes over the container's console, and its client.
+//!
+//! The console is one terminal that all who open it share, and what is shown in it may be lost. So one hub serves all,
+//! everything that it tells is in files, and a question is asked again until it is answered. Who starts it is decided on
+//! the terminal itself:
+//!
+//! 1. A client asks whether a hub is there. To a shell the question is a comment.
+//! 2. Where none answers, it types a claim of 8 bytes: one packet of `dtach`, which all see whole and in the same order.
+//! 3. It listens. Where another claim, or a start, was typed too, it waits and begins again.
+//! 4. Where its own claim is not shown, what is in the terminal is no shell: the console is in use.
+//! 5. Else the shell is replaced by one that reads the hub's script, and runs it if its digest is right.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use pve_edge_guest_protocol::Unique;
+use time::OffsetDateTime;
+
+use super::{
+    line::{Replies, Reply, Version, doubled, sum},
+    terminal::{Ended, Terminal},
+};
+use crate::{
+    error::{Code, Error},
+    io::{Io, invocation::Invocation},
+    text::shell::quote,
+};
+
+/// The hub's script.
+const SCRIPT: &str = include_str!("hub.sh");
+/// Time for finding or starting a hub.
+const OPENING: Duration = Duration::from_secs(18);
+/// Time after which a hub that is there has answered, and a terminal has shown what was typed, beside the way there and
+/// back.
+const ANSWER: Duration = Duration::from_millis(150);
+/// Time for the shell to be replaced.
+const REPLACING: Duration = Duration::from_secs(3);
+/// Time after which the script is sent again.
+const SENDING: Duration = Duration::from_millis(900);
+/// Number of times that the script is sent.
+const SENDINGS: u32 = 5;
+/// Time that a client waits for another's hub; it adds up to twice that, by chance.
+const YIELDING: Duration = Duration::from_millis(300);
+/// Number of times that a terminal may not act as a shell, and time in which: one that is new may begin late.
+const PATIENCE: (u32, Duration) = (5, Duration::from_secs(4));
+/// Bytes that are kept of what a terminal shows while a hub is looked for.
+const SHOWN: usize = 64 << 10;
+
+/// Client of the hub of one container.
+pub(super) struct Hub<I: Io> {
+    invocation: Arc<Invocation<I>>,
+    terminal: Terminal<I>,
+    replies: Replies,
+    /// Replies that have come and were not taken yet.
+    waiting: VecDeque<Reply>,
+    /// Start of the guest in which it is.
+    boot: Unique,
+}
+
+/// What a terminal has shown for some time.
+#[derive(Default)]
+struct Shown {
+    bytes: Vec<u8>,
+    replies: Vec<Reply>,
+}
+
+/// What is in a terminal.
+enum Seen {
+    Hub(Unique),
+    /// A hub of another version, or somebody who starts one.
+    Another,
+    Shell,
+    Else,
+}
+
+impl<I: Io> Hub<I> {
+    /// Finds the hub of a container, or starts one.
+    pub(super) async fn open(invocation: Arc<Invocation<I>>, terminal: Terminal<I>) -> Result<Self, Error> {
+        let begun = invocation.now();
+        let end = (begun + OPENING).min(invocation.end());
+        let (replies, waiting, boot) = (Replies::default(), VecDeque::new(), Unique([0; 16]));
+        let mut hub = Self { invocation, terminal, replies, waiting, boot };
+        let mut failures = 0;
+        while hub.now() < end && (failures < PATIENCE.0 || hub.now() < begun + PATIENCE.1) {
+            let found = match hub.look().await {
+                Ok(Seen::Shell) => hub.start().await,
+                Ok(Seen::Hub(boot)) => Ok(Some(boot)),
+                Ok(Seen::Another) => hub.give_way().await.map(|()| None),
+                Ok(Seen::Else) => {
+                    failures += 1;
+                    Ok(None)
+                }
+                Err(Ended) => Err(Failed::Ended),
+            };
+            match found {
+                Ok(Some(boot)) => {
+                    hub.boot = boot;
+                    return Ok(hub);
+                }
+                Ok(None) => {}
+                Err(Failed::NoHub) => failures += 1,
+                Err(Failed::Ended) => return Err(ended()),
+                Err(Failed::Lacks(program)) => return Err(lacks(&program)),
+            }
+        }
+        Err(in_use())
+    }
+
+    /// The start of the guest in which it is.
+    pub(super) fn boot(&self) -> Unique {
+        self.boot
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> OffsetDateTime {
+        self.terminal.now()
+    }
+
+    /// Time after which a question that was not answered is asked again.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(400) + self.terminal.round_trip * 3
+    }
+
+    /// Sends a request.
+    pub(super) fn send(&mut self, request: &[u8]) -> Result<(), Ended> {
+        self.terminal.write(request)
+    }
+
+    /// The next reply; `None` when there is none until then.
+    pub(super) async fn next(&mut self, until: OffsetDateTime) -> Result<Option<Reply>, Ended> {
+        loop {
+            if let Some(reply) = self.waiting.pop_front() {
+                return Ok(Some(reply));
+            }
+            let Some(bytes) = self.terminal.read(until).await? else { return Ok(None) };
+            self.waiting.extend(self.replies.push(&bytes));
+        }
+    }
+
+    /// Looks at what is in the terminal.
+    async fn look(&mut self) -> Result<Seen, Ended> {
+        let name = self.draw();
+        let wait = ANSWER + self.terminal.round_trip * 2;
+        self.terminal.write(&[b"\n", &*doubled(&format!("{name} hi"))].concat())?;
+        let is_here = |it: &Reply| matches!(it, Reply::Here(of, ..) if *of == name);
+        let shown = self.listen(wait, |shown| shown.replies.iter().any(is_here)).await?;
+        if let Some(Reply::Here(_, version, boot)) = shown.replies.iter().find(|it| is_here(it)) {
+            if *version == self::version() {
+                return Ok(Seen::Hub(*boot));
+            }
+            // What it has started goes on.
+            self.terminal.write(&doubled(&format!("{name} quit")))?;
+            return Ok(Seen::Another);
+        }
+        let claim = format!("#{}", self.draw());
+        self.terminal.write(format!("{claim}\n").as_bytes())?;
+        let mut after = self.listen(wait, |_| false).await?;
+        let is_echoed = contains(&after.bytes, claim.as_bytes());
+        after.bytes.splice(0..0, shown.bytes);
+        let others = claims(&after.bytes).any(|it| it != claim.as_bytes());
+        let is_starting = contains(&after.bytes, b"exec sh -c") || after.replies.iter().any(is_ready);
+        Ok(match () {
+            () if others || is_starting => Seen::Another,
+            () if is_echoed => Seen::Shell,
+            () => Seen::Else,
+        })
+    }
+
+    /// Replaces the shell by a hub.
+    async fn start(&mut self) -> Result<Option<Unique>, Failed> {
+        let (name, script) = (self.draw(), packed());
+        let hello = format!("_{name} ");
+        self.terminal.write(starter(&name, &script).as_bytes())?;
+        let wait = REPLACING + self.terminal.round_trip * 2;
+        let shown = self.listen(wait, |shown| contains(&shown.bytes, hello.as_bytes())).await?;
+        if !contains(&shown.bytes, hello.as_bytes()) {
+            return Err(Failed::NoHub);
+        }
+        for _ in 0..SENDINGS {
+            self.terminal.write(format!("{name}{script}\n").as_bytes())?;
+            let is_told = |it: &Reply| is_ready(it) || matches!(it, Reply::Lacks(_));
+            let wait = SENDING + self.terminal.round_trip * 2;
+            let shown = self.listen(wait, |shown| shown.replies.iter().any(is_told)).await?;
+            match shown.replies.into_iter().find(is_told) {
+                Some(Reply::Ready(_, boot)) => return Ok(Some(boot)),
+                Some(Reply::Lacks(program)) => return Err(Failed::Lacks(program)),
+                _ => {}
+            }
+        }
+        Err(Failed::NoHub)
+    }
+
+    /// Lets another client start its hub.
+    async fn give_way(&mut self) -> Result<(), Failed> {
+        let [chance, ..] = self.invocation.draw();
+        let wait = YIELDING + YIELDING * 2 * u32::from(chance) / 255;
+        self.listen(wait, |shown| shown.replies.iter().any(is_ready)).await?;
+        Ok(())
+    }
+
+    /// Listens until something is shown, and no longer than `wait`.
+    async fn listen(&mut self, wait: Duration, is_enough: impl Fn(&Shown) -> bool) -> Result<Shown, Ended> {
+        let until = self.now() + wait;
+        let mut shown = Shown::default();
+        while !is_enough(&shown) {
+            let Some(bytes) = self.terminal.read(until).await? else { break };
+            shown.replies.extend(self.replies.push(&bytes));
+            shown.bytes.extend(bytes);
+            let excess = shown.bytes.len().saturating_sub(SHOWN);
+            shown.bytes.drain(..excess);
+        }
+        Ok(shown)
+    }
+
+    /// Six hexadecimal digits that nobody else draws.
+    fn draw(&self) -> String {
+        let drawn: [u8; 16] = self.invocation.draw();
+        hex::encode(drawn.first_chunk::<3>().copied().unwrap_or_default())
+    }
+}
+
+/// Why there is no hub yet.
+enum Failed {
+    Ended,
+    NoHub,
+    /// The guest has no such program.
+    Lacks(String),
+}
+
+impl From<Ended> for Failed {
+    fn from(Ended: Ended) -> Self {
+        Self::Ended
+    }
+}
+
+fn is_ready(reply: &Reply) -> bool {
+    matches!(reply, Reply::Ready(..))
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|it| it == wanted)
+}
+
+/// Claims in what a terminal shows: lines of `#` and six hexadecimal digits.
+fn claims(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_claim = |it: &&[u8]| {
+        it.len() == 8
+            && it.starts_with(b"#")
+            && it[1..7].iter().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(it))
+            && (it[7] == b'\r' || it[7] == b'\n')
+    };
+    bytes.windows(8).filter(is_claim).map(|it| &it[..7])
+}
+
+/// The version of the hub.
+fn version() -> Version {
+    let mut version = sum(squeezed().as_bytes());
+    version.truncate(8);
+    version
+}
+
+/// The script without comments and indentation.
+fn squeezed() -> String {
+    let lines = SCRIPT.lines().map(str::trim_start).filter(|it| !it.is_empty() && !it.starts_with("# "));
+    lines.flat_map(|it| [it, "\n"]).collect()
+}
+
+/// The script on one line, as `printf %b` reads it.
+fn packed() -> String {
+    let script = format!("H={}\n{}", version(), squeezed());
+    script.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+/// The line that replaces a shell by one that reads a packed script behind `name`, and runs it if it is whole. What is
+/// typed meanwhile is passed over. The space before it keeps it out of the shell's history.
+fn starter(name: &str, packed: &str) -> String {
+    let digest = hex::encode(<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(packed)));
+    // 137 is `_` in octal: the answer differs from the echo of the line.
+    let reader = format!(
+        "stty raw -echo;printf \"\\137{name} \";while IFS= read -r s;do s=${{s#{name}}};\
+         [ \"$(printf %s \"$s\"|sha256sum)\" = \"{digest}  -\" ]&&eval \"$(printf %b \"$s\")\";done"
+    );
+    format!(" exec sh -c {}\n", quote(&reader))
+}
+
+fn ended() -> Error {
+    let text = "the container's console ended: is the container running?";
+    Error::new(Code::ExecUnreachable, text).retry_after(2)
+}
+
+fn lacks(program: &str) -> Error {
+    let text = format!(
+        "commands cannot go through this container's console, because it has no `{program}`: install it, or put \
+         pve-edge-guest into the template"
+    );
+    Error::new(Code::Unsupported, text)
+}
+
+/// The error of a console that shows no shell.
+fn in_use() -> Error {
+    let text = "the container's console is no shell that waits for a command: somebody works in it (the tasks of the \
+                node tell who), or it asks for a login; leave it with `exit`, or restart the sandbox";
+    Error::new(Code::ConsoleInUse, text).retry_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_fits_and_is_one_line() {
+        let packed = packed();
+        assert!(!packed.contains('\n') && packed.is_ascii());
+        assert!(packed.len() < 8 << 10, "{}", packed.len());
+        assert!(!squeezed().contains("\n# "));
+    }
+
+    #[test]
+    fn the_starter_is_a_line_that_a_terminal_takes() {
+        // A terminal that is not raw takes lines of 4095 bytes.
+        let line = starter("abcdef", &packed());
+        assert!(line.len() < 1000 && line.ends_with('\n') && line.matches('\n').count() == 1);
+        assert!(!line.contains("_abcdef "), "the echo is taken for the answer");
+    }
+
+    #[test]
+    fn claims_are_found_among_what_is_shown() {
+        let shown = b"root@x:~# #0a1b2c\r\n# comment\n#fedcba\n#12345g\n #abcdef0\n";
+        assert_eq!(claims(shown).collect::<Vec<_>>(), [b"#0a1b2c", b"#fedcba"]);
+    }
+}

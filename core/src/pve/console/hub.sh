@@ -1,0 +1,114 @@
+# The hub serves processes of this guest over its console, on whose raw terminal each request and each reply is a line.
+# All that it tells is in files, so that everything may be asked again. H is the version, which the edge sets.
+LC_ALL=C; export LC_ALL; umask 077
+for R in "$XDG_RUNTIME_DIR" /run /dev/shm /tmp; do
+  [ -n "$R" ] || continue
+  R=$R/pve-edge-console; mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ] && break
+done
+cd "$R" || exit
+out() { dd ibs=8192 obs=65536 2>/dev/null; }
+say() { printf '@%s . %s\n' "$*" "$*" | out; }
+sum() { set -- $(sha256sum); s=${1%"${1#????????????????}"}; }
+for c in base64 dd fold head mkfifo sha256sum sleep stty tail tr wc; do command -v $c >/dev/null || say - lacks $c; done
+S=; setsid true 2>/dev/null && S=setsid; export S
+# Of all starts of the guest, this one.
+[ -s boot ] || { tr -d '\n-' </proc/sys/kernel/random/uuid >boot.$$; mv boot.$$ boot; }
+read -r B <boot || [ -n "$B" ]
+# The keeper of one process, which outlives the hub. Its arguments are milliseconds, the kind of standard input, and the
+# bytes that are kept of each output.
+cat >keeper.$H <<'K'
+pump() { sh -c 'echo $$ >"h$0"; exec head -c "$1"' $1 $2 >$1 || : >full; sh -c 'echo $$ >"h$0"; exec wc -c' $1 >l$1.t; mv l$1.t l$1; }
+drained() {
+  p=; read -r p <h$1 || return; l=; read -r l </proc/$p/stat || { [ -e l$1 ]; return; }
+  case ${l##*) } in [SX]*) ;; *) return 1;; esac
+}
+feed() {
+  exec 5>pi; n=0
+  while read -r w <&6; do
+    s=$(wc -c <i); [ $s -gt $n ] && { tail -c +$((n + 1)) i | head -c $((s - n)) >&5 || break; }
+    n=$s; [ "$w" = end ] && break
+  done
+  : >closed
+}
+exec 2>/dev/null
+echo $$ >kp; date +%s >t; : >o; : >e; mkfifo po pe
+pump o $3 <po & pump e $3 <pe &
+i=/dev/null
+case $2 in i) i=i;; s) i=pi; mkfifo pi q; [ -e i ] || : >i; exec 6<>q; feed & exec 6>&-;; esac
+( exec <$i >po 2>pe; exec $S sh ./c ) & p=$!
+echo $p >pid
+w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); echo timeout >why; kill -KILL -$1 || kill -KILL $1' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) $p & w=$!; }
+wait $p; r=$?
+[ -n "$w" ] && { kill -KILL -$w || kill -KILL $w; }
+until drained o && drained e; do sleep 0.01 || sleep 1; done
+y=-; [ -e full ] && y=full; [ -e why ] && read -r y <why
+o=$(wc -c <o); e=$(wc -c <e); a=0; b=0
+[ $o = $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
+[ $e = $3 ] && { b=1; [ -e le ] && read -r b <le; }
+echo $r $o $e $y $a $b >x.t; mv x.t x
+[ $2 = s ] && { : >closed; echo end 1<>q; }
+K
+sizes() { set -- $(wc -c o e 2>/dev/null); a=${1:-0} b=${3:-0}; }
+frames() { # output, from where, how many, and where it ends
+  k=$2; n=$(($3 * 3000)); [ $(($4 - $2)) -ge $n ] || n=$(($4 - $2))
+  [ $n -gt 0 ] && tail -c +$(($2 + 1)) $1 | head -c $n | base64 | tr -d '\n' | fold -w 4000 | while read -r d || [ -n "$d" ]; do
+    n=$((${#d} / 4 * 3)); case $d in *==) n=$((n - 2));; *=) n=$((n - 1));; esac
+    printf '@%s %s %s %s %s %s\n' $id $1 $k $n "$d" $k | out; k=$((k + n))
+  done
+}
+is_over() { [ -e x ] || { p=; read -r p <kp; [ -n "$p" ] && ! kill -0 $p && [ ! -e x ]; } 2>/dev/null; }
+tell() { # follower, number of its request, from where and how many frames of each output, milliseconds to wait for more
+  echo $2 >f.$1; t=0 d=10
+  while sizes; ! is_over && [ $a -le $3 ] && [ $b -le $5 ] && [ $t -lt $7 ]; do
+    sleep 0.$(printf %03d $d) || sleep 1
+    t=$((t + d)); d=$((d < 160 ? d * 2 : 160)); l=; read -r l <f.$1; [ "$l" = $2 ] || return
+  done
+  x=+; is_over && { sizes; x=lost; [ -e x ] && read -r x <x && read -r _ a b _ <x; }
+  p=0; [ -e pid ] && read -r p <pid
+  frames o $3 $4 $a; frames e $5 $6 $b
+  say $id s $2 $p $a $b $x
+}
+( trap '' HUP; n=0; : >beat
+  while sleep 5; do if [ -e beat ]; then rm -f beat; n=0; else n=$((n + 1)); [ $n -lt 12 ] || break; fi; done
+  for D in */; do [ -e $D/keep ] || [ ! -e $D/x ] && [ -e $D/c ] || rm -rf $D; done
+  kill -KILL $$ ) </dev/null >/dev/null 2>&1 &
+stty raw -echo icrnl 2>/dev/null; say - ready $H $B
+z=
+dd bs=8192 2>/dev/null | while IFS= read -r line; do
+  case $line in
+  '#'*) z=;;
+  '') [ -n "$z" ] || { z=1; continue; }; printf 'pve-edge runs commands here; the console is yours a minute after the last one\r\n'; continue;;
+  *) z=1; continue;;
+  esac
+  set -f; set -- $line; set +f; id=${1#?} op=$2
+  case $id in *[!a-z0-9]* | '') continue;; esac
+  case $op in
+  put | run) b=${line% *}; s=; sum <<:
+$b
+:
+    [ "${line##* }" = "$s" ] || continue;;
+  *) b=${line#?}; [ "${b%% . *}" = "${b##* . }" ] || continue;;
+  esac
+  : >beat
+  case $op in
+  hi) say $id hi $H $B;;
+  put) # c or i, which piece, text
+    case $3 in c | i) ;; *) continue;; esac
+    [ -e $id/go ] || { mkdir -p $id; printf %s "$5" | base64 -d | dd of=$id/$3 bs=2048 seek=$4 conv=notrunc 2>/dev/null; } || continue
+    say $id put $3 $4;;
+  run) # sums of c and i, milliseconds, kind of standard input, most output, whether it is kept
+    mkdir -p $id
+    if mkdir $id/go 2>/dev/null; then
+      s=; sum <$id/c; k=$s; s=-; [ $6 = i ] && sum <$id/i
+      if [ $k.$s = $3.$4 ]; then
+        [ $8 = 1 ] && : >$id/keep
+        ( cd $id && exec $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1 ) &
+        say $id run new
+      else rmdir $id/go; rm -f $id/c $id/i; say $id run bad; fi
+    else say $id run old; fi;;
+  p) if [ -e $id/go ] && [ -e $id/c ]; then ( cd $id && tell $3 $4 $5 $6 $7 $8 $9 ) & else say $id none; fi;;
+  bye) # what is left proves that it was run
+    [ -e $id/x ] && ( cd $id && rm -rf [!g]* );;
+  quit) say $id quit; kill -KILL $$;;
+  esac
+done

@@ -1,0 +1,228 @@
+//! What is asked of processes, by scripts.
+
+use std::time::Duration;
+
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{Code as Refused, Refusal},
+    process::{Named, Signal, Spec, Stdin as StdinCall},
+};
+use time::OffsetDateTime;
+
+use super::{
+    Console, Said,
+    line::{End, Started},
+    process::{self, Failure, Follower, Input, Job},
+    refused,
+    script::{self, About, exit},
+};
+use crate::{
+    daemon::CallFailure,
+    io::Io,
+    sandbox::process::{Cursor, Exit, Place, Process, State, Stdin},
+};
+
+/// Signals that Linux has.
+const SIGNALS: &str = " HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP \
+                       TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS ";
+
+impl<I: Io> Console<I> {
+    /// Starts a process, once at most, and tells its number once it runs.
+    pub(in crate::pve) async fn run(
+        &mut self,
+        process: Unique,
+        spec: &Spec,
+        is_kept: bool,
+        until: OffsetDateTime,
+    ) -> Result<Process, CallFailure> {
+        if spec.pty.is_some() {
+            return Err(refused(
+                Refused::Unsupported,
+                "a terminal (`pty`) cannot be had through the container's console",
+            ));
+        }
+        let input = match (&spec.input, spec.stdin) {
+            (Some(bytes), _) => Input::Whole(bytes.0.clone()),
+            (None, true) => Input::Live,
+            (None, false) => Input::None,
+        };
+        let job = Job { script: script::process(spec), input, timeout_ms: spec.timeout_ms, is_kept };
+        match self.start(process, &job, until).await? {
+            Started::Now | Started::Before => {}
+            Started::Not => return Err(self.failed(Failure::Unsent)),
+        }
+        let mut follower = Follower::observer(process, "0".into());
+        let mut pid = None;
+        // Nobody else tells it.
+        while pid.is_none() {
+            let hub = self.hub().await?;
+            let asked = follower.next(hub, Duration::ZERO).await;
+            let (_, stands) = asked.map_err(|failure| self.failed(failure))?;
+            pid = stands.filter(|it| it.pid > 0 || it.end.is_some()).map(|it| it.pid);
+            if pid.is_none() && self.invocation.now() >= until {
+                return Err(self.failed(Failure::Unanswered));
+            }
+        }
+        let of = About::of(spec);
+        Ok(Process { process, pid, ..begun(of, spec.stdin) })
+    }
+
+    /// Runs a command of our own to its end; its exit code. It may be run again.
+    pub(in crate::pve) async fn command(
+        &mut self,
+        spec: &Spec,
+        until: OffsetDateTime,
+    ) -> Result<i32, CallFailure> {
+        Ok(self.ask(script::process(spec), Input::None, until).await?.code)
+    }
+
+    /// Lists the processes that are kept, the oldest first.
+    pub(in crate::pve) async fn processes(
+        &mut self,
+        until: OffsetDateTime,
+    ) -> Result<Vec<Process>, CallFailure> {
+        let said = self.ask(script::stand(None), Input::None, until).await?;
+        let mut all = self.read(&said)?;
+        all.sort_by_key(|it| std::cmp::Reverse(it.age_ms));
+        Ok(all)
+    }
+
+    /// Reads one process.
+    pub(in crate::pve) async fn process(
+        &mut self,
+        process: Unique,
+        until: OffsetDateTime,
+    ) -> Result<Process, CallFailure> {
+        let said = self.ask(script::stand(Some(process)), Input::None, until).await?;
+        self.one(&said, process)
+    }
+
+    /// Sends a signal to a process.
+    pub(in crate::pve) async fn signal(
+        &mut self,
+        Signal { process, signal, scope }: &Signal,
+        until: OffsetDateTime,
+    ) -> Result<Process, CallFailure> {
+        if !SIGNALS.contains(&format!(" {signal} ")) {
+            return Err(refused(Refused::NoSuchSignal, "there is no such signal"));
+        }
+        let said = self.ask(script::signal(*process, signal, *scope), Input::None, until).await?;
+        self.one(&said, *process)
+    }
+
+    /// Kills a process, and forgets it.
+    pub(in crate::pve) async fn remove(
+        &mut self,
+        Named { process }: &Named,
+        until: OffsetDateTime,
+    ) -> Result<(), CallFailure> {
+        let said = self.ask(script::forget(*process), Input::None, until).await?;
+        refusal(&said).map_or(Ok(()), Err)
+    }
+
+    /// Writes to a process's standard input.
+    pub(in crate::pve) async fn write_stdin(
+        &mut self,
+        StdinCall { process, at, end }: &StdinCall,
+        bytes: &[u8],
+        until: OffsetDateTime,
+    ) -> Result<Stdin, CallFailure> {
+        let script = script::stdin(*process, *at, *end);
+        let said = self.ask(script, Input::Whole(bytes.to_vec()), until).await?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        if said.code == exit::OFFSET {
+            let mut refusal = Refusal::new(Refused::StdinOffset, "bytes before these are missing");
+            refusal.at = text.trim().parse().ok();
+            return Err(CallFailure::Refused(refusal));
+        }
+        if said.code == exit::ENDED {
+            return Err(refused(Refused::StdinClosed, "standard input is closed, or was never open"));
+        }
+        match refusal(&said) {
+            Some(refusal) => Err(refusal),
+            None => stdin_of(text.trim()).flatten().ok_or_else(foreign),
+        }
+    }
+
+    fn one(&self, said: &Said, process: Unique) -> Result<Process, CallFailure> {
+        if let Some(refusal) = refusal(said) {
+            return Err(refusal);
+        }
+        self.read(said)?.pop().filter(|it| it.process == process).ok_or_else(foreign)
+    }
+
+    fn read(&self, said: &Said) -> Result<Vec<Process>, CallFailure> {
+        let text = String::from_utf8_lossy(&said.stdout);
+        text.lines().map(|line| row(line).ok_or_else(foreign)).collect()
+    }
+}
+
+/// Why a script did nothing.
+fn refusal(said: &Said) -> Option<CallFailure> {
+    Some(match said.code {
+        0 => return None,
+        exit::NO_SUCH_PROCESS => refused(Refused::NoSuchProcess, "there is no such process"),
+        exit::ENDED => refused(Refused::ProcessGone, "the process has ended"),
+        exit::FULL => refused(Refused::DiskFull, "no room is left in the sandbox"),
+        code => refused(Refused::Failed, &format!("a script in the sandbox ended with {code}")),
+    })
+}
+
+fn foreign() -> CallFailure {
+    CallFailure::Foreign { status: 200 }
+}
+
+/// A process that has just begun.
+fn begun(About { tag, argv, cwd, user }: About, has_stdin: bool) -> Process {
+    let stdin = has_stdin.then_some(Stdin { at: 0, closed: false });
+    Process {
+        process: Unique([0; 16]),
+        state: State::Running,
+        pid: None,
+        tag,
+        argv,
+        cwd,
+        user,
+        pty: false,
+        stdin,
+        exit: None,
+        cursor: Cursor::default(),
+        age_ms: 0,
+    }
+}
+
+/// Reads what a script says of one process.
+fn row(line: &str) -> Option<Process> {
+    let mut words = line.split(' ');
+    let mut next = || words.next();
+    let (process, about) = (next()?.parse().ok()?, About::read(next()?));
+    let (pid, age): (u32, i64) = (next()?.parse().ok()?, next()?.parse().ok()?);
+    let [stdout, stderr]: [u64; 2] = [next()?.parse().ok()?, next()?.parse().ok()?];
+    let stdin = stdin_of(next()?)?;
+    let rest: Vec<_> = words.collect();
+    let end = super::line::end_of(&rest)?;
+    let place =
+        |sizes: [u64; 2], dropped: u64| Place { all: sizes[0] + sizes[1] + dropped, stderr: sizes[1] };
+    let (state, exit, place) = match end {
+        None => (State::Running, None, place([stdout, stderr], 0)),
+        Some(End::Lost) => (State::Lost, None, place([stdout, stderr], 0)),
+        Some(End::Exit(exit)) => {
+            let dropped = exit.dropped.iter().sum();
+            (State::Exited, Some(Exit::from(process::told(&exit))), place(exit.sizes, dropped))
+        }
+    };
+    let pid = (pid > 0).then_some(pid);
+    let age_ms = u64::try_from(age).unwrap_or_default() * 1000;
+    let stdin = stdin.map(|it| Stdin { closed: it.closed || state != State::Running, ..it });
+    let begun = begun(about, false);
+    Some(Process { process, state, pid, stdin, exit, cursor: Cursor::at(place), age_ms, ..begun })
+}
+
+/// Reads what a script says of standard input: `-`, or bytes, with `/` behind them where it is closed.
+fn stdin_of(word: &str) -> Option<Option<Stdin>> {
+    if word == "-" {
+        return Some(None);
+    }
+    let (bytes, closed) = word.strip_suffix('/').map_or((word, false), |it| (it, true));
+    Some(Some(Stdin { at: bytes.parse().ok()?, closed }))
+}

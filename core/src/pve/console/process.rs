@@ -1,0 +1,338 @@
+//! Processes that a hub serves: their start, and their output.
+
+use std::{collections::VecDeque, time::Duration};
+
+use pve_edge_guest_protocol::{
+    Unique,
+    process::{Bytes, Event, Exit, Line, Stream},
+};
+use time::OffsetDateTime;
+
+use super::{
+    hub::Hub,
+    line::{self, End, File, Frame, PIECE, Reply, Stands, Started, doubled, put, sum, summed},
+    terminal::Ended,
+};
+use crate::{io::Io, sandbox::process::Place};
+
+/// Pieces of input on the way: more than 8 KB of input that nobody reads can stop a console for good.
+const PIECES: usize = 2;
+/// The longest that is waited before a request is sent again.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes that are kept of each output.
+const KEPT: u64 = 8 << 20;
+/// Frames of each output that one question may be answered with, at first and at most. A console that loses what comes
+/// too fast gets fewer.
+const FRAMES: (u32, u32) = (4, 12);
+/// Bytes of output in a frame.
+const FRAME: u64 = 3000;
+/// Time that the hub waits for more before it answers that there is none.
+const WAIT: Duration = Duration::from_secs(5);
+/// Questions in a row that may be answered with nothing new until a process that is followed is said to be alive.
+const QUIET: u32 = 3;
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// Script for `sh`.
+    pub(super) script: String,
+    pub(super) input: Input,
+    /// Milliseconds after which it is killed.
+    pub(super) timeout_ms: Option<u64>,
+    /// Whether it is listed, and stays until it is forgotten.
+    pub(super) is_kept: bool,
+}
+
+/// Standard input of a process.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    /// None.
+    None,
+    /// These bytes.
+    Whole(Vec<u8>),
+    /// What is written to it later.
+    Live,
+}
+
+/// Failure of a request to a hub.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The console ended, or the hub did not answer in time: before anything could be run.
+    Unsent,
+    /// The same, afterwards.
+    Unanswered,
+    /// There is no such process.
+    NoSuchProcess,
+}
+
+/// Starts a process, once at most: a name is given once, as long as the guest is not restarted.
+pub(super) async fn start<I: Io>(
+    hub: &mut Hub<I>,
+    process: Unique,
+    job: &Job,
+    until: OffsetDateTime,
+) -> Result<Started, Failure> {
+    upload(hub, process, File::Script, job.script.as_bytes(), until).await.map_err(|_| Failure::Unsent)?;
+    let (kind, input) = match &job.input {
+        Input::None => ("-", "-".to_owned()),
+        Input::Live => ("s", "-".to_owned()),
+        // The hub makes no file of nothing.
+        Input::Whole(bytes) if bytes.is_empty() => ("-", "-".to_owned()),
+        Input::Whole(bytes) => {
+            upload(hub, process, File::Input, bytes, until).await.map_err(|_| Failure::Unsent)?;
+            ("i", sum(bytes))
+        }
+    };
+    let (script, ms, kept) = (sum(job.script.as_bytes()), job.timeout_ms.unwrap_or(0), u8::from(job.is_kept));
+    let run = summed(&format!("{process} run {script} {input} {ms} {kind} {KEPT} {kept}"));
+    let mut patience = hub.patience();
+    loop {
+        hub.send(&run).map_err(|Ended| Failure::Unanswered)?;
+        let wait = (hub.now() + patience).min(until);
+        while let Some(reply) = hub.next(wait).await.map_err(|Ended| Failure::Unanswered)? {
+            match reply {
+                Reply::Run(of, started) if of == process => return Ok(started),
+                _ => {}
+            }
+        }
+        if hub.now() >= until {
+            return Err(Failure::Unanswered);
+        }
+        patience = (patience * 3 / 2).min(LONGEST_PATIENCE);
+    }
+}
+
+/// Puts a file of a process in place, piece by piece.
+async fn upload<I: Io>(
+    hub: &mut Hub<I>,
+    process: Unique,
+    file: File,
+    bytes: &[u8],
+    until: OffsetDateTime,
+) -> Result<(), Ended> {
+    let piece = |number: u64| {
+        let from = usize::try_from(number).unwrap_or_default() * PIECE;
+        put(process, file, number, &bytes[from..(from + PIECE).min(bytes.len())])
+    };
+    let count = bytes.len().div_ceil(PIECE) as u64;
+    let (mut next, mut on_the_way) = (0_u64, VecDeque::new());
+    let mut patience = hub.patience();
+    loop {
+        while next < count && on_the_way.len() < PIECES {
+            hub.send(&piece(next))?;
+            on_the_way.push_back(next);
+            next += 1;
+        }
+        if on_the_way.is_empty() {
+            return Ok(());
+        }
+        match hub.next((hub.now() + patience).min(until)).await? {
+            Some(Reply::Put(of, which, number)) if of == process && which == file => {
+                on_the_way.retain(|it| *it != number);
+                patience = hub.patience();
+            }
+            Some(_) => {}
+            None if hub.now() >= until => return Err(Ended),
+            None => {
+                patience = (patience * 3 / 2).min(LONGEST_PATIENCE);
+                for number in &on_the_way {
+                    hub.send(&piece(*number))?;
+                }
+            }
+        }
+    }
+}
+
+/// Follower of one process's output.
+#[derive(Debug)]
+pub(super) struct Follower {
+    process: Unique,
+    name: String,
+    /// Bytes of each output that were told.
+    at: [u64; 2],
+    /// Bytes of both that were told, and of what was dropped.
+    place: u64,
+    question: u32,
+    frames: u32,
+    /// Whether more is there than was asked for.
+    is_behind: bool,
+    is_started: bool,
+    is_over: bool,
+    quiet: u32,
+}
+
+impl Follower {
+    /// A follower from a place on; `name` is one that nobody else has.
+    pub(super) fn new(process: Unique, name: String, from: Place) -> Self {
+        let at = [from.all.saturating_sub(from.stderr), from.stderr];
+        let (place, frames) = (from.all, FRAMES.0);
+        let (question, quiet) = (0, 0);
+        Self {
+            process,
+            name,
+            at,
+            place,
+            question,
+            frames,
+            is_behind: false,
+            is_started: false,
+            is_over: false,
+            quiet,
+        }
+    }
+
+    /// A follower that is told how a process stands, and nothing of its output.
+    pub(super) fn observer(process: Unique, name: String) -> Self {
+        Self { frames: 0, ..Self::new(process, name, Place::default()) }
+    }
+
+    /// The process that is followed.
+    pub(super) fn process(&self) -> Unique {
+        self.process
+    }
+
+    /// Whether more is known to be there.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Whether the end was told.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Asks once, and tells what is new: nothing where nothing came in time.
+    pub(super) async fn next<I: Io>(
+        &mut self,
+        hub: &mut Hub<I>,
+        wait: Duration,
+    ) -> Result<(Vec<Line>, Option<Stands>), Failure> {
+        let wait = if self.is_behind { Duration::ZERO } else { wait.min(WAIT) };
+        self.question += 1;
+        let before @ [stdout, stderr] = self.at;
+        let (frames, ms) = (self.frames, wait.as_millis());
+        let ask = format!(
+            "{} p {} {} {stdout} {frames} {stderr} {frames} {ms}",
+            self.process, self.name, self.question
+        );
+        hub.send(&doubled(&ask)).map_err(|Ended| Failure::Unanswered)?;
+        // A guest that is busy waits longer than it is told.
+        let (mut until, mut lines) = (hub.now() + wait * 2 + hub.patience(), Vec::new());
+        let mut is_lossy = false;
+        loop {
+            match hub.next(until).await.map_err(|Ended| Failure::Unanswered)? {
+                Some(Reply::None(of)) if of == self.process => return Err(Failure::NoSuchProcess),
+                Some(Reply::Frame(of, frame)) if of == self.process => {
+                    until = hub.now() + hub.patience();
+                    is_lossy |= !self.take(frame, &mut lines);
+                }
+                Some(Reply::Stands(of, stands)) if of == self.process && stands.question == self.question => {
+                    self.pace(is_lossy || self.missed(&stands, before));
+                    self.stand(&stands, &mut lines);
+                    return Ok((lines, Some(stands)));
+                }
+                Some(_) => {}
+                None => {
+                    self.pace(true);
+                    return Ok((lines, None));
+                }
+            }
+        }
+    }
+
+    /// Takes a frame; `false` where one before it is missing.
+    fn take(&mut self, frame: Frame, lines: &mut Vec<Line>) -> bool {
+        let Frame { stream, offset, data } = frame;
+        let at = &mut self.at[index(stream)];
+        // It may be an answer to another question, or to another follower.
+        let skip = at.checked_sub(offset).and_then(|it| usize::try_from(it).ok());
+        let Some(new) = skip.map(|it| data.get(it..).unwrap_or_default()) else { return false };
+        *at += new.len() as u64;
+        self.place += new.len() as u64;
+        if !new.is_empty() {
+            let event = Event::Out { stream, data: Bytes(new.to_vec()) };
+            lines.push(Line { cursor: self.place, event });
+        }
+        true
+    }
+
+    /// Whether fewer bytes came than this answer was to have, to a question from `before` on.
+    fn missed(&self, stands: &Stands, before: [u64; 2]) -> bool {
+        let most = u64::from(self.frames) * FRAME;
+        (0..2).any(|it| {
+            let wanted = stands.sizes[it].saturating_sub(before[it]).min(most);
+            self.at[it].saturating_sub(before[it]) < wanted
+        })
+    }
+
+    /// Asks for more frames next time, or for fewer.
+    fn pace(&mut self, is_lossy: bool) {
+        if self.frames == 0 {
+            return;
+        }
+        self.frames = if is_lossy { (self.frames / 2).max(1) } else { (self.frames + 1).min(FRAMES.1) };
+        self.is_behind = is_lossy;
+    }
+
+    /// Tells the start and the end, as far as they are new.
+    fn stand(&mut self, stands: &Stands, lines: &mut Vec<Line>) {
+        if !self.is_started && stands.pid > 0 {
+            self.is_started = true;
+            let before = lines.first().map_or(self.place, |it| it.cursor - length(&it.event));
+            lines.insert(0, Line { cursor: before, event: Event::Started { pid: stands.pid } });
+        }
+        match &stands.end {
+            Some(End::Exit(exit)) => {
+                self.is_behind = true;
+                if (0..2).all(|it| self.at[it] >= exit.sizes[it]) {
+                    self.end(exit, lines);
+                }
+            }
+            Some(End::Lost) if (0..2).all(|it| self.at[it] >= stands.sizes[it]) => {
+                self.is_over = true;
+                lines.push(Line { cursor: self.place, event: Event::Lost });
+            }
+            Some(End::Lost) => self.is_behind = true,
+            None => self.is_behind |= self.at != stands.sizes,
+        }
+        self.quiet = if lines.is_empty() { self.quiet + 1 } else { 0 };
+        if self.quiet >= QUIET {
+            self.quiet = 0;
+            lines.push(Line { cursor: self.place, event: Event::Alive });
+        }
+    }
+
+    fn end(&mut self, exit: &line::Exit, lines: &mut Vec<Line>) {
+        self.is_over = true;
+        // A place behind the output is behind what was dropped.
+        let is_told = (0..2).any(|it| self.at[it] > exit.sizes[it]);
+        for bytes in exit.dropped.into_iter().filter(|it| *it > 0 && !is_told) {
+            self.place += bytes;
+            lines.push(Line { cursor: self.place, event: Event::Gap { bytes } });
+        }
+        lines.push(Line { cursor: self.place, event: Event::Exit(told(exit)) });
+    }
+}
+
+/// How a process ended, as the protocol tells it.
+pub(super) fn told(exit: &line::Exit) -> Exit {
+    let error = match exit.why.as_deref() {
+        Some("user") => Some("there is no such user".to_owned()),
+        Some("cwd") => Some("the working directory is not there, or the user may not enter it".to_owned()),
+        Some("full") => Some("there was no space left for the output in the sandbox: it is cut".to_owned()),
+        _ => None,
+    };
+    let timed_out = exit.why.as_deref() == Some("timeout");
+    Exit { exit_code: exit.code, signal: None, timed_out, oom_killed: false, error }
+}
+
+fn index(stream: Stream) -> usize {
+    usize::from(stream == Stream::Stderr)
+}
+
+fn length(event: &Event) -> u64 {
+    match event {
+        Event::Out { data, .. } => data.0.len() as u64,
+        _ => 0,
+    }
+}

@@ -1,0 +1,260 @@
+//! What runs the processes of a sandbox: the project's own daemon in it, or the hub in its console.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::LocalBoxStream};
+use pve_edge_guest_protocol::{
+    Unique,
+    answer::{self, Code as Refused, Done, Refusal},
+    call::Operation,
+    process::{self, Follow, Line, Named, Resize, Signal, Spec, Start, Stdin as StdinCall, StdinTaken},
+};
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+
+use super::CALL;
+use crate::{
+    daemon::{CallFailure, Daemon},
+    error::Error,
+    io::{Io, NetError, invocation::Invocation},
+    pve::{
+        cluster::Cluster,
+        console::Console,
+        guest::{Located, reach},
+    },
+    sandbox::{
+        channel::Channel,
+        command::Lines,
+        process::{Decoder, Heard, Metrics, Process, Stdin},
+    },
+};
+
+/// What runs the processes of one sandbox.
+pub(in crate::pve) enum Runner<'c, I: Io> {
+    /// The project's own daemon.
+    Daemon(Daemon<'c, I>),
+    /// The hub in the console of a container.
+    Console(Box<Console<I>>),
+}
+
+/// What a process tells that is followed, as it comes.
+pub(super) enum Told<I: Io> {
+    /// Bytes of the daemon's answer, and what splits them into lines.
+    Daemon(I::Body, Lines<Heard>),
+    /// Lines.
+    Console(LocalBoxStream<'static, Result<Vec<Line>, NetError>>),
+}
+
+impl<'c, I: Io> Runner<'c, I> {
+    /// What runs the processes of a sandbox. One whose commands go another way is refused.
+    pub(in crate::pve) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
+        if found.mark.channel() == Some(Channel::Terminal) {
+            let console = Console::new(cluster, cluster.pve, &found.node, found.mark.vmid);
+            return Ok(Self::Console(Box::new(console)));
+        }
+        Ok(Self::Daemon(reach::daemon(cluster, found).await?))
+    }
+
+    /// The world and the limits of its calls.
+    pub(super) fn invocation(&self) -> &Invocation<I> {
+        match self {
+            Self::Daemon(daemon) => daemon.invocation(),
+            Self::Console(console) => console.invocation(),
+        }
+    }
+
+    /// The start of the guest that it has told of.
+    pub(super) fn boot(&self) -> Option<Unique> {
+        match self {
+            Self::Daemon(daemon) => daemon.boot(),
+            Self::Console(console) => console.boot(),
+        }
+    }
+
+    /// Makes no call any more once the guest has another start than this one.
+    pub(super) fn pin(&mut self, boot: Option<Unique>) {
+        match self {
+            Self::Daemon(daemon) => daemon.pin(boot),
+            Self::Console(console) => console.pin(boot),
+        }
+    }
+
+    /// The same, for an answer that streams on after the request was handled.
+    pub(super) fn detached(self) -> Runner<'static, I> {
+        match self {
+            Self::Daemon(daemon) => Runner::Daemon(daemon.detached()),
+            Self::Console(console) => Runner::Console(console),
+        }
+    }
+
+    /// Starts a process. One that is not `is_kept` may be forgotten once its end was told.
+    pub(super) async fn start(
+        &mut self,
+        start: &Start,
+        spec: &Spec,
+        is_kept: bool,
+        until: OffsetDateTime,
+    ) -> Result<Process, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let body = serde_json::to_vec(spec).unwrap_or_default();
+                let started = daemon.ask(&Operation::Start(start.clone()), &body, until).await?;
+                Ok(ours(started, start.process)?.into())
+            }
+            Self::Console(console) => console.run(start.process, spec, is_kept, until).await,
+        }
+    }
+
+    /// Reads one process.
+    pub(super) async fn process(&mut self, process: Unique) -> Result<Process, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let read = call(daemon, &Operation::Process(Named { process }), &[]).await?;
+                Ok(ours(read, process)?.into())
+            }
+            Self::Console(console) => console.process(process, deadline(console.invocation())).await,
+        }
+    }
+
+    /// Lists the processes, the oldest first.
+    pub(super) async fn processes(&mut self) -> Result<Vec<Process>, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let all: process::Processes = call(daemon, &Operation::Processes {}, &[]).await?;
+                Ok(all.processes.into_iter().map(Process::from).collect())
+            }
+            Self::Console(console) => console.processes(deadline(console.invocation())).await,
+        }
+    }
+
+    /// Sends a signal to a process.
+    pub(super) async fn signal(&mut self, signal: Signal) -> Result<Process, CallFailure> {
+        let process = signal.process;
+        match self {
+            Self::Daemon(daemon) => {
+                Ok(ours(call(daemon, &Operation::Signal(signal), &[]).await?, process)?.into())
+            }
+            Self::Console(console) => console.signal(&signal, deadline(console.invocation())).await,
+        }
+    }
+
+    /// Kills a process with all its descendants, and forgets it.
+    pub(super) async fn forget(&mut self, process: Unique) -> Result<(), CallFailure> {
+        let named = Named { process };
+        match self {
+            Self::Daemon(daemon) => call::<_, Done>(daemon, &Operation::Forget(named), &[]).await.map(|_| ()),
+            Self::Console(console) => console.remove(&named, deadline(console.invocation())).await,
+        }
+    }
+
+    /// Writes to a process's standard input.
+    pub(super) async fn write_stdin(&mut self, stdin: StdinCall, bytes: &[u8]) -> Result<Stdin, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let taken: StdinTaken = call(daemon, &Operation::Stdin(stdin), bytes).await?;
+                Ok(taken.into())
+            }
+            Self::Console(console) => {
+                console.write_stdin(&stdin, bytes, deadline(console.invocation())).await
+            }
+        }
+    }
+
+    /// Changes the size of a process's terminal.
+    pub(super) async fn resize(&mut self, resize: Resize) -> Result<Process, CallFailure> {
+        let process = resize.process;
+        match self {
+            Self::Daemon(daemon) => {
+                Ok(ours(call(daemon, &Operation::Resize(resize), &[]).await?, process)?.into())
+            }
+            Self::Console(_) => Err(unable("a terminal (`pty`)")),
+        }
+    }
+
+    /// Measures the sandbox.
+    pub(super) async fn metrics(&mut self) -> Result<Metrics, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let measured: answer::Metrics = call(daemon, &Operation::Metrics {}, &[]).await?;
+                Ok(measured.into())
+            }
+            Self::Console(_) => Err(unable("figures (`metrics`)")),
+        }
+    }
+
+    /// Follows a process from where `decoder` is: until its end, or for `wait` at most and about `most` bytes. What nobody
+    /// is to find again is forgotten when its end was told.
+    pub(super) async fn follow(
+        &mut self,
+        process: Unique,
+        decoder: &Decoder,
+        (wait, most): (Option<Duration>, Option<u64>),
+        (is_kept, until): (bool, OffsetDateTime),
+    ) -> Result<Told<I>, CallFailure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let wait_ms = wait.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+                let follow = Follow { process, after: decoder.after(), wait_ms, most };
+                let answer = daemon.open(&Operation::Follow(follow), &[], until).await?;
+                Ok(Told::Daemon(answer.body, Decoder::lines()))
+            }
+            Self::Console(console) => {
+                let until = deadline(console.invocation());
+                let place = match decoder.place() {
+                    Some(place) => place,
+                    None => console.process(process, until).await?.cursor.place(),
+                };
+                console.open().await?;
+                Ok(Told::Console(console.take().follow(process, place, wait, is_kept).boxed_local()))
+            }
+        }
+    }
+}
+
+impl<I: Io> Told<I> {
+    /// The next lines; `None` at the end of the answer.
+    pub(super) async fn next(&mut self) -> Option<Result<Vec<Heard>, NetError>> {
+        Some(match self {
+            Self::Daemon(body, lines) => body.next().await?.map(|bytes| lines.push(&bytes)),
+            Self::Console(lines) => lines.next().await?.map(|it| it.into_iter().map(Ok).collect()),
+        })
+    }
+
+    /// Whether a line has begun, of which the end has not come.
+    pub(super) fn is_within(&self) -> bool {
+        matches!(self, Self::Daemon(_, lines) if lines.is_within())
+    }
+}
+
+/// Makes a call. One that may be made twice is, where the first is not answered.
+async fn call<I: Io, T: DeserializeOwned>(
+    daemon: &mut Daemon<'_, I>,
+    operation: &Operation,
+    body: &[u8],
+) -> Result<T, CallFailure> {
+    let is_once = matches!(operation, Operation::Signal(_) | Operation::Forget(_));
+    let until = deadline(daemon.invocation());
+    match daemon.ask(operation, body, until).await {
+        Err(failure) if failure.is_passing() && !is_once => {
+            let until = deadline(daemon.invocation());
+            daemon.ask(operation, body, until).await
+        }
+        answer => answer,
+    }
+}
+
+/// The process that an answer tells of, if it is the one that was asked about.
+fn ours(found: process::Process, process: Unique) -> Result<process::Process, CallFailure> {
+    if found.process == process { Ok(found) } else { Err(CallFailure::Foreign { status: 200 }) }
+}
+
+/// Deadline of a call that begins now.
+pub(super) fn deadline<I: Io>(invocation: &Invocation<I>) -> OffsetDateTime {
+    (invocation.now() + CALL).min(invocation.end())
+}
+
+fn unable(what: &str) -> CallFailure {
+    let text =
+        format!("{what} cannot be had through the container's console: put pve-edge-guest into the template");
+    CallFailure::Refused(Refusal::new(Refused::Unsupported, text))
+}
