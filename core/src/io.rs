@@ -11,7 +11,7 @@ pub mod pace;
 mod relay;
 pub mod websocket;
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
@@ -110,6 +110,13 @@ pub struct NetError {
     pub failure: Failure,
     /// The platform's own words; never a secret.
     pub detail: String,
+}
+
+impl NetError {
+    /// An error in these words of the platform's.
+    pub fn new(sent: Sent, failure: Failure, detail: impl fmt::Display) -> Self {
+        Self { sent, failure, detail: detail.to_string() }
+    }
 }
 
 /// Whether a request that was not answered can have been executed.

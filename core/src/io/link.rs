@@ -6,15 +6,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 
-use super::{Failure, NetError, Sent, Whole};
+use super::{Answer, Failure, NetError, Sent, Whole, from_the_way};
 
 /// Bytes that a message to the other side may have: pveproxy ends a connection over 128 KiB.
 pub const LARGEST_SENT: usize = 64 << 10;
 /// Bytes up to which a message of the other side is read; a larger one is [`Failure::TooLarge`].
 pub const LARGEST_HEARD: usize = 1 << 20;
-/// Bytes up to which the answer of a server is read that opens no websocket.
+/// Bytes up to which the answer of a server is read that opens no websocket; what is beyond them is left out.
 pub const REFUSAL_CAP: usize = 64 << 10;
 
 /// Websocket that is open. Its messages are a stream of bytes, whatever their opcode. The stream ends at a close frame,
@@ -34,6 +34,24 @@ pub enum Linked<L> {
     Open(L),
     /// Any answer but 101.
     Refused(Whole),
+}
+
+/// Reads the answer of a server that opens no websocket; what Cloudflare's edge says when it gets no answer is an
+/// error, as for [`super::fetch`].
+pub async fn refused<L, B>(answer: Answer<B>) -> Result<Linked<L>, NetError>
+where
+    B: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    let Answer { status, reason, headers, body: mut rest } = answer;
+    from_the_way(status)?;
+    let mut body = Vec::new();
+    while body.len() < REFUSAL_CAP
+        && let Some(chunk) = rest.next().await
+    {
+        body.extend_from_slice(&chunk?);
+    }
+    body.truncate(REFUSAL_CAP);
+    Ok(Linked::Refused(Whole { status, reason, headers, body }))
 }
 
 /// Link of a world that has none.

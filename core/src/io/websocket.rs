@@ -28,10 +28,15 @@ pub fn opening(headers: &HeaderMap, platform: &Platform) -> Result<HeaderMap, Er
     let key = one(headers, &SEC_WEBSOCKET_KEY).filter(is_key);
     let key = key.ok_or_else(|| Error::field("Sec-WebSocket-Key", "16 bytes as base64, once"))?;
     let mut opening = HeaderMap::new();
-    upgrade(&mut opening);
-    opening.insert(SEC_WEBSOCKET_VERSION, VERSION);
-    opening.insert(SEC_WEBSOCKET_KEY, key.clone());
+    ask(&mut opening, key.clone());
     Ok(opening)
+}
+
+/// Asks for a websocket, with this `Sec-WebSocket-Key`.
+pub fn ask(headers: &mut HeaderMap, key: HeaderValue) {
+    upgrade(headers);
+    headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
+    headers.insert(SEC_WEBSOCKET_KEY, key);
 }
 
 /// The value of a header that is sent once.
@@ -67,8 +72,8 @@ pub(super) fn is_asked(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::GET && headers.get_all(UPGRADE).iter().any(wanted)
 }
 
-/// Asks for a websocket, or agrees to one.
-pub(super) fn upgrade(headers: &mut HeaderMap) {
+/// Asks for a websocket of a platform that makes its own key, or agrees to one.
+pub fn upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, WEBSOCKET);
 }
