@@ -2,12 +2,12 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use crate::net::{failed, late};
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Body as HttpBody, Frame},
@@ -57,11 +57,7 @@ impl Stream for Upload {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        poll_data(&mut self.0, context).map_err(|error| NetError {
-            sent: Sent::Never,
-            failure: Failure::Cut,
-            detail: error.to_string(),
-        })
+        poll_data(&mut self.0, context).map_err(|error| NetError::new(Sent::Never, Failure::Cut, error))
     }
 }
 
@@ -115,13 +111,5 @@ fn poll_data<B>(body: &mut B, context: &mut Context<'_>) -> Poll<Option<Result<V
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    loop {
-        let frame = ready!(Pin::new(&mut *body).poll_frame(context)).map(|it| it.map(Frame::into_data));
-        match frame {
-            Some(Ok(Ok(bytes))) => return Poll::Ready(Some(Ok(bytes.into()))),
-            Some(Ok(Err(_trailers))) => {}
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None => return Poll::Ready(None),
-        }
-    }
+    body.into_data_stream().poll_next_unpin(context).map_ok(Into::into)
 }

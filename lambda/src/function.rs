@@ -5,11 +5,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::http::AnswerBody;
+use crate::{
+    http::{AnswerBody, answer, seed, whole},
+    net::Transport,
+};
+use futures_util::TryFutureExt;
 use http_body_util::BodyExt;
-use lambda_http::{Error, Request, RequestExt, Response, run, run_with_streaming_response, service_fn};
+use lambda_http::{
+    Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
+    service_fn,
+};
 use pve_edge_core::{
-    api::Pairs,
+    api::{self, Pairs, Service},
     io::{NetError, Platform},
 };
 
@@ -21,6 +28,47 @@ pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// What must be left of an invocation when a wait ends.
 const MARGIN: Duration = Duration::from_secs(8);
 
+/// What an execution environment keeps between invocations.
+pub struct Function {
+    /// Whether the deployment streams.
+    pub streams: bool,
+    transport: Transport,
+    service: Service,
+}
+
+impl Function {
+    /// The function with these settings; fails when the system has no trusted roots.
+    pub fn new(settings: Pairs) -> Result<Self, Error> {
+        let streams = streams(&settings);
+        let service = Service::new(&settings, platform(streams, MAX_WAIT));
+        let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
+        Ok(Self { transport: Transport::new(verify_pve)?, service, streams })
+    }
+
+    /// Answers one invocation.
+    pub async fn invoke(&self, request: Request) -> Result<Response<AnswerBody>, Error> {
+        let platform = platform(self.streams, longest_wait(&request));
+        if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
+            return self.scheduled(platform, request.body()).await;
+        }
+        let net = self.transport.net()?;
+        let handler = async |request| api::handle(net, &self.service, platform, seed(), request).await;
+        Ok(answer(plain(request)?, handler).await)
+    }
+
+    /// An event that is no HTTP request: told by what the event says of itself, because a client may send any
+    /// path (rule P6.1).
+    async fn scheduled(&self, platform: Platform, event: &[u8]) -> Result<Response<AnswerBody>, Error> {
+        let event: serde_json::Value = serde_json::from_slice(event)?;
+        if !matches!(event["source"].as_str(), Some("aws.scheduler" | "aws.events")) {
+            return Err("neither an HTTP request nor a schedule (aws.scheduler, aws.events)".into());
+        }
+        let done = api::scheduled(self.transport.net()?, &self.service, platform, seed()).await;
+        tracing::info!(result = done, "schedule");
+        Ok(Response::new(whole(serde_json::to_vec(&done)?)))
+    }
+}
+
 /// Answers invocations until the environment ends.
 pub async fn serve<F>(
     streams: bool,
@@ -30,16 +78,10 @@ where
     F: Future<Output = Result<Response<AnswerBody>, Error>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    match streams {
-        true => {
-            let service = service_fn(move |request| {
-                let answer = Box::pin(handler(request));
-                async move { answer.await.map(streamed) }
-            });
-            run_with_streaming_response(service).await
-        }
-        false => run(service_fn(move |request| handler(request))).await,
+    if !streams {
+        return run(service_fn(move |request| handler(request))).await;
     }
+    run_with_streaming_response(service_fn(move |request| Box::pin(handler(request).map_ok(streamed)))).await
 }
 
 /// The answer as lambda_runtime can stream it (rule P9.6). It writes an error into the body, as text, and ends
