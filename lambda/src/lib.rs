@@ -5,5 +5,6 @@
 pub mod body;
 pub mod function;
 pub mod http;
+pub mod link;
 pub mod net;
 mod path;

@@ -11,10 +11,15 @@ use std::{
     time::Duration,
 };
 
-use crate::body::{Body, Upload};
-use http::HeaderMap;
+use crate::{
+    body::{Body, Upload},
+    link::Link,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::ext::ReasonPhrase;
-use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way};
+use pve_edge_core::io::{
+    Answer, Failure, Io, Linked, NetError, RequestBody, Sent, Way, link::refused, websocket::ask,
+};
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -24,6 +29,7 @@ use rustls::{ClientConfig, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 /// Name, TCP and TLS together; within it a request was certainly not sent.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -82,11 +88,8 @@ pub struct Net {
 impl Net {
     async fn asset(&self, path: &str, deadline: Instant) -> Result<Answer<Body>, NetError> {
         let file = self.assets.join(path.trim_start_matches('/'));
-        let bytes = tokio::fs::read(file).await.map_err(|error| NetError {
-            sent: Sent::Never,
-            failure: Failure::Unknown,
-            detail: error.to_string(),
-        })?;
+        let failed = |error| NetError::new(Sent::Never, Failure::Unknown, error);
+        let bytes = tokio::fs::read(file).await.map_err(failed)?;
         let body = Body::new(http::Response::new(bytes.into()), deadline);
         Ok(Answer { status: 200, reason: String::new(), headers: HeaderMap::new(), body })
     }
@@ -95,11 +98,11 @@ impl Net {
 impl Io for Net {
     type Body = Body;
     type Upload = Upload;
-    type Link = pve_edge_core::io::NoLink;
+    type Link = Link;
 
     async fn open(
         &self,
-        request: http::Request<RequestBody<Upload>>,
+        request: Request<RequestBody<Upload>>,
         deadline: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         let left = Duration::try_from(deadline - self.now()).unwrap_or_default();
@@ -123,6 +126,17 @@ impl Io for Net {
             headers: std::mem::take(response.headers_mut()),
             body: Body::new(response, deadline),
         })
+    }
+
+    async fn link(&self, request: Request<()>, deadline: OffsetDateTime) -> Result<Linked<Link>, NetError> {
+        let key = HeaderValue::try_from(generate_key()).expect("Base64");
+        let mut request = request.map(|()| RequestBody::Whole(Vec::new()));
+        ask(request.headers_mut(), key.clone());
+        let answer = self.open(request, deadline).await?;
+        if answer.status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            return refused(answer).await;
+        }
+        Link::new(answer, key.as_bytes()).await.map(Linked::Open)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -174,7 +188,7 @@ impl Resolve for Resolver {
 struct Unresolved(io::Error);
 
 pub(crate) fn late() -> NetError {
-    NetError { sent: Sent::Maybe, failure: Failure::Timeout, detail: "no answer in time".to_owned() }
+    NetError::new(Sent::Maybe, Failure::Timeout, "no answer in time")
 }
 
 pub(crate) fn failed(error: reqwest::Error) -> NetError {
