@@ -7,6 +7,7 @@ mod digest;
 #[cfg(feature = "events")]
 mod events;
 mod headers;
+pub mod link;
 mod log;
 pub mod net;
 pub mod request;

@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
-use crate::{body, headers, request::Upload};
+use crate::{body, headers, link::Link, request::Upload};
 use futures_util::{
     FutureExt, Stream,
     future::{Either, select},
     ready,
 };
 use http::{Method, Request};
-use pve_edge_core::io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way};
+use pve_edge_core::io::{
+    Answer, Failure, Io, Linked, NetError, RequestBody, Sent, Way, link::refused, websocket::upgrade,
+};
 use time::OffsetDateTime;
 use worker::{
     AbortController, Date, Delay, Env, Headers,
@@ -21,7 +23,7 @@ use worker::{
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
     web_sys::{self, RequestInit, RequestRedirect, WorkerGlobalScope},
-    worker_sys::{Fetcher, RateLimiter},
+    worker_sys::{Fetcher, RateLimiter, ext::ResponseExt},
 };
 
 /// The name of the binding that leads into the private network.
@@ -81,7 +83,7 @@ impl Net {
 impl Io for Net {
     type Body = Body;
     type Upload = Upload;
-    type Link = pve_edge_core::io::NoLink;
+    type Link = Link;
 
     async fn open(
         &self,
@@ -108,6 +110,21 @@ impl Io for Net {
             headers: headers::from_platform(&Headers(response.headers())),
             body: Body { body: body::Body::Unread(response.body()), response, deadline, timer: None, guard },
         })
+    }
+
+    /// The platform makes and checks what RFC 6455 has besides `Upgrade`, and answers 502 by itself where it does not
+    /// like what the server says.
+    async fn link(
+        &self,
+        mut request: Request<()>,
+        deadline: OffsetDateTime,
+    ) -> Result<Linked<Link>, NetError> {
+        upgrade(request.headers_mut());
+        let answer = self.open(request.map(|()| RequestBody::Whole(Vec::new())), deadline).await?;
+        match answer.body.response.websocket() {
+            Some(socket) => Link::new(socket, answer.body.guard).map(Linked::Open),
+            None => refused(answer).await,
+        }
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -174,7 +191,7 @@ impl Stream for Body {
 /// Aborts its request when it is dropped; dropping the future of a promise would leave the connection open
 /// until the invocation ends (rule P1.3).
 #[derive(Debug)]
-struct Guard(Option<AbortController>);
+pub(crate) struct Guard(Option<AbortController>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -229,15 +246,15 @@ pub(crate) fn failed(detail: &str) -> NetError {
 }
 
 fn timeout(sent: Sent) -> NetError {
-    NetError { sent, failure: Failure::Timeout, detail: "the deadline passed".into() }
+    NetError::new(sent, Failure::Timeout, "the deadline passed")
 }
 
 fn unsent(detail: &str) -> NetError {
-    NetError { sent: Sent::Never, failure: Failure::Unknown, detail: detail.to_owned() }
+    NetError::new(Sent::Never, Failure::Unknown, detail)
 }
 
 /// An exception's code, which a binding's have, and its message.
-fn words(thrown: &JsValue) -> String {
+pub(crate) fn words(thrown: &JsValue) -> String {
     let part = |name: &str| Reflect::get(thrown, &name.into()).ok()?.as_string();
     let words: Vec<_> = ["code", "message"].into_iter().filter_map(part).collect();
     if words.is_empty() { format!("{thrown:?}") } else { words.join(": ") }
