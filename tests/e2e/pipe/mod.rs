@@ -5,7 +5,9 @@ mod bodies;
 mod breaks;
 mod client;
 mod lambda;
+mod links;
 mod relay;
+mod talk;
 mod upstream;
 mod websockets;
 
@@ -35,6 +37,17 @@ macro_rules! scenarios {
 
 scenarios! {
     any: bodies::requests_are_sent_on, bodies::answers_are_handed_back, breaks::a_silent_upstream_is_a_bad_gateway;
+    any:
+        links::messages_pass_both_ways,
+        links::a_message_may_have_a_mebibyte,
+        links::the_opening_has_the_headers_of_its_request,
+        links::a_refusal_is_told,
+        links::what_is_no_websocket_is_an_error,
+        links::babble_is_an_error,
+        links::the_end_says_nothing,
+        links::a_wait_that_is_given_up_loses_nothing,
+        links::a_message_goes_out_unawaited,
+        links::a_dropped_link_ends_its_connection;
     streams: bodies::a_download_streams, breaks::an_answer_is_cut_where_the_upstreams_is;
     // Lambda's stream of an answer begins with its head as JSON.
     whole_head: bodies::an_answers_length_is_handed_on, bodies::headers_that_are_not_ascii_are_handed_on;

@@ -1,8 +1,9 @@
 //! The handler of the pipe's tests, on every platform: it sends a request for `/{port}/{path}` on to that port
-//! of this machine.
+//! of this machine, or talks over a link to it.
 
 use std::time::Duration;
 
+use super::talk::{TALK, talk};
 use futures_util::stream::Empty;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use pve_edge_core::{
@@ -31,6 +32,11 @@ async fn answer<I: Io>(
     request: Request<I::Upload>,
 ) -> Result<Response<ResponseBody<NoEvents, I::Body>>, Response<Vec<u8>>> {
     let upstream = upstream(request.uri()).ok_or_else(|| refusal(404, "text/plain", "no such upstream"))?;
+    if request.headers().contains_key(TALK) {
+        let mut response = Response::new(ResponseBody::Whole(talk(&io, upstream, request).await));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        return Ok(response);
+    }
     let mut relay = Relay::new(request, &platform).map_err(|error| problem(&error))?;
     *relay.request.uri_mut() = upstream;
     relay.request.extensions_mut().insert(Way::Public);

@@ -2,6 +2,8 @@
 
 #[path = "../../relay.rs"]
 pub mod relay;
+#[path = "../../talk.rs"]
+mod talk;
 
 use pve_edge_worker::{answer::answer, net::Net, platform, request};
 use worker::{Context, Env, Request, Response, Result, event};
