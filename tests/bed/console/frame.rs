@@ -77,3 +77,36 @@ fn whole(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame.extend(payload);
     frame
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(head: &[u8], payload: &[u8]) -> BytesMut {
+        let mask = [1, 2, 3, 4];
+        let masked = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        head.iter().copied().chain(mask).chain(masked).collect()
+    }
+
+    #[test]
+    fn frames_are_taken_when_they_are_whole() {
+        let mut raw = masked(&[0x82, 0xfe, 0, 200], &[7; 200]);
+        raw.extend(masked(&[0x81, 0x81], b"a"));
+        raw.extend(masked(&[0x88, 0x80], b""));
+        let all = raw.split();
+        let mut frames = Vec::new();
+        for byte in all {
+            raw.extend([byte]);
+            frames.extend(take(&mut raw).expect("a frame"));
+        }
+        assert_eq!(frames, [Frame::Data(vec![7; 200]), Frame::Data(b"a".to_vec()), Frame::Close]);
+    }
+
+    #[test]
+    fn what_pveproxy_dies_of_is_broken() {
+        for head in [[0x02, 0x81], [0xc2, 0x81], [0x82, 0x01], [0x83, 0x81]] {
+            assert_eq!(take(&mut masked(&head, b"a")), Err(Broken), "{head:?}");
+        }
+        assert_eq!(take(&mut masked(&[0x82, 0xff, 0, 0, 0, 0, 0, 2, 0, 1], b"")), Err(Broken));
+    }
+}

@@ -2,17 +2,19 @@
 //! which all who open it share, with an ordinary shell of this system in it.
 
 mod device;
+pub mod faults;
 mod frame;
 mod getty;
 mod outlet;
 mod protocol;
 mod pty;
+mod relay;
 mod session;
 mod termproxy;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::session::Client;
 pub(crate) use self::{
@@ -26,16 +28,23 @@ pub(crate) use self::{
 pub struct Settings {
     /// Root's shell, with its arguments: what a new session starts.
     pub shell: Vec<String>,
+    /// What goes wrong.
+    pub faults: faults::Faults,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { shell: vec!["sh".to_owned()] }
+        Self { shell: vec!["sh".to_owned()], faults: faults::Faults::default() }
     }
 }
 
 /// The settings, as all sessions see them from now on.
 pub(crate) type Shared = Arc<Mutex<Settings>>;
+
+/// The settings, for a moment.
+pub(crate) fn locked(settings: &Shared) -> MutexGuard<'_, Settings> {
+    settings.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What is behind a console: the container's `cmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

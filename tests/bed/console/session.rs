@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::ready,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,11 +11,12 @@ use rustix::process::Pid;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Login,
+    Login, Order,
     device::Device,
     getty::Getty,
     outlet::Outlet,
     pty::{Pty, Shell},
+    relay::Relay,
 };
 
 /// Most bytes of a client's input that travel as one.
@@ -54,12 +56,14 @@ enum Input {
 pub struct Client {
     outlet: Arc<Outlet>,
     input: mpsc::Sender<Input>,
+    /// Whether it stays when it is dropped.
+    hangs: bool,
 }
 
 impl Session {
     /// Starts one, with its first client.
-    pub(crate) fn start(login: Login, shell: &Shell) -> io::Result<(Self, Client)> {
-        let device = match login {
+    pub(crate) fn start(order: &Order, shell: &Shell) -> io::Result<(Self, Client)> {
+        let device = match order.login {
             Login::Shell => Device::Shell(Box::new(Pty::start(shell)?)),
             Login::Getty => Device::Getty(Getty::new()),
         };
@@ -68,11 +72,12 @@ impl Session {
         let shared = Arc::new(Shared { clients: Mutex::new(Some(vec![outlet.clone()])), stirred });
         let (input, typed) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
-        let client = Client { outlet, input: input.clone() };
+        let client = Client { outlet, input: input.clone(), hangs: false };
+        let relay = Relay::new(order.settings.clone());
         let session = Self { shared: shared.clone(), input, _end: end, leader: device.leader() };
         tokio::spawn(async move {
             tokio::select! {
-                () = run(device, &shared, typed) => {}
+                () = run(device, relay, &shared, typed) => {}
                 _ = ended => {}
             }
             shared.end();
@@ -90,23 +95,31 @@ impl Session {
         let outlet = Arc::new(Outlet::new(HELLO, self.shared.stirred.clone()));
         self.shared.clients().as_mut()?.push(outlet.clone());
         self.shared.stirred.notify_one();
-        Some(Client { outlet, input: self.input.clone() })
+        Some(Client { outlet, input: self.input.clone(), hangs: false })
     }
 }
 
 /// Passes packets to the terminal and its output to everybody, one after the other as they come.
-async fn run(mut device: Device, shared: &Shared, mut typed: mpsc::Receiver<Input>) {
+async fn run(mut device: Device, mut relay: Relay, shared: &Shared, mut typed: mpsc::Receiver<Input>) {
     let mut buffer = [0; BLOCK];
     loop {
         tokio::select! {
             Some(input) = typed.recv() => match input {
-                Input::Packet(packet) if device.write(&packet).await.is_err() => return,
-                Input::Packet(_) => {}
+                Input::Packet(packet) => {
+                    if device.write(&relay.typed(packet)).await.is_err() {
+                        return;
+                    }
+                }
                 Input::Size(cols, rows) => device.resize(cols, rows),
             },
+            () = ready(()), if !relay.human().is_empty() => {
+                if device.write(&packet(relay.human())).await.is_err() {
+                    return;
+                }
+            }
             read = device.read(&mut buffer) => match read {
                 Ok(length) if length > 0 => {
-                    for block in outer(&buffer[..length]).chunks(BLOCK) {
+                    for block in outer(&relay.printed(&buffer[..length])).chunks(BLOCK) {
                         shared.broadcast(block).await;
                     }
                 }
@@ -114,6 +127,11 @@ async fn run(mut device: Device, shared: &Shared, mut typed: mpsc::Receiver<Inpu
             },
         }
     }
+}
+
+/// The first packet of what was typed.
+fn packet(typed: &mut VecDeque<u8>) -> Vec<u8> {
+    typed.drain(..typed.len().min(PACKET)).collect()
 }
 
 /// The terminal around the terminal makes two bytes of each line's end.
@@ -162,13 +180,13 @@ impl Client {
         let outlet = Outlet::new(HELLO, Arc::new(Notify::new()));
         outlet.push(text.as_bytes());
         outlet.end(ENDED);
-        Self { outlet: Arc::new(outlet), input: mpsc::channel(1).0 }
+        Self { outlet: Arc::new(outlet), input: mpsc::channel(1).0, hangs: false }
     }
 
     /// Sends the next packet of what is pending, once the session takes one; whether the client is still attached.
     pub(super) async fn send(&self, pending: &mut VecDeque<u8>) -> bool {
         let permit = self.input.reserve().await;
-        let packet: Vec<u8> = pending.drain(..pending.len().min(PACKET)).collect();
+        let packet = packet(pending);
         if packet.first() == Some(&DETACH) {
             self.outlet.end(DETACHED);
             return false;
@@ -177,6 +195,11 @@ impl Client {
             permit.send(Input::Packet(packet));
         }
         true
+    }
+
+    /// Leaves a client behind that is attached, and reads nothing.
+    pub(super) fn hang(mut self) {
+        self.hangs = true;
     }
 
     /// Gives the terminal a size.
@@ -192,6 +215,8 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.outlet.end(&[]);
+        if !self.hangs {
+            self.outlet.end(&[]);
+        }
     }
 }

@@ -11,7 +11,9 @@ use tokio::{
 
 use super::{
     Host, Login, Order, Shared,
+    faults::At,
     frame::{self, Frame},
+    locked,
     protocol::{Incoming, Message},
     session::Client,
 };
@@ -48,12 +50,19 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite, visit: Visit) -> 
     let (answers, mut pongs) = mpsc::unbounded_channel();
     let mut reader = Reader { reader, raw: BytesMut::new(), incoming: Incoming::default(), answers };
     let login = timeout(PATIENCE, reader.login()).await.ok().flatten();
-    let is_let_in = login.is_some_and(|(user, ticket)| user == visit.user && ticket == visit.ticket);
+    let is_let_in = login.is_some_and(|(user, ticket)| user == visit.user && ticket == visit.ticket)
+        && !(visit.user.contains('!') && locked(&visit.settings).faults.refuses_tokens);
     if is_let_in {
+        let cut = locked(&visit.settings).faults.cuts.pop_front();
         let client = attach(&visit);
         tokio::select! {
-            () = reader.pass(&client) => {}
-            () = write(&mut writer, &client, visit.rng, &mut pongs) => {}
+            () = reader.pass(&client, cut) => {}
+            () = write(&mut writer, &client, visit.rng, &mut pongs, cut) => {}
+        }
+        let faults = &mut locked(&visit.settings).faults;
+        if let Some(left) = faults.hung_clients.checked_sub(1) {
+            faults.hung_clients = left;
+            client.hang();
         }
     }
     let _ = writer.shutdown().await;
@@ -124,21 +133,29 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Passes what is typed, until the client leaves.
-    async fn pass(&mut self, client: &Client) {
+    /// Passes what is typed, until the client leaves or is cut off.
+    async fn pass(&mut self, client: &Client, cut: Option<At>) {
         let mut pending = VecDeque::new();
+        let mut left = if let Some(At::Input(place)) = cut { place } else { u64::MAX };
         loop {
             loop {
                 match self.incoming.message() {
-                    Ok(Some(Message::Data(bytes))) => pending.extend(bytes),
+                    Ok(Some(Message::Data(mut bytes))) => {
+                        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                        left -= bytes.len() as u64;
+                        pending.extend(bytes);
+                    }
                     Ok(Some(Message::Size(cols, rows))) => client.resize(cols, rows).await,
                     Ok(Some(Message::Nothing)) => {}
                     Ok(None) => break,
                     Err(_) => return,
                 }
             }
+            if left == 0 && pending.is_empty() {
+                return;
+            }
             tokio::select! {
-                more = self.more(), if pending.len() < PENDING => {
+                more = self.more(), if left > 0 && pending.len() < PENDING => {
                     if more.is_none() {
                         return;
                     }
@@ -154,19 +171,24 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// Passes output, in pieces of any size, until there is no more.
+/// Passes output, in pieces of any size, until there is no more or the client is cut off.
 async fn write(
     writer: &mut (impl AsyncWrite + Unpin),
     client: &Client,
     mut rng: Rng,
     pongs: &mut mpsc::UnboundedReceiver<Vec<u8>>,
+    cut: Option<At>,
 ) {
-    loop {
-        let most = size(&mut rng);
+    let mut left = if let Some(At::Output(place)) = cut { place } else { u64::MAX };
+    while left > 0 {
+        let most = size(&mut rng).min(usize::try_from(left).unwrap_or(usize::MAX));
         let frame = tokio::select! {
             Some(pong) = pongs.recv() => pong,
             output = client.output(most) => match output {
-                Some(bytes) => frame::binary(&bytes),
+                Some(bytes) => {
+                    left -= bytes.len() as u64;
+                    frame::binary(&bytes)
+                }
                 None => return,
             },
         };

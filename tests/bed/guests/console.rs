@@ -1,16 +1,11 @@
 //! The console of a container: a shell of this system in its folder, as `lxc-attach --clear-env` starts root's.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    path::Path,
-    sync::{Arc, PoisonError},
-};
+use std::{ffi::OsString, fs, io, path::Path, sync::Arc};
 
 use tempfile::TempDir;
 
 use super::{GuestState, Guests};
-use crate::console::{Client, Host, Order, Session, Shell, not_running};
+use crate::console::{Client, Host, Order, Session, Shell, locked, not_running};
 
 /// Where a guest that shares this machine's `/run` has what it keeps in memory.
 const MEMORY: &str = "XDG_RUNTIME_DIR";
@@ -58,13 +53,13 @@ impl Guests {
         let folder = home.folder.path();
         let variables = self.variables(order.vmid, guest, folder);
         let path = variables.into_iter().filter(|(name, _)| *name == "PATH");
-        let words = order.settings.lock().unwrap_or_else(PoisonError::into_inner).shell.clone();
+        let words = locked(&order.settings).shell.clone();
         let shell = Shell {
             command: command(&words, folder, memory.path())?,
             environment: path.chain([(MEMORY, memory.path().into())]).collect(),
             folder: folder.to_owned(),
         };
-        let (session, client) = Session::start(order.login, &shell)?;
+        let (session, client) = Session::start(order, &shell)?;
         home.groups.extend(session.leader());
         home.console = Some(Open { session, memory });
         Ok(client)

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{MutexGuard, PoisonError},
+    sync::MutexGuard,
 };
 
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::{
     tasks::Work,
     wire::Call,
 };
-use crate::console::{Host, Login, Settings, Shared, Visit};
+use crate::console::{self, Host, Login, Settings, Shared, Visit};
 
 /// How long the worker waits for somebody to come with the ticket.
 const PATIENCE: Duration = Duration::seconds(10);
@@ -109,7 +109,7 @@ impl Sim {
 
     /// How consoles behave: what is changed here counts at once.
     pub fn console(&self) -> MutexGuard<'_, Settings> {
-        self.terminals.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        console::locked(&self.terminals.settings)
     }
 
     /// A port of the node at which nobody waits.

@@ -3,7 +3,7 @@
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::stage::{GETTY, Pass, Stage, Terminal, VMID, eventually};
+use super::stage::{GETTY, Pass, Stage, VMID, eventually};
 use crate::sim::server::lock;
 
 async fn status(stage: &Stage, pass: &Pass) -> u16 {
@@ -19,16 +19,15 @@ async fn a_ticket_is_for_one_path_and_port_and_a_while() {
     let pass = stage.pass(VMID).await;
     let other = stage.pass(GETTY).await;
     assert_eq!((pass.port.as_str(), other.port.as_str()), ("5900", "5901"));
+    let (_open, answer) = stage.opened(&pass).await.expect("a websocket");
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "binary");
+    assert!(!answer.headers().contains_key("sec-websocket-extensions"));
     let wrong = Pass { ticket: "PVEVNC:00000000::x".into(), ..pass.clone() };
     let of_another = Pass { vmid: GETTY, ..pass.clone() };
     let elsewhere = Pass { port: other.port.clone(), ..pass.clone() };
     let all = [&wrong, &of_another, &elsewhere];
     let statuses = futures_util::future::join_all(all.map(|it| status(&stage, it))).await;
     assert_eq!(statuses, [401, 401, 401]);
-    let (_, answer) = stage.opened(&pass).await.expect("a websocket");
-    assert_eq!(answer.headers()["sec-websocket-protocol"], "binary");
-    assert!(!answer.headers().contains_key("sec-websocket-extensions"));
-
     let late = lock(&stage.sim).now() + time::Duration::seconds(41);
     lock(&stage.sim).advance_to(late);
     assert_eq!(status(&stage, &other).await, 401);
@@ -61,10 +60,7 @@ async fn a_ticket_is_used_once() {
 async fn a_worker_runs_while_its_connection_does() {
     let stage = Stage::new().await;
     let (idle, pass) = (stage.pass(VMID).await, stage.pass(VMID).await);
-    let socket = stage.open(&pass).await.expect("a websocket");
-    let mut terminal = Terminal { socket, seen: String::new(), new: String::new() };
-    let (user, ticket) = pass.ticket.split_at(0);
-    terminal.send(format!("{}{user}:{ticket}\n", pass.user)).await;
+    let mut terminal = stage.ask(&pass).await;
     terminal.until("OK").await;
     let late = lock(&stage.sim).now() + time::Duration::seconds(11);
     lock(&stage.sim).advance_to(late);
@@ -78,8 +74,7 @@ async fn a_worker_runs_while_its_connection_does() {
 async fn a_wrong_line_is_not_let_in() {
     let stage = Stage::new().await;
     let pass = stage.pass(VMID).await;
-    let socket = stage.open(&pass).await.expect("a websocket");
-    let mut terminal = Terminal { socket, seen: String::new(), new: String::new() };
+    let mut terminal = stage.silent(&pass).await;
     terminal.send(format!("root@pam:{}\n", pass.ticket)).await;
     assert_eq!(terminal.rest().await, "");
     eventually("the worker fails", || stage.exit(&pass.upid).is_some_and(|it| it != "OK")).await;
@@ -107,8 +102,7 @@ async fn nonsense_and_large_messages_end_the_connection() {
 async fn pieces_of_messages_make_messages() {
     let stage = Stage::new().await;
     let pass = stage.pass(VMID).await;
-    let socket = stage.open(&pass).await.expect("a websocket");
-    let mut terminal = Terminal { socket, seen: String::new(), new: String::new() };
+    let mut terminal = stage.silent(&pass).await;
     let command = " echo on''ly\n";
     let all =
         format!("{}:{}\n1:100:40:2{}", pass.user, pass.ticket, format_args!("0:{}:{command}", command.len()));

@@ -149,12 +149,22 @@ impl Stage {
 
     /// A client of a console, which was let in.
     pub(super) async fn enter(&self, vmid: u32) -> Terminal {
-        let pass = self.pass(vmid).await;
-        let socket = self.open(&pass).await.expect("a websocket");
-        let mut terminal = Terminal { socket, seen: String::new(), new: String::new() };
-        terminal.send(format!("{}:{}\n", pass.user, pass.ticket)).await;
+        let mut terminal = self.ask(&self.pass(vmid).await).await;
         assert_eq!(terminal.until("\x1b[H\x1b[J").await, "OK");
         terminal
+    }
+
+    /// A client that has said who it is.
+    pub(super) async fn ask(&self, pass: &Pass) -> Terminal {
+        let mut terminal = self.silent(pass).await;
+        terminal.send(format!("{}:{}\n", pass.user, pass.ticket)).await;
+        terminal
+    }
+
+    /// A client that has said nothing.
+    pub(super) async fn silent(&self, pass: &Pass) -> Terminal {
+        let socket = self.open(pass).await.expect("a websocket");
+        Terminal { socket, seen: String::new(), new: String::new() }
     }
 
     /// How a worker stands: `None` while it runs.
