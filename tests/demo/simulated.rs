@@ -78,6 +78,7 @@ impl Inventory for Guests {
             running: run.is_some() || guest.is_suspended(),
             token: guest.identity(),
             card: guest.card(),
+            is_bare: guest.is_bare,
             ip: IpAddr::V4(address(vmid)),
         })
     }

@@ -42,6 +42,9 @@ pub const STRANGERS: [(&str, u32); 7] = [
 /// The running guest of others whose VMID is one of ours.
 pub const STRANGER: u32 = 200_010;
 
+/// The template without a mark and without a daemon.
+pub const BARE: u32 = 100_009;
+
 /// From here on are the guests that only benchmarks have.
 pub const MORE: u32 = 300_000;
 
@@ -183,6 +186,7 @@ fn fill(sim: &mut Sim, tags: &[String]) {
         sim.add(Spec::template(vmid).tags(&tag).description("The template's own notes.").node(NODE));
     }
     sim.add_archive(ARCHIVE);
+    sim.add(Spec::template(BARE).bare().node(NODE));
     sim.add(Spec::vm_template(100_004).tags("pvevm_1vcpu_1gb_8gb_v1").node(NODE));
     sim.add(Spec::guest(101).tags("prod;db").description("Mine.").set("hostname", "database").running());
     let mark = r#"{"pve-edge":1,"deployment":"other"}"#;

@@ -139,7 +139,7 @@ fn read(vmid: u32, running: bool, config: &Value) -> GuestState {
     let address = address.and_then(|it| it.split('/').next()?.parse::<Ipv4Addr>().ok());
     let [_, b, c, d] = vmid.to_be_bytes();
     let ip = address.unwrap_or(Ipv4Addr::new(10, b, c, d)).into();
-    GuestState { running, token: token.map(str::to_owned), ip, card: None }
+    GuestState { running, token: token.map(str::to_owned), ip, card: None, is_bare: false }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -54,7 +54,8 @@ impl Inventory for Simulated {
         let token = guest.identity();
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).extend(token.clone());
         let ip = run.map_or(IpAddr::from([0; 4]), |run| run.address.into());
-        Some(GuestState { running: run.is_some() || guest.is_suspended(), token, ip, card: guest.card() })
+        let (running, is_bare) = (run.is_some() || guest.is_suspended(), guest.is_bare);
+        Some(GuestState { running, token, ip, card: guest.card(), is_bare })
     }
 
     fn at(&self, ip: IpAddr) -> Option<u32> {

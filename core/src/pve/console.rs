@@ -10,11 +10,10 @@ mod terminal;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
 use pve_edge_guest_protocol::{
     Unique,
     answer::{Code as Refused, Refusal},
-    process::Line,
+    process::{Event, Line, Stream},
 };
 use time::OffsetDateTime;
 
@@ -164,24 +163,18 @@ impl<I: Io> Console<I> {
         Follower::new(process, name, from)
     }
 
-    /// What a process tells from a place on, until its end or until it has told something and nothing more is there, for
-    /// `wait` at most. Without it, until its end; then a process of no name is forgotten.
+    /// What a process tells from a place on: until its end, or until it has told something and nothing more is there, for
+    /// `wait` at most. One that is not `is_kept` is forgotten when its end was told.
     pub(in crate::pve) fn follow(
         self,
         process: Unique,
         from: Place,
         wait: Option<Duration>,
         is_kept: bool,
-    ) -> impl Stream<Item = Result<Vec<Line>, NetError>> + Unpin + use<I> {
+    ) -> Following<I> {
         let follower = self.follower(process, from);
         let until = wait.map(|it| self.invocation.now() + it);
-        let following = Following { console: self, follower, until, is_kept, has_told: false };
-        Box::pin(stream::unfold(Some(following), async |following| {
-            let mut following = following?;
-            let lines = following.next().await?;
-            let goes_on = lines.is_ok() && !following.follower.is_over();
-            Some((lines, goes_on.then_some(following)))
-        }))
+        Following { console: self, follower, until, is_kept, has_told: false }
     }
 
     /// The failure of a request; a hub that was not heard is looked for anew.
@@ -206,7 +199,7 @@ impl<I: Io> Console<I> {
 }
 
 /// Output of one process that is followed.
-struct Following<I: Io> {
+pub(in crate::pve) struct Following<I: Io> {
     console: Console<I>,
     follower: Follower,
     until: Option<OffsetDateTime>,
@@ -215,9 +208,9 @@ struct Following<I: Io> {
 }
 
 impl<I: Io> Following<I> {
-    /// The next lines; `None` at the end of the answer.
-    async fn next(&mut self) -> Option<Result<Vec<Line>, NetError>> {
-        loop {
+    /// The next lines; `None` when all was told.
+    pub(in crate::pve) async fn next(&mut self) -> Option<Result<Vec<Line>, NetError>> {
+        while !self.follower.is_over() {
             let now = self.console.invocation.now();
             let wait = self.until.map(|it| Duration::try_from(it - now).unwrap_or_default());
             let is_last = wait.is_some_and(|it| it.is_zero());
@@ -243,16 +236,13 @@ impl<I: Io> Following<I> {
                 return None;
             }
         }
+        None
     }
 }
 
 fn stdout_of(line: &Line) -> &[u8] {
     match &line.event {
-        pve_edge_guest_protocol::process::Event::Out { stream, data }
-            if *stream == pve_edge_guest_protocol::process::Stream::Stdout =>
-        {
-            &data.0
-        }
+        Event::Out { stream: Stream::Stdout, data } => &data.0,
         _ => &[],
     }
 }

@@ -56,6 +56,8 @@ pub struct GuestState {
     pub ip: IpAddr,
     /// Hardware address of its network card, if it is a container.
     pub card: Option<String>,
+    /// Whether no daemon is in it.
+    pub is_bare: bool,
 }
 
 impl GuestState {

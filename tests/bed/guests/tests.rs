@@ -43,6 +43,7 @@ impl Inventory for One {
             token: Some("t0ken".to_owned()),
             ip: Ipv4Addr::new(127, 64, 7, 9).into(),
             card: None,
+            is_bare: false,
         })
     }
 

@@ -33,6 +33,8 @@ pub struct Spec {
     pub template: bool,
     /// Bearer token that its disk carries.
     pub disk_token: Option<String>,
+    /// Whether no daemon is on the disk.
+    pub is_bare: bool,
     /// Content of `/etc/pve-edge/keys`, where the project's own daemon is on the disk.
     pub keys: Option<String>,
 }
@@ -63,6 +65,7 @@ impl Spec {
             running: false,
             template: false,
             disk_token: None,
+            is_bare: false,
             keys: None,
         }
     }
@@ -125,6 +128,11 @@ impl Spec {
         self
     }
 
+    /// Without any daemon on its disk.
+    pub fn bare(self) -> Self {
+        Self { is_bare: true, ..self }
+    }
+
     /// With the project's own daemon on its disk, which obeys these keys.
     pub fn with_daemon(self, keys: &str) -> Self {
         Self { keys: Some(keys.into()), ..self }
@@ -168,6 +176,7 @@ impl Sim {
             pool: spec.pool,
             run: None,
             disk_token: spec.disk_token,
+            is_bare: spec.is_bare,
             keys: spec.keys,
             saved: BTreeMap::new(),
             unclean: false,

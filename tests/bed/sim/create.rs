@@ -151,6 +151,7 @@ fn made(sim: &mut Sim, call: &Call, options: &BTreeMap<&String, &String>, storag
         pool: call.get("pool").map(str::to_owned),
         run: None,
         disk_token: None,
+        is_bare: false,
         keys: None,
         saved: BTreeMap::new(),
         unclean: false,

@@ -126,7 +126,8 @@ impl Sim {
     pub(crate) fn execd_admit(&mut self, vmid: u32, request: &Request<Vec<u8>>) -> Admitted {
         // A VM has a daemon only where its template has one.
         let there = |guest: &&super::Guest| {
-            guest.kind == super::Kind::Lxc || guest.disk_token.is_some() || guest.keys.is_some()
+            !guest.is_bare
+                && (guest.kind == super::Kind::Lxc || guest.disk_token.is_some() || guest.keys.is_some())
         };
         let run = self.guests.get(&vmid).filter(there).and_then(|guest| guest.run.as_ref());
         let Some(run) = run.filter(|run| run.ready <= self.now && !run.paused) else {

@@ -82,6 +82,8 @@ pub struct Guest {
     pub run: Option<Run>,
     /// Bearer token that the template's disk carries.
     pub disk_token: Option<String>,
+    /// Whether nothing that we know is on its disk: no daemon listens in it.
+    pub is_bare: bool,
     /// Content of `/etc/pve-edge/keys` where the project's own daemon is on the disk; else execd is.
     pub keys: Option<String>,
     /// Memory on disk: of each snapshot with `vmstate`, and under `""` that of

@@ -148,7 +148,13 @@ struct One;
 impl Inventory for One {
     fn guest(&self, vmid: u32) -> Option<GuestState> {
         let ip = std::net::Ipv4Addr::LOCALHOST.into();
-        (vmid == VMID).then(|| GuestState { running: true, token: Some(TOKEN.to_owned()), ip, card: None })
+        (vmid == VMID).then(|| GuestState {
+            running: true,
+            token: Some(TOKEN.to_owned()),
+            ip,
+            card: None,
+            is_bare: false,
+        })
     }
 
     fn at(&self, _ip: std::net::IpAddr) -> Option<u32> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod change;
+mod console;
 mod create;
 mod environment;
 mod exec;
@@ -70,6 +71,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         what_cannot_be_run_is_refused;
     processes: a_client_that_was_cut_goes_on it_is_written_to_and_read the_same_key_is_the_same_process
         bytes_are_exact signals_reach_it_and_its_end_leaves_nothing;
+    console: any_template_runs_commands its_processes_outlive_their_client many_share_its_console
+        events_come_from_its_console;
     terminal: a_link_opens_a_shell what_was_started_goes_on_without_its_client;
     install: the_script_and_its_programs_are_handed_out;
     files: who_cannot_says_so what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed

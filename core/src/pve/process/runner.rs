@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream::LocalBoxStream};
+use futures_util::StreamExt;
 use pve_edge_guest_protocol::{
     Unique,
     answer::{self, Code as Refused, Done, Refusal},
     call::Operation,
-    process::{self, Follow, Line, Named, Resize, Signal, Spec, Start, Stdin as StdinCall, StdinTaken},
+    process::{self, Follow, Named, Resize, Signal, Spec, Start, Stdin as StdinCall, StdinTaken},
 };
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ use crate::{
     io::{Io, NetError, invocation::Invocation},
     pve::{
         cluster::Cluster,
-        console::Console,
+        console::{Console, Following},
         guest::{Located, reach},
     },
     sandbox::{
@@ -41,8 +41,8 @@ pub(in crate::pve) enum Runner<'c, I: Io> {
 pub(super) enum Told<I: Io> {
     /// Bytes of the daemon's answer, and what splits them into lines.
     Daemon(I::Body, Lines<Heard>),
-    /// Lines.
-    Console(LocalBoxStream<'static, Result<Vec<Line>, NetError>>),
+    /// What follows it in the console.
+    Console(Box<Following<I>>),
 }
 
 impl<'c, I: Io> Runner<'c, I> {
@@ -205,7 +205,7 @@ impl<'c, I: Io> Runner<'c, I> {
                     None => console.process(process, until).await?.cursor.place(),
                 };
                 console.open().await?;
-                Ok(Told::Console(console.take().follow(process, place, wait, is_kept).boxed_local()))
+                Ok(Told::Console(Box::new(console.take().follow(process, place, wait, is_kept))))
             }
         }
     }
@@ -216,7 +216,7 @@ impl<I: Io> Told<I> {
     pub(super) async fn next(&mut self) -> Option<Result<Vec<Heard>, NetError>> {
         Some(match self {
             Self::Daemon(body, lines) => body.next().await?.map(|bytes| lines.push(&bytes)),
-            Self::Console(lines) => lines.next().await?.map(|it| it.into_iter().map(Ok).collect()),
+            Self::Console(following) => following.next().await?.map(|it| it.into_iter().map(Ok).collect()),
         })
     }
 

@@ -43,7 +43,14 @@ impl Inventory for Own {
         let sim = lock(&self.0);
         let guest = sim.guest(vmid)?;
         let ip = Ipv4Addr::LOCALHOST.into();
-        Some(GuestState { running: guest.run.is_some(), token: guest.identity(), ip, card: guest.card() })
+        let is_bare = guest.is_bare;
+        Some(GuestState {
+            running: guest.run.is_some(),
+            token: guest.identity(),
+            ip,
+            card: guest.card(),
+            is_bare,
+        })
     }
 
     fn at(&self, _: IpAddr) -> Option<u32> {

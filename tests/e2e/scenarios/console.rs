@@ -1,0 +1,121 @@
+//! Containers in which nothing is installed: commands go through their console.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    client::with_json,
+    cluster::BARE,
+    events::Events,
+    rig::Pve,
+    world::{Sandbox, World},
+};
+
+impl World {
+    /// A sandbox of a template that has no mark and no daemon, where that PVE has consoles.
+    async fn bare_sandbox(&self) -> Option<Sandbox> {
+        if self.behind != Pve::Simulator {
+            return None;
+        }
+        let sandbox = self.sandbox(json!({"templateVmid": BARE})).await;
+        assert_eq!(sandbox.shown["commands"], "terminal", "{}", sandbox.shown);
+        Some(sandbox)
+    }
+}
+
+pub(super) async fn any_template_runs_commands(world: World) {
+    let Some(sandbox) = world.bare_sandbox().await else { return };
+    let request = json!({"argv": ["sh", "-c", "echo \"$1\"; pwd; echo $A >&2; exit 7", "x", "it's"], "cwd": "/", "env": {"A": "b c"}});
+    let outcome = sandbox.exec(request).await;
+    assert_eq!(
+        (&outcome["exitCode"], &outcome["stdout"], &outcome["stderr"]),
+        (&json!(7), &json!("it's\n/\n"), &json!("b c\n")),
+        "{outcome}"
+    );
+    let outcome = sandbox.exec(json!({"command": "sleep 60", "timeoutMs": 300})).await;
+    assert_eq!((&outcome["exitCode"], &outcome["timedOut"]), (&json!(137), &json!(true)), "{outcome}");
+    let bytes: Vec<u8> = (0..50_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_be_bytes()[..1].to_vec()).collect();
+    let request = json!({"command": "tee /dev/stderr", "stdin": STANDARD.encode(&bytes), "encoding": "base64"});
+    let outcome = sandbox.exec(request).await;
+    for stream in ["stdout", "stderr"] {
+        let told = outcome[stream].as_str().map(|it| STANDARD.decode(it).expect("base64"));
+        assert!(told.is_some_and(|it| it == bytes), "{stream} is not what was sent");
+    }
+    sandbox.drop().await;
+}
+
+pub(super) async fn its_processes_outlive_their_client(world: World) {
+    let Some(sandbox) = world.bare_sandbox().await else { return };
+    let line = "read name; echo hello $name; cat; echo err >&2; exit 4";
+    let request = json!({"command": line, "stdin": true, "tag": "greeter"});
+    let started = sandbox.client.ask("POST", &sandbox.path("/processes"), &request).await.json(201);
+    let process = started["process"].as_str().expect("a name").to_owned();
+    let write = async |at: usize, end: bool, bytes: &str| {
+        let path = sandbox.path(&format!("/processes/{process}/stdin?at={at}&end={end}"));
+        let request = sandbox.client.request("POST", &path).body(bytes.as_bytes().to_vec());
+        sandbox.client.send(request.expect("a request")).await
+    };
+    assert_eq!(write(0, false, "world\n").await.json(200), json!({"at": 6, "closed": false}));
+    // Again, as after a cut: it is written once.
+    assert_eq!(write(0, false, "world\n").await.json(200), json!({"at": 6, "closed": false}));
+    assert_eq!(write(9, false, "x").await.problem(409, "stdin-offset")["at"], json!(6));
+    assert_eq!(write(6, true, "rest\n").await.json(200), json!({"at": 11, "closed": true}));
+    let path = sandbox.path(&format!("/processes/{process}/output?after=start"));
+    let mut page = Value::Null;
+    for _ in 0..50 {
+        page = sandbox.client.ask_with("GET", &path, &Value::Null, &[("prefer", "wait=5")]).await.json(200);
+        if page["state"] == "exited" {
+            break;
+        }
+    }
+    let text: String =
+        page["events"].as_array().expect("events").iter().filter_map(|it| it["data"].as_str()).collect();
+    assert_eq!((text.as_str(), &page["exit"]["exitCode"]), ("hello world\nrest\nerr\n", &json!(4)), "{page}");
+    let found = sandbox.client.get(&sandbox.path("/processes?tag=greeter")).await.json(200);
+    assert_eq!((&found["items"][0]["process"], &found["items"][0]["state"]), (&json!(process), &json!("exited")));
+    let path = sandbox.path(&format!("/processes/{process}"));
+    assert_eq!(sandbox.client.ask("DELETE", &path, &Value::Null).await.status, 204);
+    sandbox.client.get(&path).await.problem(404, "no-such-process");
+    sandbox.drop().await;
+}
+
+/// Each command is run once, whoever else uses the console, and its bytes are its own.
+pub(super) async fn many_share_its_console(world: World) {
+    let Some(sandbox) = world.bare_sandbox().await else { return };
+    let mut clients = JoinSet::new();
+    for client in 0..4 {
+        let (path, api) = (sandbox.path("/exec"), sandbox.client.clone());
+        clients.spawn(async move {
+            for number in 0..3 {
+                // A second time it fails.
+                let command = format!("mkdir {client}.{number} && echo {client}.{number}");
+                let outcome = api.ask("POST", &path, &json!({"command": command})).await.json(200);
+                assert_eq!(outcome["stdout"], json!(format!("{client}.{number}\n")), "{outcome}");
+            }
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done.expect("a client");
+    }
+    let all = sandbox.shell("ls -d ?.? | wc -l").await;
+    assert_eq!(all.trim(), "12");
+    sandbox.drop().await;
+}
+
+pub(super) async fn events_come_from_its_console(world: World) {
+    if !world.target.streams() {
+        return;
+    }
+    let Some(sandbox) = world.bare_sandbox().await else { return };
+    let line = "echo first; until test -e go; do sleep 0.05; done; echo ä >&2; exit 4";
+    let request = sandbox.client.request("POST", &sandbox.path("/exec")).header("accept", "text/event-stream");
+    let request = with_json(request, &json!({"command": line}));
+    let mut events = Events::open(&sandbox.client, request).await;
+    assert_eq!(events.next().await, Some(("stdout".to_owned(), json!({"data": "first\n"}))));
+    sandbox.shell("touch go").await;
+    assert_eq!(events.next().await, Some(("stderr".to_owned(), json!({"data": "ä\n"}))));
+    assert_eq!(events.next().await, Some(("exit".to_owned(), json!({"exitCode": 4, "timedOut": false}))));
+    assert_eq!(events.next().await, None);
+    sandbox.drop().await;
+}
