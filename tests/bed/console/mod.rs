@@ -28,13 +28,16 @@ pub(crate) use self::{
 pub struct Settings {
     /// Root's shell, with its arguments: what a new session starts.
     pub shell: Vec<String>,
+    /// Whether new shells are kept by the real `dtach`, which has to be there, and not by what does the same here. Its
+    /// clients end with the container, and say nothing then.
+    pub real_dtach: bool,
     /// What goes wrong.
     pub faults: faults::Faults,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { shell: vec!["sh".to_owned()], faults: faults::Faults::default() }
+        Self { shell: vec!["sh".to_owned()], real_dtach: false, faults: faults::Faults::default() }
     }
 }
 

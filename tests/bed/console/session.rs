@@ -25,7 +25,9 @@ const PACKET: usize = 8;
 const BLOCK: usize = 4096;
 /// As the first byte of a packet it detaches the client.
 const DETACH: u8 = 0x1c;
-/// What termproxy says first, and then a client of `dtach`.
+/// What termproxy says first.
+const OK: &[u8] = b"OK";
+/// What it says when it is followed by a client of `dtach`.
 const HELLO: &[u8] = b"OK\x1b[H\x1b[J";
 const DETACHED: &[u8] = b"\x1b[999H\r\n[detached]\r\n";
 const ENDED: &[u8] = b"\x1b[999H\r\n[EOF - dtach terminating]\r\n";
@@ -39,8 +41,16 @@ pub(crate) struct Session {
     leader: Option<Pid>,
 }
 
+/// Whether a session is what `dtach` keeps, or a terminal for a real client of that, which says all by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Dtach,
+    Terminal,
+}
+
 /// Who is attached.
 struct Shared {
+    part: Part,
     /// `None` when the session has ended.
     clients: Mutex<Option<Vec<Arc<Outlet>>>>,
     stirred: Arc<Notify>,
@@ -56,6 +66,9 @@ enum Input {
 pub struct Client {
     outlet: Arc<Outlet>,
     input: mpsc::Sender<Input>,
+    part: Part,
+    /// What is its own alone.
+    terminal: Option<Session>,
     /// Whether it stays when it is dropped.
     hangs: bool,
 }
@@ -63,16 +76,28 @@ pub struct Client {
 impl Session {
     /// Starts one, with its first client.
     pub(crate) fn start(order: &Order, shell: &Shell) -> io::Result<(Self, Client)> {
+        Self::begin(order, shell, Part::Dtach)
+    }
+
+    /// A client of a real `dtach`, which is started for it, and the process that it is.
+    pub(crate) fn of_dtach(order: &Order, dtach: &Shell) -> io::Result<(Option<Pid>, Client)> {
+        let (session, mut client) = Self::begin(order, dtach, Part::Terminal)?;
+        let leader = session.leader;
+        client.terminal = Some(session);
+        Ok((leader, client))
+    }
+
+    fn begin(order: &Order, shell: &Shell, part: Part) -> io::Result<(Self, Client)> {
         let device = match order.login {
             Login::Shell => Device::Shell(Box::new(Pty::start(shell)?)),
             Login::Getty => Device::Getty(Getty::new()),
         };
         let stirred = Arc::new(Notify::new());
-        let outlet = Arc::new(Outlet::new(HELLO, stirred.clone()));
-        let shared = Arc::new(Shared { clients: Mutex::new(Some(vec![outlet.clone()])), stirred });
+        let outlet = Arc::new(Outlet::new(part.hello(), stirred.clone()));
+        let shared = Arc::new(Shared { part, clients: Mutex::new(Some(vec![outlet.clone()])), stirred });
         let (input, typed) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
-        let client = Client { outlet, input: input.clone(), hangs: false };
+        let client = Client::new(outlet, input.clone(), part);
         let relay = Relay::new(order.settings.clone());
         let session = Self { shared: shared.clone(), input, _end: end, leader: device.leader() };
         tokio::spawn(async move {
@@ -95,7 +120,7 @@ impl Session {
         let outlet = Arc::new(Outlet::new(HELLO, self.shared.stirred.clone()));
         self.shared.clients().as_mut()?.push(outlet.clone());
         self.shared.stirred.notify_one();
-        Some(Client { outlet, input: self.input.clone(), hangs: false })
+        Some(Client::new(outlet, self.input.clone(), self.shared.part))
     }
 }
 
@@ -169,25 +194,35 @@ impl Shared {
 
     fn end(&self) {
         for client in self.clients().take().into_iter().flatten() {
-            client.end(ENDED);
+            client.end(if self.part == Part::Dtach { ENDED } else { &[] });
         }
     }
 }
 
+impl Part {
+    fn hello(self) -> &'static [u8] {
+        if self == Self::Dtach { HELLO } else { OK }
+    }
+}
+
 impl Client {
+    fn new(outlet: Arc<Outlet>, input: mpsc::Sender<Input>, part: Part) -> Self {
+        Self { outlet, input, part, terminal: None, hangs: false }
+    }
+
     /// One who finds no terminal, but this text.
     pub(super) fn of_nothing(text: &str) -> Self {
         let outlet = Outlet::new(HELLO, Arc::new(Notify::new()));
         outlet.push(text.as_bytes());
         outlet.end(ENDED);
-        Self { outlet: Arc::new(outlet), input: mpsc::channel(1).0, hangs: false }
+        Self::new(Arc::new(outlet), mpsc::channel(1).0, Part::Dtach)
     }
 
     /// Sends the next packet of what is pending, once the session takes one; whether the client is still attached.
     pub(super) async fn send(&self, pending: &mut VecDeque<u8>) -> bool {
         let permit = self.input.reserve().await;
         let packet = packet(pending);
-        if packet.first() == Some(&DETACH) {
+        if packet.first() == Some(&DETACH) && self.part == Part::Dtach {
             self.outlet.end(DETACHED);
             return false;
         }
@@ -200,6 +235,8 @@ impl Client {
     /// Leaves a client behind that is attached, and reads nothing.
     pub(super) fn hang(mut self) {
         self.hangs = true;
+        // It ends with the container.
+        std::mem::forget(self.terminal.take());
     }
 
     /// Gives the terminal a size.

@@ -5,14 +5,15 @@ use std::{ffi::OsString, fs, io, path::Path, sync::Arc};
 use tempfile::TempDir;
 
 use super::{GuestState, Guests};
-use crate::console::{Client, Host, Order, Session, Shell, locked, not_running};
+use crate::console::{Client, Host, Login, Order, Session, Settings, Shell, locked, not_running};
 
 /// Where a guest that shares this machine's `/run` has what it keeps in memory.
 const MEMORY: &str = "XDG_RUNTIME_DIR";
 
 /// A console that was opened.
 pub(super) struct Open {
-    session: Session,
+    /// Unless a real `dtach` keeps it.
+    session: Option<Session>,
     /// Ends with the guest's run.
     memory: TempDir,
 }
@@ -42,7 +43,7 @@ impl Guests {
         self.shared.reconcile();
         let mut homes = self.shared.homes();
         let home = self.home(&mut homes, order.vmid, guest)?;
-        if let Some(client) = home.console.as_ref().and_then(|it| it.session.attach()) {
+        if let Some(client) = home.console.as_ref().and_then(|it| it.session.as_ref()?.attach()) {
             return Ok(client);
         }
         home.used = true;
@@ -53,17 +54,30 @@ impl Guests {
         let folder = home.folder.path();
         let variables = self.variables(order.vmid, guest, folder);
         let path = variables.into_iter().filter(|(name, _)| *name == "PATH");
-        let words = locked(&order.settings).shell.clone();
-        let shell = Shell {
+        let Settings { shell: words, real_dtach, .. } = locked(&order.settings).clone();
+        let mut shell = Shell {
             command: command(&words, folder, memory.path())?,
             environment: path.chain([(MEMORY, memory.path().into())]).collect(),
             folder: folder.to_owned(),
         };
-        let (session, client) = Session::start(order, &shell)?;
-        home.groups.extend(session.leader());
+        let (session, leader, client) = if real_dtach && order.login == Login::Shell {
+            shell.command.splice(0..0, dtach(&memory.path().join("console")));
+            let (leader, client) = Session::of_dtach(order, &shell)?;
+            (None, leader, client)
+        } else {
+            let (session, client) = Session::start(order, &shell)?;
+            let leader = session.leader();
+            (Some(session), leader, client)
+        };
+        home.groups.extend(leader);
         home.console = Some(Open { session, memory });
         Ok(client)
     }
+}
+
+/// How PVE calls it [pve-container `API2/LXC.pm`].
+fn dtach(socket: &Path) -> [OsString; 6] {
+    ["dtach".into(), "-A".into(), socket.into(), "-r".into(), "winch".into(), "-z".into()]
 }
 
 /// The shell and its arguments. bash takes this user's home for its own and writes a history there, unless it is told.

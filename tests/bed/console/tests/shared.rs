@@ -163,6 +163,35 @@ async fn a_container_that_does_not_run_has_no_console() {
     );
 }
 
+/// Where it is installed, the real one shows whether what is here in its place does the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_dtach_does_the_same() {
+    if !is_installed("dtach") {
+        eprintln!("skipped: there is no dtach");
+        return;
+    }
+    let stage = Stage::new().await;
+    lock(&stage.sim).console().real_dtach = true;
+    let mut one = stage.enter(VMID).await;
+    let shell = one.run("X=kept; echo $$").await;
+    let mut two = stage.enter(VMID).await;
+    assert_eq!(two.run("echo $$ $X").await, format!("{} kept\n", shell.trim()));
+    one.until(" kept\r\r\n").await;
+    one.types("\x1c").await;
+    assert!(one.rest().await.contains("[detached]"));
+    drop(two);
+    let mut three = stage.enter(VMID).await;
+    assert_eq!(three.run("echo $$ $X").await, format!("{} kept\n", shell.trim()));
+    three.types(" exit\n").await;
+    assert!(three.rest().await.contains("[EOF - dtach terminating]"));
+    let mut four = stage.enter(VMID).await;
+    let shell = four.run("echo $$").await;
+    lock(&stage.sim).set_running(VMID, false);
+    // Here it ends with the container, and says nothing.
+    four.rest().await;
+    eventually("ended", || !is_alive(&shell)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pings_are_answered() {
     let stage = Stage::new().await;
