@@ -15,6 +15,8 @@ pub struct Faults {
     pub humans: Vec<Human>,
     /// Whether an API token is never let in, as before termproxy 2.0.3.
     pub refuses_tokens: bool,
+    /// Whether the connection of a client that has detached stays open until the other end closes it.
+    pub stays_detached: bool,
     /// How many of the next clients to leave stay attached, and read nothing any more.
     pub hung_clients: u32,
 }

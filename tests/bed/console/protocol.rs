@@ -29,6 +29,11 @@ impl Incoming {
         self.0.extend(bytes);
     }
 
+    /// How many bytes of an unfinished message there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// User and ticket, once the line is whole.
     pub(super) fn login(&mut self) -> Result<Option<(String, String)>, Nonsense> {
         let Some(end) = self.0.iter().position(|it| *it == b'\n') else {

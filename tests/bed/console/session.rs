@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     future::ready,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::process::Pid;
@@ -69,6 +72,7 @@ pub struct Client {
     part: Part,
     /// What is its own alone.
     terminal: Option<Session>,
+    is_detached: AtomicBool,
     /// Whether it stays when it is dropped.
     hangs: bool,
 }
@@ -207,7 +211,7 @@ impl Part {
 
 impl Client {
     fn new(outlet: Arc<Outlet>, input: mpsc::Sender<Input>, part: Part) -> Self {
-        Self { outlet, input, part, terminal: None, hangs: false }
+        Self { outlet, input, part, terminal: None, is_detached: AtomicBool::new(false), hangs: false }
     }
 
     /// One who finds no terminal, but this text.
@@ -223,6 +227,7 @@ impl Client {
         let permit = self.input.reserve().await;
         let packet = packet(pending);
         if packet.first() == Some(&DETACH) && self.part == Part::Dtach {
+            self.is_detached.store(true, Ordering::SeqCst);
             self.outlet.end(DETACHED);
             return false;
         }
@@ -230,6 +235,11 @@ impl Client {
             permit.send(Input::Packet(packet));
         }
         true
+    }
+
+    /// Whether it has detached.
+    pub(super) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::SeqCst)
     }
 
     /// Leaves a client behind that is attached, and reads nothing.

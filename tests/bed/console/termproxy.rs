@@ -23,8 +23,8 @@ use crate::sim::Rng;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to end a connection that is over.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Most bytes of input that wait.
-const PENDING: usize = 4096;
+/// Most bytes of input that wait: pveproxy ends a connection with more.
+const PENDING: usize = 640 << 10;
 
 /// One connection, as it was asked for.
 pub(crate) struct Visit {
@@ -58,6 +58,9 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite, visit: Visit) -> 
         tokio::select! {
             () = reader.pass(&client, cut) => {}
             () = write(&mut writer, &client, visit.rng, &mut pongs, cut) => {}
+        }
+        if client.is_detached() && locked(&visit.settings).faults.stays_detached {
+            while reader.more().await.is_some() {}
         }
         let faults = &mut locked(&visit.settings).faults;
         if let Some(left) = faults.hung_clients.checked_sub(1) {
@@ -151,11 +154,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Err(_) => return,
                 }
             }
-            if left == 0 && pending.is_empty() {
+            let is_cut = left == 0 && pending.is_empty();
+            if is_cut || pending.len() + self.incoming.len() > PENDING {
                 return;
             }
             tokio::select! {
-                more = self.more(), if left > 0 && pending.len() < PENDING => {
+                more = self.more(), if left > 0 => {
                     if more.is_none() {
                         return;
                     }

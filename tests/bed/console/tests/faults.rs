@@ -139,3 +139,18 @@ async fn a_client_that_hangs_stops_all_when_it_is_alone() {
     three.until("90000").await;
     eventually("it goes on", || folder.join("done").exists()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_client_stays_connected() {
+    let stage = Stage::new().await;
+    set(&stage, |it| it.stays_detached = true);
+    let pass = stage.pass(VMID).await;
+    let mut terminal = stage.ask(&pass).await;
+    terminal.until("\x1b[J").await;
+    terminal.types("\x1c").await;
+    terminal.until("[detached]\r\n").await;
+    assert!(timeout(Duration::from_secs(2), terminal.until("more")).await.is_err());
+    assert_eq!(stage.exit(&pass.upid), None);
+    drop(terminal);
+    eventually("the worker ends", || stage.exit(&pass.upid).as_deref() == Some("OK")).await;
+}

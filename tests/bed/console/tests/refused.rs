@@ -111,3 +111,19 @@ async fn pieces_of_messages_make_messages() {
     }
     terminal.until("only\r\r\n").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_input_than_waits_ends_the_connection() {
+    let stage = Stage::new().await;
+    let mut terminal = stage.enter(VMID).await;
+    // Otherwise the terminal passes over what is too much for a line.
+    terminal.types(" stty raw -echo; printf 'rea''dy'; exec sleep 1000\n").await;
+    terminal.until("ready").await;
+    let text = "x".repeat(120 << 10);
+    for _ in 0..7 {
+        // The connection may end before all of it is written.
+        let message = Message::binary(format!("0:{}:{text}", text.len()));
+        let _ = terminal.socket.send(message).await;
+    }
+    terminal.rest().await;
+}
