@@ -157,6 +157,21 @@ impl Inventory {
             .collect()
     }
 
+    /// The template of this VMID, which nothing offers, if it is nobody's of any deployment: whoever names it has it
+    /// cloned. That it is one, PVE must have told.
+    pub fn plain_template(&self, settings: &Settings, vmid: Vmid) -> Option<Template> {
+        let found = self.guest(vmid).filter(|it| it.row.template == Some(true))?;
+        let is_marked = found.ours.is_some() || found.snapshot.is_some() || marks::is_marked(found.tags());
+        (!is_marked && !settings.vmid_range.contains(vmid)).then(|| Template {
+            vmid,
+            kind: found.kind,
+            node: found.row.node.clone(),
+            snapshot: None,
+            own: None,
+            lock: found.row.lock.clone(),
+        })
+    }
+
     /// A listing that shows nothing of ours is not believed (rule S2.1): PVE leaves out silently what the
     /// token may not see.
     pub async fn believe<I: Io>(&self, cluster: &Cluster<'_, I>) -> Result<(), Error> {

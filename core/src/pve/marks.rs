@@ -187,6 +187,11 @@ fn is_ours(tag: &str) -> bool {
         || (tag.starts_with("edge-") && (tag.ends_with("-sandbox") || tag.ends_with("-template")))
 }
 
+/// Whether some deployment has marked a guest with these tags, as a sandbox or a template.
+pub fn is_marked(tags: &str) -> bool {
+    split(tags).any(|it| is_ours(it) && !is_offer(it))
+}
+
 /// Whether a tag offers a template.
 fn is_offer(tag: &str) -> bool {
     tag.eq_ignore_ascii_case(TEMPLATE_TAG) || tag.parse::<SnapshotId>().is_ok()

@@ -19,6 +19,7 @@ pub const MINIMAL: &[&str] = &[
     "VM.Config.CPU",
     "VM.Config.Memory",
     "VM.Config.Disk",
+    "VM.Console",
     "Datastore.AllocateSpace",
     "Datastore.Audit",
     "SDN.Use",
@@ -41,7 +42,6 @@ const ALL: &[&str] = &[
     "Sys.Modify",
     "VM.Backup",
     "VM.Config.HWType",
-    "VM.Console",
 ];
 
 /// Users, tokens and what they may.

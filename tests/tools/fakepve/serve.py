@@ -18,7 +18,7 @@ from fakepve import FakePve
 NODE = "pve1"
 GUESTS = """
     VM.Audit VM.Allocate VM.Clone VM.PowerMgmt VM.Snapshot VM.Config.Options VM.Config.Network
-    VM.Config.CPU VM.Config.Memory VM.Config.Disk VM.GuestAgent.Unrestricted
+    VM.Config.CPU VM.Config.Memory VM.Config.Disk VM.Console VM.GuestAgent.Unrestricted
 """.split()
 # The fake wants it for a VM's `ipconfig0`, where PVE wants VM.Config.Network (qemu-server `API2/Qemu.pm`).
 GUESTS.append("VM.Config.HWType")

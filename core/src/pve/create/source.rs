@@ -11,7 +11,6 @@ use crate::{
         api::config::Config,
         cluster::Cluster,
         inventory::{Inventory, Template},
-        marks,
     },
     sandbox::{
         creation::{CreateRequest, KeyHash},
@@ -41,6 +40,9 @@ pub(super) fn sources<I: Io>(
         let own = it.own.as_ref();
         it.snapshot.is_some() || own.is_none_or(|mark| mark.is_seen_by(caller, &settings.deployment))
     });
+    if let Some(vmid) = request.template_vmid.filter(|vmid| all.iter().all(|it| it.vmid != *vmid)) {
+        all.extend(inventory.plain_template(settings, vmid));
+    }
     let (online, offline): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| inventory.is_online(&it.node));
     let mut all = match wanted_templates(settings, &online, request) {
         Ok(found) => found,
@@ -150,9 +152,8 @@ fn no_template(what: &str, all: &[Template]) -> Error {
     Error::new(
         Code::TemplateNotFound,
         format!(
-            "no online node offers {what}; offered are: {known}. A template is offered by a tag: its snapshot \
-             id (pvelxc_4vcpu_6gb_32gb_v1) or {}",
-            marks::TEMPLATE_TAG
+            "no online node offers {what}; offered are: {known}. A template is offered by a tag that is its \
+             snapshot id (pvelxc_4vcpu_6gb_32gb_v1), and without one by its VMID (templateVmid)"
         ),
     )
 }

@@ -58,12 +58,12 @@ pub struct Prober<'e, 'a, I> {
 }
 
 /// What is known of a container whose daemon does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Bare {
     /// Nothing; it did not answer so many times.
     Unknown(u32),
-    /// Its console cannot be had.
-    NoConsole,
+    /// Its console cannot be had, for this reason.
+    NoConsole(String),
 }
 
 /// Number of probes without an answer after which the console of a container is asked what is in it: at first, where it
@@ -89,7 +89,7 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     /// error is one that waiting does not mend.
     pub async fn ask(&mut self, patience: Duration) -> Result<Probe, Error> {
         match (self.channel, self.found.mark.kind) {
-            (Some(Channel::Guest), _) => self.ask_daemon(patience).await,
+            (Some(Channel::Guest), Kind::Qemu) => self.ask_daemon(patience).await,
             (Some(Channel::Agent), _) => self.ask_agent().await,
             (Some(Channel::Terminal), _) => self.ask_console().await,
             (None, Kind::Qemu) => match self.ask_agent().await? {
@@ -107,7 +107,11 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     /// A container whose daemon does not answer: commands go through its console, where it has none, or where what
     /// listens in it is not reached from here.
     async fn ask_bare(&mut self, said: String) -> Result<Probe, Error> {
-        let Bare::Unknown(times) = &mut self.bare else { return Ok(Probe::NotYet(said)) };
+        let with = |why: &str| Probe::NotYet(format!("{said}; and its console: {why}"));
+        let times = match &mut self.bare {
+            Bare::Unknown(times) => times,
+            Bare::NoConsole(why) => return Ok(with(why)),
+        };
         *times += 1;
         let first = if self.channel.is_some() { UNANSWERED.1 } else { UNANSWERED.0 };
         if self.channel == Some(Channel::Execd) || *times < first || (*times - first) % ASKED_AGAIN != 0 {
@@ -119,10 +123,11 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
             Ok(WAIT) => Ok(Probe::NotYet(said)),
             Ok(_) => self.ask_console().await,
             Err(CallFailure::NoWay(error)) if is_lasting(error.code()) => {
-                self.bare = Bare::NoConsole;
-                Ok(Probe::NotYet(format!("{said}; its console cannot be had either: {}", error.detail())))
+                let probe = with(error.detail());
+                self.bare = Bare::NoConsole(error.detail().to_owned());
+                Ok(probe)
             }
-            Err(_) => Ok(Probe::NotYet(said)),
+            Err(failure) => Ok(with(&failure.to_string())),
         }
     }
 
