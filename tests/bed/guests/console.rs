@@ -1,10 +1,18 @@
-//! The console of a container: a shell of this system in its folder, as `lxc-attach --clear-env` starts root's.
+//! The console of a container: a shell in its folder, as `lxc-attach --clear-env` starts root's, in a root of its own.
 
-use std::{ffi::OsString, fs, io, path::Path, sync::Arc};
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::Path,
+    sync::{Arc, PoisonError},
+};
 
 use tempfile::TempDir;
 
-use super::{GuestState, Guests};
+use super::{
+    GuestState, Guests,
+    root::{Layer, Root},
+};
 use crate::console::{Client, Host, Login, Order, Session, Settings, Shell, locked, not_running};
 
 /// Where a guest that shares this machine's `/run` has what it keeps in memory.
@@ -14,6 +22,8 @@ const MEMORY: &str = "XDG_RUNTIME_DIR";
 pub(super) struct Open {
     /// Unless a real `dtach` keeps it.
     session: Option<Session>,
+    /// Where its processes are; ends with the guest's run.
+    root: Root,
     /// Ends with the guest's run.
     memory: TempDir,
 }
@@ -47,16 +57,23 @@ impl Guests {
             return Ok(client);
         }
         home.used = true;
-        let memory = match home.console.take() {
-            Some(last) => last.memory,
-            None => tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?,
+        let layer = match &mut home.files.layer {
+            Some(layer) => &*layer,
+            none => none.insert(self.fresh_layer()?),
         };
-        let folder = home.folder.path();
+        let folder = home.files.folder.path();
+        let (root, memory) = match home.console.take() {
+            Some(last) => (last.root, last.memory),
+            None => {
+                let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
+                (Root::make(layer, folder, memory.path())?, memory)
+            }
+        };
         let variables = self.variables(order.vmid, guest, folder);
         let path = variables.into_iter().filter(|(name, _)| *name == "PATH");
         let Settings { shell: words, real_dtach, .. } = locked(&order.settings).clone();
         let mut shell = Shell {
-            command: command(&words, folder, memory.path())?,
+            command: command(&root.enter(), &words, folder, memory.path())?,
             environment: path.chain([(MEMORY, memory.path().into())]).collect(),
             folder: folder.to_owned(),
         };
@@ -70,8 +87,27 @@ impl Guests {
             (Some(session), leader, client)
         };
         home.groups.extend(leader);
-        home.console = Some(Open { session, memory });
+        home.console = Some(Open { session, root, memory });
         Ok(client)
+    }
+
+    /// Has every container whose console is opened from now on bring a program of its own.
+    pub fn add_program(&self, path: &str, text: &str) {
+        let mut programs = self.shared.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.push((path.to_owned(), text.to_owned()));
+    }
+
+    /// Number of containers that have a root.
+    #[cfg(test)]
+    pub(crate) fn roots(&self) -> usize {
+        self.shared.homes().values().filter(|it| it.console.is_some()).count()
+    }
+
+    fn fresh_layer(&self) -> io::Result<Layer> {
+        let layer = Layer::new()?;
+        let programs = self.shared.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.iter().try_for_each(|(path, text)| layer.add(path, text))?;
+        Ok(layer)
     }
 }
 
@@ -80,13 +116,15 @@ fn dtach(socket: &Path) -> [OsString; 6] {
     ["dtach".into(), "-A".into(), socket.into(), "-r".into(), "winch".into(), "-z".into()]
 }
 
-/// The shell and its arguments. bash takes this user's home for its own and writes a history there, unless it is told.
-fn command(words: &[String], folder: &Path, memory: &Path) -> io::Result<Vec<OsString>> {
-    let mut command: Vec<OsString> = words.iter().map(Into::into).collect();
+/// The shell and its arguments, behind what enters the container's root. bash takes this user's home for its own and writes
+/// a history there, unless it is told.
+fn command(enter: &[String], words: &[String], folder: &Path, memory: &Path) -> io::Result<Vec<OsString>> {
+    let mut command: Vec<OsString> = enter.iter().chain(words).map(Into::into).collect();
     if words.first().is_some_and(|it| it.rsplit('/').next() == Some("bash")) {
         let (folder, script) = (folder.display(), memory.join("bashrc"));
         fs::write(&script, format!("HOME='{folder}' HISTFILE='{folder}/.bash_history'\n"))?;
-        command.splice(1..1, ["--rcfile".into(), script.into()]);
+        let at = enter.len() + 1;
+        command.splice(at..at, ["--rcfile".into(), script.into()]);
     }
     Ok(command)
 }

@@ -79,7 +79,7 @@ impl Guests {
             self.shared.reconcile();
             let mut homes = self.shared.homes();
             let home = self.home(&mut homes, vmid, guest)?;
-            let variables = self.variables(vmid, guest, home.folder.path());
+            let variables = self.variables(vmid, guest, home.files.folder.path());
             home.boot(daemon, guest, self.address(vmid, guest), variables)?
         };
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
@@ -107,7 +107,7 @@ impl Home {
             return Ok(running.at);
         }
         self.used = true;
-        let folder = self.folder.path();
+        let folder = self.files.folder.path();
         let keys = folder.join("etc/pve-edge/keys");
         if !keys.exists() {
             fs::create_dir_all(folder.join("etc/pve-edge"))?;

@@ -9,12 +9,36 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Guests, Home, Homes};
+use super::{Guests, Home, Homes, root::Layer};
 use crate::sim::disk::{Disk, DiskHost};
 
 /// Changes of disks that the files have not followed yet, in their order.
 #[derive(Default)]
 pub(super) struct Changes(Arc<Mutex<VecDeque<Disk>>>);
+
+/// The files of a guest.
+pub(super) struct Files {
+    /// Where its processes begin; the one folder that its daemon shares with its console.
+    pub(super) folder: TempDir,
+    /// What else was written from its console, once that was used.
+    pub(super) layer: Option<Layer>,
+}
+
+impl Files {
+    /// None yet.
+    pub(super) fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()?;
+        Ok(Self { folder, layer: None })
+    }
+
+    /// The same, for another guest.
+    pub(super) fn copied(&self) -> io::Result<Self> {
+        let layer = self.layer.as_ref().map(Layer::copied).transpose()?;
+        let files = Self { layer, ..Self::new()? };
+        copy(self.folder.path(), files.folder.path());
+        Ok(files)
+    }
+}
 
 impl Guests {
     /// Follows the disks of a simulated PVE.
@@ -45,8 +69,8 @@ fn follow(homes: &mut Homes, change: Disk) {
             // Whatever had this VMID before is gone.
             homes.remove(&to);
             let source = homes.get(&from).and_then(|home| match snapshot {
-                Some(name) => home.kept.get(&name).map(TempDir::path),
-                None => Some(home.folder.path()),
+                Some(name) => home.kept.get(&name),
+                None => Some(&home.files),
             });
             if let Some(Ok(home)) = source.map(Home::copy) {
                 homes.insert(to, home);
@@ -54,17 +78,18 @@ fn follow(homes: &mut Homes, change: Disk) {
         }
         Disk::Kept { vmid, snapshot } => {
             if let Some(home) = homes.get_mut(&vmid)
-                && let Ok(folder) = copied(home.folder.path())
+                && let Ok(files) = home.files.copied()
             {
-                home.kept.insert(snapshot, folder);
+                home.kept.insert(snapshot, files);
             }
         }
         Disk::RolledBack { vmid, snapshot } => {
             if let Some(home) = homes.get_mut(&vmid) {
                 home.kill();
-                empty(home.folder.path());
+                empty(home.files.folder.path());
                 if let Some(kept) = home.kept.get(&snapshot) {
-                    copy(kept.path(), home.folder.path());
+                    home.files.layer = kept.layer.as_ref().and_then(|it| it.copied().ok());
+                    copy(kept.folder.path(), home.files.folder.path());
                 }
             }
         }
@@ -74,13 +99,6 @@ fn follow(homes: &mut Homes, change: Disk) {
             }
         }
     }
-}
-
-/// A folder with the same in it.
-pub(super) fn copied(from: &Path) -> io::Result<TempDir> {
-    let folder = super::folder()?;
-    copy(from, folder.path());
-    Ok(folder)
 }
 
 /// Copies files, links and folders. What goes away meanwhile is left out, as sockets and pipes are.

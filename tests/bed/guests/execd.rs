@@ -111,7 +111,7 @@ pub(super) fn spawn(
     let mut homes = guests.shared.homes();
     let home = guests.home(&mut homes, vmid, guest)?;
     home.used = true;
-    let folder = home.folder.path();
+    let folder = home.files.folder.path();
     // A guest has an /etc of its own.
     let own = format!("{}/etc/pve-edge", folder.display());
     let child = Command::new(program)

@@ -8,6 +8,7 @@ mod disk;
 mod execd;
 mod group;
 mod proxy;
+mod root;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,7 +29,6 @@ use std::{
 use http::Request;
 use hyper::body::Incoming;
 use rustix::process::Pid;
-use tempfile::TempDir;
 
 pub use self::daemon::{Daemon, part};
 use crate::serve::Reply;
@@ -82,6 +82,8 @@ struct Shared {
     daemon: Option<Daemon>,
     homes: Mutex<Homes>,
     changes: disk::Changes,
+    /// Programs that containers bring, by their paths.
+    programs: Mutex<Vec<(String, String)>>,
     /// Set when the guests end: nothing is started any more.
     closed: AtomicBool,
     /// Whether this system has all of 127.0.0.0/8 (Linux), not just 127.0.0.1.
@@ -97,9 +99,9 @@ type Variables = [(&'static str, OsString); 5];
 struct Home {
     /// Of the guest that has run in it; a fresh copy is of whoever runs there first.
     identity: Option<Identity>,
-    folder: TempDir,
+    files: disk::Files,
     /// The snapshots that PVE keeps of it.
-    kept: BTreeMap<String, TempDir>,
+    kept: BTreeMap<String, disk::Files>,
     groups: Vec<Pid>,
     /// Its daemon, once that was asked for.
     daemon: Option<daemon::Running>,
@@ -119,6 +121,7 @@ impl Guests {
             daemon,
             homes: Mutex::default(),
             changes: disk::Changes::default(),
+            programs: Mutex::default(),
             closed: AtomicBool::new(false),
             own_addresses,
         });
@@ -231,18 +234,18 @@ impl Shared {
 
 impl Home {
     fn new(guest: &GuestState) -> io::Result<Self> {
-        folder().map(|folder| Self::of(folder, Some(guest.identity())))
+        disk::Files::new().map(|files| Self::of(files, Some(guest.identity())))
     }
 
     /// With the files of another's.
-    fn copy(from: &Path) -> io::Result<Self> {
-        disk::copied(from).map(|folder| Self::of(folder, None))
+    fn copy(from: &disk::Files) -> io::Result<Self> {
+        from.copied().map(|files| Self::of(files, None))
     }
 
-    fn of(folder: TempDir, identity: Option<Identity>) -> Self {
+    fn of(files: disk::Files, identity: Option<Identity>) -> Self {
         Self {
             identity,
-            folder,
+            files,
             kept: BTreeMap::new(),
             groups: Vec::new(),
             daemon: None,
@@ -260,13 +263,9 @@ impl Home {
 
     /// Of which every process of this guest has one in its environment.
     fn marks(&self) -> Vec<String> {
-        let own = format!("SANDBOX_FOLDER={}", self.folder.path().display());
+        let own = format!("SANDBOX_FOLDER={}", self.files.folder.path().display());
         self.console.iter().map(console::Open::mark).chain([own]).collect()
     }
-}
-
-fn folder() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()
 }
 
 impl Drop for Home {

@@ -200,3 +200,24 @@ async fn pings_are_answered() {
     futures_util::SinkExt::send(&mut terminal.socket, ping).await.expect("it is taken");
     assert_eq!(terminal.run("echo on").await, "on\n");
 }
+
+/// Its root is this machine's, of which it can change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_stays_in_the_container() {
+    let stage = Stage::new().await;
+    let name = format!("/etc/pve-edge-{}", std::process::id());
+    let mut terminal = stage.enter(VMID).await;
+    terminal.run(&format!("echo its own >{name}; rm /etc/os-release")).await;
+    assert!(!Path::new(&name).exists() && Path::new("/etc/os-release").exists());
+    // The shell of a next session is in the same root, and so is one after a start.
+    terminal.types(" exit\n").await;
+    terminal.rest().await;
+    let look = format!("cat {name}; ls /etc/os-release 2>/dev/null");
+    assert_eq!(stage.enter(VMID).await.run(&look).await, "its own\n");
+    lock(&stage.sim).set_running(VMID, false);
+    eventually("stopped", || stage.guests.roots() == 0).await;
+    lock(&stage.sim).set_running(VMID, true);
+    assert_eq!(stage.enter(VMID).await.run(&look).await, "its own\n");
+    stage.guests.close();
+    assert_eq!(stage.guests.roots(), 0);
+}
