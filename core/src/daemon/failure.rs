@@ -62,7 +62,7 @@ impl CallFailure {
 
     /// The failure of a call that was not sent, because the question before it failed: a proxy that finds nobody behind it
     /// answers in the daemon's place.
-    pub(super) fn before_a_call(self) -> Self {
+    pub fn before_a_call(self) -> Self {
         let unsent = |failure, detail| Self::NotSent(NetError { sent: Sent::Never, failure, detail });
         match self {
             Self::Unanswered(error) => unsent(error.failure, error.detail),

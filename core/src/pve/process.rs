@@ -34,7 +34,6 @@ use crate::{
     error::Error,
     io::Io,
     sandbox::{
-        channel::Channel,
         command::ExecRequest,
         id::SandboxId,
         process::{
@@ -106,8 +105,8 @@ async fn begin<'c, I: Io>(
     is_kept: bool,
 ) -> Result<(Process, Runner<'c, I>), Error> {
     let mut runner = Runner::of(cluster, found).await?;
-    if matches!(runner, Runner::Console(_)) && names.are_keyed() {
-        return Err(Channel::Terminal.lacks("an `Idempotency-Key` of a command"));
+    if let Some(error) = runner.keeps_no_keys().filter(|_| names.are_keyed()) {
+        return Err(error);
     }
     match start(&mut runner, names, spec, is_kept).await {
         Ok(process) => Ok((process, runner)),

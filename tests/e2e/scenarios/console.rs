@@ -35,8 +35,10 @@ pub(super) async fn any_template_runs_commands(world: World) {
     );
     let outcome = sandbox.exec(json!({"command": "sleep 60", "timeoutMs": 300})).await;
     assert_eq!((&outcome["exitCode"], &outcome["timedOut"]), (&json!(137), &json!(true)), "{outcome}");
-    let bytes: Vec<u8> = (0..50_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_be_bytes()[..1].to_vec()).collect();
-    let request = json!({"command": "tee /dev/stderr", "stdin": STANDARD.encode(&bytes), "encoding": "base64"});
+    let bytes: Vec<u8> =
+        (0..50_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_be_bytes()[..1].to_vec()).collect();
+    let request =
+        json!({"command": "tee /dev/stderr", "stdin": STANDARD.encode(&bytes), "encoding": "base64"});
     let outcome = sandbox.exec(request).await;
     for stream in ["stdout", "stderr"] {
         let told = outcome[stream].as_str().map(|it| STANDARD.decode(it).expect("base64"));
@@ -73,7 +75,10 @@ pub(super) async fn its_processes_outlive_their_client(world: World) {
         page["events"].as_array().expect("events").iter().filter_map(|it| it["data"].as_str()).collect();
     assert_eq!((text.as_str(), &page["exit"]["exitCode"]), ("hello world\nrest\nerr\n", &json!(4)), "{page}");
     let found = sandbox.client.get(&sandbox.path("/processes?tag=greeter")).await.json(200);
-    assert_eq!((&found["items"][0]["process"], &found["items"][0]["state"]), (&json!(process), &json!("exited")));
+    assert_eq!(
+        (&found["items"][0]["process"], &found["items"][0]["state"]),
+        (&json!(process), &json!("exited"))
+    );
     let path = sandbox.path(&format!("/processes/{process}"));
     assert_eq!(sandbox.client.ask("DELETE", &path, &Value::Null).await.status, 204);
     sandbox.client.get(&path).await.problem(404, "no-such-process");
@@ -109,7 +114,8 @@ pub(super) async fn events_come_from_its_console(world: World) {
     }
     let Some(sandbox) = world.bare_sandbox().await else { return };
     let line = "echo first; until test -e go; do sleep 0.05; done; echo ä >&2; exit 4";
-    let request = sandbox.client.request("POST", &sandbox.path("/exec")).header("accept", "text/event-stream");
+    let request =
+        sandbox.client.request("POST", &sandbox.path("/exec")).header("accept", "text/event-stream");
     let request = with_json(request, &json!({"command": line}));
     let mut events = Events::open(&sandbox.client, request).await;
     assert_eq!(events.next().await, Some(("stdout".to_owned(), json!({"data": "first\n"}))));

@@ -17,7 +17,10 @@ read -r B <boot || [ -n "$B" ]
 # The keeper of one process, which outlives the hub. Its arguments are milliseconds, the kind of standard input, and the
 # bytes that are kept of each output.
 cat >keeper.$H <<'K'
-pump() { sh -c 'echo $$ >"h$0"; exec head -c "$1"' $1 $2 >$1 || : >full; sh -c 'echo $$ >"h$0"; exec wc -c' $1 >l$1.t; mv l$1.t l$1; }
+pump() {
+  sh -c 'echo $$ >"h$0"; trap "" XFSZ; ulimit -f $(($1 / 512)); exec cat' $1 $2 >$1 || [ $(wc -c <$1) -ge $2 ] || : >full
+  sh -c 'echo $$ >"h$0"; exec wc -c' $1 >l$1.t; mv l$1.t l$1
+}
 drained() {
   p=; read -r p <h$1 || return; l=; read -r l </proc/$p/stat || { [ -e l$1 ]; return; }
   case ${l##*) } in [SX]*) ;; *) return 1;; esac
@@ -43,8 +46,8 @@ wait $p; r=$?
 until drained o && drained e; do sleep 0.01 || sleep 1; done
 y=-; [ -e full ] && y=full; [ -e why ] && read -r y <why
 o=$(wc -c <o); e=$(wc -c <e); a=0; b=0
-[ $o = $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
-[ $e = $3 ] && { b=1; [ -e le ] && read -r b <le; }
+[ $o -ge $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
+[ $e -ge $3 ] && { b=1; [ -e le ] && read -r b <le; }
 echo $r $o $e $y $a $b >x.t; mv x.t x
 [ $2 = s ] && { : >closed; echo end 1<>q; }
 K

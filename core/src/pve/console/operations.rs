@@ -51,20 +51,28 @@ impl<I: Io> Console<I> {
             Started::Now | Started::Before => {}
             Started::Not => return Err(self.failed(Failure::Unsent)),
         }
+        let pid = self.look(process, until).await?;
+        let of = About::of(spec);
+        Ok(Process { process, pid, ..begun(of, spec.stdin) })
+    }
+
+    /// Looks at a process, and waits until it runs; its number in the guest.
+    pub(in crate::pve) async fn look(
+        &mut self,
+        process: Unique,
+        until: OffsetDateTime,
+    ) -> Result<Option<u32>, CallFailure> {
         let mut follower = Follower::observer(process, "0".into());
-        let mut pid = None;
-        // Nobody else tells it.
-        while pid.is_none() {
+        loop {
             let hub = self.hub().await?;
             let asked = follower.next(hub, Duration::ZERO).await;
             let (_, stands) = asked.map_err(|failure| self.failed(failure))?;
-            pid = stands.filter(|it| it.pid > 0 || it.end.is_some()).map(|it| it.pid);
-            if pid.is_none() && self.invocation.now() >= until {
-                return Err(self.failed(Failure::Unanswered));
+            match stands.filter(|it| it.pid > 0 || it.end.is_some()) {
+                Some(stands) => return Ok(Some(stands.pid).filter(|it| *it > 0)),
+                None if self.invocation.now() >= until => return Err(self.failed(Failure::Unanswered)),
+                None => {}
             }
         }
-        let of = About::of(spec);
-        Ok(Process { process, pid, ..begun(of, spec.stdin) })
     }
 
     /// Runs a command of our own to its end; its exit code. It may be run again.

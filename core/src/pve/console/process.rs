@@ -28,6 +28,8 @@ const FRAMES: (u32, u32) = (4, 12);
 const FRAME: u64 = 3000;
 /// Time that the hub waits for more before it answers that there is none.
 const WAIT: Duration = Duration::from_secs(5);
+/// Questions in a row that are not answered, after which the hub counts as gone.
+const SILENT: u32 = 5;
 /// Questions in a row that may be answered with nothing new until a process that is followed is said to be alive.
 const QUIET: u32 = 3;
 
@@ -159,6 +161,7 @@ pub(super) struct Follower {
     is_started: bool,
     is_over: bool,
     quiet: u32,
+    silent: u32,
 }
 
 impl Follower {
@@ -166,7 +169,7 @@ impl Follower {
     pub(super) fn new(process: Unique, name: String, from: Place) -> Self {
         let at = [from.all.saturating_sub(from.stderr), from.stderr];
         let (place, frames) = (from.all, FRAMES.0);
-        let (question, quiet) = (0, 0);
+        let (question, quiet, silent) = (0, 0, 0);
         Self {
             process,
             name,
@@ -178,6 +181,7 @@ impl Follower {
             is_started: false,
             is_over: false,
             quiet,
+            silent,
         }
     }
 
@@ -227,6 +231,7 @@ impl Follower {
                     is_lossy |= !self.take(frame, &mut lines);
                 }
                 Some(Reply::Stands(of, stands)) if of == self.process && stands.question == self.question => {
+                    self.silent = 0;
                     self.pace(is_lossy || self.missed(&stands, before));
                     self.stand(&stands, &mut lines);
                     return Ok((lines, Some(stands)));
@@ -234,7 +239,8 @@ impl Follower {
                 Some(_) => {}
                 None => {
                     self.pace(true);
-                    return Ok((lines, None));
+                    self.silent += 1;
+                    return if self.silent < SILENT { Ok((lines, None)) } else { Err(Failure::Unanswered) };
                 }
             }
         }

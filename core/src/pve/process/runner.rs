@@ -25,6 +25,7 @@ use crate::{
     sandbox::{
         channel::Channel,
         command::Lines,
+        id::Kind,
         process::{Decoder, Heard, Metrics, Process, Stdin},
     },
 };
@@ -34,8 +35,11 @@ pub(in crate::pve) enum Runner<'c, I: Io> {
     /// The project's own daemon.
     Daemon(Daemon<'c, I>),
     /// The hub in the console of a container.
-    Console(Box<Console<I>>),
+    Console(Box<Console<I>>, Instead),
 }
+
+/// Failure to reach the daemon in whose place the console is, if there is one.
+type Instead = Option<CallFailure>;
 
 /// What a process tells that is followed, as it comes.
 pub(super) enum Told<I: Io> {
@@ -48,18 +52,38 @@ pub(super) enum Told<I: Io> {
 impl<'c, I: Io> Runner<'c, I> {
     /// What runs the processes of a sandbox. One whose commands go another way is refused.
     pub(in crate::pve) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
+        let console = || Box::new(Console::new(cluster, cluster.pve, &found.node, found.mark.vmid));
         if found.mark.channel() == Some(Channel::Terminal) {
-            let console = Console::new(cluster, cluster.pve, &found.node, found.mark.vmid);
-            return Ok(Self::Console(Box::new(console)));
+            return Ok(Self::Console(console(), None));
         }
-        Ok(Self::Daemon(reach::daemon(cluster, found).await?))
+        let mut daemon = reach::daemon(cluster, found).await?;
+        // It would be asked first anyway.
+        let asked = daemon.health(deadline(cluster)).await.map_err(CallFailure::before_a_call);
+        if let Err(failure @ CallFailure::NotSent(_)) = asked
+            && found.mark.kind == Kind::Lxc
+        {
+            let mut console = console();
+            if console.open().await.is_ok() {
+                return Ok(Self::Console(console, Some(failure)));
+            }
+        }
+        Ok(Self::Daemon(daemon))
+    }
+
+    /// Why a start under a key is refused: the console keeps no keys.
+    pub(super) fn keeps_no_keys(&self) -> Option<Error> {
+        match self {
+            Self::Daemon(_) => None,
+            Self::Console(_, Some(failure)) => Some(failure.clone().into()),
+            Self::Console(_, None) => Some(Channel::Terminal.lacks("an `Idempotency-Key` of a command")),
+        }
     }
 
     /// The world and the limits of its calls.
     pub(super) fn invocation(&self) -> &Invocation<I> {
         match self {
             Self::Daemon(daemon) => daemon.invocation(),
-            Self::Console(console) => console.invocation(),
+            Self::Console(console, _) => console.invocation(),
         }
     }
 
@@ -67,7 +91,7 @@ impl<'c, I: Io> Runner<'c, I> {
     pub(super) fn boot(&self) -> Option<Unique> {
         match self {
             Self::Daemon(daemon) => daemon.boot(),
-            Self::Console(console) => console.boot(),
+            Self::Console(console, _) => console.boot(),
         }
     }
 
@@ -75,7 +99,7 @@ impl<'c, I: Io> Runner<'c, I> {
     pub(super) fn pin(&mut self, boot: Option<Unique>) {
         match self {
             Self::Daemon(daemon) => daemon.pin(boot),
-            Self::Console(console) => console.pin(boot),
+            Self::Console(console, _) => console.pin(boot),
         }
     }
 
@@ -83,7 +107,7 @@ impl<'c, I: Io> Runner<'c, I> {
     pub(super) fn detached(self) -> Runner<'static, I> {
         match self {
             Self::Daemon(daemon) => Runner::Daemon(daemon.detached()),
-            Self::Console(console) => Runner::Console(console),
+            Self::Console(console, instead) => Runner::Console(console, instead),
         }
     }
 
@@ -101,7 +125,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 let started = daemon.ask(&Operation::Start(start.clone()), &body, until).await?;
                 Ok(ours(started, start.process)?.into())
             }
-            Self::Console(console) => console.run(start.process, spec, is_kept, until).await,
+            Self::Console(console, _) => console.run(start.process, spec, is_kept, until).await,
         }
     }
 
@@ -112,7 +136,9 @@ impl<'c, I: Io> Runner<'c, I> {
                 let read = call(daemon, &Operation::Process(Named { process }), &[]).await?;
                 Ok(ours(read, process)?.into())
             }
-            Self::Console(console) => console.process(process, deadline(console.invocation())).await,
+            Self::Console(console, instead) => {
+                found(console.process(process, deadline(console.invocation())).await, instead)
+            }
         }
     }
 
@@ -123,7 +149,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 let all: process::Processes = call(daemon, &Operation::Processes {}, &[]).await?;
                 Ok(all.processes.into_iter().map(Process::from).collect())
             }
-            Self::Console(console) => console.processes(deadline(console.invocation())).await,
+            Self::Console(console, _) => console.processes(deadline(console.invocation())).await,
         }
     }
 
@@ -134,7 +160,9 @@ impl<'c, I: Io> Runner<'c, I> {
             Self::Daemon(daemon) => {
                 Ok(ours(call(daemon, &Operation::Signal(signal), &[]).await?, process)?.into())
             }
-            Self::Console(console) => console.signal(&signal, deadline(console.invocation())).await,
+            Self::Console(console, instead) => {
+                found(console.signal(&signal, deadline(console.invocation())).await, instead)
+            }
         }
     }
 
@@ -143,7 +171,9 @@ impl<'c, I: Io> Runner<'c, I> {
         let named = Named { process };
         match self {
             Self::Daemon(daemon) => call::<_, Done>(daemon, &Operation::Forget(named), &[]).await.map(|_| ()),
-            Self::Console(console) => console.remove(&named, deadline(console.invocation())).await,
+            Self::Console(console, instead) => {
+                found(console.remove(&named, deadline(console.invocation())).await, instead)
+            }
         }
     }
 
@@ -154,7 +184,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 let taken: StdinTaken = call(daemon, &Operation::Stdin(stdin), bytes).await?;
                 Ok(taken.into())
             }
-            Self::Console(console) => {
+            Self::Console(console, _) => {
                 console.write_stdin(&stdin, bytes, deadline(console.invocation())).await
             }
         }
@@ -167,7 +197,7 @@ impl<'c, I: Io> Runner<'c, I> {
             Self::Daemon(daemon) => {
                 Ok(ours(call(daemon, &Operation::Resize(resize), &[]).await?, process)?.into())
             }
-            Self::Console(_) => Err(unable("a terminal (`pty`)")),
+            Self::Console(..) => Err(unable("a terminal (`pty`)")),
         }
     }
 
@@ -178,7 +208,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 let measured: answer::Metrics = call(daemon, &Operation::Metrics {}, &[]).await?;
                 Ok(measured.into())
             }
-            Self::Console(_) => Err(unable("figures (`metrics`)")),
+            Self::Console(..) => Err(unable("figures (`metrics`)")),
         }
     }
 
@@ -198,13 +228,13 @@ impl<'c, I: Io> Runner<'c, I> {
                 let answer = daemon.open(&Operation::Follow(follow), &[], until).await?;
                 Ok(Told::Daemon(answer.body, Decoder::lines()))
             }
-            Self::Console(console) => {
+            Self::Console(console, instead) => {
                 let until = deadline(console.invocation());
                 let place = match decoder.place() {
                     Some(place) => place,
-                    None => console.process(process, until).await?.cursor.place(),
+                    None => found(console.process(process, until).await, instead)?.cursor.place(),
                 };
-                console.open().await?;
+                found(console.look(process, until).await, instead)?;
                 Ok(Told::Console(Box::new(console.take().follow(process, place, wait, is_kept))))
             }
         }
@@ -223,6 +253,16 @@ impl<I: Io> Told<I> {
     /// Whether a line has begun, of which the end has not come.
     pub(super) fn is_within(&self) -> bool {
         matches!(self, Self::Daemon(_, lines) if lines.is_within())
+    }
+}
+
+/// The answer of a console. A process that it does not have may be the daemon's in whose place it is.
+fn found<T>(answer: Result<T, CallFailure>, instead: &Instead) -> Result<T, CallFailure> {
+    match (answer, instead) {
+        (Err(CallFailure::Refused(refusal)), Some(failure)) if refusal.code == Refused::NoSuchProcess => {
+            Err(failure.clone())
+        }
+        (answer, _) => answer,
     }
 }
 
