@@ -7,6 +7,7 @@ use std::{
 };
 
 use pve_edge_bed::{
+    console::faults::{LostInput, LostOutput},
     guests::{GuestState, Guests, Inventory},
     sim::{
         Guest,
@@ -32,6 +33,10 @@ impl Simulated {
         sim.set_agent_host(guests.agent_host());
         sim.set_disk_host(guests.disk_host());
         sim.set_console_host(guests.console_host());
+        // As LXC 6 loses output, and now and then what is typed.
+        let mut console = sim.console();
+        console.faults.lost_output = Some(LostOutput { seed: 7, pieces: 2 });
+        console.faults.lost_input = Some(LostInput { seed: 7, one_in: 2000 });
     }
 
     /// Node, state and config of these guests.
