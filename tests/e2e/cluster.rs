@@ -186,7 +186,7 @@ fn fill(sim: &mut Sim, tags: &[String]) {
         sim.add(Spec::template(vmid).tags(&tag).description("The template's own notes.").node(NODE));
     }
     sim.add_archive(ARCHIVE);
-    sim.add(Spec::template(BARE).bare().node(NODE));
+    sim.add(Spec { is_bare: true, ..Spec::template(BARE).node(NODE) });
     sim.add(Spec::vm_template(100_004).tags("pvevm_1vcpu_1gb_8gb_v1").node(NODE));
     sim.add(Spec::guest(101).tags("prod;db").description("Mine.").set("hostname", "database").running());
     let mark = r#"{"pve-edge":1,"deployment":"other"}"#;

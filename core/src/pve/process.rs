@@ -37,8 +37,8 @@ use crate::{
         command::ExecRequest,
         id::SandboxId,
         process::{
-            After, Decoder, Encoding, End, Event, Exit, Foreign, Metrics, OutputPage, Place, Process,
-            ProcessId, ProcessRequest, Processes, State, Stdin,
+            After, Decoder, Encoding, End, Event, Exit, Foreign, Metrics, OutputPage, Process, ProcessId,
+            ProcessRequest, Processes, State, Stdin,
         },
     },
 };
@@ -258,24 +258,25 @@ async fn read_page<I: Io>(
 ) -> Result<OutputPage, CallFailure> {
     let foreign = CallFailure::Foreign { status: 200 };
     let (mut events, mut read, mut end) = (Vec::new(), 0, None);
-    while end.is_none() && read < most {
-        let lines = match told.next().await {
+    // Base64 is longer by a third, and lines have more in them than data.
+    let longest = most * 2;
+    while end.is_none() && read < longest {
+        let (lines, bytes) = match told.next().await {
             Some(Ok(lines)) => lines,
             Some(Err(error)) if events.is_empty() => return Err(CallFailure::Unanswered(error)),
             Some(Err(_)) | None => break,
         };
+        read += bytes;
         for heard in lines {
-            let before = decoder.place();
             let taken = heard.and_then(|line| decoder.take(line, &mut events));
             end = taken.map_err(|Foreign| foreign.clone())?;
-            read += passed(before, decoder.place());
             if end.is_some() {
                 break;
             }
         }
     }
     // Only a daemon that has nothing to tell says nothing.
-    if events.is_empty() && end.is_none() && (read >= most || told.is_within()) {
+    if events.is_empty() && end.is_none() && (read >= longest || told.is_within()) {
         return Err(foreign);
     }
     let (state, exit) = match end {
@@ -285,12 +286,6 @@ async fn read_page<I: Io>(
     };
     let exit: Option<Exit> = exit;
     Ok(OutputPage { state, cursor: decoder.cursor(), events, exit })
-}
-
-/// Bytes between two places.
-fn passed(from: Option<Place>, to: Option<Place>) -> usize {
-    let bytes = from.zip(to).map_or(0, |(from, to)| to.all.saturating_sub(from.all));
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// A sandbox that is up, and what runs its processes.

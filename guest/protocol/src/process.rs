@@ -299,6 +299,13 @@ pub struct Line {
     pub event: Event,
 }
 
+impl Line {
+    /// Number of bytes of output in it.
+    pub fn bytes(&self) -> usize {
+        if let Event::Out { data, .. } = &self.event { data.0.len() } else { 0 }
+    }
+}
+
 /// What happened to a process that is followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]

@@ -128,11 +128,6 @@ impl Spec {
         self
     }
 
-    /// Without any daemon on its disk.
-    pub fn bare(self) -> Self {
-        Self { is_bare: true, ..self }
-    }
-
     /// With the project's own daemon on its disk, which obeys these keys.
     pub fn with_daemon(self, keys: &str) -> Self {
         Self { keys: Some(keys.into()), ..self }

@@ -284,7 +284,7 @@ impl Follower {
     fn stand(&mut self, stands: &Stands, lines: &mut Vec<Line>) {
         if !self.is_started && stands.pid > 0 {
             self.is_started = true;
-            let before = lines.first().map_or(self.place, |it| it.cursor - length(&it.event));
+            let before = lines.first().map_or(self.place, |it| it.cursor - it.bytes() as u64);
             lines.insert(0, Line { cursor: before, event: Event::Started { pid: stands.pid } });
         }
         match &stands.end {
@@ -334,11 +334,4 @@ pub(super) fn told(exit: &line::Exit) -> Exit {
 
 fn index(stream: Stream) -> usize {
     usize::from(stream == Stream::Stderr)
-}
-
-fn length(event: &Event) -> u64 {
-    match event {
-        Event::Out { data, .. } => data.0.len() as u64,
-        _ => 0,
-    }
 }

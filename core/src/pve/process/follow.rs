@@ -74,7 +74,7 @@ impl<I: Io> Follower<I> {
                 continue;
             };
             let silence = Box::pin(self.runner.invocation().io.sleep(SILENCE));
-            let Either::Left((Some(Ok(lines)), _)) = select(Box::pin(told.next()), silence).await else {
+            let Either::Left((Some(Ok((lines, _))), _)) = select(Box::pin(told.next()), silence).await else {
                 self.told = None;
                 self.cut().await?;
                 continue;

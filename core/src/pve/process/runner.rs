@@ -7,7 +7,7 @@ use pve_edge_guest_protocol::{
     Unique,
     answer::{self, Code as Refused, Done, Refusal},
     call::Operation,
-    process::{self, Follow, Named, Resize, Signal, Spec, Start, Stdin as StdinCall, StdinTaken},
+    process::{self, Follow, Line, Named, Resize, Signal, Spec, Start, Stdin as StdinCall, StdinTaken},
 };
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
@@ -242,11 +242,14 @@ impl<'c, I: Io> Runner<'c, I> {
 }
 
 impl<I: Io> Told<I> {
-    /// The next lines; `None` at the end of the answer.
-    pub(super) async fn next(&mut self) -> Option<Result<Vec<Heard>, NetError>> {
+    /// The next lines, and the bytes that they came in; `None` at the end of the answer.
+    pub(super) async fn next(&mut self) -> Option<Result<(Vec<Heard>, usize), NetError>> {
         Some(match self {
-            Self::Daemon(body, lines) => body.next().await?.map(|bytes| lines.push(&bytes)),
-            Self::Console(following) => following.next().await?.map(|it| it.into_iter().map(Ok).collect()),
+            Self::Daemon(body, lines) => body.next().await?.map(|bytes| (lines.push(&bytes), bytes.len())),
+            Self::Console(following) => following.next().await?.map(|lines| {
+                let bytes = lines.iter().map(Line::bytes).sum();
+                (lines.into_iter().map(Ok).collect(), bytes)
+            }),
         })
     }
 
