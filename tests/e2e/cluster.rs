@@ -151,6 +151,13 @@ impl Cluster {
         }
     }
 
+    /// As [`Simulated::set_shell`], where that PVE has consoles.
+    pub fn set_shell(&self, shell: &[&str], sh: &Path) {
+        if let Behind::Simulator { seen, .. } = &self.behind {
+            seen.set_shell(shell, sh);
+        }
+    }
+
     /// Every exec token that there ever was.
     pub fn exec_tokens(&self) -> Vec<String> {
         match &self.behind {

@@ -82,6 +82,12 @@ impl Rig {
         let guests = Guests::new(cluster.inventory.clone(), pve.daemon(program, &keys)?);
         network.serve(&guests);
         cluster.host(&guests);
+        if let Some((shell, program)) = target.shell() {
+            let shells = folder.path().join("shells");
+            std::fs::create_dir(&shells).map_err(failed)?;
+            std::os::unix::fs::symlink(program, shells.join("sh")).map_err(failed)?;
+            cluster.set_shell(shell, &shells);
+        }
         let good = settings(&cluster, &keys, &network);
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
         let wrong = random()?;

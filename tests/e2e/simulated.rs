@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::IpAddr,
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -37,6 +38,14 @@ impl Simulated {
         let mut console = sim.console();
         console.faults.lost_output = Some(LostOutput { seed: 7, pieces: 2 });
         console.faults.lost_input = Some(LostInput { seed: 7, one_in: 2000 });
+    }
+
+    /// Root has this shell in containers, and `sh` in them is what `sh` of the folder is.
+    pub fn set_shell(&self, shell: &[&str], sh: &Path) {
+        let path =
+            format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", sh.display());
+        let words = ["env", &path].into_iter().chain(shell.iter().copied());
+        lock(&self.sim).console().shell = words.map(str::to_owned).collect();
     }
 
     /// Node, state and config of these guests.

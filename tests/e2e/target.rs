@@ -44,6 +44,17 @@ impl Target {
         }
     }
 
+    /// Root's shell in the containers before it, and the program that `sh` is in them, where it is not this machine's: so
+    /// that each shell meets the hub. `None` where that one is not installed.
+    pub(super) fn shell(self) -> Option<(&'static [&'static str], &'static Path)> {
+        let (shell, program): (&[_], _) = match self {
+            Self::Local => (&["bash"], "/bin/bash"),
+            Self::Workerd => (&["busybox", "sh"], "/bin/busybox"),
+            Self::Lambda | Self::LambdaStreaming => return None,
+        };
+        Some((shell, Path::new(program))).filter(|(_, program)| program.exists())
+    }
+
     /// Whether it can answer a command with events.
     pub fn streams(self) -> bool {
         self != Self::Lambda

@@ -18,7 +18,7 @@ fn the_outcome_names_its_process_and_the_place_behind_its_output() {
         let answer = sandbox.exec(json!({"argv": ["a"], "user": "1000"}));
         let process = name(&answer);
         let told = json!({
-            "exitCode": 3, "stdout": "grün\n", "stderr": "rot\n", "timedOut": false, "process": process, "cursor": "10",
+            "exitCode": 3, "stdout": "grün\n", "stderr": "rot\n", "timedOut": false, "process": process, "cursor": "10.4",
         });
         assert_eq!((answer.status, answer.json()), (200, told), "{answer:?}");
         let stands = sandbox.get(&process).json();
@@ -28,7 +28,7 @@ fn the_outcome_names_its_process_and_the_place_behind_its_output() {
         assert_eq!(names(&told), ["started", "stdout", "stderr", "exit"]);
         assert_eq!(
             told.iter().map(|it| it.id.as_deref()).collect::<Vec<_>>(),
-            ["0", "6", "10", "10"].map(Some)
+            ["0", "6", "10.4", "10.4"].map(Some)
         );
     }
 }

@@ -37,12 +37,12 @@ fn events_have_their_place_as_their_id() {
     let all = [
         event("started", "0", json!({"process": process, "pid": 4242})),
         event("stdout", "4", json!({"data": "one\n"})),
-        event("stderr", "8", json!({"data": "two\n"})),
-        event("exit", "8", json!({"exitCode": 0, "timedOut": false})),
+        event("stderr", "8.4", json!({"data": "two\n"})),
+        event("exit", "8.4", json!({"exitCode": 0, "timedOut": false})),
     ];
     assert_eq!(sandbox.events(&format!("{process}/output")), all);
     let page = sandbox.get(&format!("{process}/output")).json();
-    assert_eq!((&page["state"], &page["cursor"]), (&json!("exited"), &json!("8")));
+    assert_eq!((&page["state"], &page["cursor"]), (&json!("exited"), &json!("8.4")));
     assert_eq!(page["exit"], json!({"exitCode": 0, "timedOut": false}));
     for (told, event) in of_page(&page).into_iter().zip(all) {
         let mut data = event.data;

@@ -68,7 +68,7 @@ enum Bare {
 
 /// Number of probes without an answer after which the console of a container is asked what is in it: at first, where it
 /// is not known to have a daemon, and where it is.
-const UNANSWERED: (u32, u32) = (4, 12);
+const UNANSWERED: (u32, u32) = (8, 12);
 /// Number of further ones after which it is asked again.
 const ASKED_AGAIN: u32 = 8;
 
