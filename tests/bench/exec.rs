@@ -59,7 +59,7 @@ async fn measure(target: Target, program: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn median(mut all: Vec<f64>) -> f64 {
+pub(crate) fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 //! ratio to what PVE itself works, and core's own CPU.
 
 mod bed;
+mod console;
 mod exec;
 mod guest;
 mod report;
@@ -28,6 +29,7 @@ async fn main() -> ExitCode {
         (Some("cpu"), _) => return cpu().await,
         (Some("guest"), Some(program)) => return guest::main(program.into()).await,
         (Some("exec"), Some(program)) => return exec::main(program.as_ref()).await,
+        (Some("console"), Some(program)) => return console::main(program.as_ref()).await,
         _ => {}
     }
     let mut report = Report::default();

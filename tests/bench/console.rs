@@ -1,0 +1,118 @@
+//! Commands through the console of a container in which nothing is installed, whose terminal loses bytes: through each
+//! platform, one after the other with random input, and from many clients at once from nothing.
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::future::join_all;
+use pve_edge_tests::{Pve, Rig, Target, client::Client, cluster::BARE};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::exec::median;
+
+/// Commands one after the other.
+const TIMES: usize = 100;
+/// Clients at once, commands of each, and rounds.
+const CLIENTS: (usize, usize, usize) = (8, 12, 3);
+/// Bytes of the output that is timed.
+const OUTPUT: usize = 1 << 20;
+
+/// Measures all platforms.
+pub(crate) async fn main(program: &Path) -> ExitCode {
+    println!("\ncommands through a console that loses bytes");
+    for target in [Target::Local, Target::Workerd, Target::Lambda] {
+        if let Err(why) = measure(target, program).await {
+            println!("  {}: {why}", target.name());
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn measure(target: Target, program: &Path) -> Result<(), String> {
+    let rig = Rig::start(Pve::Simulator, target, program).await?;
+    let client = rig.client();
+    let path = create(client).await?;
+    let mut taken = Vec::new();
+    for number in 0..TIMES {
+        let input = noise(number, number * 300);
+        let start = Instant::now();
+        let request = json!({"command": "tee /dev/stderr; exit 7", "stdin": STANDARD.encode(&input), "encoding": "base64"});
+        let outcome = exec(client, &path, &request).await?;
+        taken.push(start.elapsed().as_secs_f64() * 1e3);
+        let is_right = |stream: &str| outcome[stream].as_str() == Some(&*STANDARD.encode(&input));
+        if outcome["exitCode"] != 7 || !is_right("stdout") || !is_right("stderr") {
+            return Err(format!("command {number} is wrong"));
+        }
+    }
+    let small = timed(client, &path, "true").await?;
+    let start = Instant::now();
+    let command = format!("head -c {OUTPUT} /dev/zero | tr '\\0' x");
+    let outcome = exec(client, &path, &json!({"command": command})).await?;
+    let rate = OUTPUT as f64 / start.elapsed().as_secs_f64() / 1e3;
+    if outcome["stdout"].as_str().map(str::len) != Some(OUTPUT) {
+        return Err("output is missing".to_owned());
+    }
+    client.ask("DELETE", path.trim_end_matches("/exec"), &Value::Null).await;
+    let ran = together(client).await?;
+    println!(
+        "        {:<18} {TIMES} of {TIMES} right, {:.0} ms median; `true` {small:.0} ms; output {rate:.0} kB/s; {ran} \
+         commands of {} clients at once, each run once",
+        target.name(),
+        median(taken),
+        CLIENTS.0,
+    );
+    Ok(())
+}
+
+/// Each command makes a folder, which fails a second time.
+async fn together(client: &Client) -> Result<usize, String> {
+    let (clients, commands, rounds) = CLIENTS;
+    for round in 0..rounds {
+        let path = &create(client).await?;
+        let all = (0..clients).map(async |number| {
+            for command in 0..commands {
+                let name = format!("{round}.{number}.{command}");
+                let outcome =
+                    exec(client, path, &json!({"command": format!("mkdir {name} && echo {name}")})).await?;
+                if outcome["stdout"] != format!("{name}\n") {
+                    return Err(format!("{name}: {outcome}"));
+                }
+            }
+            Ok(())
+        });
+        join_all(all).await.into_iter().collect::<Result<Vec<()>, String>>()?;
+        client.ask("DELETE", path.trim_end_matches("/exec"), &Value::Null).await;
+    }
+    Ok(clients * commands * rounds)
+}
+
+/// The path of commands of a new sandbox.
+async fn create(client: &Client) -> Result<String, String> {
+    let shown = client.ask("POST", "/api/sandboxes", &json!({"templateVmid": BARE})).await.json(201);
+    let id = shown["id"].as_str().ok_or("a sandbox has no id")?;
+    Ok(format!("/api/sandboxes/{id}/exec"))
+}
+
+async fn exec(client: &Client, path: &str, request: &Value) -> Result<Value, String> {
+    let answer = client.ask("POST", path, request).await;
+    if answer.status == 200 { Ok(answer.json(200)) } else { Err(answer.text()) }
+}
+
+/// Median of some runs, in milliseconds.
+async fn timed(client: &Client, path: &str, command: &str) -> Result<f64, String> {
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        let start = Instant::now();
+        exec(client, path, &json!({"command": command})).await?;
+        taken.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(taken))
+}
+
+/// Bytes of which no two parts are alike.
+fn noise(seed: usize, length: usize) -> Vec<u8> {
+    let block = |at: usize| <[u8; 32]>::from(Sha256::digest([seed.to_be_bytes(), at.to_be_bytes()].concat()));
+    (0..length.div_ceil(32)).flat_map(block).take(length).collect()
+}
