@@ -1,8 +1,8 @@
 //! The hub: a script in a container that serves processes over the container's console, and its client.
 //!
-//! The console is one terminal that all who open it share, and what is shown in it may be lost. So one hub serves all,
-//! everything that it tells is in files, and a question is asked again until it is answered. Who starts it is decided on
-//! the terminal itself:
+//! The console is one terminal that all who open it share, and what is shown in it may be lost (rule S11.1). So one hub
+//! serves all, everything that it tells is in files, and a question is asked again until it is answered. Who starts it is
+//! decided on the terminal itself (rule S11.2):
 //!
 //! 1. A client asks whether a hub is there. To a shell the question is a comment.
 //! 2. Where none answers, it types a claim of 8 bytes: one packet of `dtach`, which all see whole and in the same order.

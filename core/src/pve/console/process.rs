@@ -67,7 +67,7 @@ pub(super) enum Failure {
     NoSuchProcess,
 }
 
-/// Starts a process, once at most: a name is given once, as long as the guest is not restarted.
+/// Starts a process, once at most: a name is given once, as long as the guest is not restarted (rule S11.4).
 pub(super) async fn start<I: Io>(
     hub: &mut Hub<I>,
     process: Unique,
