@@ -115,7 +115,15 @@ impl<I: Io> Console<I> {
         job: &Job,
         until: OffsetDateTime,
     ) -> Result<Started, CallFailure> {
-        let started = start(self.hub().await?, process, job, until).await;
+        let first = start(self.hub().await?, process, job, until).await;
+        // What was not sent is sent over a new connection.
+        let started = match first {
+            Err(Failure::Unsent) if self.invocation.now() < until => {
+                self.hub = None;
+                start(self.hub().await?, process, job, until).await
+            }
+            started => started,
+        };
         started.map_err(|failure| self.failed(failure))
     }
 

@@ -242,13 +242,11 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 
 /// Claims in what a terminal shows: lines of `#` and six hexadecimal digits.
 fn claims(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_claim = |it: &&[u8]| {
-        it.len() == 8
-            && it.starts_with(b"#")
-            && it[1..7].iter().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(it))
-            && (it[7] == b'\r' || it[7] == b'\n')
-    };
-    bytes.windows(8).filter(is_claim).map(|it| &it[..7])
+    let is_digit = |it: &u8| it.is_ascii_digit() || (b'a'..=b'f').contains(it);
+    bytes.windows(8).filter_map(move |it| match it {
+        [b'#', digits @ .., b'\r' | b'\n'] if digits.iter().all(is_digit) => it.get(..7),
+        _ => None,
+    })
 }
 
 /// The version of the hub.

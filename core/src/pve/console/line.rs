@@ -74,9 +74,43 @@ pub(super) struct Stands {
     pub(super) question: u32,
     /// Number of the process in the guest; 0 while it does not run yet.
     pub(super) pid: u32,
-    /// Bytes that are there of standard output and of standard error.
-    pub(super) sizes: [u64; 2],
+    /// Bytes that are there.
+    pub(super) sizes: Sizes,
     pub(super) end: Option<End>,
+}
+
+/// Bytes of standard output and of standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) stdout: u64,
+    pub(super) stderr: u64,
+}
+
+impl Sizes {
+    /// Those of one stream.
+    pub(super) fn of(&mut self, stream: Stream) -> &mut u64 {
+        if stream == Stream::Stdout { &mut self.stdout } else { &mut self.stderr }
+    }
+
+    /// Whether of each stream so many are there.
+    pub(super) fn reach(self, others: Self) -> bool {
+        self.stdout >= others.stdout && self.stderr >= others.stderr
+    }
+
+    /// How many more they are, of each stream.
+    pub(super) fn beyond(self, others: Self) -> Self {
+        let more = |these: u64, those| these.saturating_sub(those);
+        Self { stdout: more(self.stdout, others.stdout), stderr: more(self.stderr, others.stderr) }
+    }
+
+    /// These, but of each stream no more than so many.
+    pub(super) fn at_most(self, most: u64) -> Self {
+        Self { stdout: self.stdout.min(most), stderr: self.stderr.min(most) }
+    }
+
+    fn read(stdout: &str, stderr: &str) -> Option<Self> {
+        Some(Self { stdout: stdout.parse().ok()?, stderr: stderr.parse().ok()? })
+    }
 }
 
 /// End of a process.
@@ -92,7 +126,7 @@ pub(super) enum End {
 pub(super) struct Exit {
     pub(super) code: i32,
     /// Bytes of each output until the end: what a process that it has left behind writes is not counted.
-    pub(super) sizes: [u64; 2],
+    pub(super) sizes: Sizes,
     /// What the keeper or the script has noted: why it ended, or why it could not be started.
     pub(super) why: Option<String>,
     /// Bytes of each output that were dropped behind what is kept.
@@ -194,7 +228,7 @@ fn said(text: &str) -> Option<Reply> {
             let stands = Stands {
                 question: question.parse().ok()?,
                 pid: pid.parse().ok()?,
-                sizes: [stdout.parse().ok()?, stderr.parse().ok()?],
+                sizes: Sizes::read(stdout, stderr)?,
                 end: end_of(end)?,
             };
             Reply::Stands(process.parse().ok()?, stands)
@@ -213,7 +247,7 @@ pub(super) fn end_of(words: &[&str]) -> Option<Option<End>> {
         ["lost"] => Some(End::Lost),
         [code, stdout, stderr, why, out_dropped, err_dropped] => Some(End::Exit(Exit {
             code: code.parse().ok()?,
-            sizes: [stdout.parse().ok()?, stderr.parse().ok()?],
+            sizes: Sizes::read(stdout, stderr)?,
             why: (*why != "-").then(|| short(why)).flatten(),
             dropped: [out_dropped.parse().ok()?, err_dropped.parse().ok()?],
         })),
@@ -259,7 +293,7 @@ mod tests {
             frame_line(0, b"abc")
         );
         let frame = Frame { stream: Stream::Stdout, offset: 0, data: b"abc".to_vec() };
-        let stands = Stands { question: 3, pid: 7, sizes: [3, 0], end: None };
+        let stands = Stands { question: 3, pid: 7, sizes: Sizes { stdout: 3, stderr: 0 }, end: None };
         let wanted = [
             Reply::Ready("v1".into(), boot.parse().unwrap()),
             Reply::Frame(PROCESS, frame),

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::{
     Console, Said,
-    line::{End, Started},
+    line::{End, Sizes, Started},
     process::{self, Failure, Follower, Input, Job},
     refused,
     script::{self, About, exit},
@@ -205,17 +205,19 @@ fn row(line: &str) -> Option<Process> {
     let mut next = || words.next();
     let (process, about) = (next()?.parse().ok()?, About::read(next()?));
     let (pid, age): (u32, i64) = (next()?.parse().ok()?, next()?.parse().ok()?);
-    let [stdout, stderr]: [u64; 2] = [next()?.parse().ok()?, next()?.parse().ok()?];
+    let there = Sizes { stdout: next()?.parse().ok()?, stderr: next()?.parse().ok()? };
     let stdin = stdin_of(next()?)?;
     let rest: Vec<_> = words.collect();
     let end = super::line::end_of(&rest)?;
-    let place =
-        |sizes: [u64; 2], dropped: u64| Place { all: sizes[0] + sizes[1] + dropped, stderr: sizes[1] };
+    let place = |of: Sizes, dropped: u64| Place {
+        all: of.stdout.saturating_add(of.stderr).saturating_add(dropped),
+        stderr: of.stderr,
+    };
     let (state, exit, place) = match end {
-        None => (State::Running, None, place([stdout, stderr], 0)),
-        Some(End::Lost) => (State::Lost, None, place([stdout, stderr], 0)),
+        None => (State::Running, None, place(there, 0)),
+        Some(End::Lost) => (State::Lost, None, place(there, 0)),
         Some(End::Exit(exit)) => {
-            let dropped = exit.dropped.iter().sum();
+            let dropped = exit.dropped.iter().fold(0, |all: u64, it| all.saturating_add(*it));
             (State::Exited, Some(Exit::from(process::told(&exit))), place(exit.sizes, dropped))
         }
     };

@@ -4,13 +4,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use pve_edge_guest_protocol::{
     Unique,
-    process::{Bytes, Event, Exit, Line, Stream},
+    process::{Bytes, Event, Exit, Line},
 };
 use time::OffsetDateTime;
 
 use super::{
     hub::Hub,
-    line::{self, End, File, Frame, PIECE, Reply, Stands, Started, doubled, put, sum, summed},
+    line::{self, End, File, Frame, PIECE, Reply, Sizes, Stands, Started, doubled, put, sum, summed},
     terminal::Ended,
 };
 use crate::{io::Io, sandbox::process::Place};
@@ -113,8 +113,8 @@ async fn upload<I: Io>(
     until: OffsetDateTime,
 ) -> Result<(), Ended> {
     let piece = |number: u64| {
-        let from = usize::try_from(number).unwrap_or_default() * PIECE;
-        put(process, file, number, &bytes[from..(from + PIECE).min(bytes.len())])
+        let from = usize::try_from(number).unwrap_or_default();
+        put(process, file, number, bytes.chunks(PIECE).nth(from).unwrap_or_default())
     };
     let count = bytes.len().div_ceil(PIECE) as u64;
     let (mut next, mut on_the_way) = (0_u64, VecDeque::new());
@@ -151,7 +151,7 @@ pub(super) struct Follower {
     process: Unique,
     name: String,
     /// Bytes of each output that were told.
-    at: [u64; 2],
+    at: Sizes,
     /// Bytes of both that were told, and of what was dropped.
     place: u64,
     question: u32,
@@ -167,7 +167,7 @@ pub(super) struct Follower {
 impl Follower {
     /// A follower from a place on; `name` is one that nobody else has.
     pub(super) fn new(process: Unique, name: String, from: Place) -> Self {
-        let at = [from.all.saturating_sub(from.stderr), from.stderr];
+        let at = Sizes { stdout: from.all.saturating_sub(from.stderr), stderr: from.stderr };
         let (place, frames) = (from.all, FRAMES.0);
         let (question, quiet, silent) = (0, 0, 0);
         Self {
@@ -213,7 +213,7 @@ impl Follower {
     ) -> Result<(Vec<Line>, Option<Stands>), Failure> {
         let wait = if self.is_behind { Duration::ZERO } else { wait.min(WAIT) };
         self.question += 1;
-        let before @ [stdout, stderr] = self.at;
+        let before @ Sizes { stdout, stderr } = self.at;
         let (frames, ms) = (self.frames, wait.as_millis());
         let ask = format!(
             "{} p {} {} {stdout} {frames} {stderr} {frames} {ms}",
@@ -249,7 +249,7 @@ impl Follower {
     /// Takes a frame; `false` where one before it is missing.
     fn take(&mut self, frame: Frame, lines: &mut Vec<Line>) -> bool {
         let Frame { stream, offset, data } = frame;
-        let at = &mut self.at[index(stream)];
+        let at = self.at.of(stream);
         // It may be an answer to another question, or to another follower.
         let skip = at.checked_sub(offset).and_then(|it| usize::try_from(it).ok());
         let Some(new) = skip.map(|it| data.get(it..).unwrap_or_default()) else { return false };
@@ -263,12 +263,9 @@ impl Follower {
     }
 
     /// Whether fewer bytes came than this answer was to have, to a question from `before` on.
-    fn missed(&self, stands: &Stands, before: [u64; 2]) -> bool {
-        let most = u64::from(self.frames) * FRAME;
-        (0..2).any(|it| {
-            let wanted = stands.sizes[it].saturating_sub(before[it]).min(most);
-            self.at[it].saturating_sub(before[it]) < wanted
-        })
+    fn missed(&self, stands: &Stands, before: Sizes) -> bool {
+        let wanted = stands.sizes.beyond(before).at_most(u64::from(self.frames) * FRAME);
+        !self.at.beyond(before).reach(wanted)
     }
 
     /// Asks for more frames next time, or for fewer.
@@ -290,11 +287,11 @@ impl Follower {
         match &stands.end {
             Some(End::Exit(exit)) => {
                 self.is_behind = true;
-                if (0..2).all(|it| self.at[it] >= exit.sizes[it]) {
+                if self.at.reach(exit.sizes) {
                     self.end(exit, lines);
                 }
             }
-            Some(End::Lost) if (0..2).all(|it| self.at[it] >= stands.sizes[it]) => {
+            Some(End::Lost) if self.at.reach(stands.sizes) => {
                 self.is_over = true;
                 lines.push(Line { cursor: self.place, event: Event::Lost });
             }
@@ -311,7 +308,7 @@ impl Follower {
     fn end(&mut self, exit: &line::Exit, lines: &mut Vec<Line>) {
         self.is_over = true;
         // A place behind the output is behind what was dropped.
-        let is_told = (0..2).any(|it| self.at[it] > exit.sizes[it]);
+        let is_told = !exit.sizes.reach(self.at);
         for bytes in exit.dropped.into_iter().filter(|it| *it > 0 && !is_told) {
             self.place += bytes;
             lines.push(Line { cursor: self.place, event: Event::Gap { bytes } });
@@ -330,8 +327,4 @@ pub(super) fn told(exit: &line::Exit) -> Exit {
     };
     let timed_out = exit.why.as_deref() == Some("timeout");
     Exit { exit_code: exit.code, signal: None, timed_out, oom_killed: false, error }
-}
-
-fn index(stream: Stream) -> usize {
-    usize::from(stream == Stream::Stderr)
 }

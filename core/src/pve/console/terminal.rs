@@ -94,7 +94,14 @@ impl<I: Io> Terminal<I> {
             Either::Left((heard, _)) => heard,
             Either::Right(_) => return Ok(None),
         };
-        let Some(Ok(bytes)) = heard else { return Err(Ended) };
+        let bytes = match heard {
+            Some(Ok(bytes)) => bytes,
+            heard => {
+                let cause = heard.and_then(Result::err).map(|error| error.to_string());
+                tracing::info!(api = "console", cause, "end");
+                return Err(Ended);
+            }
+        };
         self.link.send(NOTHING.to_vec()).map_err(|_| Ended)?;
         Ok(Some(bytes))
     }

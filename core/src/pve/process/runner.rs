@@ -30,6 +30,9 @@ use crate::{
     },
 };
 
+/// Time for what is asked through a console: a MiB of input takes some 10 s.
+const CONSOLE: Duration = Duration::from_secs(25);
+
 /// What runs the processes of one sandbox.
 pub(in crate::pve) enum Runner<'c, I: Io> {
     /// The project's own daemon.
@@ -125,7 +128,10 @@ impl<'c, I: Io> Runner<'c, I> {
                 let started = daemon.ask(&Operation::Start(start.clone()), &body, until).await?;
                 Ok(ours(started, start.process)?.into())
             }
-            Self::Console(console, _) => console.run(start.process, spec, is_kept, until).await,
+            Self::Console(console, _) => {
+                let until = console_deadline(console.invocation());
+                console.run(start.process, spec, is_kept, until).await
+            }
         }
     }
 
@@ -137,7 +143,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 Ok(ours(read, process)?.into())
             }
             Self::Console(console, instead) => {
-                found(console.process(process, deadline(console.invocation())).await, instead)
+                found(console.process(process, console_deadline(console.invocation())).await, instead)
             }
         }
     }
@@ -149,7 +155,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 let all: process::Processes = call(daemon, &Operation::Processes {}, &[]).await?;
                 Ok(all.processes.into_iter().map(Process::from).collect())
             }
-            Self::Console(console, _) => console.processes(deadline(console.invocation())).await,
+            Self::Console(console, _) => console.processes(console_deadline(console.invocation())).await,
         }
     }
 
@@ -161,7 +167,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 Ok(ours(call(daemon, &Operation::Signal(signal), &[]).await?, process)?.into())
             }
             Self::Console(console, instead) => {
-                found(console.signal(&signal, deadline(console.invocation())).await, instead)
+                found(console.signal(&signal, console_deadline(console.invocation())).await, instead)
             }
         }
     }
@@ -172,7 +178,7 @@ impl<'c, I: Io> Runner<'c, I> {
         match self {
             Self::Daemon(daemon) => call::<_, Done>(daemon, &Operation::Forget(named), &[]).await.map(|_| ()),
             Self::Console(console, instead) => {
-                found(console.remove(&named, deadline(console.invocation())).await, instead)
+                found(console.remove(&named, console_deadline(console.invocation())).await, instead)
             }
         }
     }
@@ -185,7 +191,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 Ok(taken.into())
             }
             Self::Console(console, _) => {
-                console.write_stdin(&stdin, bytes, deadline(console.invocation())).await
+                console.write_stdin(&stdin, bytes, console_deadline(console.invocation())).await
             }
         }
     }
@@ -229,7 +235,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 Ok(Told::Daemon(answer.body, Decoder::lines()))
             }
             Self::Console(console, instead) => {
-                let until = deadline(console.invocation());
+                let until = console_deadline(console.invocation());
                 let place = match decoder.place() {
                     Some(place) => place,
                     None => found(console.process(process, until).await, instead)?.cursor.place(),
@@ -289,6 +295,11 @@ async fn call<I: Io, T: DeserializeOwned>(
 /// The process that an answer tells of, if it is the one that was asked about.
 fn ours(found: process::Process, process: Unique) -> Result<process::Process, CallFailure> {
     if found.process == process { Ok(found) } else { Err(CallFailure::Foreign { status: 200 }) }
+}
+
+/// Deadline of what is asked through a console, which takes its time.
+fn console_deadline<I: Io>(invocation: &Invocation<I>) -> OffsetDateTime {
+    (invocation.now() + CONSOLE).min(invocation.end())
 }
 
 /// Deadline of a call that begins now.
