@@ -20,7 +20,10 @@ use pve_edge_guest_protocol::{
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
-pub use self::failure::CallFailure;
+pub use self::{
+    failure::CallFailure,
+    files::{broke_off, ensure_whole},
+};
 use self::{held::Held, terminal::open_websocket};
 use crate::{
     access::secret::Keyring,

@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     io::{Answer, Io, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
-    pve::{api::Pve, cluster::Cluster},
+    pve::{api::Pve, cluster::Cluster, file::Files},
     sandbox::{
         Created, Removed, Shown,
         command::{ExecRequest, Outcome},
@@ -165,6 +165,8 @@ operations! {
     remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Runs a command and collects its output; `key` is the `Idempotency-Key`.
     exec(caller: &Caller, id: &str, command: &ExecRequest, key: Option<&str>) -> Result<Outcome, Error>;
+    /// Gives the way to a sandbox's files.
+    files(caller: &Caller, id: &str) -> Result<Files<'_, I>, Error>;
     /// Gives the project's own daemon in a sandbox; `what` names the thing that only it can do.
     daemon(caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error>;
     /// Tells why the daemon of a sandbox was not reached: the sandbox's state, where that explains it, else `error`.

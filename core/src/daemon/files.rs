@@ -302,10 +302,11 @@ fn not_placed(failure: CallFailure, if_none: bool) -> Error {
 }
 
 /// Refuses a body that is not as long as its request has announced.
-fn ensure_whole(announced: Option<u64>, length: u64) -> Result<(), Error> {
+pub fn ensure_whole(announced: Option<u64>, length: u64) -> Result<(), Error> {
     if announced.is_none_or(|it| it == length) { Ok(()) } else { Err(broke_off()) }
 }
 
-fn broke_off() -> Error {
+/// The error of a client's body that has not come to its end.
+pub fn broke_off() -> Error {
     Error::new(Code::InvalidRequest, "the request's body broke off; nothing was put in place")
 }

@@ -14,6 +14,7 @@ use crate::{
     daemon::Daemon,
     error::{Code, Error},
     io::{Io, deadline::Deadline},
+    pve::file::Files,
     sandbox::{
         Created, Removed, Shown,
         channel::Channel,
@@ -118,6 +119,12 @@ impl<I: Io> Cloud<'_, I> {
         key: Option<&str>,
     ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
         Ok(exec::open(self, caller, &sandbox(id)?, command, key).await?.events())
+    }
+
+    /// Morph has no call for files.
+    pub(crate) async fn files(&self, _caller: &Caller, id: &str) -> Result<Files<'_, I>, Error> {
+        sandbox(id)?;
+        Err(Channel::Morph.lacks("a file"))
     }
 
     /// Morph runs commands in its machines itself.

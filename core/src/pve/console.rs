@@ -1,8 +1,10 @@
-//! The console of a container, as a way for processes where it has no daemon: PVE gives a root shell of it to an API
+//! The console of a container, as a way for processes and files where it has no daemon: PVE gives a root shell of it to an API
 //! token, by a websocket.
 
+pub(in crate::pve) mod files;
 mod hub;
 mod line;
+mod metrics;
 mod operations;
 mod process;
 mod script;
@@ -31,8 +33,8 @@ use crate::{
     sandbox::{id::Kind, process::Place, vmid::Vmid},
 };
 
-/// Bytes that a script of our own may answer.
-const ANSWER: usize = 4 << 20;
+/// Bytes that a script of our own may answer: the largest file, and what is told of it.
+const ANSWER: usize = (4 << 20) + (64 << 10);
 /// Milliseconds after which a script of our own is killed.
 const SCRIPT_MS: u64 = 30_000;
 

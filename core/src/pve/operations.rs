@@ -5,7 +5,8 @@ use futures_util::Stream;
 use super::{
     change,
     cluster::Cluster,
-    create, exec, file,
+    create, exec,
+    file::{self, Files},
     health::health,
     power::{self, Done},
     read, remove, rollback,
@@ -123,6 +124,10 @@ impl<I: Io> Cluster<'_, I> {
         key: Option<&str>,
     ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
         exec::events(self, caller, &self.sandbox(id)?, command, key).await
+    }
+
+    pub(crate) async fn files(&self, caller: &Caller, id: &str) -> Result<Files<'_, I>, Error> {
+        file::files(self, caller, &self.sandbox(id)?).await
     }
 
     pub(crate) async fn daemon(&self, caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error> {

@@ -62,7 +62,7 @@ impl Channel {
     pub fn lacks(self, what: &str) -> Error {
         let by = match self {
             Self::Guest => "pve-edge-guest",
-            Self::Terminal => "its console",
+            Self::Terminal => "the container's console",
             Self::Execd => "cmux-execd",
             Self::Agent => "the QEMU guest agent",
             Self::Morph => "Morph Cloud",

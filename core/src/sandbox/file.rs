@@ -189,6 +189,8 @@ pub struct Reading {
     pub if_match: Option<Condition>,
     /// `If-None-Match`.
     pub if_none_match: Option<Condition>,
+    /// Whether no bytes are wanted, but what is told of them.
+    pub is_head: bool,
 }
 
 /// File that was found, and the bytes of it as they come.
@@ -199,6 +201,23 @@ pub struct Content<B> {
     pub part: Option<Part>,
     /// Bytes; `None` for a file that the client has already.
     pub body: Option<B>,
+}
+
+/// Bytes of a file or an archive.
+#[derive(Debug)]
+pub enum Bytes<B> {
+    /// As they come from the sandbox.
+    Streamed(B),
+    /// At hand.
+    Whole(Vec<u8>),
+}
+
+impl<B> Content<B> {
+    /// The same with bytes of another kind.
+    pub fn map<C>(self, as_other: impl FnOnce(B) -> C) -> Content<C> {
+        let Self { entry, part, body } = self;
+        Content { entry, part, body: body.map(as_other) }
+    }
 }
 
 /// File to write.

@@ -14,7 +14,7 @@ use crate::{
 
 impl World {
     /// A sandbox of a template that has no mark and no daemon, where that PVE has consoles.
-    async fn bare_sandbox(&self) -> Option<Sandbox> {
+    pub(super) async fn bare_sandbox(&self) -> Option<Sandbox> {
         if self.behind != Pve::Simulator {
             return None;
         }

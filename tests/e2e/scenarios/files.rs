@@ -32,7 +32,13 @@ pub(super) async fn who_cannot_says_so(world: World) {
 }
 
 impl Sandbox {
-    async fn file(&self, method: &str, query: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
+    pub(super) async fn file(
+        &self,
+        method: &str,
+        query: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut request = self.client.request(method, &self.path(&format!("/files{query}")));
         if !body.is_empty() {
             request = request.header("content-length", body.len());
@@ -45,17 +51,17 @@ impl Sandbox {
         self.client.send(request.body(body).expect("a request")).await
     }
 
-    async fn get_file(&self, query: &str) -> Answer {
+    pub(super) async fn get_file(&self, query: &str) -> Answer {
         self.file("GET", query, Vec::new(), &[]).await
     }
 
-    async fn put_file(&self, query: &str, body: impl Into<Vec<u8>>) -> Answer {
+    pub(super) async fn put_file(&self, query: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.file("PUT", query, body.into(), &[]).await
     }
 }
 
 /// Bytes that no compression and no guess would make.
-fn noise(bytes: usize) -> Vec<u8> {
+pub(super) fn noise(bytes: usize) -> Vec<u8> {
     (0_u64..).flat_map(|it| Sha256::digest(it.to_be_bytes())).take(bytes).collect()
 }
 
@@ -153,7 +159,7 @@ pub(super) async fn a_thousand_files_are_listed(world: World) {
     sandbox.drop().await;
 }
 
-fn items(listed: &Value) -> &Vec<Value> {
+pub(super) fn items(listed: &Value) -> &Vec<Value> {
     listed["items"].as_array().expect("items")
 }
 

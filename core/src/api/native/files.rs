@@ -11,12 +11,12 @@ use crate::{
         body::is_plain,
         request::ApiRequest,
     },
-    daemon::Daemon,
     error::{Code, Error},
     io::{Failure, Io, NetError, ResponseBody, collect},
     provider::Provider,
+    pve::file::Files,
     sandbox::file::{
-        Archive, Content, Entry, MkdirBody, MoveBody, Reading, Writing,
+        Archive, Bytes, Content, Entry, MkdirBody, MoveBody, Reading, Writing,
         condition::{Condition, quoted},
         modified, parse_mode, parse_path, parse_user, range, watch,
     },
@@ -37,8 +37,7 @@ pub(super) async fn get<I: Io, E>(
     let at = at(asked)?;
     if let Some(format) = asked.query.get("pack") {
         let archive = Archive::parse("pack", format)?;
-        let body =
-            reached(provider, asked, daemon(provider, asked).await?.pack_files(&at, archive).await).await?;
+        let body = reached(provider, asked, files(provider, asked).await?.pack(at, archive).await).await?;
         return hand_on(provider, asked, bytes("application/x-tar"), None, body).await;
     }
     let headers = asked.request.headers();
@@ -50,8 +49,9 @@ pub(super) async fn get<I: Io, E>(
         if_range: one(headers, &header::IF_RANGE).map(Condition::parse),
         if_match: condition(headers, &header::IF_MATCH),
         if_none_match: all(headers, &header::IF_NONE_MATCH).map(|it| Condition::weak(&it)),
+        is_head: asked.request.method() == Method::HEAD,
     };
-    let read = daemon(provider, asked).await?.read_file(&reading).await;
+    let read = files(provider, asked).await?.read(reading).await;
     let Content { entry, part, body } = reached(provider, asked, read).await?;
     let mut head = bytes("application/octet-stream");
     head = with(head, header::ACCEPT_RANGES, "bytes");
@@ -83,13 +83,13 @@ fn bytes(kind: &'static str) -> Response<()> {
     head
 }
 
-/// Hands a daemon's body on: unread, or in one piece where answers do not stream.
+/// Hands bytes on: a daemon's body unread, or in one piece where answers do not stream.
 async fn hand_on<I: Io, E>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
     mut head: Response<()>,
     length: Option<u64>,
-    body: I::Body,
+    body: Bytes<I::Body>,
 ) -> Result<Answer<E, I::Body>, Error> {
     if let Some(length) = length {
         head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -97,10 +97,15 @@ async fn hand_on<I: Io, E>(
     if asked.request.method() == Method::HEAD {
         return Ok(head.map(|()| ResponseBody::Whole(Vec::new())));
     }
-    if provider.platform.streams {
-        return Ok(head.map(|()| ResponseBody::Proxied(body)));
-    }
-    let most = provider.platform.answer_bytes;
+    let most = if provider.platform.streams { usize::MAX } else { provider.platform.answer_bytes };
+    let body = match body {
+        Bytes::Streamed(body) if provider.platform.streams => {
+            return Ok(head.map(|()| ResponseBody::Proxied(body)));
+        }
+        Bytes::Whole(bytes) if bytes.len() > most => return Err(too_long(most)),
+        Bytes::Whole(bytes) => return Ok(head.map(|()| ResponseBody::Whole(bytes))),
+        Bytes::Streamed(body) => body,
+    };
     if length.is_some_and(|it| it > most as u64) {
         return Err(too_long(most));
     }
@@ -140,8 +145,7 @@ pub(super) async fn put<I: Io>(
         if let Some((field, _)) = wrong.into_iter().find(|(_, is_given)| *is_given) {
             return Err(Error::field(field, "cannot be given with unpack"));
         }
-        let mut daemon = daemon(provider, asked).await?;
-        let unpacked = daemon.unpack_files(&at, mkdirs, archive, length, body).await;
+        let unpacked = files(provider, asked).await?.unpack(at, mkdirs, archive, (length, body)).await;
         return Ok(plain(200, &reached(provider, asked, unpacked).await?));
     }
     let placing = Placing {
@@ -154,7 +158,7 @@ pub(super) async fn put<I: Io>(
     }
     let writing = Writing { at, mkdirs, placing };
     let status = if writing.placing.if_none { 201 } else { 200 };
-    let written = daemon(provider, asked).await?.write_file(&writing, length, body).await;
+    let written = files(provider, asked).await?.write(writing, length, body).await;
     Ok(shown(status, &reached(provider, asked, written).await?))
 }
 
@@ -187,7 +191,7 @@ pub(super) async fn remove<I: Io>(
 ) -> Result<Response<Vec<u8>>, Error> {
     let (At { path, user }, recursive) = (at(asked)?, flag(asked, "recursive")?);
     let remove = Remove { path, user, recursive, if_match: one_etag(asked.request.headers())? };
-    let removed = daemon(provider, asked).await?.remove_file(remove).await;
+    let removed = files(provider, asked).await?.remove(remove).await;
     reached(provider, asked, removed).await?;
     Ok(empty())
 }
@@ -200,7 +204,7 @@ pub(super) async fn list<I: Io>(
     let depth = number(asked, "depth", 0, u64::from(DEEPEST), 1)?;
     let limit = number(asked, "limit", 1, LONGEST_LIST, USUAL_LIST)?;
     let depth = u32::try_from(depth).unwrap_or(DEEPEST);
-    let listed = daemon(provider, asked).await?.list_files(&at, depth, limit).await;
+    let listed = files(provider, asked).await?.list(at, depth, limit).await;
     Ok(plain(200, &reached(provider, asked, listed).await?))
 }
 
@@ -209,7 +213,7 @@ pub(super) async fn mkdir<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let mkdir = asked.json::<MkdirBody>()?.parse()?;
-    let made = daemon(provider, asked).await?.make_folder(mkdir).await;
+    let made = files(provider, asked).await?.mkdir(mkdir).await;
     Ok(plain(200, &reached(provider, asked, made).await?))
 }
 
@@ -218,7 +222,7 @@ pub(super) async fn rename<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let body = asked.json::<MoveBody>()?.parse()?;
-    let renamed = daemon(provider, asked).await?.move_file(body).await;
+    let renamed = files(provider, asked).await?.rename(body).await;
     Ok(plain(200, &reached(provider, asked, renamed).await?))
 }
 
@@ -233,17 +237,17 @@ pub(super) async fn watch<I: Io>(
                     RESPONSE_STREAM";
         return Err(Error::new(Code::NotAcceptable, text));
     }
-    let watched = daemon(provider, asked).await?.watch_files(&at, recursive).await;
+    let watched = files(provider, asked).await?.watch(&at, recursive).await;
     let body = reached(provider, asked, watched).await?;
     Ok(watch::events(body, provider.io.clone(), request_id(&provider.seed)))
 }
 
-/// The daemon of the sandbox that the path names.
-async fn daemon<'p, I: Io>(
+/// The way to the files of the sandbox that the path names.
+async fn files<'p, I: Io>(
     provider: &'p Provider<'_, I>,
     asked: &ApiRequest<'_>,
-) -> Result<Daemon<'p, I>, Error> {
-    provider.daemon(asked.caller, asked.id(), "a file").await
+) -> Result<Files<'p, I>, Error> {
+    provider.files(asked.caller, asked.id()).await
 }
 
 /// What came of a call; the state of the sandbox is told where the daemon was not reached because of that.

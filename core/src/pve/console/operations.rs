@@ -19,7 +19,10 @@ use super::{
 use crate::{
     daemon::CallFailure,
     io::Io,
-    sandbox::process::{Cursor, Exit, Place, Process, State, Stdin},
+    sandbox::{
+        channel::Channel,
+        process::{Cursor, Exit, Place, Process, State, Stdin},
+    },
 };
 
 /// Signals that Linux has.
@@ -36,10 +39,8 @@ impl<I: Io> Console<I> {
         until: OffsetDateTime,
     ) -> Result<Process, CallFailure> {
         if spec.pty.is_some() {
-            return Err(refused(
-                Refused::Unsupported,
-                "a terminal (`pty`) cannot be had through the container's console",
-            ));
+            let lacks = Channel::Terminal.lacks("a terminal (`pty`)");
+            return Err(refused(Refused::Unsupported, lacks.detail()));
         }
         let input = match (&spec.input, spec.stdin) {
             (Some(bytes), _) => Input::Whole(bytes.0.clone()),
@@ -176,7 +177,7 @@ fn refusal(said: &Said) -> Option<CallFailure> {
     })
 }
 
-fn foreign() -> CallFailure {
+pub(super) fn foreign() -> CallFailure {
     CallFailure::Foreign { status: 200 }
 }
 

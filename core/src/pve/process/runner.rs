@@ -214,7 +214,10 @@ impl<'c, I: Io> Runner<'c, I> {
                 let measured: answer::Metrics = call(daemon, &Operation::Metrics {}, &[]).await?;
                 Ok(measured.into())
             }
-            Self::Console(..) => Err(unable("figures (`metrics`)")),
+            Self::Console(console, _) => {
+                let until = deadline(console.invocation());
+                Ok(console.measure(until).await?.into())
+            }
         }
     }
 
@@ -308,7 +311,6 @@ pub(super) fn deadline<I: Io>(invocation: &Invocation<I>) -> OffsetDateTime {
 }
 
 fn unable(what: &str) -> CallFailure {
-    let text =
-        format!("{what} cannot be had through the container's console: put pve-edge-guest into the template");
+    let text = Channel::Terminal.lacks(what).detail().to_owned();
     CallFailure::Refused(Refusal::new(Refused::Unsupported, text))
 }
