@@ -72,7 +72,8 @@ pub(super) async fn what_is_written_is_read(world: World) {
     sandbox.get_file(&format!("?path={folder}/a")).await.problem(422, "not-a-file");
     sandbox.get_file(&format!("?path={folder}/a/b/file/x")).await.problem(422, "not-a-file");
     sandbox.put_file(&format!("?path={folder}/a"), "x").await.problem(422, "not-a-file");
-    sandbox.shell(&format!("mkfifo {folder}/fifo")).await;
+    sandbox.shell(&format!("cd {folder}; mkfifo fifo; ln -s a link")).await;
+    assert_eq!(sandbox.put_file(&format!("?path={folder}/link"), "x").await.json(200)["kind"], json!("file"));
     sandbox.get_file(&format!("?path={folder}/fifo")).await.problem(422, "not-a-file");
     assert!(!sandbox.get_file("?path=/proc/self/status").await.body.is_empty());
     sandbox.clear(&folder).await;

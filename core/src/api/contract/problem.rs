@@ -49,7 +49,7 @@ struct Problem {
     /// 429: of the platform's own limiter, which tells no counts.
     #[schemars(skip_serializing_if = "absent")]
     period_seconds: u64,
-    /// 416: bytes that the file has.
+    /// 416, and 413 of a file that is read: bytes that the file has.
     #[schemars(skip_serializing_if = "absent")]
     size: u64,
     /// 502 `pve-bad-answer`: the status of what answered in PVE's place.
@@ -169,7 +169,7 @@ fn description(status: u16) -> &'static str {
         }
         410 => "Its time was over before it came up; what was made is removed",
         412 => "It has changed since: read it again",
-        413 => "The body is larger than 1 MiB; of a file, than the platform takes (`limit`)",
+        413 => "The body is larger than 1 MiB; a file or an archive, than the platform or a container's console takes (`limit`)",
         416 => "The range begins behind the end of the file, which has `size` bytes",
         415 => "The body is not application/json, or has a Content-Encoding",
         422 => "That cannot be made",

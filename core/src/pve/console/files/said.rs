@@ -25,6 +25,7 @@ const MEANINGS: &[(&str, Refused, &str)] = &[
         "it is not a folder, or leads through something that is none",
     ),
     ("Is a directory", Refused::NotAFile, "it is a folder"),
+    ("is a directory", Refused::NotAFile, "it is a folder"),
     ("No such device or address", Refused::NotAFile, "it is a FIFO, a socket, or a device"),
     ("File exists", Refused::Exists, "something is there already"),
     ("Directory not empty", Refused::Exists, "the folder is not empty"),

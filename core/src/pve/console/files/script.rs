@@ -55,6 +55,11 @@ file() {
   [ -f "$1" ] || no 'No such device or address'
   [ -r "$1" ] || no 'Permission denied'
 }
+put() {
+  e=$(mv -fT "$1" "$2" 2>&1) && return
+  # That of busybox replaces no link to a folder.
+  [ -h "$2" ] && [ -d "$2" ] && rm -f "$2" && e=$(mv -fT "$1" "$2" 2>&1) || case $e in *'same file') ;; *) no "$e";; esac
+}
 turn() { [ -r . ] && command -v flock >/dev/null && exec 9<. && flock 9; }
 take() {
   e=$({ cat >"$1"; } 2>&1) || no "$e"
@@ -183,7 +188,7 @@ pub(super) fn write(mark: &str, (at, mkdirs): ((&str, &str), bool), placing: &Pl
          e=$(mv -nT \"$a\" \"$n\" 2>&1) || no \"$e\"; [ ! -e \"$a\" ] || no 'File exists';; esac\n\
          rm -f \"$a\"\n"
     } else {
-        "e=$(mv -fT \"$a\" \"$n\" 2>&1) || no \"$e\"\n"
+        "put \"$a\" \"$n\"\n"
     };
     format!(
         "{}{mkdirs}{}{check}umask 077; a=./.pve-edge-$M; trap 'rm -f \"$a\"' EXIT; take \"$a\" {sum}\n\
@@ -225,7 +230,7 @@ pub(super) fn mkdir(mark: &str, Mkdir { path, mode, parents, .. }: &Mkdir) -> St
 pub(super) fn rename(mark: &str, from: (&str, &str), to: (&str, &str), overwrite: bool) -> String {
     let how = if overwrite {
         "case $w,$k in *, | 4???,4???) ;; 4???,*) no 'Not a directory';; *,4???) no 'Is a directory';; esac\n\
-         e=$(mv -fT \"$a\" \"$b\" 2>&1) || case $e in *'same file') ;; *) no \"$e\";; esac\n"
+         put \"$a\" \"$b\"\n"
     } else {
         "[ -z \"$k\" ] || no 'File exists'\n\
          e=$(mv -nT \"$a\" \"$b\" 2>&1) || no \"$e\"; [ ! -e \"$a\" ] && [ ! -h \"$a\" ] || no 'File exists'\n"
@@ -307,8 +312,8 @@ pub(super) fn unpack(mark: &str, At { path, .. }: &At, mkdirs: bool, archive: Ar
     let mkdirs = if mkdirs { format!("folders {}\n", word(path)) } else { String::new() };
     format!(
         "{}{archiver}{mkdirs}enter {}; [ -w . ] || no 'Permission denied'; take \"$a\" {sum}\n\
-         l=$(tar -t{gzip}f \"$a\" 2>/dev/null) && v=$(tar -t{gzip}vf \"$a\" 2>/dev/null) || no '{bad}'\n\
-         while IFS= read -r x; do case $x/ in ../* | */../*) no '{bad}';; esac; done <<:\n$l\n:\n\
+         l=$(tar -t{gzip}f \"$a\" 2>&1) && v=$(tar -t{gzip}vf \"$a\" 2>/dev/null) || no '{bad}'\n\
+         while IFS= read -r x; do case $x/ in ../* | */../* | *\" leading '../\"*) no '{bad}';; esac; done <<:\n$l\n:\n\
          c=0 b=0\n\
          while read -r m o s x; do\n\
          [ -n \"$m\" ] && c=$((c + 1)); case $m,$s in -*,*[!0-9]* | -*,) ;; -*) b=$((b + s));; esac\n\
