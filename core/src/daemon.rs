@@ -7,6 +7,7 @@
 mod failure;
 mod files;
 mod held;
+pub(crate) mod program;
 mod terminal;
 
 use futures_util::Stream;

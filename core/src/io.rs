@@ -11,7 +11,7 @@ pub mod pace;
 mod relay;
 pub mod websocket;
 
-use std::{fmt, future::Future, time::Duration};
+use std::{any::TypeId, fmt, future::Future, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
@@ -35,7 +35,7 @@ pub trait Io: Clone + 'static {
     type Upload: Stream<Item = Result<Vec<u8>, NetError>> + WithDigest + Unpin + 'static;
 
     /// Websocket that core has opened.
-    type Link: Link;
+    type Link: Link + 'static;
 
     /// Sends one request and returns as soon as the answer's headers are in.
     ///
@@ -58,6 +58,11 @@ pub trait Io: Clone + 'static {
         _deadline: OffsetDateTime,
     ) -> impl Future<Output = Result<Linked<Self::Link>, NetError>> {
         std::future::ready(Err(link::unlinked()))
+    }
+
+    /// Whether it can open any.
+    fn has_links(&self) -> bool {
+        TypeId::of::<Self::Link>() != TypeId::of::<NoLink>()
     }
 
     /// Waits.

@@ -68,6 +68,16 @@ impl Pve {
     }
 }
 
+/// What installs packages in containers: it notes which.
+const APT_GET: &str = r#"#!/bin/sh
+case " $* " in *" install "*) ;; *) exit 0;; esac
+for it; do
+    case $it in -* | install) ;; *) set -- "$@" "$it";; esac
+    shift
+done
+echo "$*" >/opt/installed
+"#;
+
 impl Rig {
     /// Starts all of it. `program` plays the daemon in the guests of the simulator.
     pub async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
@@ -88,6 +98,9 @@ impl Rig {
             std::os::unix::fs::symlink(program, shells.join("sh")).map_err(failed)?;
             cluster.set_shell(shell, &shells);
         }
+        // What is installed in a template is asked of nobody, and its daemon listens for nobody.
+        guests.add_program("/usr/local/sbin/apt-get", APT_GET);
+        guests.cut_off();
         let good = settings(&cluster, &keys, &network);
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
         let wrong = random()?;

@@ -7,6 +7,7 @@
 //! told as commands, and looked for at each step.
 
 pub(crate) mod advance;
+mod build;
 mod claim;
 mod delete;
 mod download;
@@ -51,7 +52,7 @@ use crate::{
         creation::Key,
         id::{Kind, SandboxId, SourceId},
         nonce::Origin,
-        template::{Built, Status, Template, TemplateDaemon},
+        template::{Built, Status, Step, Template, TemplateDaemon},
         vmid::Vmid,
     },
     text::rfc3339::stamp,
@@ -66,6 +67,8 @@ impl Template {
             preset_id: None,
             snapshot_id: None,
             status: Status::Building,
+            step: Some(Step::Creating),
+            output: String::new(),
             daemon: None,
             created_at: Some(stamp(id.nonce.birth())),
             archive: None,
@@ -79,6 +82,7 @@ impl Template {
             preset_id: mark.base.as_ref().map(|it| it.preset.clone()),
             snapshot_id: version.filter(|_| status == Status::Ready).cloned(),
             status,
+            step: None,
             daemon: mark.commands.and_then(TemplateDaemon::of),
             ..Self::building(&mark.id())
         }
@@ -92,6 +96,8 @@ impl Template {
             preset_id: request.preset.clone(),
             snapshot_id: None,
             status: Status::Downloading,
+            step: None,
+            output: String::new(),
             daemon: request.daemon(),
             created_at: None,
             archive: Some(archive),
@@ -111,7 +117,11 @@ pub async fn build<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Built, Error> {
     caller.ensure_admin("presets are everybody's")?;
-    let (base, defaults) = request.check()?;
+    let (mut base, defaults) = request.check()?;
+    // What opens no websockets leaves the daemon to root.
+    if !cluster.io.has_links() {
+        base.build = None;
+    }
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
     let key = key.map(|(key, body)| {
@@ -134,7 +144,7 @@ pub async fn build<I: Io>(
     };
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| Mark {
-        commands: request.daemon().map(TemplateDaemon::channel),
+        commands: request.channel(),
         defaults: defaults.clone(),
         ..intent(cluster, caller, &target.node, key.as_ref(), vmid, &base)
     };
@@ -198,6 +208,7 @@ pub async fn confirm<I: Io>(
             }
             if let Some(base) = &mut mark.base {
                 base.execd = true;
+                base.build = None;
             }
             Ok(())
         };
@@ -239,13 +250,16 @@ async fn carry_on<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Template, Error> {
     let node = found.node.clone();
-    let Advanced { mark, ready, commands, .. } = advance(cluster, found, deadline).await?;
-    let status = match (ready, commands.is_empty()) {
-        (true, _) => Status::Ready,
-        (false, true) => Status::Building,
-        (false, false) => Status::NeedsRoot,
+    let Advanced { mark, ready, commands, failed, step, output, .. } =
+        advance(cluster, found, deadline).await?;
+    let status = match (ready, failed, commands.is_empty()) {
+        (true, ..) => Status::Ready,
+        (_, true, _) => Status::Failed,
+        (_, _, true) => Status::Building,
+        (_, _, false) => Status::NeedsRoot,
     };
-    Ok(Template { commands, node, ..Template::of(&mark, status) })
+    let step = matches!(status, Status::Building | Status::Failed).then_some(step);
+    Ok(Template { commands, node, step, output, ..Template::of(&mark, status) })
 }
 
 /// Nowhere: not made yet, made in vain, or deleted. The task tells.

@@ -88,6 +88,22 @@ pub struct TemplateRequest {
     /// Volume of the hookscript, which only root can set.
     #[cfg_attr(feature = "contract", schemars(length(max = 200), extend("examples" = ["local:snippets/hook.sh"])))]
     pub hookscript: Option<String>,
+    /// Packages to install in the template, by the names that its system has for them.
+    #[cfg_attr(
+        feature = "contract",
+        schemars(
+            length(max = 64),
+            inner(length(min = 1, max = 128), regex(pattern = r"^[0-9A-Za-z][0-9A-Za-z.+_:=~@/-]*$"))
+        )
+    )]
+    pub packages: Vec<String>,
+    /// Script for bash, or sh where there is no bash, that root runs in the template once, after the packages are installed. It
+    /// has at most 4096 bytes, and an hour.
+    #[cfg_attr(feature = "contract", schemars(length(max = 4096)))]
+    pub run: Option<String>,
+    /// Whether the project's own daemon is put into the template, by default where it is the `daemon`. Without it, commands go
+    /// through the consoles of the sandboxes.
+    pub guest: Option<bool>,
     /// Daemon by which commands reach the sandboxes of the template: the project's own by default, unless `execd` is given.
     pub daemon: Option<TemplateDaemon>,
     /// Whether the archive has the daemon, or root puts it in; `manual` by default.
@@ -174,8 +190,34 @@ pub enum Status {
     Building,
     /// Root has to run the `commands` on the node.
     NeedsRoot,
+    /// It could not be built: `step` and `output` tell why. It is stopped, and deleted after an hour.
+    Failed,
     /// Sandboxes can be made from it.
     Ready,
+}
+
+/// Step of a template that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "contract", schemars(rename = "TemplateStep"))]
+pub enum Step {
+    /// PVE unpacks the archive.
+    Creating,
+    /// The container starts.
+    Starting,
+    /// Packages are installed.
+    Packages,
+    /// The script of `run` runs.
+    Running,
+    /// The project's own daemon is put in.
+    Guest,
+    /// What is one machine's own is removed.
+    Cleaning,
+    /// The container stops.
+    Stopping,
+    /// PVE makes a template of the container.
+    Converting,
 }
 
 /// A template that was made from nothing.
@@ -196,6 +238,13 @@ pub struct Template {
     pub snapshot_id: Option<SnapshotId>,
     /// Status of the template.
     pub status: Status,
+    /// Step at which the template is, or at which it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Step"))]
+    pub step: Option<Step>,
+    /// Last lines of what is built in the template, of at most 2 KiB.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub output: String,
     /// Daemon in the template; null: the first sandbox finds out.
     pub daemon: Option<TemplateDaemon>,
     /// Time when the template's VMID was claimed; null while it downloads.

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs, io,
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use tempfile::TempDir;
@@ -66,7 +66,8 @@ impl Guests {
             Some(last) => (last.root, last.memory),
             None => {
                 let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
-                (Root::make(layer, folder, memory.path())?, memory)
+                let is_cut_off = self.shared.is_cut_off.load(Ordering::SeqCst);
+                (Root::make(layer, folder, memory.path(), is_cut_off)?, memory)
             }
         };
         let variables = self.variables(order.vmid, guest, folder);
@@ -89,6 +90,11 @@ impl Guests {
         home.groups.extend(leader);
         home.console = Some(Open { session, root, memory });
         Ok(client)
+    }
+
+    /// Gives each container whose console is opened from now on a network of its own, which leads nowhere.
+    pub fn cut_off(&self) {
+        self.shared.is_cut_off.store(true, Ordering::SeqCst);
     }
 
     /// Has every container whose console is opened from now on bring a program of its own.

@@ -84,6 +84,8 @@ struct Shared {
     changes: disk::Changes,
     /// Programs that containers bring, by their paths.
     programs: Mutex<Vec<(String, String)>>,
+    /// Whether containers have a network of their own, which leads nowhere.
+    is_cut_off: AtomicBool,
     /// Set when the guests end: nothing is started any more.
     closed: AtomicBool,
     /// Whether this system has all of 127.0.0.0/8 (Linux), not just 127.0.0.1.
@@ -122,6 +124,7 @@ impl Guests {
             homes: Mutex::default(),
             changes: disk::Changes::default(),
             programs: Mutex::default(),
+            is_cut_off: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             own_addresses,
         });

@@ -44,6 +44,7 @@ mount --rbind /dev root/dev
 mount --rbind /proc root/proc
 for d in run tmp dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "root/$d"; done
 for d in "$3" "$4"; do mkdir -p "root$d"; mount --bind "$d" "root$d"; done
+[ -z "$5" ] || { ip link set lo up; ip route add default dev lo; }
 exec chroot root sh -c 'cd "$0" && echo made && exec cat' "$3"
 "#;
 
@@ -91,18 +92,23 @@ impl Drop for Layer {
 /// A root with processes in it.
 pub(super) struct Root {
     first: Child,
+    is_cut_off: bool,
     namespace: String,
 }
 
 impl Root {
-    /// Makes the root of a container that has written this, and sees these two folders of this machine as they are.
-    pub(super) fn make(layer: &Layer, folder: &Path, memory: &Path) -> io::Result<Self> {
+    /// Makes the root of a container that has written this, and sees these two folders of this machine as they are. One
+    /// that is cut off has a network of its own, which leads nowhere.
+    pub(super) fn make(layer: &Layer, folder: &Path, memory: &Path, is_cut_off: bool) -> io::Result<Self> {
         let (unshare, option) = if geteuid().is_root() { ("-m", "") } else { ("-Urm", ",userxattr") };
         let mut first = Command::new("unshare")
-            .args([unshare, "sh", "-c", MAKE, "sh"])
+            .arg(unshare)
+            .args(is_cut_off.then_some("-n"))
+            .args(["sh", "-c", MAKE, "sh"])
             .arg(layer.0.path())
             .arg(option)
             .args([folder, memory])
+            .arg(if is_cut_off { "cut" } else { "" })
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::piped())
@@ -115,7 +121,7 @@ impl Root {
         }
         let namespace = group::namespace(&format!("/proc/{}", first.id()));
         match namespace.filter(|_| line == "made\n") {
-            Some(namespace) => Ok(Self { first, namespace }),
+            Some(namespace) => Ok(Self { first, is_cut_off, namespace }),
             None => {
                 let _ = first.kill();
                 let said = first.wait_with_output()?.stderr;
@@ -130,7 +136,8 @@ impl Root {
     pub(super) fn enter(&self) -> Vec<String> {
         let user: &[&str] = if geteuid().is_root() { &[] } else { &["-U", "--preserve-credentials"] };
         let target = self.first.id().to_string();
-        let words = [&["nsenter", "-t", &target][..], user, &["-m", "-r", "-w", "--"]].concat();
+        let network: &[&str] = if self.is_cut_off { &["-n"] } else { &[] };
+        let words = [&["nsenter", "-t", &target][..], user, network, &["-m", "-r", "-w", "--"]].concat();
         words.into_iter().map(str::to_owned).collect()
     }
 }

@@ -7,12 +7,15 @@ use crate::{rig::Pve, world::World};
 
 /// That nobody else makes.
 pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
+/// Those of templates that are built.
+const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
+const ARCHIVE: &str = "https://images.example.com/base.tar.zst";
 
 /// From an archive that is on the storage, so that no right to the network is needed.
 pub(super) async fn an_archive_becomes_a_preset(world: World) {
     let body = json!({
         "url": "https://images.example.com/base.tar.zst", "preset": PRESET, "features": "nesting=1",
-        "daemon": if world.behind == Pve::Simulator { "guest" } else { "execd" },
+        "daemon": "execd",
     });
     world.blue.ask("POST", "/api/templates", &body).await.problem(403, "forbidden");
     let built = world.admin.ask("POST", "/api/templates", &body).await;
@@ -34,6 +37,80 @@ pub(super) async fn an_archive_becomes_a_preset(world: World) {
     let sandbox = world.sandbox(wanted).await;
     assert_eq!(sandbox.shell("echo up").await, "up\n");
     world.blue.ask("DELETE", &sandbox.path(""), &Value::Null).await;
+}
+
+/// By the API alone, and without a daemon: packages and a script, and each sandbox has what they made.
+pub(super) async fn what_is_built_is_in_its_sandboxes(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let script = "echo it runs; mkdir /etc/built && echo yes >/etc/built/it; echo id >/etc/machine-id; touch /root/.bash_history";
+    let body = json!({
+        "url": ARCHIVE, "preset": BUILT[0], "guest": false, "packages": ["figlet", "jq"], "run": script,
+    });
+    let path = begin(&world, &body).await;
+    let ready = until(&world, &path, "ready").await;
+    assert!(ready["step"].is_null() && ready["output"].is_null(), "{ready}");
+    let sandbox = world.sandbox(json!({"preset": BUILT[0]})).await;
+    assert_eq!(sandbox.shown["commands"], "terminal", "{}", sandbox.shown);
+    let look = "cat /etc/built/it /opt/installed; wc -c </etc/machine-id; ls /root/.bash_history /var/lib/pve-edge-build 2>&1 | wc -l";
+    assert_eq!(sandbox.shell(look).await, "yes\nfiglet jq\n0\n2\n");
+    sandbox.drop().await;
+}
+
+/// With the project's own daemon, where its programs were built.
+pub(super) async fn the_daemon_is_built_in(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let body = json!({"url": ARCHIVE, "preset": BUILT[1]});
+    let path = begin(&world, &body).await;
+    let script = world.anyone.request("GET", "/guest/install.sh").body(Vec::new()).expect("a request");
+    if world.anyone.send(script).await.status == 404 {
+        let failed = until(&world, &path, "failed").await;
+        assert!(
+            failed["step"] == "guest"
+                && failed["output"].as_str().is_some_and(|it| it.contains("guest/build")),
+            "{failed}"
+        );
+        world.admin.ask("DELETE", &path, &Value::Null).await;
+        return;
+    }
+    let ready = until(&world, &path, "ready").await;
+    assert_eq!(ready["daemon"], "guest", "{ready}");
+    let sandbox = world.sandbox(json!({"preset": BUILT[1]})).await;
+    assert_eq!((&sandbox.shown["commands"], &*sandbox.shell("echo up").await), (&json!("guest"), "up\n"));
+    sandbox.drop().await;
+}
+
+pub(super) async fn what_cannot_be_built_says_why(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let body = json!({"url": ARCHIVE, "preset": BUILT[2], "guest": false, "run": "echo before; exit 3"});
+    let path = begin(&world, &body).await;
+    let failed = until(&world, &path, "failed").await;
+    assert_eq!(
+        (&failed["step"], &failed["output"]),
+        (&json!("running"), &json!("before\nexit code 3")),
+        "{failed}"
+    );
+    world
+        .blue
+        .ask("POST", "/api/sandboxes", &json!({"preset": BUILT[2]}))
+        .await
+        .problem(422, "template-not-found");
+    let gone = world.admin.ask_with("DELETE", &path, &Value::Null, &[("prefer", "wait=20")]).await;
+    assert_eq!(gone.status, 204, "{}", gone.text());
+    let long = json!({"url": ARCHIVE, "preset": BUILT[2], "run": "x".repeat(4097)});
+    world.admin.ask("POST", "/api/templates", &long).await.problem(400, "invalid-request");
+}
+
+/// Has a template made; where it is then.
+async fn begin(world: &World, body: &Value) -> String {
+    let answer = world.admin.ask("POST", "/api/templates", body).await;
+    assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
+    answer.header("location").to_owned()
 }
 
 async fn until(world: &World, path: &str, status: &str) -> Value {

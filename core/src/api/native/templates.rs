@@ -30,7 +30,7 @@ pub(super) async fn build<I: Io>(
     let status = match (template.status, replayed) {
         (Status::Ready, true) => 200,
         (Status::Ready, false) => 201,
-        (Status::Downloading | Status::Building | Status::NeedsRoot, _) => 202,
+        (Status::Downloading | Status::Building | Status::NeedsRoot | Status::Failed, _) => 202,
     };
     let answer = plain(status, &template);
     Ok(match &template.id {

@@ -85,6 +85,18 @@ impl<I: Io> Console<I> {
         Ok(self.ask(script::process(spec), Input::None, until).await?.code)
     }
 
+    /// Runs a script of our own for `sh` to its end, with these bytes as its input; its exit code and its output. It may be run
+    /// again.
+    pub(in crate::pve) async fn script(
+        &mut self,
+        script: String,
+        input: Vec<u8>,
+        until: OffsetDateTime,
+    ) -> Result<(i32, Vec<u8>), CallFailure> {
+        let Said { code, stdout } = self.ask(script, Input::Whole(input), until).await?;
+        Ok((code, stdout))
+    }
+
     /// Lists the processes that are kept, the oldest first.
     pub(in crate::pve) async fn processes(
         &mut self,

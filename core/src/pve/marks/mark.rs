@@ -21,6 +21,7 @@ use crate::{
         patch::{Patch, check_etag, hash_etag},
         power::Keeps,
         preset::PresetId,
+        template::Step,
         vmid::Vmid,
     },
 };
@@ -183,8 +184,31 @@ pub struct Base {
     /// Volume of its hookscript; empty where any will do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hookscript: String,
-    /// Whether an exec daemon is in it, as its admin says.
+    /// Whether nothing is left to be put into it: a daemon is in it, as its admin says or as it was built, or none is wanted.
     pub execd: bool,
+    /// What is built in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+}
+
+/// What is built in a template through its container's console.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Packages that are installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// Script that is run after that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
+    /// Whether our daemon is put in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guest: bool,
+    /// Whether all of it is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
+    /// Step at which it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Step>,
 }
 
 fn is_sandbox(role: &Role) -> bool {

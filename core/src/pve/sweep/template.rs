@@ -17,6 +17,8 @@ use crate::{
 };
 
 const REFUSED: &str = "PVE made no template of it";
+/// How long one that could not be built is kept, so that its admin sees why.
+const FAILED_SECONDS: i64 = 3600;
 /// How long root may take for what only root can do.
 const ROOT_SECONDS: i64 = 24 * 3600;
 
@@ -85,6 +87,14 @@ async fn carry_on<I: Io>(cluster: &Cluster<'_, I>, found: &Located, done: &mut A
         Ok(it) if !it.commands.is_empty() => {
             let reason = format!("root has to run on {}: {}", found.node, it.commands.join("; "));
             (mark.age(now) >= ROOT_SECONDS, reason)
+        }
+        Ok(it) if it.failed => {
+            let lines = it.output.lines().last().unwrap_or_default();
+            (mark.settled_for(now) >= FAILED_SECONDS, format!("it could not be built: {lines}"))
+        }
+        // A console that others use for a day, say.
+        Ok(_) if mark.base.is_some() && mark.phase == Phase::Claimed && mark.age(now) >= ROOT_SECONDS => {
+            (true, "it was not built within a day".to_owned())
         }
         Ok(_) => return Ok(()),
     };

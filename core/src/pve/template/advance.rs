@@ -1,6 +1,9 @@
 //! Carrying on a template that is being made.
 
-use super::{root, version};
+use super::{
+    build::{Turn, turn},
+    root, version,
+};
 use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline, pace},
@@ -9,10 +12,10 @@ use crate::{
         cluster::Cluster,
         guest::{Located, commit, located::was_destroyed, repair, write::write},
         inventory::Inventory,
-        marks::{self, Mark, Want, What},
+        marks::{self, Mark, Phase, Want, What},
         reserve,
     },
-    sandbox::id::SourceId,
+    sandbox::{id::SourceId, template::Step},
 };
 
 /// How far a template has come.
@@ -26,6 +29,12 @@ pub struct Advanced {
     pub commands: Vec<String>,
     /// Whether PVE refuses to make a template of it.
     pub refused: bool,
+    /// Whether it could not be built.
+    pub failed: bool,
+    /// The step that it is at.
+    pub step: Step,
+    /// The last lines of what is built in it.
+    pub output: String,
 }
 
 /// The next thing to be done to a template that is being made.
@@ -39,6 +48,8 @@ enum Next {
     Remake,
     /// It is committed: make a template of it.
     Make,
+    /// It is claimed, and something is to be built in it.
+    Build,
     /// It is claimed: commit it.
     Commit,
     /// It was removed, or is condemned.
@@ -53,6 +64,7 @@ fn decide(found: Option<&Located>, lock: Option<&str>) -> Next {
         Some(it) if it.committed && it.config.template == Some(true) => Next::Remake,
         Some(it) if it.mark.want != Want::On => Next::Gone,
         Some(it) if it.committed => Next::Make,
+        Some(it) if it.mark.base.as_ref().is_some_and(|it| it.build.is_some()) => Next::Build,
         Some(_) => Next::Commit,
         None => Next::Gone,
     }
@@ -67,6 +79,7 @@ pub async fn advance<I: Io>(
 ) -> Result<Advanced, Error> {
     let mut wait = deadline.keeping(reserve::TEMPLATE_STEP).paced(pace::TASK);
     let (mut is_alone, mut refused) = (false, false);
+    let (mut step, mut output) = (Step::Creating, String::new());
     let mut config = known.config.clone();
     loop {
         let lock = config.lock.clone();
@@ -81,6 +94,7 @@ pub async fn advance<I: Io>(
             (Next::Remake, Some(now)) => remake(cluster, &now).await,
             (Next::Make, Some(now)) => {
                 is_alone = is_alone || has_its_version_alone(cluster, &now).await?;
+                step = Step::Converting;
                 if is_alone {
                     // It answers null, and works on.
                     let made = cluster.send(now.api(cluster).make_template(None)).await;
@@ -88,18 +102,38 @@ pub async fn advance<I: Io>(
                 }
                 known = now;
             }
+            (Next::Build, Some(now)) => {
+                let mut over = None;
+                if let Some(build) = now.mark.base.as_ref().and_then(|it| it.build.as_ref()) {
+                    match turn(cluster, &now, build, deadline).await? {
+                        Turn::Working(at, told) => (step, output) = (at, told),
+                        Turn::Failed(step, output) => {
+                            return Ok(Advanced { failed: true, step, output, ..unfinished(now.mark) });
+                        }
+                        Turn::Over | Turn::NoConsole => over = Some(&now),
+                    }
+                }
+                if let Some(now) = over {
+                    let commands = commit(cluster, now).await?;
+                    if !commands.is_empty() {
+                        return Ok(Advanced { commands, ..unfinished(known.mark) });
+                    }
+                    step = Step::Converting;
+                }
+            }
             (Next::Commit, Some(now)) => {
                 let commands = commit(cluster, &now).await?;
                 if !commands.is_empty() {
-                    return Ok(Advanced { mark: known.mark, ready: false, commands, refused: false });
+                    return Ok(Advanced { commands, ..unfinished(known.mark) });
                 }
+                step = Step::Converting;
             }
             (Next::Gone, _) | (_, None) => {
                 return Err(Error::new(Code::NotFound, "the template was removed meanwhile"));
             }
         }
         if !wait.pause().await {
-            return Ok(Advanced { refused, ..unfinished(known.mark) });
+            return Ok(Advanced { refused, step, output, ..unfinished(known.mark) });
         }
         config = match cluster.send(known.api(cluster).config()).await {
             Ok(config) => config,
@@ -108,13 +142,15 @@ pub async fn advance<I: Io>(
                 return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
             }
             Err(error) if error.is_refusal() => return Err(error.into()),
-            Err(_) => return Ok(unfinished(known.mark)),
+            Err(_) => return Ok(Advanced { step, output, ..unfinished(known.mark) }),
         };
     }
 }
 
 fn unfinished(mark: Mark) -> Advanced {
-    Advanced { mark, ready: false, commands: Vec::new(), refused: false }
+    let (commands, output) = (Vec::new(), String::new());
+    let step = if mark.phase == Phase::Claimed { Step::Creating } else { Step::Converting };
+    Advanced { mark, ready: false, commands, refused: false, failed: false, step, output }
 }
 
 /// Asks PVE once more to make a template of a guest that it calls one, where that was given up.

@@ -57,7 +57,11 @@ fn form(
     mark: &Mark,
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let notes = Notes { existing: "", mark, links: &[], exec_token: None };
-    let too_long = || Error::field("hookscript", "is too long for the container's description");
+    let too_long = || {
+        let run = mark.base.as_ref().is_some_and(|it| it.build.as_ref().is_some_and(|it| !it.run.is_empty()));
+        let field = if run { "run" } else { "hookscript" };
+        Error::field(field, "is too long for the container's description")
+    };
     let sizes = request.sizes();
     let mut form = vec![
         ("vmid", mark.vmid.to_string()),
@@ -68,6 +72,10 @@ fn form(
         ("description", notes.write().ok_or_else(too_long)?),
         ("net0", format!("name=eth0,bridge={},ip=dhcp,type=veth", target.bridge)),
     ];
+    // Root's shell, through which it is built.
+    if mark.base.as_ref().is_some_and(|it| it.build.is_some()) {
+        form.push(("cmode", "shell".into()));
+    }
     form.extend(sizes.cpu.map(|it| ("cores", it.to_string())));
     form.extend(sizes.memory.map(|it| ("memory", it.to_string())));
     // All that a token may set of them; the rest is root's.

@@ -3,9 +3,10 @@
 use super::root;
 use crate::{
     error::Error,
-    pve::marks::Base,
+    pve::marks::{Base, Build},
     sandbox::{
         Sizes,
+        channel::Channel,
         defaults::Defaults,
         fields::size_errors,
         preset::PresetId,
@@ -18,6 +19,11 @@ const SUMS: [(&str, usize); 6] =
     [("md5", 32), ("sha1", 40), ("sha224", 56), ("sha256", 64), ("sha384", 96), ("sha512", 128)];
 /// What every version of PVE unpacks.
 const ENDS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar.zst"];
+
+/// Packages that one request may name.
+const PACKAGES: usize = 64;
+/// Bytes of a script: PVE's notes, which hold it, are short.
+const SCRIPT: usize = 4096;
 
 impl TemplateRequest {
     /// Refuses what cannot be, before anything is asked of PVE.
@@ -64,6 +70,15 @@ impl TemplateRequest {
         if self.hookscript.as_deref().is_some_and(|it| !is_snippet(it)) {
             refuse("hookscript", "a snippet's volume, such as local:snippets/hook.sh");
         }
+        if self.packages.len() > PACKAGES || !self.packages.iter().all(|it| is_package(it)) {
+            refuse("packages", "at most 64 names of packages, such as git");
+        }
+        if self.run.as_ref().is_some_and(|it| it.len() > SCRIPT || it.contains('\0')) {
+            refuse("run", "a script of at most 4096 bytes, without NUL: have it fetch what is longer");
+        }
+        if self.guest == Some(true) && self.daemon() != Some(TemplateDaemon::Guest) {
+            refuse("guest", "true is for the daemon guest alone");
+        }
         if self.preset.is_none() {
             refuse("preset", "CPU_MEMORY_DISK, such as 4vcpu_6gb_32gb: what it becomes a version of");
         } else if sizes.disk.is_none() {
@@ -73,14 +88,35 @@ impl TemplateRequest {
             return Err(Error::fields(errors));
         };
         let hookscript = self.hookscript.clone().unwrap_or_default();
-        defaults.check(self.daemon().map(TemplateDaemon::channel))?;
-        let base = Base { preset, features, hookscript, execd: self.execd == Some(Execd::Included) };
+        defaults.check(self.channel())?;
+        let execd = self.execd == Some(Execd::Included) || self.is_bare();
+        let base = Base { preset, features, hookscript, execd, build: self.build() };
         Ok((base, defaults))
     }
 
     /// The daemon that is to be in it; `None` where its first sandbox is to find out.
     pub(super) fn daemon(&self) -> Option<TemplateDaemon> {
         self.daemon.or(self.execd.is_none().then_some(TemplateDaemon::Guest))
+    }
+
+    /// What is built in it, if anything.
+    fn build(&self) -> Option<Build> {
+        let run = self.run.clone().unwrap_or_default();
+        let is_theirs = self.execd == Some(Execd::Included) && self.guest != Some(true);
+        let guest = self.daemon() == Some(TemplateDaemon::Guest) && self.guest != Some(false) && !is_theirs;
+        let is_any = guest || !run.is_empty() || !self.packages.is_empty();
+        is_any.then(|| Build { packages: self.packages.clone(), run, guest, ..Build::default() })
+    }
+
+    /// Whether no daemon is to be in it.
+    fn is_bare(&self) -> bool {
+        self.guest == Some(false) && self.daemon() == Some(TemplateDaemon::Guest)
+    }
+
+    /// How commands reach its sandboxes; `None` where the first one is to find out.
+    pub(super) fn channel(&self) -> Option<Channel> {
+        let daemon = self.daemon().map(TemplateDaemon::channel);
+        if self.is_bare() && self.execd.is_none() { Some(Channel::Terminal) } else { daemon }
     }
 
     /// What was asked for, else what the preset's name says.
@@ -123,6 +159,11 @@ pub(super) fn archive(url: &str) -> Option<&str> {
 fn is_name(text: &str) -> bool {
     let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.+".contains(&it));
     fine && (1..=128).contains(&text.len()) && !text.starts_with(['.', '-'])
+}
+
+fn is_package(text: &str) -> bool {
+    let fine = text.bytes().all(|it| it.is_ascii_alphanumeric() || b".+_:=~@/-".contains(&it));
+    fine && text.len() <= 128 && text.starts_with(|it: char| it.is_ascii_alphanumeric())
 }
 
 fn is_reference(text: &str) -> bool {

@@ -9,7 +9,7 @@ use crate::text::shell::quote;
 const BODY: &str = include_str!("install.sh");
 
 /// Writes the script; with a program `inside` it fetches nothing.
-pub(super) fn script(
+pub(crate) fn script(
     base: &str,
     deployment: &str,
     keys: impl IntoIterator<Item = KeyLine>,

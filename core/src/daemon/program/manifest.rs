@@ -6,14 +6,14 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 /// Path of the manifest among the deployment's files.
-pub(super) const PATH: &str = "/manifest.json";
+pub(crate) const PATH: &str = "/manifest.json";
 
 /// Manifest, as `guest/build` writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// Version of the programs, which ends with a hash of them.
-    pub(super) version: String,
+    pub(crate) version: String,
     x86_64: Program,
     aarch64: Program,
 }
@@ -21,23 +21,23 @@ pub(super) struct Manifest {
 /// One program.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Program {
+pub(crate) struct Program {
     /// SHA-256, as 64 hexadecimal digits in lower case.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// Size.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Processor that a program is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arch {
+pub(crate) enum Arch {
     X86_64,
     Aarch64,
 }
 
 impl Manifest {
     /// Reads a manifest; an error says what is wrong with it.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let wrong = |why: &dyn fmt::Display| format!("the manifest of the daemon for guests is wrong: {why}");
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| wrong(&error))?;
         let is_plain = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-' | b'+');
@@ -53,7 +53,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    pub(super) fn program(&self, arch: Arch) -> &Program {
+    pub(crate) fn program(&self, arch: Arch) -> &Program {
         match arch {
             Arch::X86_64 => &self.x86_64,
             Arch::Aarch64 => &self.aarch64,
@@ -61,14 +61,14 @@ impl Manifest {
     }
 
     /// Path of a program among the deployment's files.
-    pub(super) fn path(&self, arch: Arch) -> String {
+    pub(crate) fn path(&self, arch: Arch) -> String {
         format!("/{}/{arch}", self.version)
     }
 }
 
 impl Program {
     /// Whether these are its bytes.
-    pub(super) fn is(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         hex::encode(Sha256::digest(bytes)) == self.sha256
     }
 }

@@ -1,0 +1,131 @@
+//! Scripts of a build, and what one of them tells.
+
+use crate::{pve::marks::Build, text::shell::quote};
+
+/// Folder of a build on the container's disk: what was begun is known after a restart too.
+const FOLDER: &str = "/var/lib/pve-edge-build";
+/// Where the program of the daemon goes.
+const PROGRAM: &str = "/usr/local/bin/pve-edge-guest";
+/// Bytes of output that are told.
+const TOLD: usize = 2000;
+/// Bytes of a piece of the program.
+pub(super) const PIECE: usize = 64 << 10;
+/// Exit code where what was pushed is another program.
+pub(super) const CHANGED: i32 = 3;
+
+/// What a build has left on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// The step that it was at; `None` where nothing was begun.
+    pub(super) step: Option<String>,
+    /// Exit code of its packages and its script.
+    pub(super) code: Option<i32>,
+    /// Bytes of the program that were pushed.
+    pub(super) pushed: u64,
+    /// Digest of the program that is in place.
+    pub(super) program: Option<String>,
+    /// Digest of the program that was installed, and runs.
+    pub(super) installed: Option<String>,
+    /// The processor.
+    pub(super) arch: String,
+    /// The last lines.
+    pub(super) output: String,
+}
+
+/// The script that installs packages and runs what is to be run.
+pub(super) fn work(build: &Build) -> String {
+    let packages: String = build.packages.iter().map(|it| format!(" {}", quote(it))).collect();
+    format!("F={FOLDER}\nR={}\nset --{packages}\n{}", quote(&build.run), include_str!("work.sh"))
+}
+
+/// The script that tells what a build has left.
+pub(super) fn look() -> String {
+    format!(
+        "cd {FOLDER} 2>/dev/null || cd /; s=-; c=-; i=-; p=-\n\
+         [ -e step ] && read -r s <step; [ -e code ] && read -r c <code; [ -e installed ] && read -r i <installed\n\
+         [ -f {PROGRAM} ] && {{ p=$(sha256sum <{PROGRAM}); p=${{p%% *}}; }}\n\
+         n=0; [ -e program ] && n=$(wc -c <program)\n\
+         echo $s $c $n $p $i $(uname -m); [ ! -e log ] || tail -c {TOLD} log\n"
+    )
+}
+
+/// Reads what [`look`] has told.
+pub(super) fn left(said: &[u8]) -> Option<Left> {
+    let text = String::from_utf8_lossy(said);
+    let (line, output) = text.split_once('\n')?;
+    let words: Vec<_> = line.split(' ').collect();
+    let [step, code, pushed, program, installed, arch] = words[..] else { return None };
+    let known = |it: &str| (it != "-").then(|| it.to_owned());
+    Some(Left {
+        step: known(step),
+        code: known(code).and_then(|it| it.parse().ok()),
+        pushed: pushed.parse().ok()?,
+        program: known(program),
+        installed: known(installed),
+        arch: arch.to_owned(),
+        output: plain(output),
+    })
+}
+
+/// Output as it may be shown and kept: its end, without what moves a cursor.
+pub(super) fn plain(output: &str) -> String {
+    let from = output.ceil_char_boundary(output.len().saturating_sub(TOLD));
+    let kept = output.get(from..).unwrap_or_default();
+    kept.chars()
+        .filter(|it| !it.is_control() || matches!(it, '\n' | '\t'))
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// The script that puts its input in place as a piece of the program. It may be run again.
+pub(super) fn piece(number: u64) -> String {
+    format!("cd {FOLDER} && dd of=program bs={PIECE} seek={number} conv=notrunc 2>/dev/null\n")
+}
+
+/// The script that has its input, the installer, install the program that was pushed, or is in place.
+pub(super) fn install(sum: &str) -> String {
+    format!(
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; cd {FOLDER} || exit\n\
+         is() {{ s=$(sha256sum <\"$1\") && [ \"${{s%% *}}\" = {sum} ]; }}\n\
+         if ! is {PROGRAM} 2>/dev/null; then\n\
+         is program 2>/dev/null || {{ rm -f program; exit {CHANGED}; }}\n\
+         mkdir -p {folder} && chmod 755 program && mv -f program {PROGRAM} || exit\n\
+         fi\n\
+         sh -s >install.log 2>&1; r=$?; cat install.log; cat install.log >>log\n\
+         [ $r = 0 ] || exit $r\n\
+         rm -f program; echo {sum} >installed.t && mv installed.t installed\n",
+        folder = PROGRAM.rsplit_once('/').map_or("/", |it| it.0),
+    )
+}
+
+/// The script that removes what is one machine's own.
+pub(super) fn clean() -> &'static str {
+    include_str!("clean.sh")
+}
+
+/// The script that removes what the build itself has left.
+pub(super) fn tidy() -> String {
+    format!("rm -rf {FOLDER}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_read() {
+        let left = left(b"running 7 65536 - - x86_64\none\r\n\x1b[1mtwo\n").expect("it is read");
+        assert_eq!((left.step.as_deref(), left.code, left.pushed), (Some("running"), Some(7), 65536));
+        assert_eq!((left.program, left.installed, &*left.arch), (None, None, "x86_64"));
+        assert_eq!(left.output, "one\n[1mtwo");
+        assert_eq!(super::left(b"- - 0 - - aarch64\n").map(|it| it.step), Some(None));
+        assert_eq!(super::left(b"what is this\n"), None);
+    }
+
+    #[test]
+    fn output_is_cut_at_its_beginning() {
+        let long = format!("{}ä{}", "x".repeat(10), "y".repeat(TOLD - 1));
+        assert_eq!(plain(&long), "y".repeat(TOLD - 1));
+    }
+}

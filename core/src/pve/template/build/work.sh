@@ -1,0 +1,40 @@
+# Builds a template, as root, once: F is its folder, R the user's script; the packages are the arguments.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; umask 022
+mkdir -p "${F%/*}"
+# One that was begun before may have run anything.
+mkdir -m 700 "$F" || exit 75
+cd / || exit
+exec >"$F/log" 2>&1 </dev/null
+step() { echo "$1" >"$F/step.t"; mv "$F/step.t" "$F/step"; }
+end() { echo "$1" >"$F/code.t"; mv "$F/code.t" "$F/code"; exit "$1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+routed() {
+  grep -q '^[^[:space:]]*[[:space:]]*00000000[[:space:]]' /proc/net/route ||
+    grep '^00000000000000000000000000000000 00 ' /proc/net/ipv6_route | grep -qv ' lo$'
+} 2>/dev/null
+install() {
+  if has apt-get; then
+    DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND
+    apt-get -q update && apt-get -qy install "$@"
+  elif has apk; then apk add "$@"
+  elif has dnf; then dnf -y install "$@"
+  elif has yum; then yum -y install "$@"
+  elif has zypper; then zypper -n install "$@"
+  elif has pacman; then pacman -Sy --noconfirm --needed "$@"
+  else echo 'there is no apt-get, apk, dnf, yum, zypper or pacman here'; return 1
+  fi
+}
+step packages
+n=0; until routed || [ $n -ge 60 ]; do sleep 1; n=$((n + 1)); done
+if [ $# -gt 0 ]; then
+  # A network that has just come up may not have all yet.
+  n=0; until install "$@"; do n=$((n + 1)); [ $n -lt 3 ] || end 1; sleep 2; done
+fi
+step running
+if [ -n "$R" ]; then
+  printf '%s\n' "$R" >"$F/run"
+  cd "$HOME" 2>/dev/null
+  if has bash; then bash "$F/run"; else sh "$F/run"; fi
+  r=$?; cd /; [ $r = 0 ] || end $r
+fi
+end 0
