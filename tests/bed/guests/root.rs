@@ -119,7 +119,7 @@ impl Root {
         if let Some(output) = first.stdout.as_mut() {
             BufReader::new(output).read_line(&mut line)?;
         }
-        let namespace = group::namespace(&format!("/proc/{}", first.id()));
+        let namespace = group::namespace(format!("/proc/{}", first.id()));
         match namespace.filter(|_| line == "made\n") {
             Some(namespace) => Ok(Self { first, is_cut_off, namespace }),
             None => {
