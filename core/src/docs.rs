@@ -14,6 +14,7 @@ macro_rules! pages {
 
 pages! {
 "[api]: crate::docs::api
+[api-commands]: crate::docs::api#running-commands
 [api-operations]: crate::docs::api#operations
 [files]: crate::docs::files
 [local]: crate::docs::local

@@ -89,6 +89,14 @@ impl<'a, I: Io> Provider<'a, I> {
         }
     }
 
+    /// Gives the way to a sandbox's files.
+    pub async fn files(&self, caller: &Caller, id: &str) -> Result<Files<'_, I>, Error> {
+        match self {
+            Self::Pve(cluster) => cluster.files(caller, id).await,
+            Self::Morph(cloud) => Err(cloud.no_files(id)),
+        }
+    }
+
     /// Runs a command and tells its events as they come; `key` is the `Idempotency-Key`.
     pub async fn exec_events(
         &self,
@@ -165,8 +173,6 @@ operations! {
     remove(caller: &Caller, id: &str, if_match: Option<&str>, deadline: Deadline<'_, I>) -> Result<Removed, Error>;
     /// Runs a command and collects its output; `key` is the `Idempotency-Key`.
     exec(caller: &Caller, id: &str, command: &ExecRequest, key: Option<&str>) -> Result<Outcome, Error>;
-    /// Gives the way to a sandbox's files.
-    files(caller: &Caller, id: &str) -> Result<Files<'_, I>, Error>;
     /// Gives the project's own daemon in a sandbox; `what` names the thing that only it can do.
     daemon(caller: &Caller, id: &str, what: &str) -> Result<Daemon<'_, I>, Error>;
     /// Tells why the daemon of a sandbox was not reached: the sandbox's state, where that explains it, else `error`.

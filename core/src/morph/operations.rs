@@ -14,7 +14,6 @@ use crate::{
     daemon::Daemon,
     error::{Code, Error},
     io::{Io, deadline::Deadline},
-    pve::file::Files,
     sandbox::{
         Created, Removed, Shown,
         channel::Channel,
@@ -121,10 +120,9 @@ impl<I: Io> Cloud<'_, I> {
         Ok(exec::open(self, caller, &sandbox(id)?, command, key).await?.events())
     }
 
-    /// Morph has no call for files.
-    pub(crate) async fn files(&self, _caller: &Caller, id: &str) -> Result<Files<'_, I>, Error> {
-        sandbox(id)?;
-        Err(Channel::Morph.lacks("a file"))
+    /// Refuses files, for which Morph has no call.
+    pub(crate) fn no_files(&self, id: &str) -> Error {
+        sandbox(id).map_or_else(|error| error, |_| Channel::Morph.lacks("a file"))
     }
 
     /// Morph runs commands in its machines itself.

@@ -169,7 +169,9 @@ fn description(status: u16) -> &'static str {
         }
         410 => "Its time was over before it came up; what was made is removed",
         412 => "It has changed since: read it again",
-        413 => "The body is larger than 1 MiB; a file or an archive, than the platform or a container's console takes (`limit`)",
+        413 => {
+            "The body is larger than 1 MiB; a file or an archive, than the platform or a container's console takes (`limit`)"
+        }
         416 => "The range begins behind the end of the file, which has `size` bytes",
         415 => "The body is not application/json, or has a Content-Encoding",
         422 => "That cannot be made",
