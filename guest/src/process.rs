@@ -244,8 +244,13 @@ impl Inner {
         if !folder.exists() {
             return Err(self.none(process));
         }
-        // One that does not accept has no room for connections any more.
-        Keeper::connect(&folder).await.map_err(|_| if folder.is_kept() { silent() } else { gone() })
+        Keeper::connect(&folder).await.map_err(|error| match error.kind() {
+            // It listens no more, and is about to end.
+            io::ErrorKind::ConnectionRefused => gone(),
+            // One that does not accept has no room for connections any more.
+            _ if folder.is_kept() => silent(),
+            _ => gone(),
+        })
     }
 
     /// The boot in which a process was started that the run folder does not have, if that was another one: of this boot it

@@ -76,7 +76,8 @@ impl CallFailure {
         match self {
             Self::NotSent(_) | Self::Unanswered(_) | Self::Foreign { .. } => true,
             Self::Refused(refusal) => refusal.code == Refused::Busy,
-            Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget | Self::NoWay(_) => false,
+            Self::NoWay(error) => error.code().row().3,
+            Self::NoKey | Self::TooLarge | Self::Restarted | Self::Budget => false,
         }
     }
 

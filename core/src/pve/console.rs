@@ -46,6 +46,8 @@ pub(in crate::pve) struct Console<I: Io> {
     vmid: Vmid,
     /// Its hub, once that was found.
     hub: Option<Hub<I>>,
+    /// Start of the guest in which a hub was found last.
+    boot: Option<Unique>,
     /// Start of the guest that all further requests are for.
     pinned: Option<Unique>,
     /// Whether an answer streams on, which may take longer than a request.
@@ -62,7 +64,7 @@ impl<I: Io> Console<I> {
     /// The console of a container on a node; nothing is opened yet.
     pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, vmid: Vmid) -> Self {
         let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
-        Self { invocation, pve, node, vmid, hub: None, pinned: None, is_streaming: false }
+        Self { invocation, pve, node, vmid, hub: None, boot: None, pinned: None, is_streaming: false }
     }
 
     /// The console with its hub, for an answer that streams on; the next request opens it anew.
@@ -70,7 +72,20 @@ impl<I: Io> Console<I> {
         let Self { invocation, pve, node, vmid, pinned, .. } = self;
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
-        Self { invocation, pve, node, vmid: *vmid, hub, pinned: *pinned, is_streaming: true }
+        Self { invocation, pve, node, vmid: *vmid, hub, boot: self.boot, pinned: *pinned, is_streaming: true }
+    }
+
+    /// The same console, for an answer that streams on: it has time of its own from now on.
+    pub(in crate::pve) fn streaming(mut self) -> Self {
+        self.is_streaming = true;
+        self
+    }
+
+    /// Begins what is asked for next: an answer that streams on has a request's time for each.
+    pub(in crate::pve) fn renew(&mut self) {
+        if self.is_streaming {
+            self.invocation = Arc::new(self.invocation.renewed());
+        }
     }
 
     /// The world and the limits of its requests.
@@ -80,7 +95,7 @@ impl<I: Io> Console<I> {
 
     /// The start of the guest in which its hub was found.
     pub(in crate::pve) fn boot(&self) -> Option<Unique> {
-        self.hub.as_ref().map(Hub::boot)
+        self.boot
     }
 
     /// Makes no request any more once the guest has another start than this one.
@@ -95,12 +110,12 @@ impl<I: Io> Console<I> {
 
     async fn hub(&mut self) -> Result<&mut Hub<I>, CallFailure> {
         if self.hub.is_none() {
-            if self.is_streaming {
-                self.invocation = Arc::new(self.invocation.renewed());
-            }
+            self.renew();
             let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
-            self.hub = Some(Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?);
+            let hub = Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?;
+            self.boot = Some(hub.boot());
+            self.hub = Some(hub);
         }
         let pinned = self.pinned;
         match &mut self.hub {
@@ -149,7 +164,12 @@ impl<I: Io> Console<I> {
             let (lines, stands) = asked.map_err(|failure| self.failed(failure))?;
             stdout.extend(lines.iter().flat_map(stdout_of).copied());
             match stands.and_then(|it| it.end) {
-                Some(End::Exit(exit)) if follower.is_over() => break exit.code,
+                Some(End::Exit(exit)) if follower.is_over() => match exit.why.as_deref() {
+                    Some("full") => return Err(refused(Refused::DiskFull, "no room is left in the sandbox")),
+                    Some("timeout") => return Err(self.failed(Failure::Unanswered)),
+                    _ if exit.dropped != [0, 0] => return Err(self.failed(Failure::Unanswered)),
+                    _ => break exit.code,
+                },
                 Some(End::Lost) if follower.is_over() => return Err(self.failed(Failure::Unanswered)),
                 _ if self.invocation.now() >= until || stdout.len() > ANSWER => {
                     return Err(self.failed(Failure::Unanswered));

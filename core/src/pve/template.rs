@@ -26,7 +26,7 @@ pub use self::{
 use self::{
     claim::{Claimed, claim},
     download::{Archive, fetch},
-    target::target,
+    target::{source, target},
     vmid::{candidates, vmids_of_key},
 };
 use super::{
@@ -134,12 +134,17 @@ pub async fn build<I: Io>(
         return Ok(Built { template, replayed: true });
     }
     inventory.room_for_tags()?;
-    let target = target(cluster, &inventory, request).await?;
-    let archive = match fetch(cluster, request, &target, deadline).await? {
-        Archive::There(volid) => volid,
-        Archive::Underway(volid) => {
-            let template = Template::downloading(request, target.node, volid);
-            return Ok(Built { template, replayed: false });
+    let (target, archive) = match request.from_template {
+        Some(vmid) => (source(cluster, &inventory, caller, vmid)?, String::new()),
+        None => {
+            let target = target(cluster, &inventory, request).await?;
+            match fetch(cluster, request, &target, deadline).await? {
+                Archive::There(volid) => (target, volid),
+                Archive::Underway(volid) => {
+                    let template = Template::downloading(request, target.node, volid);
+                    return Ok(Built { template, replayed: false });
+                }
+            }
         }
     };
     let vmids = candidates(cluster, &inventory, key.as_ref())?;

@@ -8,7 +8,7 @@ use super::{
     vmid::Vmid,
 };
 
-/// A template to make from nothing. One of `appliance`, `url` and `image`; with a `url` both of `checksum` and
+/// A template to make. One of `appliance`, `url`, `image` and `fromTemplate`; with a `url` both of `checksum` and
 /// `checksumAlgorithm`, or none.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
@@ -46,6 +46,9 @@ pub struct TemplateRequest {
         )
     )]
     pub image: Option<String>,
+    /// VMID of a template of containers, of which all is copied.
+    #[cfg_attr(feature = "contract", schemars(with = "Option<Vmid>"))]
+    pub from_template: Option<Vmid>,
     /// Id of the preset that the template becomes the next version of.
     #[cfg_attr(feature = "contract", schemars(with = "PresetId"))]
     pub preset: Option<PresetId>,

@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use crate::{rig::Pve, world::World};
+use crate::{cluster::BARE, rig::Pve, world::World};
 
 /// That nobody else makes.
 pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
 /// Those of templates that are built.
 const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
+/// That of the copy.
+const COPIED: &str = "3vcpu_1gb_12gb";
 const ARCHIVE: &str = "https://images.example.com/base.tar.zst";
 
 /// From an archive that is on the storage, so that no right to the network is needed.
@@ -55,6 +57,21 @@ pub(super) async fn what_is_built_is_in_its_sandboxes(world: World) {
     assert_eq!(sandbox.shown["commands"], "terminal", "{}", sandbox.shown);
     let look = "cat /etc/built/it /opt/installed; wc -c </etc/machine-id; ls /root/.bash_history /var/lib/pve-edge-build 2>&1 | wc -l";
     assert_eq!(sandbox.shell(look).await, "yes\nfiglet jq\n0\n2\n");
+    sandbox.drop().await;
+}
+
+/// Any template of the user's becomes a preset, with what is added to it.
+pub(super) async fn a_copy_becomes_a_preset(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let body = json!({
+        "fromTemplate": BARE, "preset": COPIED, "guest": false, "run": "mkdir /etc/built && echo copied >/etc/built/it",
+    });
+    let path = begin(&world, &body).await;
+    until(&world, &path, "ready").await;
+    let sandbox = world.sandbox(json!({"preset": COPIED})).await;
+    assert_eq!(sandbox.shell("cat /etc/built/it").await, "copied\n");
     sandbox.drop().await;
 }
 

@@ -48,13 +48,16 @@ fn exclusions() -> [(&'static str, Vec<Value>); 5] {
         ("ExecBody", one_of_command_and_argv()),
         ("ProcessBody", one_of_command_and_argv()),
         ("TemplateRequest", {
-            let sources = ["appliance", "url", "image"];
+            let sources = ["appliance", "url", "image", "fromTemplate"];
             let sums = [
                 one_without("checksum", "checksumAlgorithm"),
                 one_without("checksumAlgorithm", "checksum"),
                 one_without("checksum", "url"),
             ];
-            [vec![none(&sources)], pairs(&sources), sums.to_vec()].concat()
+            // A copy is made where its source is, and as large.
+            let own = ["node", "bridge", "templateStorage", "cpu", "memory", "disk"];
+            let copies = own.into_iter().flat_map(|it| pairs(&["fromTemplate", it])).collect();
+            [vec![none(&sources)], pairs(&sources), copies, sums.to_vec()].concat()
         }),
         ("SnapshotRequest", vec![kept]),
     ]

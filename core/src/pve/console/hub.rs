@@ -34,6 +34,8 @@ const OPENING: Duration = Duration::from_secs(18);
 const ANSWER: Duration = Duration::from_millis(150);
 /// Time for the shell to be replaced.
 const REPLACING: Duration = Duration::from_secs(3);
+/// Seconds after which a reader ends that gets no script.
+const READER: u32 = 45;
 /// Time after which the script is sent again.
 const SENDING: Duration = Duration::from_millis(900);
 /// Number of times that the script is sent.
@@ -42,6 +44,8 @@ const SENDINGS: u32 = 5;
 const YIELDING: Duration = Duration::from_millis(300);
 /// Number of times that a terminal may not act as a shell, and time in which: one that is new may begin late.
 const PATIENCE: (u32, Duration) = (5, Duration::from_secs(4));
+/// Replies that are kept of those that come while a hub is looked for.
+const REPLIES: usize = 64;
 /// Bytes that are kept of what a terminal shows while a hub is looked for.
 const SHOWN: usize = 64 << 10;
 
@@ -66,6 +70,8 @@ struct Shown {
 /// What is in a terminal.
 enum Seen {
     Hub(Unique),
+    /// A reader of this name, which waits for the script: whoever has started it has gone, or is about to send it.
+    Reader(String),
     /// A hub of another version, or somebody who starts one.
     Another,
     Shell,
@@ -83,6 +89,7 @@ impl<I: Io> Hub<I> {
         while hub.now() < end && (failures < PATIENCE.0 || hub.now() < begun + PATIENCE.1) {
             let found = match hub.look().await {
                 Ok(Seen::Shell) => hub.start().await,
+                Ok(Seen::Reader(name)) => hub.hand_over(&name).await,
                 Ok(Seen::Hub(boot)) => Ok(Some(boot)),
                 Ok(Seen::Another) => hub.give_way().await.map(|()| None),
                 Ok(Seen::Else) => {
@@ -128,6 +135,9 @@ impl<I: Io> Hub<I> {
     /// The next reply; `None` when there is none until then.
     pub(super) async fn next(&mut self, until: OffsetDateTime) -> Result<Option<Reply>, Ended> {
         loop {
+            if self.now() >= until {
+                return Ok(None);
+            }
             if let Some(reply) = self.waiting.pop_front() {
                 return Ok(Some(reply));
             }
@@ -151,6 +161,9 @@ impl<I: Io> Hub<I> {
             self.terminal.write(&doubled(&format!("{name} quit")))?;
             return Ok(Seen::Another);
         }
+        if let Some(reader) = reader(&shown.bytes) {
+            return Ok(Seen::Reader(reader));
+        }
         let claim = format!("#{}", self.draw());
         self.terminal.write(format!("{claim}\n").as_bytes())?;
         let mut after = self.listen(wait, |_| false).await?;
@@ -165,23 +178,35 @@ impl<I: Io> Hub<I> {
         })
     }
 
-    /// Replaces the shell by a hub.
+    /// Replaces the shell by a hub. That it is one it proves first: what is typed before a program that only echoes is
+    /// read by a shell later.
     async fn start(&mut self) -> Result<Option<Unique>, Failed> {
-        let (name, script) = (self.draw(), packed());
-        let hello = format!("_{name} ");
-        self.terminal.write(starter(&name, &script).as_bytes())?;
+        let proof = self.draw();
+        self.terminal.write(format!(" printf '\\137%s\\n' {proof}\n").as_bytes())?;
+        self.hear(format!("_{proof}").as_bytes()).await?;
+        let name = self.draw();
+        self.terminal.write(starter(&name, &packed()).as_bytes())?;
+        self.hear(format!("_{name} ").as_bytes()).await?;
+        self.hand_over(&name).await
+    }
+
+    /// Waits until the terminal shows something.
+    async fn hear(&mut self, wanted: &[u8]) -> Result<(), Failed> {
         let wait = REPLACING + self.terminal.round_trip * 2;
-        let shown = self.listen(wait, |shown| contains(&shown.bytes, hello.as_bytes())).await?;
-        if !contains(&shown.bytes, hello.as_bytes()) {
-            return Err(Failed::NoHub);
-        }
+        let shown = self.listen(wait, |shown| contains(&shown.bytes, wanted)).await?;
+        if contains(&shown.bytes, wanted) { Ok(()) } else { Err(Failed::NoHub) }
+    }
+
+    /// Hands the script over to the reader of this name.
+    async fn hand_over(&mut self, name: &str) -> Result<Option<Unique>, Failed> {
+        let script = packed();
         for _ in 0..SENDINGS {
             self.terminal.write(format!("{name}{script}\n").as_bytes())?;
             let is_told = |it: &Reply| is_ready(it) || matches!(it, Reply::Lacks(_));
             let wait = SENDING + self.terminal.round_trip * 2;
             let shown = self.listen(wait, |shown| shown.replies.iter().any(is_told)).await?;
             match shown.replies.into_iter().find(is_told) {
-                Some(Reply::Ready(_, boot)) => return Ok(Some(boot)),
+                Some(Reply::Ready(of, boot)) if of == version() => return Ok(Some(boot)),
                 Some(Reply::Lacks(program)) => return Err(Failed::Lacks(program)),
                 _ => {}
             }
@@ -204,6 +229,7 @@ impl<I: Io> Hub<I> {
         while !is_enough(&shown) {
             let Some(bytes) = self.terminal.read(until).await? else { break };
             shown.replies.extend(self.replies.push(&bytes));
+            shown.replies.truncate(REPLIES);
             shown.bytes.extend(bytes);
             let excess = shown.bytes.len().saturating_sub(SHOWN);
             shown.bytes.drain(..excess);
@@ -236,14 +262,26 @@ fn is_ready(reply: &Reply) -> bool {
     matches!(reply, Reply::Ready(..))
 }
 
+/// The name of a reader that has answered: `_`, six hexadecimal digits, and a space.
+fn reader(bytes: &[u8]) -> Option<String> {
+    let named = |it: &[u8]| match it {
+        [b'_', name @ .., b' '] if name.iter().all(is_digit) => String::from_utf8(name.to_vec()).ok(),
+        _ => None,
+    };
+    bytes.windows(8).find_map(named)
+}
+
+fn is_digit(byte: &u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)
+}
+
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|it| it == wanted)
 }
 
 /// Claims in what a terminal shows: lines of `#` and six hexadecimal digits.
 fn claims(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_digit = |it: &u8| it.is_ascii_digit() || (b'a'..=b'f').contains(it);
-    bytes.windows(8).filter_map(move |it| match it {
+    bytes.windows(8).filter_map(|it| match it {
         [b'#', digits @ .., b'\r' | b'\n'] if digits.iter().all(is_digit) => it.get(..7),
         _ => None,
     })
@@ -268,14 +306,15 @@ fn packed() -> String {
     script.replace('\\', "\\\\").replace('\n', "\\n")
 }
 
-/// The line that replaces a shell by one that reads a packed script behind `name`, and runs it if it is whole. What is
-/// typed meanwhile is passed over. The space before it keeps it out of the shell's history.
+/// The line that replaces a shell by one that reads a packed script behind `name`, and runs it if it is whole. It answers
+/// whoever looks for a hub, and ends where nobody sends the script. What is typed meanwhile is passed over. The space before it keeps it out of the shell's history.
 fn starter(name: &str, packed: &str) -> String {
     let digest = hex::encode(<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(packed)));
     // 137 is `_` in octal: the answer differs from the echo of the line.
     let reader = format!(
-        "stty raw -echo;printf \"\\137{name} \";while IFS= read -r s;do s=${{s#{name}}};\
-         [ \"$(printf %s \"$s\"|sha256sum)\" = \"{digest}  -\" ]&&eval \"$(printf %b \"$s\")\";done"
+        "(sleep {READER};kill -KILL $$)&w=$!;stty raw -echo;printf \"\\137{name} \";while IFS= read -r s;do case $s in \
+         '#'*) printf \"\\137{name} \";;*)s=${{s#{name}}};[ \"$(printf %s \"$s\"|sha256sum)\" = \"{digest}  -\" ]&&\
+         eval \"$(printf %b \"$s\")\";;esac;done"
     );
     format!(" exec sh -c {}\n", quote(&reader))
 }
@@ -318,6 +357,15 @@ mod tests {
         let line = starter("abcdef", &packed());
         assert!(line.len() < 1000 && line.ends_with('\n') && line.matches('\n').count() == 1);
         assert!(!line.contains("_abcdef "), "the echo is taken for the answer");
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_found_by_its_answer() {
+        let shown = b"#0a1b2c hi . 0a1b2c hi\r\n_fedcba \r\n";
+        assert_eq!(reader(shown).as_deref(), Some("fedcba"));
+        for other in ["_fedcb ", "_fedcba", "_FEDCBA ", "_fedcbag "] {
+            assert_eq!(reader(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

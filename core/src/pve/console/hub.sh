@@ -1,19 +1,23 @@
 # The hub serves processes of this guest over its console, on whose raw terminal each request and each reply is a line.
 # All that it tells is in files, so that everything may be asked again. H is the version, which the edge sets.
-LC_ALL=C; export LC_ALL; umask 077
+[ -n "$w" ] && kill -KILL $w 2>/dev/null
+LC_ALL=C; export LC_ALL; umask 077; f=
 for R in "$XDG_RUNTIME_DIR" /run /dev/shm /tmp; do
   [ -n "$R" ] || continue
-  R=$R/pve-edge-console; mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ] && break
+  R=$R/pve-edge-console; mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ] && { f=1; break; }
 done
-cd "$R" || exit
+[ -n "$f" ] && cd "$R" || exit
 out() { dd ibs=8192 obs=65536 2>/dev/null; }
 say() { printf '@%s . %s\n' "$*" "$*" | out; }
 sum() { set -- $(sha256sum); s=${1%"${1#????????????????}"}; }
 for c in base64 dd fold head mkfifo sha256sum sleep stty tail tr wc; do command -v $c >/dev/null || say - lacks $c; done
 S=; setsid true 2>/dev/null && S=setsid; export S
-# Of all starts of the guest, this one.
-[ -s boot ] || { tr -d '\n-' </proc/sys/kernel/random/uuid >boot.$$; mv boot.$$ boot; }
-read -r B <boot || [ -n "$B" ]
+# A shell ignores INT and QUIT in the background, and what it starts there too.
+E=; env --default-signal=INT,QUIT true 2>/dev/null && E='env --default-signal=INT,QUIT'
+# Of all starts of the guest, this one: what was begun before it is gone.
+read -r l </proc/1/stat; set -- ${l##*) }
+B=$(printf %s "$(cat /proc/sys/kernel/random/boot_id).${20}" | sha256sum | head -c 32)
+l=; [ -e boot ] && read -r l <boot; [ "$l" = $B ] || { rm -rf ./*; echo $B >boot; }
 # The keeper of one process, which outlives the hub. Its arguments are milliseconds, the kind of standard input, and the
 # bytes that are kept of each output.
 cat >keeper.$H <<'K'
@@ -38,17 +42,15 @@ echo $$ >kp; date +%s >t; : >o; : >e; mkfifo po pe
 pump o $3 <po & pump e $3 <pe &
 i=/dev/null
 case $2 in i) i=i;; s) i=pi; mkfifo pi q; [ -e i ] || : >i; exec 6<>q; feed & exec 6>&-;; esac
-( exec <$i >po 2>pe; exec $S sh ./c ) & p=$!
-echo $p >pid
-w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); echo timeout >why; kill -KILL -$1 || kill -KILL $1' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) $p & w=$!; }
-wait $p; r=$?
+w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); echo timeout >why; read -r p <pid; kill -KILL -$p || kill -KILL $p' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) & w=$!; }
+( exec <$i >po 2>pe; exec $S sh -c 'echo $$ >pid; exec sh ./c' ); r=$?
+n=0; until drained o && drained e || [ $n -ge 500 ] || [ ! -e c ]; do sleep 0.01 || sleep 1; n=$((n + 1)); done
 [ -n "$w" ] && { kill -KILL -$w || kill -KILL $w; }
-until drained o && drained e; do sleep 0.01 || sleep 1; done
 y=-; [ -e full ] && y=full; [ -e why ] && read -r y <why
 o=$(wc -c <o); e=$(wc -c <e); a=0; b=0
 [ $o -ge $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
 [ $e -ge $3 ] && { b=1; [ -e le ] && read -r b <le; }
-echo $r $o $e $y $a $b >x.t; mv x.t x
+until echo $r $o $e $y $a $b >x.t && [ -s x.t ] || [ ! -e c ]; do sleep 1; done; mv x.t x
 [ $2 = s ] && { : >closed; echo end 1<>q; }
 K
 sizes() { set -- $(wc -c o e 2>/dev/null); a=${1:-0} b=${3:-0}; }
@@ -56,24 +58,27 @@ frames() { # output, from where, how many, and where it ends
   k=$2; n=$(($3 * 3000)); [ $(($4 - $2)) -ge $n ] || n=$(($4 - $2))
   [ $n -gt 0 ] && tail -c +$(($2 + 1)) $1 | head -c $n | base64 | tr -d '\n' | fold -w 4000 | while read -r d || [ -n "$d" ]; do
     n=$((${#d} / 4 * 3)); case $d in *==) n=$((n - 2));; *=) n=$((n - 1));; esac
-    printf '@%s %s %s %s %s %s\n' $id $1 $k $n "$d" $k | out; k=$((k + n))
+    printf '@%s %s %s %s %s %s\n' $id $1 $k $n "$d" $id.$1.$k.$n | out; k=$((k + n))
   done
 }
-is_over() { [ -e x ] || { p=; read -r p <kp; [ -n "$p" ] && ! kill -0 $p && [ ! -e x ]; } 2>/dev/null; }
+is_over() { [ -s x ] || { p=; read -r p <kp; [ -n "$p" ] && ! kill -0 $p && [ ! -s x ]; } 2>/dev/null; }
 tell() { # follower, number of its request, from where and how many frames of each output, milliseconds to wait for more
   echo $2 >f.$1; t=0 d=10
   while sizes; ! is_over && [ $a -le $3 ] && [ $b -le $5 ] && [ $t -lt $7 ]; do
     sleep 0.$(printf %03d $d) || sleep 1
     t=$((t + d)); d=$((d < 160 ? d * 2 : 160)); l=; read -r l <f.$1; [ "$l" = $2 ] || return
   done
-  x=+; is_over && { sizes; x=lost; [ -e x ] && read -r x <x && read -r _ a b _ <x; }
+  x=+; is_over && { sizes; x=lost; [ -s x ] && read -r x <x && read -r _ a b _ <x; }
   p=0; [ -e pid ] && read -r p <pid
   frames o $3 $4 $a; frames e $5 $6 $b
   say $id s $2 $p $a $b $x
 }
-( trap '' HUP; n=0; : >beat
-  while sleep 5; do if [ -e beat ]; then rm -f beat; n=0; else n=$((n + 1)); [ $n -lt 12 ] || break; fi; done
-  for D in */; do [ -e $D/keep ] || [ ! -e $D/x ] && [ -e $D/c ] || rm -rf $D; done
+( trap '' HUP; n=0; : >beat.$$
+  while sleep 5; do
+    kill -0 $$ || { rm -f beat.$$; exit; }
+    if [ -e beat.$$ ]; then rm -f beat.$$; n=0; else n=$((n + 1)); [ $n -lt 12 ] || break; fi
+  done
+  for D in */; do [ -e $D/keep ] || [ ! -s $D/x ] && [ -e $D/c ] || rm -rf $D; done
   kill -KILL $$ ) </dev/null >/dev/null 2>&1 &
 stty raw -echo icrnl 2>/dev/null; say - ready $H $B
 z=
@@ -92,7 +97,7 @@ $b
     [ "${line##* }" = "$s" ] || continue;;
   *) b=${line#?}; [ "${b%% . *}" = "${b##* . }" ] || continue;;
   esac
-  : >beat
+  : >beat.$$
   case $op in
   hi) say $id hi $H $B;;
   put) # c or i, which piece, text
@@ -105,13 +110,13 @@ $b
       s=; sum <$id/c; k=$s; s=-; [ $6 = i ] && sum <$id/i
       if [ $k.$s = $3.$4 ]; then
         [ $8 = 1 ] && : >$id/keep
-        ( cd $id && exec $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1 ) &
+        ( cd $id && exec $E $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1 ) &
         say $id run new
       else rmdir $id/go; rm -f $id/c $id/i; say $id run bad; fi
     else say $id run old; fi;;
   p) if [ -e $id/go ] && [ -e $id/c ]; then ( cd $id && tell $3 $4 $5 $6 $7 $8 $9 ) & else say $id none; fi;;
   bye) # what is left proves that it was run
-    [ -e $id/x ] && ( cd $id && rm -rf [!g]* );;
+    [ -s $id/x ] && ( cd $id && rm -rf [!g]* );;
   quit) say $id quit; kill -KILL $$;;
   esac
 done

@@ -257,14 +257,16 @@ pub(super) fn end_of(words: &[&str]) -> Option<Option<End>> {
 
 fn frame(text: &str) -> Option<Reply> {
     let words: Vec<_> = text.split(' ').collect();
-    let [process, stream, before, length, data, behind] = words[..] else { return None };
-    let stream = match stream {
+    let [process, which, before, length, data, behind] = words[..] else { return None };
+    let stream = match which {
         "o" => Stream::Stdout,
         "e" => Stream::Stderr,
         _ => return None,
     };
     let data = STANDARD.decode(data).ok()?;
-    let is_whole = before == behind && length.parse() == Ok(data.len());
+    // All of it stands behind the data again: a line that was joined of two by a loss does not pass.
+    let is_whole =
+        behind == format!("{process}.{which}.{before}.{length}") && length.parse() == Ok(data.len());
     let frame = Frame { stream, offset: before.parse().ok()?, data };
     is_whole.then_some(Reply::Frame(process.parse().ok()?, frame))
 }
@@ -282,7 +284,8 @@ mod tests {
     const PROCESS: Unique = Unique([7; 16]);
 
     fn frame_line(offset: u64, data: &[u8]) -> String {
-        format!("@{PROCESS} o {offset} {} {} {offset}\r\n", data.len(), STANDARD.encode(data))
+        let (length, data) = (data.len(), STANDARD.encode(data));
+        format!("@{PROCESS} o {offset} {length} {data} {PROCESS}.o.{offset}.{length}\r\n")
     }
 
     #[test]
@@ -303,6 +306,22 @@ mod tests {
             let mut replies = Replies::default();
             let read: Vec<_> = text.as_bytes().chunks(size).flat_map(|it| replies.push(it)).collect();
             assert_eq!(read, wanted, "{size}");
+        }
+    }
+
+    /// Two lines of two processes, of which as many bytes are lost in between as one line has.
+    #[test]
+    fn a_line_that_was_joined_of_two_is_passed_over() {
+        let other = Unique([8; 16]);
+        let first = frame_line(0, &[b'a'; 60]);
+        let second = frame_line(0, &[b'b'; 60]).replace(&PROCESS.to_string(), &other.to_string());
+        for at in 1..first.len() {
+            let joined = [&first.as_bytes()[..at], &second.as_bytes()[at..]].concat();
+            let read = Replies::default().push(&joined);
+            assert!(
+                read.iter().all(|it| *it == Replies::default().push(second.as_bytes())[0]),
+                "{at}: {read:?}"
+            );
         }
     }
 

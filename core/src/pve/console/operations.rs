@@ -184,6 +184,7 @@ fn refusal(said: &Said) -> Option<CallFailure> {
         0 => return None,
         exit::NO_SUCH_PROCESS => refused(Refused::NoSuchProcess, "there is no such process"),
         exit::ENDED => refused(Refused::ProcessGone, "the process has ended"),
+        exit::BUSY => refused(Refused::Busy, "another request writes to the process"),
         exit::FULL => refused(Refused::DiskFull, "no room is left in the sandbox"),
         code => refused(Refused::Failed, &format!("a script in the sandbox ended with {code}")),
     })

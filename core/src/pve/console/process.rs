@@ -24,6 +24,8 @@ const KEPT: u64 = 8 << 20;
 /// Frames of each output that one question may be answered with, at first and at most. A console that loses what comes
 /// too fast gets fewer.
 const FRAMES: (u32, u32) = (4, 12);
+/// Time for the frames of one answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(20);
 /// Bytes of output in a frame.
 const FRAME: u64 = 3000;
 /// Time that the hub waits for more before it answers that there is none.
@@ -222,11 +224,14 @@ impl Follower {
         hub.send(&doubled(&ask)).map_err(|Ended| Failure::Unanswered)?;
         // A guest that is busy waits longer than it is told.
         let (mut until, mut lines) = (hub.now() + wait * 2 + hub.patience(), Vec::new());
-        let mut is_lossy = false;
+        let (last, mut is_lossy, mut heard) = (until + LONGEST_ANSWER, false, 0);
         loop {
-            match hub.next(until).await.map_err(|Ended| Failure::Unanswered)? {
+            match hub.next(until.min(last)).await.map_err(|Ended| Failure::Unanswered)? {
                 Some(Reply::None(of)) if of == self.process => return Err(Failure::NoSuchProcess),
+                // More than was asked for is not an answer of the hub's.
+                Some(Reply::Frame(of, _)) if of == self.process && heard > 4 * u64::from(FRAMES.1) => {}
                 Some(Reply::Frame(of, frame)) if of == self.process => {
+                    heard += 1;
                     until = hub.now() + hub.patience();
                     is_lossy |= !self.take(frame, &mut lines);
                 }
@@ -310,7 +315,7 @@ impl Follower {
         // A place behind the output is behind what was dropped.
         let is_told = !exit.sizes.reach(self.at);
         for bytes in exit.dropped.into_iter().filter(|it| *it > 0 && !is_told) {
-            self.place += bytes;
+            self.place = self.place.saturating_add(bytes);
             lines.push(Line { cursor: self.place, event: Event::Gap { bytes } });
         }
         lines.push(Line { cursor: self.place, event: Event::Exit(told(exit)) });

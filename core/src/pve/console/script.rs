@@ -17,6 +17,7 @@ pub(super) mod exit {
     pub(in super::super) const ENDED: i32 = 45;
     pub(in super::super) const OFFSET: i32 = 46;
     pub(in super::super) const FULL: i32 = 47;
+    pub(in super::super) const BUSY: i32 = 48;
 }
 
 /// Bytes of a program that listings tell.
@@ -63,9 +64,7 @@ pub(super) fn process(spec: &Spec) -> String {
         Some(cwd) => format!("cd {} 2>/dev/null || {{ {}; exit 126; }}\n", quote(cwd), note("cwd")),
         None => "cd \"$HOME\" 2>/dev/null || cd /\n".into(),
     };
-    // The keeper's own are not the command's.
-    let own = if spec.env.contains_key("LC_ALL") { "S" } else { "S LC_ALL" };
-    body.push_str(&format!("unset W {own}\n"));
+    body.push_str("unset _pve_edge_why\n");
     match (&spec.argv, &spec.command) {
         (Some(argv), _) => {
             let words: Vec<_> = argv.iter().map(|it| quote(it)).collect();
@@ -88,20 +87,20 @@ pub(super) fn as_user(user: Option<&str>, env: &BTreeMap<String, String>, body: 
     let wanted = quote(user.unwrap_or("root"));
     let unknown = format!("{}; exit 126", note("user"));
     format!(
-        "W=$PWD/why; export W; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n\
+        "_pve_edge_why=$PWD/why; export _pve_edge_why; unset S LC_ALL; umask 022; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n\
          u={wanted}; n=\n\
          while IFS=: read -r n p i g c h s; do [ \"$n\" = \"$u\" ] || [ \"$i\" = \"$u\" ] && break; n=; done </etc/passwd\n\
          [ -n \"$n\" ] || {{ {unknown}; }}\n\
          HOME=$h USER=$n LOGNAME=$n SHELL=${{s:-/bin/sh}}; export HOME USER LOGNAME SHELL; unset XDG_RUNTIME_DIR\n\
          set -- \"$i\" \"$n\" {}\n{exports}\
-         if [ \"$1\" = 0 ]; then eval \"$3\"; else exec su -m -s /bin/sh \"$2\" -c \"$3\"; fi\n",
+         if [ \"$1\" = 0 ]; then eval \"$3\"; else exec su -m -s /bin/sh -- \"$2\" -c \"$3\"; fi\n",
         quote(body)
     )
 }
 
 /// Notes for the keeper why a process was not started.
 fn note(why: &str) -> String {
-    format!("echo {why} >\"$W\"")
+    format!("echo {why} >\"$_pve_edge_why\"")
 }
 
 /// A script that tells how processes stand: one of them, or all that are kept.
@@ -120,7 +119,7 @@ pub(super) fn stand(of: Option<Unique>) -> String {
          i=-; [ -p $d/q ] && {{ i=$(wc -c <$d/i); [ -e $d/ended ] || [ -e $d/closed ]; }} && i=$i/\n\
          x=+; k=; [ -e $d/kp ] && read -r k <$d/kp\n\
          [ -n \"$k\" ] && ! kill -0 $k 2>/dev/null && x=lost\n\
-         [ -e $d/x ] && read -r x <$d/x\n\
+         [ -s $d/x ] && read -r x <$d/x\n\
          echo $d \"${{m#?}}\" $p $((n - t)) $o $e $i $x\n\
          done\n"
     )
@@ -134,7 +133,7 @@ pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
         Scope::Process => alone,
     };
     format!(
-        "{}[ -e x ] && exit {ended}\np=; [ -e pid ] && read -r p <pid; [ -n \"$p\" ] || exit {ended}\n{kill} || exit \
+        "{}[ -s x ] && exit {ended}\np=; [ -e pid ] && read -r p <pid; [ -n \"$p\" ] || exit {ended}\n{kill} || exit \
          {ended}\n{}",
         within(process),
         stand(Some(process)),
@@ -146,8 +145,8 @@ pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
 pub(super) fn forget(process: Unique) -> String {
     format!(
         "{}p=; [ -e pid ] && read -r p <pid\n\
-         [ -e x ] || [ -z \"$p\" ] || kill -s KILL -- -$p 2>/dev/null || kill -s KILL $p 2>/dev/null\n\
-         n=0; until [ -e x ] || [ $n -ge 100 ]; do sleep 0.02 || sleep 1; n=$((n + 1)); done\n\
+         [ -s x ] || [ -z \"$p\" ] || kill -s KILL -- -$p 2>/dev/null || kill -s KILL $p 2>/dev/null\n\
+         n=0; until [ -s x ] || [ $n -ge 100 ]; do sleep 0.02 || sleep 1; n=$((n + 1)); done\n\
          rm -rf [!g]*\n",
         within(process)
     )
@@ -157,15 +156,20 @@ pub(super) fn forget(process: Unique) -> String {
 pub(super) fn stdin(process: Unique, at: u64, is_end: bool) -> String {
     let end = if is_end { ": >ended; echo end 1<>q" } else { "echo . 1<>q" };
     format!(
-        "{}[ -p q ] || exit {ended}; s=$(wc -c <i)\n\
-         [ $s -ge {at} ] || {{ echo $s; exit {}; }}\n\
-         k=$(($s - {at} + 1))\n\
+        "{}[ -p q ] || exit {ended}; n=0\n\
+         while :; do\n\
+         s=$(wc -c <i); [ $s -ge {at} ] || {{ echo $s; exit {}; }}\n\
+         mkdir w$s 2>/dev/null && break\n\
+         n=$((n + 1)); [ $n -lt 200 ] || exit {}; sleep 0.05 || sleep 1\n\
+         done\n\
+         k=$(($s - {at} + 1)); trap '[ $(wc -c <i) = $s ] && rmdir w$s' EXIT\n\
          if [ -e ended ] || [ -e closed ]; then [ $(tail -c +$k | wc -c) = 0 ] || exit {ended}\n\
-         else tail -c +$k >>i || exit {}; {end}; fi\n\
+         else tail -c +$k >>i || exit {full}; {end}; fi\n\
          c=; [ -e ended ] || [ -e closed ] && c=/; echo $(wc -c <i)$c\n",
         within(process),
         exit::OFFSET,
-        exit::FULL,
+        exit::BUSY,
+        full = exit::FULL,
         ended = exit::ENDED
     )
 }

@@ -110,7 +110,7 @@ impl<'c, I: Io> Runner<'c, I> {
     pub(super) fn detached(self) -> Runner<'static, I> {
         match self {
             Self::Daemon(daemon) => Runner::Daemon(daemon.detached()),
-            Self::Console(console, instead) => Runner::Console(console, instead),
+            Self::Console(console, instead) => Runner::Console(Box::new(console.streaming()), instead),
         }
     }
 
@@ -238,6 +238,7 @@ impl<'c, I: Io> Runner<'c, I> {
                 Ok(Told::Daemon(answer.body, Decoder::lines()))
             }
             Self::Console(console, instead) => {
+                console.renew();
                 let until = console_deadline(console.invocation());
                 let place = match decoder.place() {
                     Some(place) => place,

@@ -286,8 +286,11 @@ impl<I: Io> Builder<'_, '_, I> {
         if self.build.done {
             let _ = self.say(script::tidy(), Vec::new()).await;
         }
-        self.cluster.send(self.found.api(self.cluster).stop()).await?;
-        Ok(())
+        match self.cluster.send(self.found.api(self.cluster).stop()).await {
+            Err(error) if !error.is_not_running() => Err(error.into()),
+            // Somebody else has stopped it.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Notes that it has failed.

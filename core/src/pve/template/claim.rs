@@ -8,7 +8,7 @@ use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline, pace},
     pve::{
-        api::task::Upid,
+        api::{Call, guest::NewGuest, task::Upid},
         cluster::Cluster,
         guest::{
             Located,
@@ -21,6 +21,7 @@ use crate::{
     sandbox::{
         id::{Kind, SandboxId},
         template::TemplateRequest,
+        vmid::Vmid,
     },
 };
 
@@ -42,12 +43,60 @@ pub(super) async fn claim<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Claimed, Error> {
     for mark in intents {
-        let form = form(request, target, archive, mark)?;
-        if let Some(claimed) = attempt(cluster, &target.node, mark, &form, deadline).await? {
+        let making = match request.from_template {
+            Some(vmid) => Making::Copy(vmid, notes(mark)?, request.storage.clone()),
+            None => Making::New(form(request, target, archive, mark)?),
+        };
+        if let Some(claimed) = attempt(cluster, &target.node, mark, &making, deadline).await? {
             return Ok(claimed);
         }
     }
     Err(Error::new(Code::NoFreeVmid, "others took every VMID that was drawn; ask again").retry_after(1))
+}
+
+/// How PVE is to make the container.
+enum Making {
+    /// From an archive, with these options.
+    New(Vec<(&'static str, String)>),
+    /// As a copy of this template, with these notes, on another storage where one is asked for.
+    Copy(Vmid, String, Option<String>),
+}
+
+impl Making {
+    fn call(&self, cluster: &Cluster<'_, impl Io>, node: &str, vmid: Vmid) -> Call<Upid> {
+        match self {
+            Self::New(form) => {
+                let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                cluster.pve.create_container(node, &form)
+            }
+            Self::Copy(source, notes, storage) => {
+                let new = NewGuest {
+                    newid: vmid,
+                    name: &hostname(vmid),
+                    description: notes,
+                    target: None,
+                    storage: storage.as_deref(),
+                    snapname: None,
+                    full: true,
+                };
+                cluster.pve.guest(node, Kind::Lxc, *source).clone_to(&new)
+            }
+        }
+    }
+}
+
+fn hostname(vmid: Vmid) -> String {
+    format!("template-{vmid}")
+}
+
+/// The notes that say whose the container is, and what is to be built in it.
+fn notes(mark: &Mark) -> Result<String, Error> {
+    let notes = Notes { existing: "", mark, links: &[], exec_token: None };
+    notes.write().ok_or_else(|| {
+        let run = mark.base.as_ref().is_some_and(|it| it.build.as_ref().is_some_and(|it| !it.run.is_empty()));
+        let field = if run { "run" } else { "hookscript" };
+        Error::field(field, "is too long for the container's description")
+    })
 }
 
 fn form(
@@ -56,20 +105,14 @@ fn form(
     archive: &str,
     mark: &Mark,
 ) -> Result<Vec<(&'static str, String)>, Error> {
-    let notes = Notes { existing: "", mark, links: &[], exec_token: None };
-    let too_long = || {
-        let run = mark.base.as_ref().is_some_and(|it| it.build.as_ref().is_some_and(|it| !it.run.is_empty()));
-        let field = if run { "run" } else { "hookscript" };
-        Error::field(field, "is too long for the container's description")
-    };
     let sizes = request.sizes();
     let mut form = vec![
         ("vmid", mark.vmid.to_string()),
         ("ostemplate", archive.to_owned()),
         ("unprivileged", "1".to_owned()),
         ("rootfs", format!("{}:{}", target.storage, sizes.disk.unwrap_or_default())),
-        ("hostname", format!("template-{}", mark.vmid)),
-        ("description", notes.write().ok_or_else(too_long)?),
+        ("hostname", hostname(mark.vmid)),
+        ("description", notes(mark)?),
         ("net0", format!("name=eth0,bridge={},ip=dhcp,type=veth", target.bridge)),
     ];
     // Root's shell, through which it is built.
@@ -90,14 +133,13 @@ async fn attempt<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
     mark: &Mark,
-    form: &[(&'static str, String)],
+    making: &Making,
     deadline: Deadline<'_, I>,
 ) -> Result<Option<Claimed>, Error> {
-    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut sent = Sent { node, mark, task: None, unanswered: false };
     let mut wait = deadline.keeping(reserve::TEMPLATE).paced(pace::TASK);
     loop {
-        let error = match cluster.send(cluster.pve.create_container(node, &form)).await {
+        let error = match cluster.send(making.call(cluster, node, mark.vmid)).await {
             Ok(task) => {
                 sent.task = Some(task);
                 return identify(cluster, &sent, deadline).await;

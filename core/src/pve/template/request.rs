@@ -32,9 +32,16 @@ impl TemplateRequest {
         let mut errors = size_errors(sizes.cpu, sizes.memory, sizes.disk);
         let defaults = Defaults::parse(&self.user, &self.cwd, "", &mut errors);
         let mut refuse = |field: &str, fix: &str| errors.push((field.to_owned(), fix.to_owned()));
-        let sources = [self.appliance.is_some(), self.url.is_some(), self.image.is_some()];
+        let copied = self.from_template.is_some();
+        let sources = [self.appliance.is_some(), self.url.is_some(), self.image.is_some(), copied];
         if sources.iter().filter(|it| **it).count() != 1 {
-            refuse("appliance", "exactly one of appliance, url and image");
+            refuse("appliance", "exactly one of appliance, url, image and fromTemplate");
+        }
+        if copied && (self.node.is_some() || self.bridge.is_some() || self.template_storage.is_some()) {
+            refuse(
+                "fromTemplate",
+                "is copied on its node, with its network: without node, bridge and templateStorage",
+            );
         }
         let names = [
             ("appliance", &self.appliance, "a name of pveam available, such as debian-13-standard"),
@@ -81,7 +88,9 @@ impl TemplateRequest {
         }
         if self.preset.is_none() {
             refuse("preset", "CPU_MEMORY_DISK, such as 4vcpu_6gb_32gb: what it becomes a version of");
-        } else if sizes.disk.is_none() {
+        } else if copied && (self.cpu.is_some() || self.memory.is_some() || self.disk.is_some()) {
+            refuse("fromTemplate", "has its own sizes: without cpu, memory and disk");
+        } else if sizes.disk.is_none() && !copied {
             refuse("disk", "in GiB: the preset's name tells no size");
         }
         let (Some(preset), Some(features), true) = (self.preset.clone(), features, errors.is_empty()) else {

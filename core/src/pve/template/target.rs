@@ -1,10 +1,15 @@
 //! Where a template is made: node, storages and bridge, as far as nobody says.
 
 use crate::{
+    access::keys::Caller,
     error::{Code, Error},
     io::Io,
-    pve::{api::cluster::Resource, cluster::Cluster, inventory::Inventory},
-    sandbox::{id::Kind, template::TemplateRequest},
+    pve::{
+        api::cluster::Resource,
+        cluster::Cluster,
+        inventory::{Inventory, Template},
+    },
+    sandbox::{id::Kind, template::TemplateRequest, vmid::Vmid},
 };
 
 /// Where.
@@ -16,6 +21,26 @@ pub(super) struct Target {
     /// Of its archive.
     pub(super) archives: String,
     pub(super) bridge: String,
+}
+
+/// Where the template is that is to be copied: the copy is made beside it.
+pub(super) fn source<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    caller: &Caller,
+    vmid: Vmid,
+) -> Result<Target, Error> {
+    let (settings, deployment) = (cluster.settings, &cluster.settings.deployment);
+    let offered = inventory.templates(settings).into_iter().find(|it| it.vmid == vmid);
+    let found = offered.or_else(|| inventory.plain_template(settings, vmid));
+    let is_seen = |it: &Template| it.own.as_ref().is_none_or(|mark| mark.is_seen_by(caller, deployment));
+    let found = found.filter(|it| it.kind == Kind::Lxc && is_seen(it));
+    let none = || Error::field("fromTemplate", format!("no template of containers has the VMID {vmid}"));
+    let Template { node, .. } = found.ok_or_else(none)?;
+    if !inventory.is_online(&node) {
+        return Err(Error::new(Code::NodeOffline, format!("node {node} is offline")).retry_after(30));
+    }
+    Ok(Target { node, storage: String::new(), archives: String::new(), bridge: String::new() })
 }
 
 /// What the request says, else the settings, else what has most room.
