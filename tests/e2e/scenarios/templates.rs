@@ -6,7 +6,7 @@ use tokio::time::{Duration, sleep};
 use crate::{cluster::BARE, rig::Pve, world::World};
 
 /// That nobody else makes.
-pub(super) const PRESET: &str = "3vcpu_1gb_8gb";
+const PRESET: &str = "3vcpu_1gb_8gb";
 /// Those of templates that are built.
 const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
 /// That of the copy.
