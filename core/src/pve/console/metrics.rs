@@ -16,7 +16,9 @@ tell group $g/memory.stat; tell events $g/memory.events
 tell uptime /proc/uptime; tell memory /proc/meminfo; tell vm /proc/vmstat
 IFS= read -r a </proc/stat; echo "all $a"
 echo "cpus $(nproc 2>/dev/null)"; echo "own $(grep -c '^cpu[0-9]' /proc/stat)"
-set -- $(df -Pk / | tail -n 1); echo "disk $2 $3"
+set -- $(stat -f -c '%b %f %S' / 2>/dev/null)
+if [ $# = 3 ]; then echo "disk $(($1 * $3 / 1024)) $((($1 - $2) * $3 / 1024))"
+else set -- $(df -Pk / | tail -n 1); echo "disk $2 $3"; fi
 set -- /proc/[0-9]*; echo "processes $#"
 exit 0
 "#;
