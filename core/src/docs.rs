@@ -17,6 +17,7 @@ pages! {
 [api-commands]: crate::docs::api#running-commands
 [api-operations]: crate::docs::api#operations
 [files]: crate::docs::files
+[files-console]: crate::docs::files#through-a-containers-console
 [local]: crate::docs::local
 [platforms]: crate::docs::platforms
 [platforms-way]: crate::docs::platforms#p3-who-has-answered

@@ -27,7 +27,6 @@ fn bad_input_names_its_field() {
         (json!({"fromTemplate": 9000}), "appliance"),
         (json!({"appliance": null, "fromTemplate": 9000, "cpu": 2}), "fromTemplate"),
         (json!({"appliance": null, "fromTemplate": 9000, "node": "pve1"}), "fromTemplate"),
-        (json!({"appliance": null, "fromTemplate": 123_456}), "fromTemplate"),
         (url("ftp://a.test/x.tar.zst"), "url"),
         (url("https://user:pass@a.test/x.tar.zst"), "url"),
         (url("https://a.test"), "url"),
@@ -175,6 +174,7 @@ fn storages_nodes_and_bridges() {
         (json!({"templateStorage": "store"}), "invalid-request", "vztmpl"),
         (json!({"node": "pve9"}), "invalid-request", "pve9"),
         (json!({"appliance": "gentoo"}), "template-not-found", "pveam"),
+        (json!({"appliance": null, "fromTemplate": 123_456, "features": null}), "invalid-request", "123456"),
         (json!({"bridge": "vmbr7"}), "", ""),
     ] {
         let answer = stage.ask(keyed(changes.clone(), "k2"));
