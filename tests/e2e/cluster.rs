@@ -151,6 +151,13 @@ impl Cluster {
         }
     }
 
+    /// As [`Simulated::somebody_types`], where that PVE has consoles.
+    pub fn somebody_types(&self, bytes: &[u8]) {
+        if let Behind::Simulator { seen, .. } = &self.behind {
+            seen.somebody_types(bytes);
+        }
+    }
+
     /// As [`Simulated::set_shell`], where that PVE has consoles.
     pub fn set_shell(&self, shell: &[&str], sh: &Path) {
         if let Behind::Simulator { seen, .. } = &self.behind {

@@ -150,6 +150,11 @@ impl Rig {
         &self.world.blue
     }
 
+    /// Its PVE.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// `EDGE_SECRET` of the API.
     pub fn edge_secret(&self) -> &str {
         &self.edge_secret

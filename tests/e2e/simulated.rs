@@ -8,7 +8,7 @@ use std::{
 };
 
 use pve_edge_bed::{
-    console::faults::{LostInput, LostOutput},
+    console::faults::{At, Human, LostInput, LostOutput},
     guests::{GuestState, Guests, Inventory},
     sim::{
         Guest,
@@ -38,6 +38,12 @@ impl Simulated {
         let mut console = sim.console();
         console.faults.lost_output = Some(LostOutput { seed: 7, pieces: 2 });
         console.faults.lost_input = Some(LostInput { seed: 7, one_in: 2000 });
+    }
+
+    /// Somebody types this as soon as the next console shows anything.
+    pub fn somebody_types(&self, bytes: &[u8]) {
+        let human = Human { at: At::Output(1), bytes: bytes.to_vec() };
+        lock(&self.sim).console().faults.humans.push(human);
     }
 
     /// Root has this shell in containers, and `sh` in them is what `sh` of the folder is.

@@ -8,10 +8,12 @@ use pve_edge_bed::serve::{Api, serve};
 use pve_edge_core::io::{Io, fetch};
 use pve_edge_lambda::net::Transport;
 use pve_edge_tests::{
-    Combination, Pve, Target,
+    Combination, Pve, Rig, Target,
     client::{Heard, contains},
+    cluster::BARE,
     pipe, run,
 };
+use serde_json::json;
 use tokio::{net::TcpListener, sync::oneshot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -20,6 +22,19 @@ async fn the_local_server_on_the_simulator() {
     let tally = run(Combination { pve: Pve::Simulator, target: Target::Local }, "", demo).await;
     assert_eq!(tally.failed, 0, "see above");
     assert!(tally.passed > 40, "{tally:?}");
+}
+
+/// A program in the foreground shows what is typed, as a shell does, and the shell would run it later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_console_in_which_somebody_works_is_left_alone() {
+    let demo = Path::new(env!("CARGO_BIN_EXE_demo"));
+    let rig = Rig::start(Pve::Simulator, Target::Local, demo).await.expect("a rig");
+    rig.cluster().somebody_types(b"sleep 1000\r");
+    let request = json!({"templateVmid": BARE});
+    let created =
+        rig.client().ask_with("POST", "/api/sandboxes", &request, &[("prefer", "wait=25")]).await.json(202);
+    let problem = created["problem"].as_str().expect("why it is not running");
+    assert!(problem.contains("console is no shell"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

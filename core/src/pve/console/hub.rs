@@ -32,6 +32,8 @@ const OPENING: Duration = Duration::from_secs(18);
 /// Time after which a hub that is there has answered, and a terminal has shown what was typed, beside the way there and
 /// back.
 const ANSWER: Duration = Duration::from_millis(150);
+/// Time for a shell to prove that it is one.
+const PROOF: Duration = Duration::from_millis(1200);
 /// Time for the shell to be replaced.
 const REPLACING: Duration = Duration::from_secs(3);
 /// Seconds after which a reader ends that gets no script.
@@ -183,16 +185,16 @@ impl<I: Io> Hub<I> {
     async fn start(&mut self) -> Result<Option<Unique>, Failed> {
         let proof = self.draw();
         self.terminal.write(format!(" printf '\\137%s\\n' {proof}\n").as_bytes())?;
-        self.hear(format!("_{proof}").as_bytes()).await?;
+        self.hear(format!("_{proof}").as_bytes(), PROOF).await?;
         let name = self.draw();
         self.terminal.write(starter(&name, &packed()).as_bytes())?;
-        self.hear(format!("_{name} ").as_bytes()).await?;
+        self.hear(format!("_{name} ").as_bytes(), REPLACING).await?;
         self.hand_over(&name).await
     }
 
     /// Waits until the terminal shows something.
-    async fn hear(&mut self, wanted: &[u8]) -> Result<(), Failed> {
-        let wait = REPLACING + self.terminal.round_trip * 2;
+    async fn hear(&mut self, wanted: &[u8], wait: Duration) -> Result<(), Failed> {
+        let wait = wait + self.terminal.round_trip * 2;
         let shown = self.listen(wait, |shown| contains(&shown.bytes, wanted)).await?;
         if contains(&shown.bytes, wanted) { Ok(()) } else { Err(Failed::NoHub) }
     }
