@@ -25,12 +25,15 @@ use self::{
     process::{Failure, Follower, Input, Job, start},
     terminal::Terminal,
 };
-use super::api::Pve;
+use super::{
+    api::{self, Pve},
+    marks::{Mark, Reading},
+};
 use crate::{
     daemon::CallFailure,
-    error::Error,
+    error::{Code, Error},
     io::{Failure as Broken, Io, NetError, Sent, invocation::Invocation},
-    sandbox::{id::Kind, process::Place, vmid::Vmid},
+    sandbox::{id::Kind, nonce::Nonce, process::Place, vmid::Vmid},
 };
 
 /// Bytes that a script of our own may answer: the largest file, and what is told of it.
@@ -44,6 +47,7 @@ pub(in crate::pve) struct Console<I: Io> {
     pve: Pve,
     node: String,
     vmid: Vmid,
+    nonce: Nonce,
     /// Its hub, once that was found.
     hub: Option<Hub<I>>,
     /// Start of the guest in which a hub was found last.
@@ -61,18 +65,21 @@ struct Said {
 }
 
 impl<I: Io> Console<I> {
-    /// The console of a container on a node; nothing is opened yet.
-    pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, vmid: Vmid) -> Self {
+    /// The console of the container that a mark names, on a node, where it was proved to be a moment ago; nothing is opened
+    /// yet.
+    pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, mark: &Mark) -> Self {
         let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
-        Self { invocation, pve, node, vmid, hub: None, boot: None, pinned: None, is_streaming: false }
+        let (vmid, nonce) = (mark.vmid, mark.nonce);
+        Self { invocation, pve, node, vmid, nonce, hub: None, boot: None, pinned: None, is_streaming: false }
     }
 
     /// The console with its hub, for an answer that streams on; the next request opens it anew.
     pub(in crate::pve) fn take(&mut self) -> Self {
-        let Self { invocation, pve, node, vmid, pinned, .. } = self;
+        let Self { invocation, pve, node, vmid, nonce, pinned, .. } = self;
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
-        Self { invocation, pve, node, vmid: *vmid, hub, boot: self.boot, pinned: *pinned, is_streaming: true }
+        let (vmid, nonce, boot, pinned) = (*vmid, *nonce, self.boot, *pinned);
+        Self { invocation, pve, node, vmid, nonce, hub, boot, pinned, is_streaming: true }
     }
 
     /// The same console, for an answer that streams on: it has time of its own from now on.
@@ -111,6 +118,7 @@ impl<I: Io> Console<I> {
     async fn hub(&mut self) -> Result<&mut Hub<I>, CallFailure> {
         if self.hub.is_none() {
             self.renew();
+            self.prove().await?;
             let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
             let hub = Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?;
@@ -123,6 +131,23 @@ impl<I: Io> Console<I> {
             Some(hub) => Ok(hub),
             None => Err(CallFailure::Budget),
         }
+    }
+
+    /// Proves that the container is still the one that it was, for an answer that streams on: its VMID may be another's by
+    /// now, and nothing is typed in a console that is not its own.
+    async fn prove(&mut self) -> Result<(), CallFailure> {
+        if !self.is_streaming {
+            return Ok(());
+        }
+        let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
+        let config =
+            api::send(&self.invocation, guest.config()).await.map_err(|error| no_way(error.into()))?;
+        let reading = Reading::of(self.vmid, &config);
+        if reading.mark().is_some_and(|it| it.nonce == self.nonce) {
+            return Ok(());
+        }
+        let text = "the sandbox was deleted, or is no longer this deployment's";
+        Err(no_way(Error::new(Code::NotFound, text)))
     }
 
     /// Starts a process.

@@ -50,7 +50,7 @@ pub async fn files<'c, I: Io>(
             Ok(Files::Daemon(daemon))
         }
         Some(Channel::Terminal) => {
-            let console = Console::new(cluster, cluster.pve, &found.node, found.mark.vmid);
+            let console = Console::new(cluster, cluster.pve, &found.node, &found.mark);
             Ok(Files::Console(Shell(Box::new(console)), defaults))
         }
         Some(other) => Err(other.lacks("a file")),

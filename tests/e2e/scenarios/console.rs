@@ -1,9 +1,10 @@
 //! Containers in which nothing is installed: commands go through their console.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::processes::is_written_to_and_read;
 use crate::{
     client::with_json,
     cluster::BARE,
@@ -56,41 +57,9 @@ pub(super) async fn any_template_runs_commands(world: World) {
 }
 
 pub(super) async fn its_processes_outlive_their_client(world: World) {
-    let Some(sandbox) = world.bare_sandbox().await else { return };
-    let line = "read name; echo hello $name; cat; echo err >&2; exit 4";
-    let request = json!({"command": line, "stdin": true, "tag": "greeter"});
-    let started = sandbox.client.ask("POST", &sandbox.path("/processes"), &request).await.json(201);
-    let process = started["process"].as_str().expect("a name").to_owned();
-    let write = async |at: usize, end: bool, bytes: &str| {
-        let path = sandbox.path(&format!("/processes/{process}/stdin?at={at}&end={end}"));
-        let request = sandbox.client.request("POST", &path).body(bytes.as_bytes().to_vec());
-        sandbox.client.send(request.expect("a request")).await
-    };
-    assert_eq!(write(0, false, "world\n").await.json(200), json!({"at": 6, "closed": false}));
-    // Again, as after a cut: it is written once.
-    assert_eq!(write(0, false, "world\n").await.json(200), json!({"at": 6, "closed": false}));
-    assert_eq!(write(9, false, "x").await.problem(409, "stdin-offset")["at"], json!(6));
-    assert_eq!(write(6, true, "rest\n").await.json(200), json!({"at": 11, "closed": true}));
-    let path = sandbox.path(&format!("/processes/{process}/output?after=start"));
-    let mut page = Value::Null;
-    for _ in 0..50 {
-        page = sandbox.client.ask_with("GET", &path, &Value::Null, &[("prefer", "wait=5")]).await.json(200);
-        if page["state"] == "exited" {
-            break;
-        }
+    if let Some(sandbox) = world.bare_sandbox().await {
+        is_written_to_and_read(sandbox).await;
     }
-    let text: String =
-        page["events"].as_array().expect("events").iter().filter_map(|it| it["data"].as_str()).collect();
-    assert_eq!((text.as_str(), &page["exit"]["exitCode"]), ("hello world\nrest\nerr\n", &json!(4)), "{page}");
-    let found = sandbox.client.get(&sandbox.path("/processes?tag=greeter")).await.json(200);
-    assert_eq!(
-        (&found["items"][0]["process"], &found["items"][0]["state"]),
-        (&json!(process), &json!("exited"))
-    );
-    let path = sandbox.path(&format!("/processes/{process}"));
-    assert_eq!(sandbox.client.ask("DELETE", &path, &Value::Null).await.status, 204);
-    sandbox.client.get(&path).await.problem(404, "no-such-process");
-    sandbox.drop().await;
 }
 
 /// Each command is run once, whoever else uses the console, and its bytes are its own.

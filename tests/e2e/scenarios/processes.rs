@@ -41,7 +41,13 @@ impl Sandbox {
 }
 
 pub(super) async fn it_is_written_to_and_read(world: World) {
-    let Some(sandbox) = world.sandbox_with_our_daemon().await else { return };
+    if let Some(sandbox) = world.sandbox_with_our_daemon().await {
+        is_written_to_and_read(sandbox).await;
+    }
+}
+
+/// The same, whatever runs the process.
+pub(super) async fn is_written_to_and_read(sandbox: Sandbox) {
     let line = "read name; echo hello $name; cat; echo err >&2; exit 4";
     let process = sandbox.start(json!({"command": line, "stdin": true, "tag": "greeter"})).await;
     let write = async |at: usize, end: bool, bytes: &str| {

@@ -8,7 +8,9 @@
 //! 2. Where none answers, it types a claim of 8 bytes: one packet of `dtach`, which all see whole and in the same order.
 //! 3. It listens. Where another claim, or a start, was typed too, it waits and begins again.
 //! 4. Where its own claim is not shown, what is in the terminal is no shell: the console is in use.
-//! 5. Else the shell is replaced by one that reads the hub's script, and runs it if its digest is right.
+//! 5. Else it has the shell print something, since a program in the foreground shows what is typed too.
+//! 6. The shell is replaced by one that reads the hub's script, and runs it if its digest is right. This reader answers the
+//!    question of step 1, so that another client hands the script over where the first one has gone, and ends by itself.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

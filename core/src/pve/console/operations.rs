@@ -52,7 +52,13 @@ impl<I: Io> Console<I> {
             Started::Now | Started::Before => {}
             Started::Not => return Err(self.failed(Failure::Unsent)),
         }
-        let pid = self.look(process, until).await?;
+        let pid = match self.look(process, until).await {
+            // It was begun, and all that was begun is gone.
+            Err(CallFailure::Refused(it)) if it.code == Refused::NoSuchProcess => {
+                return Err(CallFailure::Restarted);
+            }
+            looked => looked?,
+        };
         let of = About::of(spec);
         Ok(Process { process, pid, ..begun(of, spec.stdin) })
     }

@@ -142,7 +142,7 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     }
 
     fn console(&self) -> Console<I> {
-        Console::new(self.cluster, self.cluster.pve, &self.found.node, self.found.mark.vmid)
+        Console::new(self.cluster, self.cluster.pve, &self.found.node, &self.found.mark)
     }
 
     async fn ask_agent(&self) -> Result<Probe, Error> {

@@ -55,7 +55,7 @@ pub(super) enum Told<I: Io> {
 impl<'c, I: Io> Runner<'c, I> {
     /// What runs the processes of a sandbox. One whose commands go another way is refused.
     pub(in crate::pve) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
-        let console = || Box::new(Console::new(cluster, cluster.pve, &found.node, found.mark.vmid));
+        let console = || Box::new(Console::new(cluster, cluster.pve, &found.node, &found.mark));
         if found.mark.channel() == Some(Channel::Terminal) {
             return Ok(Self::Console(console(), None));
         }

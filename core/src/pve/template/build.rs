@@ -97,7 +97,7 @@ pub(super) async fn turn<I: Io>(
     build: &Build,
     deadline: Deadline<'_, I>,
 ) -> Result<Turn, Error> {
-    let console = Console::new(cluster, cluster.pve, &found.node, found.mark.vmid);
+    let console = Console::new(cluster, cluster.pve, &found.node, &found.mark);
     let mut builder = Builder { cluster, found, build, console, deadline };
     match builder.turn().await {
         Ok(turn) => Ok(turn),
