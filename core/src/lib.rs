@@ -11,6 +11,9 @@
 // HTTP in and out: the route table, bodies, answers, the contract.
 pub mod api;
 
+// The road from the internet to a guest.
+pub mod gateway;
+
 // The one interface of all that sandboxes can be made by.
 pub mod provider;
 

@@ -20,6 +20,9 @@ pub const SERVICES: [(&str, u16); 6] = [
     ("preview", 5173),
 ];
 
+/// Port of loopback on which the proxy on the PVE host takes what comes out of the tunnel.
+pub const PROXY_PORT: u16 = 39370;
+
 /// Domain under which sandboxes are reached: `example.com`, or with scheme and port, `http://localhost:8787`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
