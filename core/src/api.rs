@@ -24,6 +24,7 @@ use self::{
 };
 use crate::{
     error::{Code, Error, Fault},
+    gateway::proxy,
     io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, invocation::Invocation},
     provider::{Client, Provider},
     settings::{Apart, Problem, Settings},
@@ -91,6 +92,12 @@ impl Service {
     /// The script that prepares PVE for this deployment, of what its settings name. It holds no secret.
     pub fn setup_script(&self) -> String {
         setup::script(&self.apart.named)
+    }
+
+    /// The script that sets up the proxy on the PVE host. It holds the proxy's keys.
+    pub fn proxy_script(&self) -> Result<String, Error> {
+        let ready = self.ready.as_ref().map_err(|problems| misconfigured(problems))?;
+        proxy::script(&ready.settings)
     }
 
     /// The settings, when they are right.

@@ -24,6 +24,7 @@ pages! {
 [prepare-certificates]: crate::docs::prepare_pve#certificates
 [prepare-health]: crate::docs::prepare_pve#health
 [prepare-token]: crate::docs::prepare_pve#token-and-roles
+[proxy]: crate::docs::proxy
 [settings]: crate::docs::settings
 [settings-keys]: crate::docs::settings#keys-and-secrets
 [state]: crate::docs::state
@@ -41,6 +42,7 @@ pages! {
     morph "morph.md"
     platforms "platforms.md"
     prepare_pve "prepare-pve.md"
+    proxy "proxy.md"
     settings "settings.md"
     state "state.md"
     templates "templates.md"

@@ -25,7 +25,7 @@ use crate::{
     },
     io::Platform,
     sandbox::{
-        address::{Domain, IpPool, Reserved},
+        address::{Domain, GuestNetwork, IpPool, Reserved},
         preset::ProviderName,
         quota::Limits,
         vmid::VmidRange,
@@ -62,6 +62,9 @@ pub struct Settings {
     pub bridge: Option<String>,
     /// Addresses of the sandboxes, from `PVE_IP_POOL_CIDR` and `PVE_IP_RESERVED`; `None` for DHCP.
     pub ip_pool: Option<IpPool>,
+    /// Network of guests that have their addresses by DHCP, from `EDGE_GUEST_NETWORK`, `PVE_GATEWAY` and
+    /// `PVE_IP_RESERVED`.
+    pub guest_network: Option<GuestNetwork>,
     /// Gateway of the pool's network, from `PVE_GATEWAY`.
     pub gateway: Option<Ipv4Addr>,
     /// VMIDs of the sandboxes, from `PVE_VMID_RANGE`.
@@ -125,6 +128,7 @@ impl Settings {
             storage,
             bridge,
             ip_pool: numbers.ip_pool,
+            guest_network: numbers.guest_network,
             gateway: numbers.gateway,
             vmid_range: numbers.vmid_range?,
             template_range: numbers.template_range?,
@@ -185,6 +189,7 @@ struct GuestNumbers {
     template_range: Option<VmidRange>,
     gateway: Option<Ipv4Addr>,
     ip_pool: Option<IpPool>,
+    guest_network: Option<GuestNetwork>,
 }
 
 impl GuestNumbers {
@@ -194,12 +199,22 @@ impl GuestNumbers {
         let gateway = reader
             .parsed("PVE_GATEWAY", |it| it.parse::<Ipv4Addr>().map_err(|_| "an IPv4 address".to_owned()));
         let reserved = reader.parsed("PVE_IP_RESERVED", |it| it.parse::<Reserved>().map_err(String::from));
+        let reserved = reserved.unwrap_or_default();
         let ip_pool = reader.parsed("PVE_IP_POOL_CIDR", |it| {
             let range = vmid_range.ok_or("needs a right PVE_VMID_RANGE")?;
-            IpPool::new(it, gateway, &reserved.unwrap_or_default(), range).map_err(String::from)
+            IpPool::new(it, gateway, &reserved, range).map_err(String::from)
         });
-        check_gateway(reader, gateway, ip_pool.as_ref());
-        Self { vmid_range, template_range, gateway, ip_pool }
+        let guest_network = reader.parsed("EDGE_GUEST_NETWORK", |it| {
+            GuestNetwork::new(it, gateway, &reserved).map_err(String::from)
+        });
+        if guest_network.is_some() && reader.has("PVE_IP_POOL_CIDR") {
+            reader.add_problem(
+                "EDGE_GUEST_NETWORK",
+                "is for DHCP: with PVE_IP_POOL_CIDR the pool is the network",
+            );
+        }
+        check_gateway(reader, gateway, ip_pool.as_ref(), guest_network.as_ref());
+        Self { vmid_range, template_range, gateway, ip_pool, guest_network }
     }
 }
 
@@ -276,19 +291,21 @@ fn read_access(reader: &mut Reader<'_>) -> Option<(Secret, Secret)> {
     }
 }
 
-/// Reports a gateway outside the pool's network, or without a pool: DHCP tells its own gateway.
-fn check_gateway(reader: &mut Reader<'_>, gateway: Option<Ipv4Addr>, pool: Option<&IpPool>) {
-    match (gateway, pool) {
-        (Some(gateway), Some(pool)) if !pool.is_in_network(gateway) => {
-            reader.add_problem("PVE_GATEWAY", "must be an address in the network of PVE_IP_POOL_CIDR");
-        }
-        (Some(_), None) if !reader.has("PVE_IP_POOL_CIDR") => {
-            reader.add_problem(
-                "PVE_GATEWAY",
-                "needs PVE_IP_POOL_CIDR: without a pool the network's DHCP says it",
-            );
-        }
-        _ => {}
+/// Reports a gateway outside the network of guests, or without one: DHCP tells its own gateway.
+fn check_gateway(
+    reader: &mut Reader<'_>,
+    gateway: Option<Ipv4Addr>,
+    pool: Option<&IpPool>,
+    network: Option<&GuestNetwork>,
+) {
+    let Some(gateway) = gateway else { return };
+    if pool.is_some_and(|it| !it.is_in_network(gateway)) {
+        reader.add_problem("PVE_GATEWAY", "must be an address in the network of PVE_IP_POOL_CIDR");
+    } else if network.is_some_and(|it| !it.is_in_network(gateway)) {
+        reader.add_problem("PVE_GATEWAY", "must be an address in EDGE_GUEST_NETWORK");
+    } else if !reader.has("PVE_IP_POOL_CIDR") && !reader.has("EDGE_GUEST_NETWORK") {
+        reader
+            .add_problem("PVE_GATEWAY", "needs PVE_IP_POOL_CIDR: without a pool the network's DHCP says it");
     }
 }
 

@@ -3,7 +3,7 @@
 pub(crate) mod node;
 pub(crate) mod script;
 
-use pve_edge_core::io::Platform;
+use pve_edge_core::{access::secret::Keyring, gateway::proxy, io::Platform};
 use sha2::{Digest, Sha256};
 
 use crate::stage::{SECRET, WORKERS, prelude::*, settings};
@@ -313,6 +313,37 @@ fn once_all_is_set_the_page_is_a_line_and_the_script_is_for_admins() {
     assert_eq!(told(&stage, Ask::head(path).by("ops")).body, "");
     let morph = Stage::on_morph(7, &[]);
     assert_eq!(morph.ask(stranger("/")).status, 200);
+}
+
+/// What it sets up is tried in `tests/tools/proxy`.
+#[test]
+fn the_proxys_script_holds_its_keys_and_is_for_admins() {
+    let path = "/api/setup/proxy.sh";
+    let pool = ("PVE_IP_POOL_CIDR", "10.50.0.0/24");
+    let stage = deployed(&[pool], WORKERS);
+    for (ask, refusal) in [
+        (stranger(path), "401 unauthorized"),
+        (Ask::get(path), "403 forbidden"),
+        (Ask::get(format!("{path}?x=1")).by("ops"), "400 invalid-request"),
+    ] {
+        assert_eq!(stage.ask(ask).refusal(), refusal);
+    }
+    let answer = told(&stage, Ask::get(path).by("ops"));
+    assert_eq!(answer.header("content-type"), "text/x-shellscript");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let key = Keyring::parse(SECRET).map(|it| proxy::key(it.newest(), "prod")).expect("a secret");
+    assert!(answer.body.contains(&key) && !answer.body.contains(SECRET), "{}", answer.body);
+    for word in ["# SETTINGS", "# ASKING", "# FILES", "DEPLOYMENT", "GUESTS", "PROXY-PORT", "LOOKUP", "ASKED"]
+    {
+        assert!(!answer.body.contains(word), "{word} in {}", answer.body);
+    }
+    // Nothing tells where guests are; they are somebody else's; settings are wrong.
+    assert_eq!(deployed(&[], WORKERS).ask(Ask::get(path).by("ops")).refusal(), "422 unsupported");
+    let network = deployed(&[("EDGE_GUEST_NETWORK", "10.50.0.0/24")], WORKERS);
+    assert!(told(&network, Ask::get(path).by("ops")).body.contains("10\\.50\\.0\\."));
+    assert_eq!(Stage::on_morph(7, &[]).ask(Ask::get(path).by("ops")).refusal(), "422 unsupported");
+    let unready = deployed(&[pool, ("EDGE_TAG_BUDGET", "x")], WORKERS);
+    assert_eq!(unready.ask(Ask::get(path).by("ops")).refusal(), "503 misconfigured");
 }
 
 #[test]

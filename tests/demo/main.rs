@@ -38,8 +38,15 @@ async fn serve_until_stopped() -> ExitCode {
 }
 
 async fn demo() -> Result<(), String> {
-    if std::env::args().nth(1).as_deref() == Some("pve.sh") {
-        print!("{}", api(&from_environment())?.setup_script());
+    let script = match std::env::args().nth(1).as_deref() {
+        Some("pve.sh") => Some(api(&from_environment())?.setup_script()),
+        Some("proxy.sh") => {
+            Some(api(&from_environment())?.proxy_script().map_err(|error| error.to_string())?)
+        }
+        _ => None,
+    };
+    if let Some(script) = script {
+        print!("{script}");
         return Ok(());
     }
     let stop = stop().map_err(|error| format!("signals: {error}"))?;

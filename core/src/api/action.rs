@@ -28,6 +28,12 @@ pub(super) enum Action {
     /// For a POSIX shell, as root on a node of PVE: it makes the API token and its roles, of what the settings name. Asks
     /// nothing of PVE. While settings are missing or wrong it needs no key; once all is set it is for admins.
     GetSetupScript,
+    /// Get the script that sets up the proxy on the PVE host.
+    ///
+    /// For a POSIX shell, as root on a node of PVE or another Debian in the network of the guests: it sets up Caddy, and
+    /// cloudflared, as services. For admins: it holds keys, so keep it from others. Asks nothing of PVE. 422 `unsupported`
+    /// where neither PVE_IP_POOL_CIDR nor EDGE_GUEST_NETWORK is set, and for Morph Cloud.
+    GetProxyScript,
     /// Check that the API is alive.
     ///
     /// Needs no key and asks nothing of PVE.
@@ -299,6 +305,7 @@ impl Action {
             | Self::ReadOutput => true,
             Self::GetFrontPage
             | Self::GetSetupScript
+            | Self::GetProxyScript
             | Self::GetDescription
             | Self::GetInstallScript
             | Self::GetGuestProgram

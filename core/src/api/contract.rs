@@ -161,7 +161,7 @@ fn problems(path: &str, action: Action, has_body: bool, parameters: &[Value]) ->
     if !operations::is_public(action) {
         statuses.extend([400, 401, 500]);
         // What health finds of PVE is in its report; the set-up asks nothing of it.
-        if !matches!(action, Action::GetSandboxHealth | Action::GetSetupScript) {
+        if !matches!(action, Action::GetSandboxHealth | Action::GetSetupScript | Action::GetProxyScript) {
             statuses.extend([502, 504]);
         }
     }

@@ -118,6 +118,7 @@ async fn whole<I: Io>(
         // They are answered before there is a caller.
         Action::GetFrontPage
         | Action::GetSetupScript
+        | Action::GetProxyScript
         | Action::GetInstallScript
         | Action::GetGuestProgram => Err(unmatched("", &[])),
         Action::GetSandboxHealth => deployment::health(provider).await,

@@ -6,12 +6,13 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 51] = [
+pub(super) const ROUTES: [(&str, &str, Action); 52] = [
     ("GET", "/", Action::GetFrontPage),
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),
     ("GET", "/api/setup/pve.sh", Action::GetSetupScript),
+    ("GET", "/api/setup/proxy.sh", Action::GetProxyScript),
     ("GET", "/api/health", Action::GetHealth),
     ("GET", "/api/health/sandbox", Action::GetSandboxHealth),
     ("GET", "/api/config/sandbox", Action::GetConfig),

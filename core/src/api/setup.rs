@@ -1,7 +1,8 @@
-//! What leads the owner of a deployment through its set-up: the front page, and the script for a node of PVE.
+//! What leads the owner of a deployment through its set-up: the front page, the script that prepares PVE, and the script
+//! that sets up the proxy on its host.
 //!
-//! While settings are missing or wrong both are answered without a key, and they hold names alone: no value of a setting
-//! but the names of PVE's own things in the script. Nothing here asks PVE anything.
+//! While settings are missing or wrong the first two are answered without a key, and they hold names alone: no value of a
+//! setting but the names of PVE's own things in the script. Nothing here asks PVE anything.
 
 mod commands;
 mod page;
@@ -51,6 +52,17 @@ pub(super) fn answer(
             let answer = respond(200, "text/x-shellscript", text.into_bytes());
             Ok(Some(with(answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
         }
+        Ok(Action::GetProxyScript) => match service.settings() {
+            Some(settings) => {
+                let caller = caller_by_key(settings, request.headers())?;
+                caller.ensure_admin("the script holds the keys of the deployment's proxy")?;
+                Query::of(request).only(&[])?;
+                let answer = respond(200, "text/x-shellscript", service.proxy_script()?.into_bytes());
+                let answer = with(answer, header::CACHE_CONTROL, "no-store");
+                Ok(Some(with(answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+            }
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }

@@ -1,13 +1,17 @@
 //! Addresses of sandboxes: the table of services, the names of their hosts, and the pool in which a container's VMID
 //! determines its IP.
 
+mod network;
 mod pool;
 
 use std::{net::Ipv4Addr, str::FromStr};
 
 use serde::Serialize;
 
-pub use self::pool::{IpPool, Reserved};
+pub use self::{
+    network::{GuestNetwork, Reserved},
+    pool::IpPool,
+};
 use super::vmid::Vmid;
 
 /// Services of a sandbox: name and port in the guest.

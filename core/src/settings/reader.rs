@@ -287,6 +287,8 @@ mod tests {
             ("PVE_IP_POOL_CIDR", "10.20.30.40/32", "more than one address"),
             ("PVE_IP_POOL_CIDR", "10.20.30.40/24", "a network, not a host"),
             ("PVE_GATEWAY", "10.20.30.1", "needs PVE_IP_POOL_CIDR"),
+            ("EDGE_GUEST_NETWORK", "hidden", "an IPv4 network"),
+            ("EDGE_GUEST_NETWORK", "0.0.0.0/1", "from /8 to /30"),
             ("PVE_BRIDGE", "\0{\"a\":\"hidden\"}", "PVE_BRIDGE must be text"),
         ] {
             let problems = read(&[(name, value)], &LOCAL).unwrap_err().join("\n");
@@ -300,6 +302,12 @@ mod tests {
         assert!(read(&[pool, ("PVE_GATEWAY", "10.20.30.1")], &LOCAL).is_ok());
         let outside = read(&[pool, ("PVE_GATEWAY", "10.20.31.1")], &LOCAL).unwrap_err().join("\n");
         assert_eq!(outside, "PVE_GATEWAY must be an address in the network of PVE_IP_POOL_CIDR");
+        let dhcp = ("EDGE_GUEST_NETWORK", "10.20.30.0/24");
+        assert!(read(&[dhcp, ("PVE_GATEWAY", "10.20.30.1")], &LOCAL).is_ok());
+        assert!(read(&[dhcp, ("PVE_GATEWAY", "10.20.31.1")], &LOCAL).is_err());
+        assert!(
+            read(&[dhcp, pool], &LOCAL).unwrap_err().join("\n").contains("EDGE_GUEST_NETWORK is for DHCP")
+        );
         // One mistake is told once.
         let pool = read(&[("PVE_IP_POOL_CIDR", "nonsense"), ("PVE_GATEWAY", "10.20.31.1")], &LOCAL);
         assert_eq!(pool.unwrap_err().len(), 1);

@@ -90,6 +90,12 @@ pub const SETTINGS: &[Setting] = &[
         Text("an IPv4 network, such as 10.100.0.0/24"),
         Means("DHCP"),
     ),
+    row(
+        "EDGE_GUEST_NETWORK",
+        "network of sandboxes that have their addresses by DHCP, for the proxy",
+        Text("an IPv4 network, such as 10.100.0.0/24"),
+        Means("no proxy, unless PVE_IP_POOL_CIDR is set"),
+    ),
     row("PVE_GATEWAY", "gateway of that network", Text("an IPv4 address in it"), Means("the template's")),
     row(
         "PVE_IP_RESERVED",

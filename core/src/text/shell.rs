@@ -5,6 +5,10 @@
 const RESERVED_VARIABLES: [&str; 7] =
     ["UID", "EUID", "PPID", "BASHOPTS", "BASH_VERSINFO", "SHELLOPTS", "POSIXLY_CORRECT"];
 
+/// Functions of scripts for people: `tell`, `die` and `consent`. They take the script's name from `self`, and from `yes`
+/// whether it may do things unasked.
+pub(crate) const ASKING: &str = include_str!("shell/asking.sh");
+
 /// Says why a variable cannot have this name; `None` when it can.
 pub fn name_error(name: &str) -> Option<&'static str> {
     if RESERVED_VARIABLES.contains(&name) {

@@ -74,8 +74,8 @@ pub(super) fn is_public_at_first(action: Action) -> bool {
 pub(super) fn tag(action: Action) -> &'static str {
     use Action::*;
     match action {
-        GetFrontPage | GetDescription | GetSetupScript | GetInstallScript | GetGuestProgram | GetHealth
-        | GetSandboxHealth | GetConfig => "deployment",
+        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
+        | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => "deployment",
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox | GetMetrics => "sandboxes",
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
@@ -103,11 +103,12 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
-        GetFrontPage | GetDescription | GetSetupScript | GetGuestProgram | GetHealth | GetSandboxHealth
-        | GetConfig | GetSandbox | GetMetrics | GetProcess | DeleteProcess | SignalProcess
-        | ResizeProcess | LinkTerminal | StartSandbox | StopSandbox | RebootSandbox | PauseSandbox
-        | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox
-        | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetGuestProgram | GetHealth
+        | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics | GetProcess | DeleteProcess
+        | SignalProcess | ResizeProcess | LinkTerminal | StartSandbox | StopSandbox | RebootSandbox
+        | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot
+        | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
+        | Sweep => Vec::new(),
     }
 }
 
@@ -137,11 +138,11 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::body(action, schemas)
         }
-        GetFrontPage | GetDescription | GetSetupScript | GetInstallScript | GetGuestProgram | GetHealth
-        | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox | DeleteSandbox | ListProcesses
-        | GetProcess | DeleteProcess | ReadOutput | OpenTerminal | LinkTerminal | GetMetrics
-        | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots | GetSnapshot | DeleteSnapshot
-        | GetTemplate | DeleteTemplate => None,
+        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
+        | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
+        | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput | OpenTerminal
+        | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots
+        | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -165,6 +166,7 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         }
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | GetSetupScript | Sweep => &[403],
+        GetProxyScript => &[403, 422],
         GetFrontPage | GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
         | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox | RebootSandbox | ResumeSandbox
         | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
@@ -182,7 +184,7 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             "properties": {"openapi": {"type": "string"}, "paths": {"type": "object"}},
         }))],
         GetFrontPage => vec![front_page()],
-        GetSetupScript => vec![
+        GetSetupScript | GetProxyScript => vec![
             Answer::new(200, "The script")
                 .media("text/x-shellscript", json!({"type": "string"}))
                 .header("X-Content-Type-Options", json!({"schema": {"type": "string", "enum": ["nosniff"]}})),

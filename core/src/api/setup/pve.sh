@@ -58,15 +58,6 @@ read_words() {
     done
 }
 
-tell() {
-    printf '%s\n' "$@" >&2
-}
-
-die() {
-    tell "pve.sh: $*"
-    exit 1
-}
-
 # --- What is there
 
 # Reads what PVE has. A read that may fail where nothing is there yet sets nothing.
@@ -243,23 +234,7 @@ bridge_paths() {
 
 # --- Doing it
 
-consent() {
-    [ -z "$yes" ] || return 0
-    if [ -t 0 ]; then
-        printf 'Do it? [y/N] ' >&2
-        read -r answer || answer=''
-    elif (: </dev/tty) 2>/dev/null; then
-        # The script itself may come on standard input.
-        printf 'Do it? [y/N] ' >&2
-        read -r answer </dev/tty || answer=''
-    else
-        die 'there is no terminal to ask on, and nothing was changed: add --yes'
-    fi
-    case $answer in
-        y | Y | yes) ;;
-        *) die 'nothing was changed' ;;
-    esac
-}
+# ASKING
 
 take_steps() {
     while IFS= read -r step; do

@@ -3,7 +3,7 @@
 use crate::{
     pve::privileges::{AGENTS, ARCHIVES, BRIDGE, GUESTS, NETWORK, NODES, STORAGE_SEEN, STORAGE_SPACE},
     settings::Named,
-    text::shell::quote,
+    text::shell::{ASKING, quote},
 };
 
 /// The script without what is written into it here.
@@ -12,6 +12,7 @@ const BODY: &str = include_str!("pve.sh");
 /// Writes the script.
 pub(in crate::api) fn script(named: &Named) -> String {
     let set = [
+        ("self", "pve.sh".to_owned()),
         ("user", named.user.clone()),
         ("token", named.token.clone()),
         ("storages", named.storage.clone().unwrap_or_default()),
@@ -27,5 +28,5 @@ pub(in crate::api) fn script(named: &Named) -> String {
     ];
     let set: String =
         set.into_iter().map(|(name, value)| format!("    {name}={}\n", quote(&value))).collect();
-    BODY.replacen("    # SETTINGS\n", &set, 1)
+    BODY.replacen("    # SETTINGS\n", &set, 1).replacen("# ASKING\n", ASKING, 1)
 }

@@ -1,7 +1,8 @@
 //! The pool of addresses that `PVE_IP_POOL_CIDR` sets: a request that claims a VMID claims its address (rule S7.2).
 
-use std::{net::Ipv4Addr, str::FromStr};
+use std::net::Ipv4Addr;
 
+use super::network::{GuestNetwork, Reserved, host_mask, network};
 use crate::sandbox::vmid::{Vmid, VmidRange};
 
 /// Number of addresses that are used of a larger network; by default there are fewer VMIDs.
@@ -21,32 +22,6 @@ pub struct IpPool {
     reserved: Reserved,
 }
 
-/// Addresses that no sandbox gets: `10.0.0.5`, `10.0.0.10-10.0.0.20`, `10.0.1.0/24`, separated by spaces or commas.
-#[derive(Clone, Debug, Default)]
-pub struct Reserved(Vec<(u32, u32)>);
-
-impl FromStr for Reserved {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const BAD: &str = "addresses, FIRST-LAST ranges or networks, such as 10.0.0.5 10.0.0.10-10.0.0.20";
-        let number = |it: &str| it.parse::<Ipv4Addr>().map(u32::from).map_err(|_| BAD);
-        let entries = text.split([' ', ',']).filter(|it| !it.is_empty());
-        let parsed = entries.map(|entry| {
-            if let Some((first, last)) = entry.split_once('-') {
-                let (first, last) = (number(first)?, number(last)?);
-                return if first <= last { Ok((first, last)) } else { Err(BAD) };
-            }
-            if entry.contains('/') {
-                let (base, prefix) = network(entry).ok_or(BAD)?;
-                return Ok((base, base | host_mask(prefix)));
-            }
-            number(entry).map(|it| (it, it))
-        });
-        parsed.collect::<Result<_, _>>().map(Self)
-    }
-}
-
 impl IpPool {
     /// The pool of the host addresses of `cidr`; the gateway and reserved addresses are not given.
     pub fn new(
@@ -55,12 +30,9 @@ impl IpPool {
         reserved: &Reserved,
         range: VmidRange,
     ) -> Result<Self, &'static str> {
-        let (network, prefix) = network(cidr).ok_or("an IPv4 network, such as 10.100.0.0/24")?;
+        let (network, prefix) = network(cidr)?;
         if prefix == 32 {
             return Err("a network of more than one address, such as 10.100.0.0/24");
-        }
-        if !cidr.starts_with(&format!("{}/", Ipv4Addr::from(network))) {
-            return Err("a network, not a host in it: its bits behind the prefix are 0, as in 10.100.0.0/24");
         }
         let all = u64::from(host_mask(prefix)) + 1;
         // A /31 has neither network nor broadcast address (RFC 3021).
@@ -81,6 +53,16 @@ impl IpPool {
     /// Number of VMIDs that have an address, be it one that may be given or not.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The pool's network, in which everything but what a sandbox may be given is others'.
+    pub fn guest_network(&self) -> GuestNetwork {
+        let first = self.base & !host_mask(self.prefix);
+        let last = first | host_mask(self.prefix);
+        let before = self.base.checked_sub(1).filter(|it| *it >= first).map(|it| (first, it));
+        let after = (self.base + self.size <= last).then_some((self.base + self.size, last));
+        let others = before.into_iter().chain(after).chain(self.reserved.0.iter().copied());
+        GuestNetwork::of(first, self.prefix, others)
     }
 
     /// Prefix length of the network.
@@ -106,23 +88,16 @@ impl IpPool {
         self.address(vmid).is_some_and(|it| self.gives(it))
     }
 
+    /// VMIDs and their addresses, those that may be given.
+    pub fn given(&self) -> impl Iterator<Item = (Vmid, Ipv4Addr)> {
+        let vmids = (0..self.size).filter_map(|it| Vmid::try_from(self.first_vmid + it).ok());
+        vmids.filter_map(|it| Some((it, self.address(it).filter(|at| self.gives(*at))?)))
+    }
+
     /// Whether an address is of the pool's network, be it a sandbox's or not.
     pub fn is_in_network(&self, address: Ipv4Addr) -> bool {
         (u32::from(address) ^ self.base) & !host_mask(self.prefix) == 0
     }
-}
-
-/// Parses a network into its base address and its prefix length.
-fn network(cidr: &str) -> Option<(u32, u8)> {
-    let (address, prefix) = cidr.split_once('/')?;
-    let prefix = prefix.parse::<u8>().ok().filter(|it| (1..=32).contains(it))?;
-    let address = u32::from(address.parse::<Ipv4Addr>().ok()?);
-    Some((address & !host_mask(prefix), prefix))
-}
-
-/// Mask of the bits of an address that name the host.
-fn host_mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -137,9 +112,7 @@ mod tests {
     }
 
     fn given(pool: &IpPool) -> Vec<String> {
-        let vmids = (0..pool.size()).map(|at| Vmid::try_from(200_000 + at).unwrap());
-        let given = vmids.filter(|it| pool.serves(*it)).filter_map(|it| pool.address(it));
-        given.map(|it| it.to_string()).collect()
+        pool.given().map(|(_, it)| it.to_string()).collect()
     }
 
     #[test]
