@@ -19,6 +19,7 @@ pub(super) async fn nothing_else_goes_without_a_key(world: World) {
         ("GET", "/api/health/sandbox"),
         ("GET", "/api/config/sandbox"),
         ("GET", "/api/setup/pve.sh"),
+        ("GET", "/api/setup/proxy.sh"),
         ("GET", "/api/sandboxes?nonsense=1"),
         ("GET", "/api/sandboxes/nonsense"),
         ("DELETE", "/api/sandboxes/pvelxc-200000-x"),

@@ -23,7 +23,7 @@ http://:PORT-OF-THE-TEST {
     handle @service {
         reverse_proxy cmux-{re.match.2}.lan:{re.match.1} {
             transport http {
-                resolvers 127.0.0.1:RESOLVER
+                resolvers udp/127.0.0.1:RESOLVER
             }
         }
     }
