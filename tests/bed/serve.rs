@@ -168,6 +168,11 @@ impl Api {
         self.service.setup_script()
     }
 
+    /// The script that sets up the proxy on the PVE host, or why there is none.
+    pub fn proxy_script(&self) -> Result<String, String> {
+        self.service.proxy_script().map_err(|error| error.to_string())
+    }
+
     /// Sweeps, as a platform's schedule does; the text is for the log.
     pub fn sweep(&self) -> Pending<'_, String> {
         Box::pin(async move {

@@ -40,9 +40,7 @@ async fn serve_until_stopped() -> ExitCode {
 async fn demo() -> Result<(), String> {
     let script = match std::env::args().nth(1).as_deref() {
         Some("pve.sh") => Some(api(&from_environment())?.setup_script()),
-        Some("proxy.sh") => {
-            Some(api(&from_environment())?.proxy_script().map_err(|error| error.to_string())?)
-        }
+        Some("proxy.sh") => Some(api(&from_environment())?.proxy_script()?),
         _ => None,
     };
     if let Some(script) = script {
