@@ -9,6 +9,7 @@ mod cors;
 mod guest;
 mod native;
 mod openapi;
+mod page;
 mod prefer;
 mod request;
 mod routes;

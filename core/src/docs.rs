@@ -19,6 +19,7 @@ pages! {
 [files]: crate::docs::files
 [files-console]: crate::docs::files#through-a-containers-console
 [local]: crate::docs::local
+[page]: crate::docs::page
 [platforms]: crate::docs::platforms
 [platforms-way]: crate::docs::platforms#p3-who-has-answered
 [prepare-certificates]: crate::docs::prepare_pve#certificates
@@ -40,6 +41,7 @@ pages! {
     files "files.md"
     local "local.md"
     morph "morph.md"
+    page "page.md"
     platforms "platforms.md"
     prepare_pve "prepare-pve.md"
     proxy "proxy.md"

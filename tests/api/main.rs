@@ -29,6 +29,7 @@ mod marks;
 mod matrix;
 mod morph;
 mod mount_protection;
+mod page;
 mod power;
 mod presets;
 mod processes;

@@ -5,7 +5,7 @@ use crate::sweeps::PERIOD;
 /// Says where the API is, with what key, and what to try.
 pub(crate) fn print(port: u16, key: Option<&str>, simulated: bool) {
     let url = format!("http://127.0.0.1:{port}");
-    println!("listening on {url}\n");
+    println!("listening on {url}\nA browser gets a page for people there, which asks for the key.\n");
     match key {
         Some(key) => println!("export KEY={key}    # new each start"),
         None => println!("export KEY=...    # one of EDGE_API_KEYS"),

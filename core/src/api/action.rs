@@ -8,8 +8,17 @@ pub(super) enum Action {
     /// Read where to begin.
     ///
     /// Needs no key and asks nothing of PVE. While settings are missing or wrong: which, by their names, and the commands that
-    /// set them and prepare PVE. Once all is set: one line that leads to this description and to health.
+    /// set them and prepare PVE. Once all is set: for a browser the page by which people use this API, with a key that they
+    /// enter there; for others one line that leads to this description and to health.
     GetFrontPage,
+    /// Get the script of the page for people.
+    ///
+    /// Needs no key and asks nothing of PVE.
+    GetPageScript,
+    /// Get the style of the page for people.
+    ///
+    /// Needs no key and asks nothing of PVE.
+    GetPageStyle,
     /// Read this description of the API.
     ///
     /// Needs no key and asks nothing of PVE.
@@ -304,6 +313,8 @@ impl Action {
             | Self::DeleteTemplate
             | Self::ReadOutput => true,
             Self::GetFrontPage
+            | Self::GetPageScript
+            | Self::GetPageStyle
             | Self::GetSetupScript
             | Self::GetProxyScript
             | Self::GetDescription

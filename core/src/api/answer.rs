@@ -98,6 +98,14 @@ pub(super) fn with<B>(mut response: Response<B>, name: HeaderName, value: &str) 
     response
 }
 
+/// Tells a browser what it may do with an answer: run and load what the policy says, take it for nothing else than it is, and
+/// tell no other site of it.
+pub(super) fn guarded(response: Response<Vec<u8>>, policy: &str) -> Response<Vec<u8>> {
+    let response = with(response, header::CONTENT_SECURITY_POLICY, policy);
+    let response = with(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    with(response, header::REFERRER_POLICY, "no-referrer")
+}
+
 /// Server-sent events.
 pub(super) fn streamed<S>(events: S) -> Response<S> {
     let response = with(Response::new(events), header::CONTENT_TYPE, "text/event-stream");

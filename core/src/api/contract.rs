@@ -4,6 +4,7 @@
 
 mod files;
 mod operations;
+mod page;
 mod problem;
 mod processes;
 mod rules;

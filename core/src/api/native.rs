@@ -18,7 +18,7 @@ use super::{
     answer::{streamed, with},
     guest,
     openapi::openapi,
-    prefer,
+    page, prefer,
     request::{ApiRequest, Query, wants_events},
     routes::Route,
 };
@@ -40,7 +40,7 @@ pub(super) async fn answer<I: Io>(
     Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>>,
     Error,
 > {
-    if let Some(answer) = open_to_all(&route) {
+    if let Some(answer) = open_to_all(&route, request.headers()) {
         return Ok(answer.map(ResponseBody::Whole));
     }
     if let Ok(route) = &route
@@ -99,10 +99,12 @@ pub(super) fn caller_by_key(settings: &Settings, headers: &HeaderMap) -> Result<
 }
 
 /// What is answered without a key.
-fn open_to_all(route: &Result<Route, Vec<&'static str>>) -> Option<Response<Vec<u8>>> {
+fn open_to_all(route: &Result<Route, Vec<&'static str>>, headers: &HeaderMap) -> Option<Response<Vec<u8>>> {
     match route.as_ref().ok()?.action {
         Action::GetHealth => Some(alive()),
         Action::GetDescription => Some(openapi()),
+        Action::GetPageScript => Some(page::script(headers)),
+        Action::GetPageStyle => Some(page::style(headers)),
         _ => None,
     }
 }
@@ -113,10 +115,12 @@ async fn whole<I: Io>(
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
     match asked.route.action {
-        Action::GetHealth => Ok(alive()),
-        Action::GetDescription => Ok(openapi()),
         // They are answered before there is a caller.
-        Action::GetFrontPage
+        Action::GetHealth
+        | Action::GetDescription
+        | Action::GetFrontPage
+        | Action::GetPageScript
+        | Action::GetPageStyle
         | Action::GetSetupScript
         | Action::GetProxyScript
         | Action::GetInstallScript

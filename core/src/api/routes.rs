@@ -6,8 +6,10 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 52] = [
+pub(super) const ROUTES: [(&str, &str, Action); 54] = [
     ("GET", "/", Action::GetFrontPage),
+    ("GET", "/page.js", Action::GetPageScript),
+    ("GET", "/page.css", Action::GetPageStyle),
     ("GET", "/openapi.json", Action::GetDescription),
     ("GET", "/guest/install.sh", Action::GetInstallScript),
     ("GET", "/guest/{version}/{arch}", Action::GetGuestProgram),

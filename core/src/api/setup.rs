@@ -1,5 +1,5 @@
 //! What leads the owner of a deployment through its set-up: the front page, the script that prepares PVE, and the script
-//! that sets up the proxy on its host.
+//! that sets up the proxy on its host. Once all is set, the front page is that for people.
 //!
 //! While settings are missing or wrong the first two are answered without a key, and they hold names alone: no value of a
 //! setting but the names of PVE's own things in the script. Nothing here asks PVE anything.
@@ -10,15 +10,16 @@ mod script;
 
 use http::{Request, Response, header};
 
-pub(super) use self::script::script;
+pub(super) use self::{page::escaped, script::script};
 
 use self::page::{Block, Page};
 use super::{
     Service,
     action::Action,
-    answer::{respond, with},
+    answer::{guarded, respond, with},
     native::caller_by_key,
-    request::Query,
+    page as people,
+    request::{Query, accepts},
     routes::Route,
 };
 use crate::error::Error;
@@ -36,11 +37,14 @@ pub(super) fn answer(
 ) -> Result<Option<Response<Vec<u8>>>, Error> {
     match route.as_ref().map(|it| it.action) {
         Ok(Action::GetFrontPage) => {
-            let page = match service.misconfigured() {
-                [] => ready(origin),
-                _ => unready(service, platform, origin),
+            let answer = match service.settings() {
+                Some(settings) if accepts(request.headers(), "text/html") => {
+                    people::document(settings, origin)
+                }
+                Some(_) => ready(origin),
+                None => unready(service, platform, origin).answer(request.headers()),
             };
-            Ok(Some(with(page.answer(request.headers()), header::VARY, VARY)))
+            Ok(Some(with(answer, header::VARY, VARY)))
         }
         Ok(Action::GetSetupScript) => {
             if let Some(settings) = service.settings() {
@@ -67,10 +71,11 @@ pub(super) fn answer(
     }
 }
 
-/// The page of a deployment that works: one line.
-fn ready(origin: Option<&str>) -> Page {
-    let links = ["/openapi.json", "/api/health", "/api/health/sandbox"];
-    Page { title: None, blocks: vec![Block::Links("pve-edge:", links.map(|path| located(origin, path)))] }
+/// What a deployment that works tells a program: one line.
+fn ready(origin: Option<&str>) -> Response<Vec<u8>> {
+    let links = ["/openapi.json", "/api/health", "/api/health/sandbox"].map(|path| located(origin, path));
+    let line = format!("pve-edge: {}\n", links.join(" "));
+    guarded(respond(200, "text/plain; charset=utf-8", line.into_bytes()), "default-src 'none'")
 }
 
 /// The page of a deployment whose settings are missing or wrong.
@@ -105,7 +110,7 @@ fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
         ),
         Block::Commands(commands::for_health(&located(origin, "/api/health/sandbox"))),
     ]);
-    Page { title: Some("pve-edge: set-up"), blocks }
+    Page { title: "pve-edge: set-up", blocks }
 }
 
 /// URL of a path of this API. A request that does not tell under which name it came is told where the name belongs.

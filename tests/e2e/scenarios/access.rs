@@ -13,6 +13,19 @@ pub(super) async fn health_needs_no_key(world: World) {
     assert!(front.status == 200 && front.text().contains("/api/health"), "{}", front.text());
 }
 
+pub(super) async fn a_browser_gets_the_page_for_people(world: World) {
+    let document = world.anyone.ask_with("GET", "/", &Value::Null, &[("accept", "text/html")]).await;
+    assert!(document.status == 200 && document.header("content-type").starts_with("text/html"));
+    assert!(document.header("content-security-policy").contains("require-trusted-types-for 'script'"));
+    for path in ["/page.js", "/page.css"] {
+        assert!(document.text().contains(path), "{}", document.text());
+        let part = world.anyone.get(path).await;
+        assert_eq!((part.status, part.header("cache-control")), (200, "no-cache"), "{path}");
+        let known = [("if-none-match", part.header("etag"))];
+        world.anyone.ask_with("GET", path, &Value::Null, &known).await.empty(304);
+    }
+}
+
 pub(super) async fn nothing_else_goes_without_a_key(world: World) {
     let wrong = world.anyone.with_key("blue-0123456789abcdef");
     let paths = [

@@ -84,7 +84,7 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     read: metadata_selects pages_are_complete_and_do_not_overlap a_sandbox_is_shown_whole
         an_admin_sees_all_teams;
     change: a_patch_needs_the_right_version metadata_merges more_time_is_given;
-    access: health_needs_no_key nothing_else_goes_without_a_key presets_have_all_their_versions
+    access: health_needs_no_key a_browser_gets_the_page_for_people nothing_else_goes_without_a_key presets_have_all_their_versions
         the_provider_is_healthy another_teams_sandbox_does_not_exist a_strangers_guest_does_not_exist;
     http: head_is_get_without_a_body preferences_are_taken_as_far_as_they_can_be
         pages_of_an_origin_that_is_set_may_use_it a_condition_holds_for_its_end a_coded_body_is_refused;

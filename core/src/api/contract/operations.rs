@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::{
-    files, header, parameter, processes,
+    files, header, page, parameter, processes,
     rules::PATCH_SNAPSHOT,
     schemas::{Schemas, reference},
 };
@@ -58,6 +58,8 @@ pub(super) fn is_public(action: Action) -> bool {
     matches!(
         action,
         Action::GetFrontPage
+            | Action::GetPageScript
+            | Action::GetPageStyle
             | Action::GetDescription
             | Action::GetHealth
             | Action::GetInstallScript
@@ -74,7 +76,7 @@ pub(super) fn is_public_at_first(action: Action) -> bool {
 pub(super) fn tag(action: Action) -> &'static str {
     use Action::*;
     match action {
-        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
         | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => "deployment",
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox | GetMetrics => "sandboxes",
@@ -103,7 +105,7 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
-        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetGuestProgram | GetHealth
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetGuestProgram | GetHealth
         | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics | GetProcess | DeleteProcess
         | SignalProcess | ResizeProcess | LinkTerminal | StartSandbox | StopSandbox | RebootSandbox
         | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot
@@ -138,7 +140,7 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::body(action, schemas)
         }
-        GetFrontPage | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
         | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
         | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput | OpenTerminal
         | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots
@@ -167,7 +169,7 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | GetSetupScript | Sweep => &[403],
         GetProxyScript => &[403, 422],
-        GetFrontPage | GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
         | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox | RebootSandbox | ResumeSandbox
         | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
     }
@@ -183,7 +185,9 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
             "required": ["openapi", "paths"],
             "properties": {"openapi": {"type": "string"}, "paths": {"type": "object"}},
         }))],
-        GetFrontPage => vec![front_page()],
+        GetFrontPage => vec![page::front()],
+        GetPageScript => page::part("text/javascript"),
+        GetPageStyle => page::part("text/css"),
         GetSetupScript | GetProxyScript => vec![
             Answer::new(200, "The script")
                 .media("text/x-shellscript", json!({"type": "string"}))
@@ -246,7 +250,7 @@ impl Answer {
         self.media("application/json", schema)
     }
 
-    fn media(mut self, media: &str, schema: Value) -> Self {
+    pub(super) fn media(mut self, media: &str, schema: Value) -> Self {
         self.content.insert(media.into(), json!({"schema": schema}));
         self
     }
@@ -256,7 +260,7 @@ impl Answer {
         self
     }
 
-    fn header(mut self, name: &'static str, header: Value) -> Self {
+    pub(super) fn header(mut self, name: &'static str, header: Value) -> Self {
         self.headers.push((name, header));
         self
     }
@@ -265,17 +269,6 @@ impl Answer {
         self.headers.push(("Location", header("Location")));
         self
     }
-}
-
-fn front_page() -> Answer {
-    let text = || json!({"type": "string"});
-    let exactly = |value: &str| json!({"required": true, "schema": {"type": "string", "enum": [value]}});
-    Answer::new(200, "What is missing and how to set it, or where the API is")
-        .media("text/plain", text())
-        .media("text/html", text())
-        .header("X-Content-Type-Options", exactly("nosniff"))
-        .header("Referrer-Policy", exactly("no-referrer"))
-        .header("Content-Security-Policy", json!({"required": true, "schema": {"type": "string"}}))
 }
 
 fn guest_program() -> Answer {

@@ -1,14 +1,11 @@
 //! A page in two forms: HTML for a browser, text for everybody else.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{
-    HeaderMap, Response,
-    header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
-};
+use http::{HeaderMap, Response};
 use sha2::{Digest, Sha256};
 
 use crate::api::{
-    answer::{respond, with},
+    answer::{guarded, respond},
     request::accepts,
 };
 
@@ -18,8 +15,8 @@ const STYLE: &str = "body{max-width:56rem;margin:2rem auto;padding:0 1rem;font:1
 
 /// A page.
 pub(super) struct Page {
-    /// Heading of it all; one line needs none.
-    pub(super) title: Option<&'static str>,
+    /// Heading of it all.
+    pub(super) title: &'static str,
     pub(super) blocks: Vec<Block>,
 }
 
@@ -30,8 +27,6 @@ pub(super) enum Block {
     List(Vec<String>),
     /// Lines for a shell, to be copied as they are.
     Commands(String),
-    /// URLs in one line, after a word.
-    Links(&'static str, [String; 3]),
 }
 
 impl Page {
@@ -46,27 +41,21 @@ impl Page {
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         );
-        let answer = respond(200, kind, body.into_bytes());
-        let answer = with(answer, CONTENT_SECURITY_POLICY, &policy);
-        let answer = with(answer, X_CONTENT_TYPE_OPTIONS, "nosniff");
-        with(answer, REFERRER_POLICY, "no-referrer")
+        guarded(respond(200, kind, body.into_bytes()), &policy)
     }
 
     fn text(&self) -> String {
-        let title = self.title.map(|it| format!("{it}\n\n")).unwrap_or_default();
         let blocks: Vec<String> = self.blocks.iter().map(Block::text).collect();
-        format!("{title}{}", blocks.join("\n"))
+        format!("{}\n\n{}", self.title, blocks.join("\n"))
     }
 
     fn html(&self) -> String {
-        let title = self.title.unwrap_or("pve-edge");
-        let heading = self.title.map(|it| format!("<h1>{}</h1>\n", escaped(it))).unwrap_or_default();
+        let title = escaped(self.title);
         let blocks: String = self.blocks.iter().map(Block::html).collect();
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
-             {heading}{blocks}</main>\n</body>\n</html>\n",
-            escaped(title)
+             content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
+             <h1>{title}</h1>\n{blocks}</main>\n</body>\n</html>\n"
         )
     }
 }
@@ -80,7 +69,6 @@ impl Block {
             Self::Commands(lines) => {
                 lines.lines().map(|it| format!("    {it}").trim_end().to_owned() + "\n").collect()
             }
-            Self::Links(word, urls) => format!("{word} {}\n", urls.join(" ")),
         }
     }
 
@@ -93,17 +81,12 @@ impl Block {
                 format!("<ul>\n{items}</ul>\n")
             }
             Self::Commands(lines) => format!("<pre><code>{}</code></pre>\n", escaped(lines)),
-            Self::Links(word, urls) => {
-                let link = |it: &String| format!(" <a href=\"{0}\">{0}</a>", escaped(it));
-                let links: String = urls.iter().map(link).collect();
-                format!("<p>{}{links}</p>\n", escaped(word))
-            }
         }
     }
 }
 
 /// A text as HTML shows it, in an attribute too.
-fn escaped(text: &str) -> String {
+pub(in crate::api) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for it in text.chars() {
         match it {
