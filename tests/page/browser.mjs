@@ -116,8 +116,9 @@ export async function pictures(folder) {
     for (const colorScheme of ["light", "dark"]) {
         await visit(async (page) => {
             await page.getByText("review-1180").waitFor();
+            await page.mouse.move(0, 0);
             await page.screenshot({ path: `${folder}/page-${colorScheme}.png`, animations: "disabled" });
-        }, { colorScheme, viewport: { width: 1040, height: 508 } });
+        }, { colorScheme, viewport: { width: 1040, height: 504 } });
     }
     for (const it of made) await ask("DELETE", `sandboxes/${it.id}`);
 }
