@@ -5,13 +5,11 @@
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-use super::{
-    answer::{guarded, respond, with},
-    setup::escaped,
-};
+use super::answer::{guarded, respond, with};
 use crate::{
     sandbox::{address::probe_origin, file::condition::Condition},
     settings::Settings,
+    text::html::escaped,
 };
 
 const DOCUMENT: &str = include_str!("page/page.html");

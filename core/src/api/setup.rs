@@ -10,7 +10,7 @@ mod script;
 
 use http::{Request, Response, header};
 
-pub(super) use self::{page::escaped, script::script};
+pub(super) use self::script::script;
 
 use self::page::{Block, Page};
 use super::{

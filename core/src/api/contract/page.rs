@@ -11,6 +11,7 @@ pub(super) fn front() -> Answer {
         .media("text/html", text())
         .header("X-Content-Type-Options", exactly("nosniff"))
         .header("Referrer-Policy", exactly("no-referrer"))
+        .header("Cross-Origin-Opener-Policy", json!({"schema": {"type": "string", "enum": ["same-origin"]}}))
         .header("Content-Security-Policy", json!({"required": true, "schema": text()}))
 }
 

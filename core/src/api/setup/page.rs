@@ -4,9 +4,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Response};
 use sha2::{Digest, Sha256};
 
-use crate::api::{
-    answer::{guarded, respond},
-    request::accepts,
+use crate::{
+    api::{
+        answer::{guarded, respond},
+        request::accepts,
+    },
+    text::html::escaped,
 };
 
 /// Style of the HTML, which is all that a browser takes from it: by its hash.
@@ -83,20 +86,4 @@ impl Block {
             Self::Commands(lines) => format!("<pre><code>{}</code></pre>\n", escaped(lines)),
         }
     }
-}
-
-/// A text as HTML shows it, in an attribute too.
-pub(in crate::api) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for it in text.chars() {
-        match it {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(it),
-        }
-    }
-    escaped
 }
