@@ -76,8 +76,8 @@ pub(super) fn is_public_at_first(action: Action) -> bool {
 pub(super) fn tag(action: Action) -> &'static str {
     use Action::*;
     match action {
-        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
-        | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => "deployment",
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
+        | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig => "deployment",
         CreateSandbox | ListSandboxes | GetSandbox | PatchSandbox | DeleteSandbox | ExtendSandbox
         | ExecSandbox | GetMetrics => "sandboxes",
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
@@ -105,12 +105,12 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
-        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetGuestProgram | GetHealth
-        | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics | GetProcess | DeleteProcess
-        | SignalProcess | ResizeProcess | LinkTerminal | StartSandbox | StopSandbox | RebootSandbox
-        | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot
-        | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
-        | Sweep => Vec::new(),
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
+        | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics
+        | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | StartSandbox
+        | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots
+        | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate
+        | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
     }
 }
 
@@ -140,11 +140,11 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::body(action, schemas)
         }
-        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript | GetInstallScript
-        | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes | GetSandbox
-        | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput | OpenTerminal
-        | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots
-        | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
+        | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
+        | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput
+        | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
+        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
 
@@ -169,9 +169,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | GetSetupScript | Sweep => &[403],
         GetProxyScript => &[403, 422],
-        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
-        | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox | RebootSandbox | ResumeSandbox
-        | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
+        GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetHealth | GetSandboxHealth
+        | GetConfig | ListSandboxes | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox
+        | RebootSandbox | ResumeSandbox | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
     }
 }
 
