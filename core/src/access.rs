@@ -2,4 +2,5 @@
 
 pub mod keys;
 pub mod link;
+pub mod pass;
 pub mod secret;

@@ -14,9 +14,12 @@ mod prefer;
 mod request;
 mod routes;
 mod setup;
+mod visit;
+
+use std::sync::Arc;
 
 use futures_util::Stream;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 
 use self::{
@@ -25,7 +28,7 @@ use self::{
 };
 use crate::{
     error::{Code, Error, Fault},
-    gateway::proxy,
+    gateway::{Memory, proxy},
     io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, invocation::Invocation},
     provider::{Client, Provider},
     settings::{Apart, Problem, Settings},
@@ -43,6 +46,8 @@ pub struct Mount(pub String);
 #[derive(Clone, Debug)]
 pub struct Service {
     ready: Result<Ready, Vec<Problem>>,
+    /// What is known of sandboxes that are visited.
+    memory: Arc<Memory>,
     /// Settings that count also while others are wrong.
     apart: Apart,
 }
@@ -79,7 +84,7 @@ impl Service {
             })?;
             Ok(Ready { settings, client })
         });
-        Self { ready, apart: Apart::read(settings) }
+        Self { ready, memory: Arc::default(), apart: Apart::read(settings) }
     }
 
     /// What is wrong with the settings, never their values.
@@ -115,8 +120,12 @@ pub async fn handle<I: Io>(
     seed: [u8; 32],
     request: Request<I::Upload>,
 ) -> Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>> {
-    let (parts, body) = request.into_parts();
     let request_id = request_id(&seed);
+    let request = match visit::of(service, &platform, request) {
+        Ok(visit) => return visit::answer(io, service, platform, seed, visit, &request_id).await,
+        Err(request) => request,
+    };
+    let (parts, body) = request.into_parts();
     let start = io.now();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let base = service.apart.base_path.as_str();
@@ -150,13 +159,18 @@ pub async fn handle<I: Io>(
     let response = cors::share_answer(response, &service.apart.origins, &headers);
     let response = if method == Method::HEAD { bodiless(response) } else { response };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
-    let status = response.status().as_u16();
-    span.in_scope(|| match error {
+    span.in_scope(|| log(response.status(), ms, error.as_ref()));
+    response
+}
+
+/// Logs the answer to a request.
+fn log(status: StatusCode, ms: i64, error: Option<&Error>) {
+    let status = status.as_u16();
+    match error {
         Some(error) if error.fault() == Fault::Us => tracing::error!(status, ms, %error, "answer"),
         Some(error) if error.fault() == Fault::Pve => tracing::warn!(status, ms, %error, "answer"),
         _ => tracing::info!(status, ms, "answer"),
-    });
-    response
+    }
 }
 
 /// What the platform's schedule calls: a sweep. The returned text is for the log.

@@ -28,21 +28,12 @@ pub use self::{
 use self::{held::Held, terminal::open_websocket};
 use crate::{
     access::secret::Keyring,
-    io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation},
-    sandbox::defaults::Defaults,
+    io::{Answer, Failure, Io, NetError, RequestBody, Sent, collect, invocation::Invocation, proxy},
+    sandbox::{defaults::Defaults, place::Place},
 };
 
 /// Bytes up to which an answer in JSON is read.
 const ANSWER_CAP: usize = 8 << 20;
-
-/// Where the daemon of a sandbox, and of no other, is reached.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Origin of its URLs, such as `http://10.0.0.7:39375`.
-    pub base: String,
-    /// The way on which the adapter sends to it.
-    pub way: Way,
-}
 
 /// The daemon of one sandbox.
 #[derive(Clone)]
@@ -297,17 +288,7 @@ impl<'i, I: Io> Daemon<'i, I> {
         let status = answer.as_ref().map_or(0, |it| it.status);
         tracing::info!(api = "guest", path, status, ms, "call");
         let answer = answer.map_err(CallFailure::of)?;
-        CallFailure::of_the_way(answer.status).map_or(Ok(answer), Err)
-    }
-}
-
-impl Place {
-    /// A request with this head to a path of the place.
-    fn request(&self, path: &str, head: &Request<()>) -> Request<()> {
-        let mut request = head.clone();
-        *request.uri_mut() = format!("{}{path}", self.base).parse().unwrap_or_default();
-        request.extensions_mut().insert(self.way);
-        request
+        proxy::fault(answer.status, &answer.headers).map_or(Ok(answer), |it| Err(CallFailure::of(it)))
     }
 }
 

@@ -17,6 +17,7 @@ pages! {
 [api-commands]: crate::docs::api#running-commands
 [api-operations]: crate::docs::api#operations
 [files]: crate::docs::files
+[gateway]: crate::docs::gateway
 [files-console]: crate::docs::files#through-a-containers-console
 [local]: crate::docs::local
 [page]: crate::docs::page
@@ -39,6 +40,7 @@ pages! {
     api "api.md"
     design "design.md"
     files "files.md"
+    gateway "gateway.md"
     local "local.md"
     morph "morph.md"
     page "page.md"

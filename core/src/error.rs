@@ -44,6 +44,8 @@ codes! {
     NotFound "not-found" 404 Caller false "No such sandbox, snapshot or template";
     NoSuchProcess "no-such-process" 404 Caller false "The sandbox has no such process";
     NoSuchFile "no-such-file" 404 Caller false "Nothing is at this path in the sandbox";
+    Gone "gone" 404 Caller false "The sandbox of this name is gone";
+    UnknownHost "unknown-host" 404 Caller false "This name leads to nothing";
     UnknownPath "unknown-path" 404 Caller false "No such path";
     MethodNotAllowed "method-not-allowed" 405 Caller false "The path does not take this method";
     NotAcceptable "streaming-unavailable" 406 Caller false "This deployment cannot stream";
@@ -79,9 +81,11 @@ codes! {
     FileForbidden "file-forbidden" 422 Caller false "The user may not do that in the sandbox";
     SnapshotUnsupported "snapshot-unsupported" 422 Pve false "The sandbox's storage makes no snapshots";
     QuotaExceeded "quota-exceeded" 429 Caller true "The team's quota is used up";
+    TooManyVisits "too-many-visits" 429 Caller true "Too many requests from this address";
     RateLimited "rate-limited" 429 Caller true "Too many creations in a minute";
     Internal "internal" 500 Us false "A defect of pve-edge";
     UpgradeRequired "upgrade-required" 426 Caller false "A websocket is needed here";
+    GatewayUnsupported "gateway-unsupported" 501 Caller false "This deployment is no gateway to sandboxes";
     UpgradeUnsupported "upgrade-unsupported" 501 Caller false "This deployment cannot open websockets";
     PveError "pve-error" 502 Pve false "PVE failed";
     PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";
@@ -95,6 +99,11 @@ codes! {
     CloneFailed "clone-failed" 502 Pve false "PVE could not clone the template";
     StartFailed "start-failed" 502 Pve false "PVE could not start the sandbox";
     TaskFailed "task-failed" 502 Pve false "A PVE task failed";
+    PortClosed "port-closed" 502 Pve true "Nothing listens at this port of the sandbox";
+    ServiceCut "service-cut" 502 Pve false "The sandbox broke off before it had answered";
+    TunnelDown "tunnel-down" 502 Us true "The way from the edge to the sandboxes is down";
+    ProxyRefused "proxy-refused" 502 Us false "The proxy beside PVE refuses this deployment";
+    NoRoad "no-road" 502 Us false "The deployment knows no way to the sandbox";
     ExecUnreachable "exec-unreachable" 502 Pve true "The exec daemon of the sandbox cannot be reached";
     ExecCut "exec-cut" 502 Pve false "The command's output ended before its exit code";
     ExecUnauthorized "exec-unauthorized" 502 Us false "The exec daemon refuses our token";
@@ -112,6 +121,8 @@ codes! {
     PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
     MorphUnreachable "morph-unreachable" 503 Pve true "Morph cannot be reached";
     MorphBusy "morph-busy" 503 Pve true "Morph takes no more requests of this account now";
+    Asleep "asleep" 503 Caller true "The sandbox is stopped or paused";
+    Starting "starting" 503 Pve true "The sandbox is starting";
     NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";
     NoQuorum "pve-no-quorum" 503 Pve true "The cluster has no quorum";
     TemplateBusy "template-busy" 503 Pve true "The template is being cloned by others";
@@ -121,6 +132,7 @@ codes! {
     NoFreeVmid "no-free-vmid" 503 Pve true "No VMID is free";
     TooManyProcesses "too-many-processes" 503 Pve true "The sandbox has no room for another process";
     BudgetExhausted "request-budget" 503 Pve true "The platform allows no more outgoing requests";
+    GatewayLoop "gateway-loop" 508 Us false "The gateway has asked itself";
     PveTimeout "pve-timeout" 504 Pve true "PVE did not answer in time";
     MorphTimeout "morph-timeout" 504 Pve true "Morph did not answer in time";
     DiskFull "disk-full" 507 Pve false "The sandbox's disk is full";

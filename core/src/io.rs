@@ -8,10 +8,11 @@ pub mod headers;
 pub mod invocation;
 pub mod link;
 pub mod pace;
+pub mod proxy;
 mod relay;
 pub mod websocket;
 
-use std::{any::TypeId, fmt, future::Future, time::Duration};
+use std::{any::TypeId, fmt, future::Future, net::IpAddr, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
@@ -87,10 +88,17 @@ pub enum Way {
     Guest,
     /// By a public name.
     Public,
+    /// To the proxy beside PVE, through which guests are reached: the binding that leads there when there is one, else by
+    /// a public name; nothing on the way may keep an answer.
+    Proxy,
     /// To the files that are deployed with the adapter, by the path of the URI: those of `guest/build`. One that is not
     /// there is 404, or [`Sent::Never`].
     Assets,
 }
+
+/// Address of the client, as the platform knows it: an extension of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 /// The head of an answer, and its body as it arrives.
 #[derive(Debug)]
@@ -228,6 +236,8 @@ pub struct Platform {
     pub upgrades: bool,
     /// Whether private addresses can be reached (a Worker needs a binding).
     pub private_network: bool,
+    /// Whether a request may be given any `Host`: `fetch` makes it of the URL.
+    pub sets_host: bool,
     /// Whether certificate checks of the PVE API can be switched off.
     pub unverified_tls: bool,
 }

@@ -11,7 +11,7 @@
 // HTTP in and out: the route table, bodies, answers, the contract.
 pub mod api;
 
-// The road from the internet to a guest.
+// The road of visitors to ports of sandboxes.
 pub mod gateway;
 
 // The one interface of all that sandboxes can be made by.

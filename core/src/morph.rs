@@ -21,6 +21,7 @@ pub mod remove;
 pub mod snapshot;
 mod source;
 pub mod sweep;
+mod visit;
 
 use std::{fmt, ops::Deref};
 

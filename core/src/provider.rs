@@ -18,10 +18,11 @@ use crate::{
     morph::{Cloud, Morph},
     pve::{api::Pve, cluster::Cluster, file::Files},
     sandbox::{
-        Created, Removed, Shown,
+        Created, Removed, Shown, State,
         command::{ExecRequest, Outcome},
         creation::CreateRequest,
         health::Report,
+        id::SandboxId,
         lifetime::Ttl,
         listing::{Filter, Page},
         offer::Offer,
@@ -31,10 +32,12 @@ use crate::{
         process::{
             After, Encoding, Event, Metrics, OutputPage, Process, ProcessId, ProcessRequest, Processes, Stdin,
         },
+        service::{ServiceName, Services, Terms, Wish},
         snapshot::{KeptSnapshot, ShownSnapshot, Snapshot, SnapshotRequest, Taken},
         sweep,
         template::{Built, Confirmation, Template, TemplateRequest},
         terminal::TerminalRequest,
+        visit::{Asked, Identity},
     },
     settings::Settings,
 };
@@ -207,6 +210,22 @@ operations! {
     pause(caller: &Caller, id: &str, body: &PauseBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
     /// Rolls a sandbox back to a snapshot that it keeps.
     rollback(caller: &Caller, id: &str, body: &RollbackBody, deadline: Deadline<'_, I>) -> Result<Powered, Error>;
+    /// Declares a service of a sandbox, or changes it.
+    put_service(caller: &Caller, id: &str, name: &ServiceName, wish: &Wish, deadline: Deadline<'_, I>) -> Result<Terms, Error>;
+    /// Takes the declaration of a service back.
+    remove_service(caller: &Caller, id: &str, name: &ServiceName, deadline: Deadline<'_, I>) -> Result<(), Error>;
+    /// Reads the services of a sandbox, and its id.
+    services(caller: &Caller, id: &str) -> Result<(SandboxId, Services), Error>;
+    /// Finds the sandbox that a visitor asks for.
+    identify(asked: &Asked) -> Result<Identity, Error>;
+    /// Tells the state of a sandbox that a visitor has not reached, and why; one that is coming up is carried on.
+    visited_state(id: &SandboxId) -> Result<(State, Option<String>), Error>;
+    /// Tells whether a sandbox has come up; `None` where nobody brings it up.
+    has_come_up(id: &SandboxId) -> Result<Option<bool>, Error>;
+    /// Starts or resumes a sandbox for a visitor, unless somebody else has begun that.
+    wake(id: &SandboxId, deadline: Deadline<'_, I>) -> Result<(), Error>;
+    /// Gives a sandbox that is visited its time again.
+    renew_visited(id: &SandboxId) -> Result<(), Error>;
     /// Takes a snapshot of a sandbox.
     take_snapshot(caller: &Caller, id: &str, request: &SnapshotRequest, deadline: Deadline<'_, I>) -> Result<Taken, Error>;
     /// Lists the snapshots that a sandbox keeps.

@@ -4,6 +4,7 @@
 //! The modules stand here from the top down: an operation names what is below it.
 
 mod operations;
+mod visit;
 
 pub mod health;
 pub mod sweep;

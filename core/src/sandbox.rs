@@ -34,15 +34,18 @@ pub mod listing;
 pub mod nonce;
 pub mod offer;
 pub mod patch;
+pub mod place;
 pub mod power;
 pub mod preset;
 pub mod process;
 pub mod quota;
 pub mod removal;
+pub mod service;
 pub mod snapshot;
 pub mod sweep;
 pub mod template;
 pub mod terminal;
+pub mod visit;
 pub mod vmid;
 
 use std::{collections::BTreeMap, str::FromStr};
@@ -53,6 +56,7 @@ use self::{
     address::Viewers,
     channel::{Capability, Channel},
     id::SourceId,
+    service::{HostHeader, Origin, Terms, Visibility},
     vmid::Vmid,
 };
 
@@ -91,6 +95,7 @@ impl FromStr for State {
 /// Service of a sandbox.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Name of the service: `vscode`, `exec`, …
     pub name: String,
@@ -98,6 +103,41 @@ pub struct Service {
     pub port: u16,
     /// URL of the service; null when it is not known: in listings without a domain, and before the guest has an address.
     pub url: Option<String>,
+    /// Whom the gateway lets in; absent in listings, and of Morph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Visibility"))]
+    pub visibility: Option<Visibility>,
+    /// Who may wake the stopped or paused sandbox by visiting it; absent: private.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "Visibility"))]
+    pub wake: Option<Visibility>,
+    /// The `Host` that the service is told; absent: public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "contract", schemars(with = "HostHeader"))]
+    pub host_header: Option<HostHeader>,
+    /// Origins whose pages may use the service, beside those of the same sandbox.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_origins: Vec<Origin>,
+}
+
+impl Service {
+    /// A service of which only this is known.
+    pub fn new(name: impl Into<String>, port: u16, url: Option<String>) -> Self {
+        let (name, allow_origins) = (name.into(), Vec::new());
+        Self { name, port, url, visibility: None, wake: None, host_header: None, allow_origins }
+    }
+
+    /// A service that is visited on these terms.
+    pub fn on(terms: Terms, name: impl Into<String>, url: Option<String>) -> Self {
+        let Terms { port, visibility, wake, host_header, allow_origins, .. } = terms;
+        Self {
+            visibility: Some(visibility),
+            wake: Some(wake).filter(|it| *it != Visibility::default()),
+            host_header: Some(host_header).filter(|it| *it != HostHeader::default()),
+            allow_origins,
+            ..Self::new(name, port, url)
+        }
+    }
 }
 
 /// Addresses by which a sandbox is reached.

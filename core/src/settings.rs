@@ -16,7 +16,9 @@ pub use self::{
 };
 use self::{
     reader::{Reader, report_unknown},
-    values::{Scheme, api_token, base_path, base_url, dns_name, header_value, node_name, origin, plain_name},
+    values::{
+        Scheme, api_token, base_path, base_url, dns_name, header_value, host, node_name, origin, plain_name,
+    },
 };
 use crate::{
     access::{
@@ -75,6 +77,10 @@ pub struct Settings {
     pub lxc_criu: bool,
     /// Origin of the global Socket.IO server, from `NEXT_PUBLIC_SERVER_ORIGIN`.
     pub server_origin: Option<String>,
+    /// The one host of the API, from `EDGE_API_HOST`.
+    pub api_host: Option<String>,
+    /// Whether services may be open to everybody, from `EDGE_PUBLIC_SERVICES`.
+    pub public_services: bool,
     /// Path below which the API is, without a slash at the end, from `EDGE_BASE_PATH`.
     pub base_path: String,
     /// API keys and their callers, from `EDGE_API_KEYS`.
@@ -114,6 +120,8 @@ impl Settings {
         let lxc_criu = reader.flag("PVE_LXC_CRIU");
         let server_origin = reader.parsed("NEXT_PUBLIC_SERVER_ORIGIN", |it| origin(it, Scheme::Any));
         let base_path = reader.parsed("EDGE_BASE_PATH", base_path).unwrap_or_default();
+        let api_host = reader.parsed("EDGE_API_HOST", host);
+        let public_services = reader.flag("EDGE_PUBLIC_SERVICES");
         Some(Self {
             provider: endpoints.provider?,
             api_url: endpoints.api_url,
@@ -134,6 +142,8 @@ impl Settings {
             template_range: numbers.template_range?,
             lxc_criu,
             server_origin,
+            api_host,
+            public_services,
             base_path,
             api_keys: api_keys?,
             secrets: secrets?,

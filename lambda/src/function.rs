@@ -126,6 +126,7 @@ pub fn platform(streams: bool, max_wait: Duration) -> Platform {
         streams,
         upgrades: false,
         private_network: true,
+        sets_host: true,
         unverified_tls: true,
     }
 }

@@ -11,6 +11,7 @@ mod documents;
 mod environment;
 mod expiry;
 mod files;
+mod gateway;
 mod guest;
 mod health;
 mod http;

@@ -11,7 +11,7 @@ use pve_edge_bed::{
     },
     world::{World, WorldBody},
 };
-use pve_edge_core::io::{Failure, Io, NetError, Platform, Relay, ResponseBody, Way};
+use pve_edge_core::io::{Failure, Io, NetError, Platform, Relay, RequestBody, ResponseBody, Way};
 
 use crate::stage::{WORKERS, plain_sim};
 
@@ -45,7 +45,8 @@ impl Upstream {
     fn relay(&self, platform: Platform, request: Request<Vec<Piece>>) -> Result<Handed, NetError> {
         let io = self.world.io();
         let request = request.map(|pieces| io.upload(pieces));
-        let mut relay = Relay::new(request, &platform).expect("a request to send on");
+        let mut relay =
+            Relay::new(request.map(RequestBody::Streamed), &platform).expect("a request to send on");
         *relay.request.uri_mut() = "http://upstream.test/file".parse().expect("a URI");
         relay.request.extensions_mut().insert(Way::Guest);
         self.world.run(async move { relay.send(&io, io.now() + Duration::from_secs(60)).await })
@@ -174,7 +175,8 @@ fn a_websocket_is_asked_for_and_handed_on() {
 fn a_platform_without_websockets_says_so_first() {
     let world = World::new(plain_sim(Setup::default()), 7);
     let relay = |request: Request<Vec<Piece>>| {
-        Relay::new(request.map(|it| world.io().upload(it)), &WHOLE).map(|it| it.request.headers().clone())
+        Relay::new(request.map(|it| RequestBody::Streamed(world.io().upload(it))), &WHOLE)
+            .map(|it| it.request.headers().clone())
     };
     let error = relay(get(&WEBSOCKET)).expect_err("refused");
     assert_eq!((error.status(), error.problem("")["code"].as_str()), (501, Some("upgrade-unsupported")));

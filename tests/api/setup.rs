@@ -326,7 +326,7 @@ fn the_proxys_script_holds_its_keys_and_is_for_admins() {
     let answer = told(&stage, Ask::get(path).by("ops"));
     assert_eq!(answer.header("content-type"), "text/x-shellscript");
     assert_eq!(answer.header("cache-control"), "no-store");
-    let key = Keyring::parse(SECRET).map(|it| proxy::key(it.newest(), "prod")).expect("a secret");
+    let key = Keyring::parse(SECRET).map(|it| it.newest().proxy_key("prod")).expect("a secret");
     assert!(answer.body.contains(&key) && !answer.body.contains(SECRET), "{}", answer.body);
     for word in ["# SETTINGS", "# ASKING", "# FILES", "DEPLOYMENT", "GUESTS", "PROXY-PORT", "LOOKUP", "ASKED"]
     {

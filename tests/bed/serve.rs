@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pve_edge_core::{
     api::{Pairs, Service, handle, scheduled},
-    io::Platform,
+    io::{ClientAddress, Platform},
     settings::Problem,
 };
 use pve_edge_lambda::{
@@ -128,6 +128,7 @@ const GUEST_PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest/d
 pub struct Api {
     transport: Transport,
     service: Service,
+    platform: Platform,
 }
 
 impl Api {
@@ -141,15 +142,21 @@ impl Api {
         streams: true,
         upgrades: true,
         private_network: true,
+        sets_host: true,
         unverified_tls: true,
     };
 
     /// The API with these settings; fails when the system has no trusted roots.
     pub fn new(settings: &Pairs) -> io::Result<Self> {
-        let service = Service::new(settings, Self::PLATFORM);
+        Self::on(Self::PLATFORM, settings)
+    }
+
+    /// The same, on a server that allows this.
+    pub fn on(platform: Platform, settings: &Pairs) -> io::Result<Self> {
+        let service = Service::new(settings, platform);
         let verify_pve = service.settings().is_none_or(|settings| settings.verify_tls);
         let transport = Transport::new(verify_pve).map_err(io::Error::other)?.assets(GUEST_PROGRAMS);
-        Ok(Self { transport, service })
+        Ok(Self { transport, service, platform })
     }
 
     /// The same, which hands out the programs for guests of another folder.
@@ -177,7 +184,7 @@ impl Api {
     pub fn sweep(&self) -> Pending<'_, String> {
         Box::pin(async move {
             match self.transport.net() {
-                Ok(net) => scheduled(net, &self.service, Self::PLATFORM, seed()).await,
+                Ok(net) => scheduled(net, &self.service, self.platform, seed()).await,
                 Err(error) => format!("the sweep failed: {error}"),
             }
         })
@@ -193,7 +200,11 @@ impl Api {
             Ok(net) => net,
             Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         };
-        let handler = async |request| handle(net, &self.service, Self::PLATFORM, seed(), request).await;
+        let handler = async |request| handle(net, &self.service, self.platform, seed(), request).await;
+        let mut request = request;
+        if let Some(ends) = request.extensions().get::<Ends>().copied() {
+            request.extensions_mut().insert(ClientAddress(ends.remote.ip().to_canonical()));
+        }
         boxed(answer(request.map(upload), handler).await)
     }
 }

@@ -13,7 +13,7 @@ use pve_edge_bed::{
     serve::{Api, serve},
     sim::server::{Server, lock},
 };
-use pve_edge_core::api::Pairs;
+use pve_edge_core::{api::Pairs, io::Platform};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,
@@ -39,8 +39,8 @@ async fn serve_until_stopped() -> ExitCode {
 
 async fn demo() -> Result<(), String> {
     let script = match std::env::args().nth(1).as_deref() {
-        Some("pve.sh") => Some(api(&from_environment())?.setup_script()),
-        Some("proxy.sh") => Some(api(&from_environment())?.proxy_script()?),
+        Some("pve.sh") => Some(api(Api::PLATFORM, &from_environment())?.setup_script()),
+        Some("proxy.sh") => Some(api(Api::PLATFORM, &from_environment())?.proxy_script()?),
         _ => None,
     };
     if let Some(script) = script {
@@ -60,7 +60,9 @@ async fn demo() -> Result<(), String> {
         false => Some(simulate(&mut settings, port).await?),
     };
     let (guests, _pve) = guests.unzip();
-    let api = Arc::new(api(&settings)?);
+    // Guests of a simulated PVE are behind a simulated proxy, which finds them on every system.
+    let platform = Platform { sets_host: guests.is_none(), ..Api::PLATFORM };
+    let api = Arc::new(api(platform, &settings)?);
     if !api.misconfigured().is_empty() {
         let problems: String = api.misconfigured().iter().map(|it| format!("\n  {it}")).collect();
         return Err(format!(
@@ -91,8 +93,8 @@ async fn demo() -> Result<(), String> {
     Ok(())
 }
 
-fn api(settings: &Pairs) -> Result<Api, String> {
-    Api::new(settings).map_err(|error| format!("trusted roots: {error}"))
+fn api(platform: Platform, settings: &Pairs) -> Result<Api, String> {
+    Api::on(platform, settings).map_err(|error| format!("trusted roots: {error}"))
 }
 
 /// Logs what the adapters log, as they do: one JSON object a line. `RUST_LOG` says how much of it.
@@ -114,6 +116,10 @@ fn from_environment() -> Pairs {
 
 fn set(settings: &Pairs, name: &str) -> bool {
     settings.iter().any(|(set, value)| set == name && !value.trim().is_empty())
+}
+
+fn value<'s>(settings: &'s Pairs, name: &str) -> &'s str {
+    settings.iter().find(|(set, _)| set == name).map_or("", |(_, value)| value)
 }
 
 /// Sets what the environment leaves open.
@@ -155,6 +161,8 @@ async fn simulate(settings: &mut Pairs, port: u16) -> Result<(Guests, Server), S
         default(settings, name, value);
     }
     let guests = Guests::new(pve.inventory, daemon(settings)?);
+    let wrong = |wrong| format!("EDGE_SECRET {wrong}");
+    guests.admit(value(settings, "EDGE_SECRET"), value(settings, "EDGE_DEPLOYMENT")).map_err(wrong)?;
     {
         let mut sim = lock(&pve.sim);
         sim.set_agent_host(guests.agent_host());
@@ -170,8 +178,7 @@ fn daemon(settings: &Pairs) -> Result<Option<Daemon>, String> {
         return Ok(None);
     }
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
-    let of = |name: &str| settings.iter().find(|(set, _)| set == name).map_or("", |(_, value)| value);
-    Daemon::new(program, of("EDGE_SECRET"), of("EDGE_DEPLOYMENT"))
+    Daemon::new(program, value(settings, "EDGE_SECRET"), value(settings, "EDGE_DEPLOYMENT"))
         .map_err(|wrong| format!("EDGE_SECRET {wrong}"))
         .map(Some)
 }

@@ -10,7 +10,7 @@ use std::{
 use pve_edge_bed::{
     guests::{GuestState, Inventory},
     sim::{
-        Setup, Sim, Spec, Storage, StorageKind,
+        Guest, Setup, Sim, Spec, Storage, StorageKind,
         server::{Server, Shared, lock, serve},
     },
 };
@@ -38,6 +38,7 @@ pub(crate) async fn start(secret: &str) -> io::Result<Simulated> {
     let settings = vec![
         ("PVE_API_URL", format!("http://{}", server.address)),
         ("PVE_API_TOKEN", format!("{TOKEN}={secret}")),
+        ("PVE_IP_POOL_CIDR", "127.64.0.0/10".to_owned()),
     ];
     Ok(Simulated { settings, inventory: Arc::new(Guests(sim.clone())), sim, server })
 }
@@ -79,18 +80,19 @@ impl Inventory for Guests {
             token: guest.identity(),
             card: guest.card(),
             is_bare: guest.is_bare,
-            ip: IpAddr::V4(address(vmid)),
+            ip: IpAddr::V4(address(guest)),
         })
     }
 
     fn at(&self, ip: IpAddr) -> Option<u32> {
         let sim = lock(&self.0);
-        sim.guests().find(|guest| IpAddr::V4(address(guest.vmid)) == ip).map(|guest| guest.vmid)
+        sim.guests().find(|guest| IpAddr::V4(address(guest)) == ip).map(|guest| guest.vmid)
     }
 }
 
-/// Of loopback, one for each VMID.
-fn address(vmid: u32) -> Ipv4Addr {
-    let [_, a, b, c] = vmid.to_be_bytes();
-    Ipv4Addr::new(127, 64 | (a & 63), b, c)
+/// Of loopback: the one of the pool that it was given, or one for its VMID.
+fn address(guest: &Guest) -> Ipv4Addr {
+    let given = guest.run.as_ref().map(|run| run.address).filter(Ipv4Addr::is_loopback);
+    let [_, a, b, c] = guest.vmid.to_be_bytes();
+    given.unwrap_or(Ipv4Addr::new(127, 64 | (a & 63), b, c))
 }

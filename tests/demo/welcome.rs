@@ -46,5 +46,5 @@ PVE is simulated: nothing is virtualised. A command in a sandbox is an ORDINARY 
 scratch folder: it can do what you can do. Sandboxes listen on loopback alone, and run what this start
 has signed. What a sandbox serves, for example after the command
   nohup python3 -m http.server 5173 --bind $SANDBOX_IP >log 2>&1 &
-is at http://port-5173-vm-{vmid}.localhost:PORT. Stopping the demo ends all of it and removes the folders.
+is opened in a browser by a link: POST /api/sandboxes/$ID/services/preview/link. Stopping the demo ends all of it and removes the folders.
 ";

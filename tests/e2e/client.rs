@@ -63,6 +63,11 @@ impl Client {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
+    /// The key, if it has one.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// A request to `path`, with the key.
     pub fn request(&self, method: &str, path: &str) -> Builder {
         let builder = Request::builder().method(method).uri(format!("{}{path}", self.url));

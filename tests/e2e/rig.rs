@@ -90,6 +90,7 @@ impl Rig {
         let mut network = Network::reserve().await.map_err(failed)?;
         let keys = Keys::new()?;
         let guests = Guests::new(cluster.inventory.clone(), pve.daemon(program, &keys)?);
+        guests.admit(&keys.secret, DEPLOYMENT)?;
         network.serve(&guests);
         cluster.host(&guests);
         if let Some((shell, program)) = target.shell() {

@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use super::{log::Log, pipe, process::Process};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use pve_edge_bed::{
     guests::Guests,
-    serve::{Api, boxed, serve, upload},
+    serve::{Api, boxed, serve, text, upload},
 };
 use pve_edge_core::api::Pairs;
 use pve_edge_lambda::{http::answer, net::Transport};
@@ -84,6 +84,11 @@ impl Target {
         Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
     }
 
+    /// Whether it is a gateway to what sandboxes serve.
+    pub(super) fn is_gateway(self) -> bool {
+        matches!(self, Self::Local | Self::Workerd)
+    }
+
     /// Serves the API of `settings`, before a PVE of that certificate; `name` tells its log from others'.
     pub(super) async fn start(
         self,
@@ -95,11 +100,17 @@ impl Target {
     ) -> Result<Running, String> {
         let log = log.file(&format!("{}-{name}", self.name()));
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut server = JoinSet::new();
         let mut command = match self {
             Self::Local => return local(settings, guests).await,
             Self::Workerd => {
+                let (gate, served) = proxy(guests).await.map_err(|error| error.to_string())?;
+                server = served;
+                let port = free_port().map_err(|error| error.to_string())?;
                 let mut command = Command::new(tests.join("tools/workerd/start"));
-                command.arg("--binding").arg("--log").arg(&log);
+                command.arg("--binding").arg("--gate").arg(gate).arg("--port").arg(port.to_string());
+                command.arg("--log").arg(&log);
+                command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}"));
                 command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
                 command
             }
@@ -116,7 +127,7 @@ impl Target {
             command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
         }
         let process = Process::start(command, &log.with_extension("stderr")).await?;
-        Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
+        Ok(Running { url: process.url.clone(), _process: Some(process), _server: server })
     }
 }
 
@@ -135,6 +146,27 @@ async fn local_pipe() -> std::io::Result<Running> {
     let mut server = JoinSet::new();
     server.spawn(serve(listener, handler, std::future::pending()));
     Ok(Running { url, _process: None, _server: server })
+}
+
+/// The proxy beside PVE, and where it listens.
+async fn proxy(guests: &Guests) -> std::io::Result<(String, JoinSet<()>)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let guests = guests.clone();
+    let handler = move |request| {
+        let guests = guests.clone();
+        async move {
+            let reply = guests.proxy(request).await;
+            reply.unwrap_or_else(|_| text(StatusCode::NOT_FOUND, "not for the proxy\n"))
+        }
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, handler, std::future::pending()));
+    Ok((url, server))
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// As `cargo demo`: services by name, through this server, and any certificate of PVE.

@@ -1,13 +1,14 @@
 //! The daemon in the root, by signed calls of the edge's own client.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use http::Request;
 use pve_edge_bed::serve::Api;
 use pve_edge_core::{
     access::secret::Keyring,
-    daemon::{Daemon, Place},
+    daemon::Daemon,
     io::{Io, RequestBody, Way, collect, fetch, invocation::Invocation},
+    sandbox::place::Place,
 };
 use pve_edge_guest_protocol::{
     Unique,
@@ -153,7 +154,7 @@ impl Guest {
     }
 
     fn daemon<'i>(&self, invocation: &'i Invocation<Net>) -> Result<Daemon<'i, Net>, String> {
-        let place = Place { base: format!("http://127.0.0.1:{PORT}"), way: Way::Guest };
+        let place = Place::direct(Ipv4Addr::LOCALHOST, PORT);
         let secrets = Keyring::parse(SECRET)?;
         Ok(Daemon::new(invocation, vec![place], SANDBOX.to_owned(), &secrets, &self.deployment))
     }

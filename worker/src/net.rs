@@ -29,6 +29,9 @@ use worker::{
 /// The name of the binding that leads into the private network.
 const BINDING: &str = "PVE";
 
+/// The name of the binding that leads to the proxy beside PVE.
+const GATE: &str = "GATE";
+
 /// The name of the binding to the files that are deployed with the Worker.
 const ASSETS: &str = "ASSETS";
 
@@ -45,6 +48,7 @@ pub fn has_binding(env: &Env) -> bool {
 #[derive(Clone, Debug)]
 pub struct Net {
     binding: Option<JsValue>,
+    gate: Option<JsValue>,
     assets: Option<JsValue>,
     limiter: Option<RateLimiter>,
 }
@@ -54,13 +58,19 @@ impl Net {
     pub fn new(env: &Env) -> Self {
         let binding = has_binding(env).then(|| Reflect::get(env, &BINDING.into()).ok()).flatten();
         let bound = |name: &str| Reflect::get(env, &name.into()).ok().filter(JsValue::is_object);
-        Self { binding, assets: bound(ASSETS), limiter: bound(LIMITER).map(JsCast::unchecked_into) }
+        Self {
+            binding,
+            gate: bound(GATE),
+            assets: bound(ASSETS),
+            limiter: bound(LIMITER).map(JsCast::unchecked_into),
+        }
     }
 
     /// Calls `fetch`; whatever it throws before it has a promise was not sent.
     fn fetch(&self, way: Way, url: &str, init: &RequestInit) -> Result<Promise, NetError> {
         let binding = match way {
             Way::Pve | Way::Guest => self.binding.as_ref(),
+            Way::Proxy => self.gate.as_ref(),
             Way::Public => None,
             Way::Assets => Some(self.assets.as_ref().ok_or_else(|| unsent("there is no binding ASSETS"))?),
         };
@@ -97,7 +107,11 @@ impl Io for Net {
         let way = request.extensions().get().copied().unwrap_or(Way::Public);
         let guard = Guard(Some(AbortController::default()));
         let url = request.uri().to_string();
-        let promise = self.fetch(way, &url, &init(request, &guard)?)?;
+        let init = init(request, &guard)?;
+        if way == Way::Proxy {
+            keep_no_copy(&init);
+        }
+        let promise = self.fetch(way, &url, &init)?;
         let response = match select(JsFuture::from(promise), pin!(Delay::from(left))).await {
             Either::Left((response, _)) => response.map_err(|thrown| failed(&words(&thrown)))?,
             Either::Right(_) => return Err(timeout(Sent::Maybe)),
@@ -219,6 +233,15 @@ fn init(request: Request<RequestBody<Upload>>, guard: &Guard) -> Result<RequestI
         RequestBody::Streamed(upload) => init.set_body_opt_readable_stream(upload.into_inner().as_ref()),
     }
     Ok(init)
+}
+
+/// Has Cloudflare's edge keep no answer of a guest: by the endings of names it would keep some that say nothing of it, and
+/// show them of the next guest.
+fn keep_no_copy(init: &RequestInit) {
+    let (cf, ttl) = (Object::new(), Object::new());
+    let _ = Reflect::set(&ttl, &"100-599".into(), &(-1).into());
+    let _ = Reflect::set(&cf, &"cacheTtlByStatus".into(), &ttl);
+    let _ = Reflect::set(init, &"cf".into(), &cf);
 }
 
 fn now() -> OffsetDateTime {

@@ -8,7 +8,7 @@ use std::{
 use crate::{body::Body, headers, net::failed};
 use futures_util::Stream;
 use http::{Method, Request};
-use pve_edge_core::io::NetError;
+use pve_edge_core::io::{ClientAddress, NetError};
 use worker::web_sys::ReadableStream;
 
 /// Body of a client's request, which core reads or `fetch` sends on.
@@ -22,6 +22,10 @@ pub fn from_platform(request: &worker::Request) -> Option<Request<Upload>> {
     let body = Upload::new(raw.body());
     let mut taken = Request::builder().method(method).uri(raw.url()).body(body).ok()?;
     *taken.headers_mut() = headers::from_platform(request.headers());
+    let client = taken.headers().get("cf-connecting-ip").and_then(|it| it.to_str().ok()?.parse().ok());
+    if let Some(client) = client {
+        taken.extensions_mut().insert(ClientAddress(client));
+    }
     Some(taken)
 }
 

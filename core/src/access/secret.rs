@@ -56,6 +56,11 @@ impl Key {
         EdgeKey::new(&self.hmac("guest-sign", &[deployment]))
     }
 
+    /// Key by which the proxy beside PVE knows this deployment: 64 hexadecimal digits in lower case.
+    pub fn proxy_key(&self, deployment: &str) -> String {
+        hex::encode(self.hmac("proxy", &[deployment]))
+    }
+
     /// HMAC-SHA-256 of a label and parts, each with its length before it.
     pub fn hmac(&self, label: &str, parts: &[&str]) -> [u8; 32] {
         hmac(self.secret.expose().as_bytes(), &[&[label], parts].concat())
@@ -122,6 +127,11 @@ impl Keyring {
     /// Secret under which new sandboxes are made.
     pub fn newest(&self) -> &Key {
         &self.newest
+    }
+
+    /// Secret that is listed the longest: what was set up while it was alone knows it, and what is set up now too.
+    pub fn oldest(&self) -> &Key {
+        self.older.last().unwrap_or(&self.newest)
     }
 
     /// All secrets, the newest first.

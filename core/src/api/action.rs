@@ -147,6 +147,24 @@ pub(super) enum Action {
     /// Its URL opens a terminal of this sandbox, and nothing else, for 60 seconds, in the name of whoever has asked for it:
     /// browsers cannot send a key with a websocket.
     LinkTerminal,
+    /// Declare a service of a sandbox, or change it.
+    ///
+    /// Which port it is, whom the gateway lets in, and who may wake the sandbox by visiting it. `revokeLinks` ends all links
+    /// and cookies that were given out; so does another port.
+    PutService,
+    /// Read a service of a sandbox.
+    ///
+    /// One that was declared, or one of the table that each sandbox has.
+    GetService,
+    /// Take the declaration of a service back.
+    ///
+    /// Its port is private again, as every other port is, and its links open nothing any more.
+    DeleteService,
+    /// Make a link that opens a service in a browser.
+    ///
+    /// Whoever has it is let in for 10 minutes, or `ttlSeconds`, and stays for 12 hours: to this port of this sandbox alone,
+    /// and never to another sandbox that has the same VMID later.
+    LinkService,
     /// Measure a sandbox.
     ///
     /// Processor, memory, disk, as the sandbox's daemon sees them: 422 `unsupported` without pve-edge-guest in it.
@@ -305,6 +323,8 @@ impl Action {
             | Self::RollbackSandbox
             | Self::TakeSnapshot
             | Self::DeleteKeptSnapshot
+            | Self::PutService
+            | Self::DeleteService
             | Self::GetSnapshot
             | Self::DeleteSnapshot
             | Self::BuildTemplate
@@ -334,6 +354,8 @@ impl Action {
             | Self::ResizeProcess
             | Self::OpenTerminal
             | Self::LinkTerminal
+            | Self::GetService
+            | Self::LinkService
             | Self::GetMetrics
             | Self::GetFile
             | Self::PutFile

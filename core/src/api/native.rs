@@ -5,6 +5,7 @@ mod files;
 pub(super) mod power;
 mod processes;
 mod sandboxes;
+mod services;
 mod snapshots;
 mod templates;
 mod terminal;
@@ -144,6 +145,10 @@ async fn whole<I: Io>(
         Action::SignalProcess => processes::signal(provider, asked).await,
         Action::ResizeProcess => processes::resize(provider, asked).await,
         Action::LinkTerminal => terminal::link(provider, asked).await,
+        Action::PutService => services::put(provider, asked).await,
+        Action::GetService => services::get(provider, asked).await,
+        Action::DeleteService => services::remove(provider, asked).await,
+        Action::LinkService => services::link(provider, asked).await,
         Action::GetMetrics => processes::metrics(provider, asked).await,
         // They are answered, or their bodies read, as the bytes come.
         Action::GetFile | Action::PutFile | Action::WatchFiles | Action::OpenTerminal => {

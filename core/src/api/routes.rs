@@ -6,7 +6,7 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 54] = [
+pub(super) const ROUTES: [(&str, &str, Action); 58] = [
     ("GET", "/", Action::GetFrontPage),
     ("GET", "/page.js", Action::GetPageScript),
     ("GET", "/page.css", Action::GetPageStyle),
@@ -42,6 +42,10 @@ pub(super) const ROUTES: [(&str, &str, Action); 54] = [
     ("POST", "/api/sandboxes/{id}/processes/{process}/resize", Action::ResizeProcess),
     ("GET", "/api/sandboxes/{id}/terminal", Action::OpenTerminal),
     ("POST", "/api/sandboxes/{id}/terminal/link", Action::LinkTerminal),
+    ("PUT", "/api/sandboxes/{id}/services/{name}", Action::PutService),
+    ("GET", "/api/sandboxes/{id}/services/{name}", Action::GetService),
+    ("DELETE", "/api/sandboxes/{id}/services/{name}", Action::DeleteService),
+    ("POST", "/api/sandboxes/{id}/services/{name}/link", Action::LinkService),
     ("GET", "/api/sandboxes/{id}/metrics", Action::GetMetrics),
     ("POST", "/api/sandboxes/{id}/start", Action::StartSandbox),
     ("POST", "/api/sandboxes/{id}/stop", Action::StopSandbox),

@@ -12,7 +12,7 @@ use http::{Request, Response, header};
 
 pub(super) use self::script::script;
 
-use self::page::{Block, Page};
+pub(super) use self::page::{Block, Page};
 use super::{
     Service,
     action::Action,
@@ -82,17 +82,17 @@ fn ready(origin: Option<&str>) -> Response<Vec<u8>> {
 fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
     let problems = service.misconfigured();
     let mut blocks = vec![
-        Block::Says("It is deployed, and answers everything else with 503 until its settings are right."),
+        Block::Says(
+            "It is deployed, and answers everything else with 503 until its settings are right.".into(),
+        ),
         Block::Heading("Missing or wrong"),
         Block::List(problems.iter().map(ToString::to_string).collect()),
     ];
     if !service.apart.is_on_morph {
         blocks.extend([
             Block::Heading("On a node of PVE, as root"),
-            Block::Says(
-                "The script makes a user, its API token and the roles that both need. It prints what it will do, asks \
-                 before it does that, may be run again, and prints the token's secret once.",
-            ),
+            Block::Says("The script makes a user, its API token and the roles that both need. It prints what it will do, asks \
+                 before it does that, may be run again, and prints the token's secret once.".into()),
             Block::Commands(commands::for_pve(&located(origin, "/api/setup/pve.sh"))),
         ]);
     }
@@ -102,11 +102,11 @@ fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
             "lambda" => "On AWS Lambda",
             _ => "On this machine",
         }),
-        Block::Says("In a clone of pve-edge's repository:"),
+        Block::Says("In a clone of pve-edge's repository:".into()),
         Block::Commands(commands::for_platform(platform, problems)),
         Block::Heading("Then"),
         Block::Says(
-            "Load this page again. When nothing is wrong any more, health tells what PVE still lacks:",
+            "Load this page again. When nothing is wrong any more, health tells what PVE still lacks:".into(),
         ),
         Block::Commands(commands::for_health(&located(origin, "/api/health/sandbox"))),
     ]);

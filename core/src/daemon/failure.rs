@@ -51,15 +51,6 @@ impl CallFailure {
         }
     }
 
-    /// The failure of which this status tells: Cloudflare's edge or the tunnel had no connection to send the request on
-    /// (rule P3.2).
-    pub(super) fn of_the_way(status: u16) -> Option<Self> {
-        matches!(status, 521 | 523 | 525 | 526 | 530).then(|| {
-            let detail = format!("status {status}: the way to the sandbox is down");
-            Self::NotSent(NetError { sent: Sent::Never, failure: Failure::Connect, detail })
-        })
-    }
-
     /// The failure of a call that was not sent, because the question before it failed: a proxy that finds nobody behind it
     /// answers in the daemon's place.
     pub fn before_a_call(self) -> Self {

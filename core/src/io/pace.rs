@@ -40,6 +40,8 @@ pub const CONTAINER: Pace = Pace::millis(600, 400, 1.0, 400);
 pub const SLOW_CONTAINER: Pace = Pace::millis(600, 600, 1.3, 2500);
 /// Rhythm for a VM that boots. A question to an agent that is not there yet keeps one of PVE's workers for 3 s.
 pub const MACHINE: Pace = Pace::millis(1500, 1000, 1.3, 2500);
+/// Rhythm for a visitor who looks whether a sandbox has come up that somebody else starts.
+pub const VISIT: Pace = Pace::millis(500, 600, 1.25, 2500);
 
 /// Rhythm for an instance or a snapshot of Morph.
 pub const MORPH: Pace = Pace::millis(500, 750, 1.5, 3000);

@@ -44,7 +44,7 @@ pub enum ResponseBody<E, B> {
 #[derive(Debug)]
 pub struct Relay<U> {
     /// The request; whoever sends it on gives it the upstream's URI and a [`super::Way`].
-    pub request: Request<U>,
+    pub request: Request<RequestBody<U>>,
     /// Whether the client asks for a websocket.
     upgrades: bool,
     /// The largest answer, where answers do not stream.
@@ -67,7 +67,7 @@ const OF_CONNECTION: [HeaderName; 9] = [
 impl<U> Relay<U> {
     /// Prepares a client's request. On a platform without websockets, a request for one is refused with 501
     /// (rule P9.5).
-    pub fn new(mut request: Request<U>, platform: &Platform) -> Result<Self, Error> {
+    pub fn new(mut request: Request<RequestBody<U>>, platform: &Platform) -> Result<Self, Error> {
         let upgrades = is_asked(request.method(), request.headers());
         if upgrades {
             ensure_websockets(platform)?;
@@ -93,8 +93,7 @@ impl<U> Relay<U> {
     where
         I: Io<Upload = U>,
     {
-        let Answer { status, mut headers, body, .. } =
-            io.open(self.request.map(RequestBody::Streamed), deadline).await?;
+        let Answer { status, mut headers, body, .. } = io.open(self.request, deadline).await?;
         let status = StatusCode::from_u16(status).map_err(|_| no_answer(status))?;
         remove_those_of_connection(&mut headers);
         let body = match self.most {

@@ -12,7 +12,7 @@ pub async fn config<I: Io>(cloud: &Cloud<'_, I>) -> Result<Offer, Error> {
     let ready = offered.into_iter().filter(|(_, it)| it.is_ready());
     Ok(Offer::new(
         cloud.settings.provider,
-        cloud.platform.streams,
+        (cloud.platform.streams, cloud.platform.upgrades),
         cloud.settings.public_domain.as_ref(),
         cloud.settings.server_origin.as_deref(),
         ready.map(|(id, _)| id).collect(),

@@ -93,11 +93,10 @@ pub fn show_sandbox<I: Io>(cloud: &Cloud<'_, I>, instance: &Instance) -> Sandbox
         Status::Error => "Morph says that it is broken",
         _ => "its creation was given up before it was finished; the sweep removes it",
     };
-    let services = SERVICES.iter().filter(|(name, _)| *name != "exec").map(|(name, port)| Service {
-        name: (*name).to_owned(),
-        port: *port,
-        url: instance.url(*port),
-    });
+    let services = SERVICES
+        .iter()
+        .filter(|(name, _)| *name != "exec")
+        .map(|(name, port)| Service::new(*name, *port, instance.url(*port)));
     Sandbox {
         id: instance.id.to_string(),
         provider: cloud.settings.provider.name(),

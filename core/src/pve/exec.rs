@@ -60,8 +60,7 @@ async fn by_execd<I: Io>(
     let deadline = cluster.now() + allowed + SLACK;
     let tokens: Vec<Secret> =
         reach::tokens(cluster.settings, &found.mark).into_iter().map(Secret::new).collect();
-    let base = reach::exec_base(cluster, found).await?;
-    let Some((base, way)) = base else {
+    let Some(place) = reach::exec_place(cluster, found).await? else {
         return Err(explain(cluster, found, failed(&ExecError::NotSent(no_address()))).await);
     };
     let mut last = ExecError::Unauthorized;
@@ -69,7 +68,7 @@ async fn by_execd<I: Io>(
         if !cluster.spend(1) {
             return Err(crate::pve::api::PveError::Budget.into());
         }
-        match execd::open(&cluster.io, execd::request(request, &base, token, way), deadline).await {
+        match execd::open(&cluster.io, execd::request(request, &place, token), deadline).await {
             Ok(Opened { lines }) => {
                 return Ok(Opened { lines: command::limit_output(lines, cluster.io.clone(), allowed) });
             }

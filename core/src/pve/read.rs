@@ -117,7 +117,7 @@ async fn show_exactly<I: Io>(
     let locked_by_creation = matches!(config.lock.as_deref(), Some("create" | "clone"));
     let given_up = !committed && mark.age(cluster.now()) >= FINISH_SECONDS;
     if !given_up && (locked_by_creation || (!committed && config.lock.is_some())) {
-        let at = reach::addresses(cluster.settings, mark.vmid, None, None);
+        let at = reach::addresses(cluster.settings, (mark.vmid, Some(&mark.services)), None, None);
         let sandbox = show(cluster, mark, node, State::Creating, at, sizes(mark, config));
         return Ok(with_etag(sandbox, mark));
     }
@@ -175,7 +175,7 @@ pub async fn show_progress<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) 
             reach::live_addresses(cluster, &Located { node, config, mark, committed: true }, true).await
         }
         Some(config) => known_addresses(cluster, config, &mark),
-        None => reach::addresses(cluster.settings, mark.vmid, None, None),
+        None => reach::addresses(cluster.settings, (mark.vmid, Some(&mark.services)), None, None),
     };
     let state = match (ready, mark.phase) {
         (_, Phase::Error) => State::Error,
@@ -190,7 +190,7 @@ pub async fn show_progress<I: Io>(cluster: &Cluster<'_, I>, progress: Progress) 
 /// The addresses of a sandbox as far as its config tells, once its commit has given it one.
 fn known_addresses<I: Io>(cluster: &Cluster<'_, I>, config: &Config, mark: &Mark) -> Addresses {
     let ip = config.address().filter(|_| mark.phase != Phase::Claimed);
-    reach::addresses(cluster.settings, mark.vmid, config.searchdomain.as_deref(), ip)
+    reach::addresses(cluster.settings, (mark.vmid, Some(&mark.services)), config.searchdomain.as_deref(), ip)
 }
 
 /// A sandbox as a power action left it: `finished` when it is what it shall be.
@@ -251,7 +251,7 @@ fn sizes(mark: &Mark, config: &Config) -> Sizes {
 /// Claimed, and PVE shows nothing yet.
 fn show_claimed<I: Io>(cluster: &Cluster<'_, I>, caller: &Caller, id: &SandboxId) -> Sandbox {
     let now = cluster.now();
-    let at = reach::addresses(cluster.settings, id.vmid, None, None);
+    let at = reach::addresses(cluster.settings, (id.vmid, None), None, None);
     Sandbox {
         id: id.to_string(),
         provider: id.provider.name(),
@@ -334,7 +334,7 @@ pub async fn config<I: Io>(cluster: &Cluster<'_, I>) -> Result<Offer, Error> {
     let ids = templates.into_iter().filter_map(|it| it.snapshot);
     Ok(Offer::new(
         cluster.settings.provider,
-        cluster.platform.streams,
+        (cluster.platform.streams, cluster.platform.upgrades),
         cluster.settings.public_domain.as_ref(),
         cluster.settings.server_origin.as_deref(),
         ids.filter(|it| it.provider == cluster.settings.provider).collect(),

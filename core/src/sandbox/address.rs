@@ -12,7 +12,7 @@ pub use self::{
     network::{GuestNetwork, Reserved},
     pool::IpPool,
 };
-use super::vmid::Vmid;
+use super::{nonce::Nonce, vmid::Vmid};
 
 /// Services of a sandbox: name and port in the guest.
 pub const SERVICES: [(&str, u16); 6] = [
@@ -58,6 +58,34 @@ impl Domain {
     pub fn authority(&self) -> &str {
         &self.authority
     }
+
+    /// Scheme of the URLs below the domain.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Whether a host, as a URL has it, is the domain or below it.
+    pub fn covers(&self, host: &str) -> bool {
+        let name =
+            |it: &str| it.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let (host, domain) = (name(host), name(&self.authority));
+        host == domain || host.strip_suffix(&*domain).is_some_and(|it| it.ends_with('.'))
+    }
+}
+
+/// First label of the host by which the deployment itself asks the proxy beside PVE: it names no guest, so that a proxy
+/// which takes guests out of names passes nothing of it on to one.
+pub const GATE: &str = "gate";
+
+/// Origin of the proxy beside PVE, `https://gate.{domain}`.
+pub fn gate_url(domain: &Domain) -> String {
+    format!("{}://{GATE}.{}", domain.scheme, domain.authority)
+}
+
+/// Origin of a port of one sandbox and of none after it, for browsers:
+/// `https://port-{port}-vm-{vmid}-{nonce}.{domain}`. What a guest leaves in a browser rules its origin for ever.
+pub fn visit_url(domain: &Domain, port: u16, vmid: Vmid, nonce: Nonce) -> String {
+    format!("{}://port-{port}-vm-{vmid}-{nonce}.{}", domain.scheme, domain.authority)
 }
 
 /// Public URL of a guest's port, `https://port-{port}-vm-{vmid}.{domain}`: one label before the domain, because usual
@@ -156,12 +184,14 @@ fn with_path(url: &str, path: &str) -> String {
 /// Guest and port that the host of a service URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceHost {
-    /// `port-{port}-vm-{vmid}.{domain}`.
+    /// `port-{port}-vm-{vmid}.{domain}`, or `port-{port}-vm-{vmid}-{nonce}.{domain}`.
     Pve {
         /// Port in the guest.
         port: u16,
         /// VMID of the guest.
         vmid: Vmid,
+        /// Nonce of the sandbox, which no other guest of that VMID has.
+        nonce: Option<Nonce>,
         /// Domain after the first label, with its port.
         domain: String,
     },
@@ -195,8 +225,11 @@ impl FromStr for ServiceHost {
             return Err(BAD);
         }
         if is(kind, "vm") {
-            let vmid = id.parse().map_err(|_| BAD)?;
-            return Ok(Self::Pve { port, vmid, domain: domain.to_ascii_lowercase() });
+            let (vmid, nonce) = id.split_once('-').map_or((id, None), |(vmid, nonce)| (vmid, Some(nonce)));
+            let vmid = vmid.parse().map_err(|_| BAD)?;
+            let spelled = |it: &str| it.to_ascii_lowercase().parse::<Nonce>().map_err(|_| BAD);
+            let nonce = nonce.map(spelled).transpose()?;
+            return Ok(Self::Pve { port, vmid, nonce, domain: domain.to_ascii_lowercase() });
         }
         let is_morph_id = !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
         if is(kind, "morphvm") && is_morph_id && domain.eq_ignore_ascii_case("http.cloud.morph.so") {
@@ -290,6 +323,13 @@ mod tests {
             "port-80-vm-200..com",
             "xport-80-vm-200.example.com",
             "port-80-vm-200-1.example.com",
+            "port-80-vm-200-.example.com",
+            "port-80-vm-200-aaaaaaaaaaaaaaaaaaaaaaa.example.com",
+            "port-80-vm-200-aaaaaaaaaaaaaaaaaaaaaaaaa.example.com",
+            "port-80-vm-200-aaaaaaaaaaaaaaaaaaaaaaa1.example.com",
+            "port-80-vm-200-aaaaaaaaaaaaaaaaaaaaaaaa-x.example.com",
+            "port_80_vm_200.example.com",
+            "port-80-vm-200.example.com.",
             "port-+80-vm-200.example.com",
             "port-80-vm-200.exa mple.com",
             "port-80-vm-200.example.com:0",
@@ -304,13 +344,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_domain_covers_what_is_below_it() {
+        let domain: Domain = "http://sandbox.example.com:8787".parse().unwrap();
+        for (host, is_below) in [
+            ("sandbox.example.com", true),
+            ("PORT-80-vm-200.Sandbox.example.com:8787", true),
+            ("a.b.sandbox.example.com.", true),
+            ("example.com", false),
+            ("xsandbox.example.com", false),
+            ("sandbox.example.com.evil.test", false),
+        ] {
+            assert_eq!(domain.covers(host), is_below, "{host}");
+        }
+        assert_eq!(gate_url(&domain), "http://gate.sandbox.example.com:8787");
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_is_parsed(port in 1_u16.., vmid in 100_u32..=999_999_999) {
             let vmid: Vmid = vmid.try_into().unwrap();
             let url = public_url(&"example.com".parse().unwrap(), port, vmid);
             let host = url.strip_prefix("https://").unwrap().parse();
-            prop_assert_eq!(host, Ok(ServiceHost::Pve { port, vmid, domain: "example.com".into() }));
+            prop_assert_eq!(host, Ok(ServiceHost::Pve { port, vmid, nonce: None, domain: "example.com".into() }));
+        }
+
+        #[test]
+        fn a_nonce_in_it_is_parsed(port in 1_u16.., text in "[a-z2-7]{24}") {
+            let domain = "example.com".parse().unwrap();
+            let (vmid, nonce): (Vmid, Nonce) = ("200".parse().unwrap(), text.parse().unwrap());
+            let url = visit_url(&domain, port, vmid, nonce);
+            let host = url.strip_prefix("https://").unwrap();
+            prop_assert_eq!(host.parse(), Ok(ServiceHost::Pve { port, vmid, nonce: Some(nonce), domain: "example.com".into() }));
+            prop_assert!(domain.covers(host) && host.split('.').next().unwrap().len() < 64);
         }
 
         #[test]

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     error::{Code, Error},
-    io::{Failure, Io, NetError, RequestBody, Sent},
+    io::{Io, NetError, RequestBody, Sent, proxy},
     sandbox::process::Event,
 };
 
@@ -68,11 +68,14 @@ pub(crate) async fn send_command<I: Io>(
     content: &str,
     mut lines: Lines,
 ) -> Result<Opened<impl Stream<Item = Output> + Unpin + use<I>>, ExecError> {
-    let answer =
-        io.open(request.map(RequestBody::Whole), deadline).await.map_err(|error| match error.sent {
-            Sent::Never => ExecError::NotSent(error),
-            Sent::Maybe => ExecError::Unanswered(error),
-        })?;
+    let unanswered = |error: NetError| match error.sent {
+        Sent::Never => ExecError::NotSent(error),
+        Sent::Maybe => ExecError::Unanswered(error),
+    };
+    let answer = io.open(request.map(RequestBody::Whole), deadline).await.map_err(unanswered)?;
+    if let Some(fault) = proxy::fault(answer.status, &answer.headers) {
+        return Err(unanswered(fault));
+    }
     let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match answer.status {
         200 if kind.contains(content) => {
@@ -80,12 +83,6 @@ pub(crate) async fn send_command<I: Io>(
             Ok(Opened { lines })
         }
         401 => Err(ExecError::Unauthorized),
-        // Cloudflare's edge or the tunnel had no connection to send the request on.
-        status @ (521 | 523 | 525 | 526 | 530) => Err(ExecError::NotSent(NetError {
-            sent: Sent::Never,
-            failure: Failure::Connect,
-            detail: format!("status {status}: the way to the sandbox is down"),
-        })),
         status => Err(ExecError::Refused { status }),
     }
 }

@@ -68,6 +68,16 @@ impl SandboxId {
 pub struct SpelledId(SandboxId);
 
 impl SpelledId {
+    /// VMID that it names.
+    pub fn vmid(&self) -> Vmid {
+        self.0.vmid
+    }
+
+    /// Nonce that it names, which may be made up.
+    pub fn nonce(&self) -> Nonce {
+        self.0.nonce
+    }
+
     /// Proves that this deployment gave the id out under one of the secrets that `EDGE_SECRET` lists. The VMID may be
     /// outside today's ranges: it was given out before they were changed.
     pub fn prove(&self, secrets: &Keyring, deployment: &Label) -> Option<SandboxId> {

@@ -80,7 +80,7 @@ impl Offer {
     /// The offer of a deployment that has these versions of presets.
     pub(crate) fn new(
         provider: ProviderName,
-        streams: bool,
+        (streams, is_gateway): (bool, bool),
         domain: Option<&Domain>,
         server_origin: Option<&str>,
         versions: Vec<SnapshotId>,
@@ -89,7 +89,7 @@ impl Offer {
         let is_pve = provider != ProviderName::Morph;
         let services = SERVICES.iter().filter(|(name, _)| is_pve || *name != "exec");
         Self {
-            capabilities: capabilities(provider, streams),
+            capabilities: capabilities(provider, streams, is_gateway && domain.is_some()),
             default_preset_id: default_preset(versions.iter()).map(|it| it.preset),
             port_url: domain.filter(|_| is_pve).map(any_port_url),
             presets: presets(versions),
@@ -128,10 +128,12 @@ fn presets(mut versions: Vec<SnapshotId>) -> Vec<Preset> {
 }
 
 /// Capabilities by name, of containers, VMs and Morph.
-const CAPABILITIES: [(&str, [bool; 3]); 8] = [
+const CAPABILITIES: [(&str, [bool; 3]); 9] = [
     ("exec", [true, true, true]),
     // A VM's agent gives the output only when the command has ended.
     ("streamingExec", [true, false, true]),
+    // Morph has one of its own.
+    ("gateway", [true, true, false]),
     ("metadata", [true, true, true]),
     ("ttl", [true, true, true]),
     ("hibernate", [false, true, true]),
@@ -140,7 +142,7 @@ const CAPABILITIES: [(&str, [bool; 3]); 8] = [
     ("gpu", [false, false, false]),
 ];
 
-fn capabilities(provider: ProviderName, streams: bool) -> BTreeMap<&'static str, bool> {
+fn capabilities(provider: ProviderName, streams: bool, is_gateway: bool) -> BTreeMap<&'static str, bool> {
     let of = |[lxc, vm, morph]: [bool; 3]| match provider {
         ProviderName::PveLxc => lxc,
         ProviderName::PveVm => vm,
@@ -148,6 +150,13 @@ fn capabilities(provider: ProviderName, streams: bool) -> BTreeMap<&'static str,
     };
     CAPABILITIES
         .into_iter()
-        .map(|(name, row)| (name, of(row) && (streams || name != "streamingExec")))
+        .map(|(name, row)| {
+            let is_there = match name {
+                "streamingExec" => streams,
+                "gateway" => is_gateway,
+                _ => true,
+            };
+            (name, of(row) && is_there)
+        })
         .collect()
 }

@@ -216,6 +216,13 @@ pub const SETTINGS: &[Setting] = &[
         Means("none"),
     ),
     row(
+        "EDGE_API_HOST",
+        "the one host of this API, where that is below the domain of the service URLs, or where other names lead here too",
+        Text("a host, such as edge.example.org"),
+        Means("any host that is not below PVE_PUBLIC_DOMAIN"),
+    ),
+    row("EDGE_PUBLIC_SERVICES", "whether services may be open to everybody", Flag, Default("false")),
+    row(
         "EDGE_CORS_ORIGINS",
         "origins whose pages may use the API",
         Text("origins, by spaces or commas; * for all"),

@@ -105,6 +105,17 @@ pub(super) fn dns_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses a host, with its port where that is not the scheme's own.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let port_is_fine = port.is_none_or(|it| it.parse::<u16>().is_ok_and(|it| it > 0));
+    if is_dns_name(name) && port_is_fine {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a host, such as edge.example.org".into())
+    }
+}
+
 /// Parses the name of a node.
 pub(super) fn node_name(text: &str) -> Result<String, String> {
     if is_dns_name(text) && !text.contains('.') {

@@ -29,6 +29,22 @@ impl Ask {
         Self { method, path: path.into(), headers: vec![authorization], body: Vec::new() }
     }
 
+    /// Of a visitor, who has no key, at any URL.
+    pub(crate) fn visit(url: impl Into<String>) -> Self {
+        Self { headers: Vec::new(), ..Self::new("GET", url) }
+    }
+
+    /// By another method.
+    pub(crate) fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// As a browser opens a page.
+    pub(crate) fn navigation(self) -> Self {
+        let page = self.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+        page.header("sec-fetch-site", "none").header("accept", "text/html,*/*;q=0.8")
+    }
+
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new("GET", path)
     }

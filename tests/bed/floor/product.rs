@@ -26,6 +26,7 @@ const PLATFORM: Platform = Platform {
     streams: true,
     upgrades: true,
     private_network: true,
+    sets_host: false,
     unverified_tls: false,
 };
 

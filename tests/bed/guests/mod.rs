@@ -20,7 +20,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,6 +28,7 @@ use std::{
 
 use http::Request;
 use hyper::body::Incoming;
+use pve_edge_core::access::secret::Keyring;
 use rustix::process::Pid;
 
 pub use self::daemon::{Daemon, part};
@@ -90,6 +91,8 @@ struct Shared {
     closed: AtomicBool,
     /// Whether this system has all of 127.0.0.0/8 (Linux), not just 127.0.0.1.
     own_addresses: bool,
+    /// Keys by which the proxy beside PVE knows the deployment.
+    proxy_keys: OnceLock<Vec<String>>,
 }
 
 type Homes = BTreeMap<u32, Home>;
@@ -127,14 +130,22 @@ impl Guests {
             is_cut_off: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             own_addresses,
+            proxy_keys: OnceLock::new(),
         });
         tokio::spawn(watch(Arc::downgrade(&shared)));
         Self { shared }
     }
 
-    /// Answers a request to `port-{port}-vm-{vmid}.…`, or gives it back.
+    /// Has the proxy beside PVE know a deployment by the keys of these secrets; without that there is none.
+    pub fn admit(&self, secrets: &str, deployment: &str) -> Result<(), &'static str> {
+        let keys = Keyring::parse(secrets)?.all().map(|it| it.proxy_key(deployment)).collect();
+        self.shared.proxy_keys.get_or_init(|| keys);
+        Ok(())
+    }
+
+    /// Answers a request of the proxy beside PVE, or to `port-39375-vm-{vmid}.…`, or gives it back.
     pub async fn proxy(&self, request: Request<Incoming>) -> Result<Reply, Box<Request<Incoming>>> {
-        match proxy::target(&request) {
+        match proxy::target(self, &request) {
             Some(target) => Ok(proxy::answer(self, target, request).await),
             None => Err(Box::new(request)),
         }

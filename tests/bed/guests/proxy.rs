@@ -1,53 +1,64 @@
-//! The way into a guest: by host name, as the public domain has it, or by address.
+//! The way into a guest: the proxy beside PVE, the name of its daemon, or its address.
 
 use std::net::IpAddr;
 
-use http::{Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
+use pve_edge_core::io::proxy::{CLIENT, FAULT, GUEST_HOST, KEY, OURSELVES, PUBLIC_HOST, TO};
 use pve_edge_lambda::http::join;
 use tokio::net::TcpStream;
 
 use super::{GuestState, Guests, execd};
-use crate::serve::{Ends, Reply, boxed, text, whole};
+use crate::serve::{Ends, Reply, boxed, text};
 
 const EXECD: u16 = 39375;
-
-/// What a template has at these ports; nothing simulates it.
-const SERVICES: [(u16, &str); 6] = [
-    (5173, "Preview"),
-    (9776, "Server"),
-    (39377, "Worker"),
-    (39378, "VSCode"),
-    (39380, "VNC"),
-    (39383, "Xterm"),
-];
 
 /// A service of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     port: u16,
-    vmid: u32,
+    guest: Named,
 }
 
-/// Which service the request's host names, if it names one.
-pub(super) fn target(request: &Request<Incoming>) -> Option<Target> {
+/// How a request names a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Vmid(u32),
+    Address(IpAddr),
+}
+
+/// Which service a request is for: by the headers of whoever has a key of the proxy beside PVE, or by the name of a guest's
+/// daemon.
+pub(super) fn target(guests: &Guests, request: &Request<Incoming>) -> Option<Target> {
     let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    parse(host)
+    let keys = guests.shared.proxy_keys.get().map_or(&[][..], |it| it);
+    parse(host, request.headers(), keys)
 }
 
-/// `port-{port}-vm-{vmid}.` and whatever domain.
-fn parse(host: &str) -> Option<Target> {
+fn parse(host: &str, headers: &HeaderMap, keys: &[String]) -> Option<Target> {
     let (label, _) = host.split_once('.')?;
-    let (port, vmid) = label.strip_prefix("port-")?.split_once("-vm-")?;
-    Some(Target { port: port.parse().ok()?, vmid: vmid.parse().ok()? })
+    if let Some(key) = headers.get(KEY) {
+        keys.iter().find(|it| it.as_bytes() == key.as_bytes())?;
+        let (guest, port) = headers.get(TO)?.to_str().ok()?.split_once(':')?;
+        let port = port.parse().ok()?;
+        let is_ours = headers.get(CLIENT).is_some_and(|it| it == OURSELVES);
+        let guest = guest.parse().map(Named::Vmid).or_else(|_| guest.parse().map(Named::Address)).ok()?;
+        return (is_ours || port != EXECD).then_some(Target { port, guest });
+    }
+    let vmid = label.strip_prefix("port-39375-vm-")?.parse().ok()?;
+    Some(Target { port: EXECD, guest: Named::Vmid(vmid) })
 }
 
 /// Answers a request to a guest's service.
-pub(super) async fn answer(guests: &Guests, target: Target, request: Request<Incoming>) -> Reply {
-    let Target { port, vmid } = target;
-    let Some(guest) = guests.running(vmid) else {
-        return bad_gateway(format!("no sandbox with VMID {vmid} is running\n"));
+pub(super) async fn answer(guests: &Guests, target: Target, mut request: Request<Incoming>) -> Reply {
+    let Target { port, guest } = target;
+    let vmid = match guest {
+        Named::Vmid(vmid) => Some(vmid),
+        Named::Address(ip) => guests.shared.inventory.at(ip),
+    };
+    let Some((vmid, guest)) = vmid.and_then(|vmid| Some((vmid, guests.running(vmid)?))) else {
+        return faulty("dial", format!("no sandbox {guest:?} is running\n"));
     };
     if port == EXECD {
         return command(guests, vmid, guest, request).await;
@@ -57,15 +68,28 @@ pub(super) async fn answer(guests: &Guests, target: Target, request: Request<Inc
     if request.extensions().get().is_some_and(ourselves) {
         return bad_gateway(format!("port {port} is this server's own\n"));
     }
+    introduce(request.headers_mut());
     match TcpStream::connect((address, port)).await {
-        Ok(stream) => forward(stream, request)
-            .await
-            .unwrap_or_else(|error| bad_gateway(format!("the service at port {port} broke off: {error}\n"))),
-        Err(_) => match SERVICES.iter().find(|(known, _)| *known == port) {
-            Some((_, name)) => placeholder(name, target, address),
-            None => bad_gateway(format!("nothing listens on {address}:{port}\n")),
-        },
+        Ok(stream) => forward(stream, request).await.unwrap_or_else(|error| {
+            faulty("late", format!("the service at port {port} broke off: {error}\n"))
+        }),
+        Err(_) => faulty("dial", format!("nothing listens on {address}:{port}\n")),
     }
+}
+
+/// Tells the guest its host, and nothing of what is between the deployment and the proxy.
+fn introduce(headers: &mut HeaderMap) {
+    headers.extend(headers.get(GUEST_HOST).cloned().map(|it| (header::HOST, it)));
+    for name in [KEY, TO, CLIENT, GUEST_HOST, PUBLIC_HOST] {
+        headers.remove(name);
+    }
+}
+
+/// What the proxy says in a guest's place.
+fn faulty(fault: &'static str, why: String) -> Reply {
+    let mut reply = bad_gateway(why);
+    reply.headers_mut().insert(FAULT, HeaderValue::from_static(fault));
+    reply
 }
 
 /// Answers for the execd of the guest whose address the client connected to.
@@ -115,16 +139,6 @@ async fn forward(stream: TcpStream, mut request: Request<Incoming>) -> hyper::Re
     Ok(boxed(response))
 }
 
-fn placeholder(name: &str, Target { port, vmid }: Target, address: IpAddr) -> Reply {
-    let page = format!(
-        "<!doctype html>\n<meta charset=utf-8>\n<title>{name} of sandbox {vmid}</title>\n\
-         <h1>{name}</h1>\n<p>This is where <b>{name}</b> (port {port}) of the sandbox with VMID <b>{vmid}</b> \
-         would be. Its guest is simulated, and nothing listens on {address}:{port}.</p>\n\
-         <p>A command in the sandbox can: <code>python3 -m http.server {port} --bind $SANDBOX_IP</code></p>\n"
-    );
-    whole(StatusCode::OK, "text/html; charset=utf-8", page)
-}
-
 fn bad_gateway(why: String) -> Reply {
     text(StatusCode::BAD_GATEWAY, why)
 }
@@ -134,17 +148,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
-        let check = |host, expected: Option<(u16, u32)>| {
-            assert_eq!(parse(host), expected.map(|(port, vmid)| Target { port, vmid }), "{host}");
+    fn a_guest_is_named_by_the_proxys_headers_or_by_its_daemon() {
+        let check = |host, to: Option<&'static str>, expected: Option<(u16, Named)>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(to.map(|it| (TO, HeaderValue::from_static(it))));
+            headers.extend(to.map(|_| (KEY, HeaderValue::from_static("key"))));
+            let target = parse(host, &headers, &["old".to_owned(), "key".to_owned()]);
+            assert_eq!(target, expected.map(|(port, guest)| Target { port, guest }), "{host} {to:?}");
         };
-        check("port-5173-vm-200001.localhost:8787", Some((5173, 200_001)));
-        check("port-39375-vm-200001.sandboxes.example.com", Some((39375, 200_001)));
-        check("localhost:8787", None);
-        check("127.0.0.1:8787", None);
-        check("port-5173-vm-200001", None);
-        check("port-70000-vm-200001.localhost", None);
-        check("port-5173-vm-x.localhost", None);
-        check("x-port-5173-vm-200001.localhost", None);
+        check("gate.localhost:8787", Some("200001:5173"), Some((5173, Named::Vmid(200_001))));
+        check(
+            "gate.localhost:8787",
+            Some("127.64.0.1:80"),
+            Some((80, Named::Address([127, 64, 0, 1].into()))),
+        );
+        // To what runs commands only the deployment itself comes.
+        check("gate.localhost:8787", Some("200001:39375"), None);
+        check("gate.localhost:8787", Some("200001"), None);
+        check("gate.localhost:8787", None, None);
+        assert_eq!(
+            parse("gate.localhost", &HeaderMap::from_iter([(KEY, HeaderValue::from_static("key"))]), &[]),
+            None
+        );
+        check("port-39375-vm-200001.sandboxes.example.com", None, Some((39375, Named::Vmid(200_001))));
+        check("port-5173-vm-200001.localhost:8787", None, None);
+        check("localhost:8787", None, None);
     }
 }

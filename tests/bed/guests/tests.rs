@@ -17,7 +17,10 @@ use crate::{
 };
 use futures_util::StreamExt;
 use http::{Method, Request, Uri};
-use pve_edge_core::io::{Answer, Io, RequestBody, Whole, fetch};
+use pve_edge_core::{
+    access::secret::Keyring,
+    io::{Answer, Io, RequestBody, Whole, fetch, proxy},
+};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::{Value, json};
 use tokio::{
@@ -27,6 +30,7 @@ use tokio::{
 };
 
 const VMID: u32 = 200_001;
+const SECRET: &str = "secret-of-the-guests-own-tests-0123456789";
 
 /// One guest, which is absent, stopped or running.
 #[derive(Default)]
@@ -63,6 +67,7 @@ impl World {
     async fn new() -> Self {
         let one = Arc::new(One::default());
         let guests = Guests::new(one.clone(), None);
+        guests.admit(SECRET, "home").expect("secrets");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let proxy = guests.clone();
@@ -81,6 +86,21 @@ impl World {
     fn url(&self, port: u16, path: &str) -> Uri {
         let url = format!("http://port-{port}-vm-{VMID}.localhost:{}{path}", self.port);
         url.parse().expect("a URL")
+    }
+
+    /// Asks for a port of the guest, as the deployment asks the proxy beside PVE.
+    async fn visit(&self, port: u16, path: &str) -> Whole {
+        let request = Request::get(format!("http://gate.localhost:{}{path}", self.port))
+            .header(proxy::KEY, self.key())
+            .header(proxy::TO, format!("{VMID}:{port}"))
+            .header(proxy::CLIENT, "192.0.2.1")
+            .body(Vec::new());
+        let deadline = self.net.now() + Duration::from_secs(9);
+        fetch(&self.net, request.expect("a request"), deadline, 1 << 20).await.expect("an answer")
+    }
+
+    fn key(&self) -> String {
+        Keyring::parse(SECRET).expect("secrets").newest().proxy_key("home")
     }
 
     async fn get(&self, uri: Uri) -> Whole {
@@ -230,17 +250,22 @@ async fn nothing_outlives_its_guest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_are_reached_by_name() {
+async fn services_are_reached_through_the_proxy() {
     let world = World::new().await;
-    let page = world.get(world.url(5173, "/")).await;
-    assert_eq!(page.status, 200);
-    assert!(String::from_utf8_lossy(&page.body).contains("Preview"));
-    assert_eq!(world.get(world.url(5174, "/")).await.status, 502);
+    for port in [5173, 39375] {
+        let refused = world.visit(port, "/").await;
+        let fault = refused.headers.get(proxy::FAULT).map(|it| it.as_bytes());
+        assert_eq!(
+            (refused.status, fault),
+            if port == 5173 { (502, Some(&b"dial"[..])) } else { (418, None) }
+        );
+    }
+    assert_eq!(world.get(world.url(5173, "/")).await.status, 418);
     let api = format!("http://localhost:{}/", world.port).parse().expect("a URL");
     assert_eq!(world.get(api).await.status, 418);
 
     world.shell("echo hello >page; nohup python3 -m http.server 5173 --bind $SANDBOX_IP >log 2>&1 &").await;
-    eventually("served", async || world.get(world.url(5173, "/page")).await.body == b"hello\n").await;
+    eventually("served", async || world.visit(5173, "/page").await.body == b"hello\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,8 +284,11 @@ async fn an_upgrade_passes_through() {
         stream.write_all(&bytes[..read]).await.expect("a client");
     });
     let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).await.expect("the proxy");
-    let host = format!("port-{port}-vm-{VMID}.localhost");
-    let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    let head = format!(
+        "GET / HTTP/1.1\r\nhost: gate.localhost\r\nx-edge-key: {}\r\nx-edge-to: {VMID}:{port}\r\nconnection: upgrade\r\n\
+         upgrade: websocket\r\n\r\n",
+        world.key()
+    );
     client.write_all(head.as_bytes()).await.expect("the proxy");
     let mut bytes = [0; 4096];
     let read = client.read(&mut bytes).await.expect("a head");

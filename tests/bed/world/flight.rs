@@ -200,6 +200,9 @@ fn answer(inner: &mut Inner, flight: &Flight, arrived: OffsetDateTime) -> Result
         }
         return Ok(answer.map(|streamed| (streamed.into(), time::Duration::ZERO)));
     }
+    if host.starts_with("gate.") {
+        return proxy(inner, flight);
+    }
     let public = host.starts_with("port-");
     let vmid = inner.sim.guest_of_host(&host).filter(|_| public || uri.port_u16() == Some(PORT));
     let is_address = host.parse::<std::net::Ipv4Addr>().is_ok();
@@ -209,6 +212,42 @@ fn answer(inner: &mut Inner, flight: &Flight, arrived: OffsetDateTime) -> Result
         }
         return Ok(Err(NetError { failure: Failure::Dns, ..never("no such host") }));
     };
+    inner.log_stream(&flight.seen, &streamed);
+    Ok(Ok((streamed.into(), time::Duration::ZERO)))
+}
+
+/// The proxy beside PVE, which takes the guest out of its headers: its daemon for the deployment's own calls, else a route
+/// of the name `{guest}:{port}`.
+fn proxy(inner: &mut Inner, flight: &Flight) -> Result<Executed, Blocked> {
+    let header =
+        |name| flight.request.headers().get(name).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let faulty = |status: u16, fault: &'static str| {
+        let headers = [("x-edge-fault".parse().expect("a name"), fault.parse().expect("a value"))]
+            .into_iter()
+            .collect();
+        let told = Streamed { status, headers, pieces: Vec::new() };
+        Ok(Ok((told.into(), time::Duration::ZERO)))
+    };
+    let Some((guest, port)) = header("x-edge-to").split_once(':') else { return faulty(404, "refused") };
+    let is_own = header("x-edge-client") == "edge" && port == PORT.to_string();
+    if header("x-edge-key").len() != 64 || (!is_own && port == PORT.to_string()) {
+        return faulty(404, "refused");
+    }
+    let vmid = inner.sim.guest_of_host(guest).or_else(|| guest.parse().ok());
+    let is_running = |vmid: &u32| inner.sim.guest(*vmid).is_some_and(|guest| guest.run.is_some());
+    let Some(vmid) = vmid.filter(is_running) else { return faulty(502, "dial") };
+    let streamed = if is_own {
+        inner.sim.exec(vmid, &flight.request)
+    } else {
+        let name = format!("{vmid}:{port}");
+        let route =
+            inner.routes.iter().rev().find(|(known, _)| *known == name).map(|(_, route)| route.clone());
+        match route.map(|route| route(&flight.request, inner.sim.now())) {
+            Some(Err(error)) => return Ok(Err(error)),
+            answered => answered.and_then(Result::ok),
+        }
+    };
+    let Some(streamed) = streamed else { return faulty(502, "dial") };
     inner.log_stream(&flight.seen, &streamed);
     Ok(Ok((streamed.into(), time::Duration::ZERO)))
 }

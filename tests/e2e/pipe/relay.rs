@@ -8,7 +8,7 @@ use futures_util::stream::Empty;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use pve_edge_core::{
     error::Error,
-    io::{Io, NetError, Platform, Relay, ResponseBody, Way},
+    io::{Io, NetError, Platform, Relay, RequestBody, ResponseBody, Way},
 };
 
 /// How long an upstream's answer may take, an upload included.
@@ -37,7 +37,8 @@ async fn answer<I: Io>(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         return Ok(response);
     }
-    let mut relay = Relay::new(request, &platform).map_err(|error| problem(&error))?;
+    let mut relay =
+        Relay::new(request.map(RequestBody::Streamed), &platform).map_err(|error| problem(&error))?;
     *relay.request.uri_mut() = upstream;
     relay.request.extensions_mut().insert(Way::Public);
     let sent = relay.send(&io, io.now() + LONGEST).await;

@@ -45,7 +45,8 @@ async fn serves(world: &World, url: &Value, word: &str) {
     let url = url.as_str().expect("a URL");
     let mut last = String::new();
     for _ in 0..100 {
-        let request = Request::get(url).body(Vec::new()).expect("a request");
+        let key = world.blue.key().expect("a key");
+        let request = Request::get(url).header("x-pve-edge-token", key).body(Vec::new()).expect("a request");
         let net = world.blue.net();
         let answer = fetch(net, request, net.now() + Duration::from_secs(5), 1 << 16).await;
         last = answer.map_or_else(|error| error.to_string(), |it| String::from_utf8_lossy(&it.body).into());

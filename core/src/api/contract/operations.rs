@@ -15,7 +15,7 @@ use crate::{
         request::{ExtendBody, SweepBody},
     },
     sandbox::{
-        Sandbox, State,
+        Sandbox, Service, State,
         command::ExecBody,
         creation::CreateRequest,
         health::Report as Health,
@@ -25,6 +25,7 @@ use crate::{
         power::{PauseBody, RollbackBody, StartBody, StopBody},
         process::{Metrics, ProcessBody, SignalBody, SizeBody},
         removal::{DeletingKept, DeletingSandbox, DeletingSnapshot, DeletingTemplate},
+        service::{LinkBody, ServiceBody, ServiceLink},
         snapshot::{All, KeptSnapshot, Snapshot, SnapshotRequest},
         sweep::Report as SweepReport,
         template::{Confirmation, Template, TemplateRequest},
@@ -83,6 +84,7 @@ pub(super) fn tag(action: Action) -> &'static str {
         CreateProcess | ListProcesses | GetProcess | DeleteProcess | ReadOutput | WriteStdin
         | SignalProcess | ResizeProcess | OpenTerminal | LinkTerminal => "processes",
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => "files",
+        PutService | GetService | DeleteService | LinkService => "services",
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
         | GetSnapshot | PatchSnapshot | DeleteSnapshot => "snapshots",
@@ -107,7 +109,8 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         }
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
         | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics
-        | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | StartSandbox
+        | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | PutService | GetService
+        | DeleteService | LinkService | StartSandbox
         | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots
         | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate
         | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
@@ -128,6 +131,8 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         SignalProcess => must(schemas.read::<SignalBody>()),
         ResizeProcess => must(schemas.read::<SizeBody>()),
         WriteStdin => Some(Body { media: "application/octet-stream", schema: json!({}), is_required: false }),
+        PutService => must(schemas.read::<ServiceBody>()),
+        LinkService => may(schemas.read::<LinkBody>()),
         StartSandbox | ResumeSandbox => may(schemas.read::<StartBody>()),
         StopSandbox | RebootSandbox => may(schemas.read::<StopBody>()),
         PauseSandbox => may(schemas.read::<PauseBody>()),
@@ -143,7 +148,7 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
         | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
         | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput
-        | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
+        | OpenTerminal | LinkTerminal | GetMetrics | GetService | DeleteService | ListKeptSnapshots | DeleteKeptSnapshot
         | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
@@ -161,6 +166,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         | ResizeProcess | GetMetrics => &[422],
         OpenTerminal => &[422, 426, 501],
         LinkTerminal => &[422, 501],
+        PutService => &[422, 429],
+        GetService | DeleteService => &[422],
+        LinkService => &[403, 422, 501],
         GetInstallScript => &[400, 404, 500],
         GetGuestProgram => &[404, 500],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
@@ -217,6 +225,10 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::answers(action, of)
         }
+        PutService => vec![Answer::new(200, "As it is visited from now on").json::<Service>(of)],
+        GetService => vec![Answer::new(200, known).json::<Service>(of)],
+        DeleteService => vec![Answer::new(204, "It is private again")],
+        LinkService => vec![Answer::new(200, "It lets in whoever opens it").json::<ServiceLink>(of)],
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => {
             powered("Done; `did` says what", of)
         }

@@ -17,16 +17,16 @@ const STYLE: &str = "body{max-width:56rem;margin:2rem auto;padding:0 1rem;font:1
     color-scheme:light dark}pre{overflow-x:auto;padding:.75rem;border:1px solid #8888;border-radius:.25rem}";
 
 /// A page.
-pub(super) struct Page {
+pub(in crate::api) struct Page {
     /// Heading of it all.
-    pub(super) title: &'static str,
-    pub(super) blocks: Vec<Block>,
+    pub(in crate::api) title: &'static str,
+    pub(in crate::api) blocks: Vec<Block>,
 }
 
 /// Part of a page.
-pub(super) enum Block {
+pub(in crate::api) enum Block {
     Heading(&'static str),
-    Says(&'static str),
+    Says(String),
     List(Vec<String>),
     /// Lines for a shell, to be copied as they are.
     Commands(String),
@@ -35,7 +35,7 @@ pub(super) enum Block {
 impl Page {
     /// The answer in the form that the request accepts. A browser runs nothing of it, loads nothing for it, shows it in no
     /// frame, keeps no copy, and tells no other site that it was here.
-    pub(super) fn answer(&self, headers: &HeaderMap) -> Response<Vec<u8>> {
+    pub(in crate::api) fn answer(&self, headers: &HeaderMap) -> Response<Vec<u8>> {
         let (kind, body) = match accepts(headers, "text/html") {
             true => ("text/html; charset=utf-8", self.html()),
             false => ("text/plain; charset=utf-8", self.text()),

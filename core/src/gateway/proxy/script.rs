@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Guests, PROXY_PORT, caddyfile::caddyfile, key};
+use super::{Guests, PROXY_PORT, caddyfile::caddyfile};
 use crate::{
     error::{Code, Error},
     sandbox::preset::ProviderName,
@@ -31,7 +31,7 @@ pub fn script(settings: &Settings) -> Result<String, Error> {
                 DHCP, EDGE_GUEST_NETWORK to a network that holds guests alone";
     let guests = Guests::of(settings).ok_or_else(|| Error::new(Code::Unsupported, text))?;
     let deployment = settings.deployment.to_string();
-    let keys: Vec<String> = settings.secrets.all().map(|it| key(it, &deployment)).collect();
+    let keys: Vec<String> = settings.secrets.all().map(|it| it.proxy_key(&deployment)).collect();
     let unit = |text: &str| {
         let text = text.replace("DEPLOYMENT", &deployment).replace("GUESTS", &guests.cidr());
         text.replace("PROXY-PORT", &PROXY_PORT.to_string()) + CONFINED

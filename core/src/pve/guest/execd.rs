@@ -9,10 +9,11 @@ use time::OffsetDateTime;
 use super::probe::Probe;
 use crate::{
     access::secret::Secret,
-    io::{Io, Way},
+    io::Io,
     sandbox::{
         channel::Channel,
         command::{self, ExecError, ExecRequest, Lines, Opened, Output, collect_output},
+        place::Place,
     },
 };
 
@@ -33,19 +34,17 @@ pub async fn open<I: Io>(
 /// `first` is run with our token alone. Each request ends at `deadline`, and `spend` takes each of the two requests from what the platform allows.
 pub async fn probe<I: Io>(
     io: &I,
-    base: &str,
-    way: Way,
+    place: &Place,
     (token, first): (&Secret, &ExecRequest),
     wrong: &Secret,
     deadline: impl Fn() -> OffsetDateTime,
     spend: impl Fn() -> bool,
 ) -> Probe {
     let nothing = ExecRequest::nothing();
-    let ask =
-        async |token, run: &ExecRequest| match open(io, request(run, base, token, way), deadline()).await {
-            Ok(opened) => collect_output(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
-            Err(error) => Err(error),
-        };
+    let ask = async |token, run: &ExecRequest| match open(io, request(run, place, token), deadline()).await {
+        Ok(opened) => collect_output(opened, SMALL).await.map(|outcome| outcome.exit_code == 0),
+        Err(error) => Err(error),
+    };
     let unasked = || Probe::NotYet("the platform allows no more requests to ask it".into());
     if !spend() {
         return unasked();
@@ -66,10 +65,9 @@ pub async fn probe<I: Io>(
     }
 }
 
-fn post(base: &str, token: &Secret, way: Way, body: Vec<u8>) -> Request<Vec<u8>> {
-    let mut request = Request::new(Vec::new());
+fn post(place: &Place, token: &Secret, body: Vec<u8>) -> Request<Vec<u8>> {
+    let mut request = place.request("/exec", &Request::new(()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = format!("{base}/exec").parse().unwrap_or_default();
     let headers = request.headers_mut();
     if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
         bearer.set_sensitive(true);
@@ -77,13 +75,11 @@ fn post(base: &str, token: &Secret, way: Way, body: Vec<u8>) -> Request<Vec<u8>>
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    *request.body_mut() = body;
-    request.extensions_mut().insert(way);
-    request
+    request.map(|()| body)
 }
 
 /// The request that runs a command.
-pub fn request(command: &ExecRequest, base: &str, token: &Secret, way: Way) -> Request<Vec<u8>> {
+pub fn request(command: &ExecRequest, place: &Place, token: &Secret) -> Request<Vec<u8>> {
     let body = json!({"command": command.script(None), "timeout_ms": command.timeout().as_millis() as u64});
-    post(base, token, way, serde_json::to_vec(&body).unwrap_or_default())
+    post(place, token, serde_json::to_vec(&body).unwrap_or_default())
 }

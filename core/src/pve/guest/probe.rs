@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 use super::{Located, agent, execd, hello, reach};
 use crate::{
     access::secret::Secret,
-    daemon::{CallFailure, Daemon, Place},
+    daemon::{CallFailure, Daemon},
     error::{Code, Error},
     io::{Io, Way},
     pve::{cluster::Cluster, console::Console, marks::Phase},
-    sandbox::{channel::Channel, command::ExecRequest, environment::Env, id::Kind},
+    sandbox::{channel::Channel, command::ExecRequest, environment::Env, id::Kind, place::Place},
 };
 
 /// How long an answer by a public name may take: the edge and the tunnel are on the way.
@@ -200,14 +200,13 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
         if found.mark.secret.is_none() && found.mark.phase == Phase::Committed && !found.mark.was_ready {
             return Ok(Probe::NoToken);
         }
-        let Some(Place { base, way }) = self.places.first() else {
+        let Some(place) = self.places.first() else {
             return Ok(Probe::NotYet("no address of it is known yet".into()));
         };
         let token = Secret::new(reach::token(cluster.settings, &found.mark));
         let wrong = Secret::new("0".repeat(64));
         let deadline = || self.deadline(patience);
-        let probed =
-            execd::probe(&cluster.io, base, *way, (&token, first), &wrong, deadline, || cluster.spend(1));
+        let probed = execd::probe(&cluster.io, place, (&token, first), &wrong, deadline, || cluster.spend(1));
         Ok(probed.await)
     }
 
@@ -228,7 +227,7 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
     }
 
     fn deadline(&self, patience: Duration) -> OffsetDateTime {
-        let is_public = self.places.iter().any(|it| it.way == Way::Public);
+        let is_public = self.places.iter().any(|it| it.way != Way::Guest);
         let patience = if is_public { patience.max(PUBLIC_PATIENCE) } else { patience };
         (self.cluster.now() + patience).min(self.cluster.end())
     }

@@ -9,14 +9,17 @@ use serde_json::Value;
 
 use super::Located;
 use crate::{
-    daemon::{Daemon, Place},
+    daemon::Daemon,
     error::{Code, Error},
-    io::{Io, Way},
+    io::Io,
     pve::{api::PveError, cluster::Cluster, marks::Mark},
     sandbox::{
         Addresses, Service,
         address::{self, SERVICES, Viewers},
         channel::Channel,
+        place::{Place, Target, Visitor},
+        service::Services,
+        visit::Visited,
         vmid::Vmid,
     },
     settings::Settings,
@@ -32,7 +35,7 @@ pub fn hostname(vmid: Vmid) -> String {
 
 /// What is known of a guest's services without asking PVE: name and URL of each. `ip` is what its config says.
 pub fn links(settings: &Settings, vmid: Vmid, ip: Option<Ipv4Addr>) -> Vec<(String, String)> {
-    addresses(settings, vmid, None, ip)
+    addresses(settings, (vmid, None), None, ip)
         .services
         .into_iter()
         .filter_map(|service| service.url.map(|url| (service.name, url)))
@@ -41,20 +44,26 @@ pub fn links(settings: &Settings, vmid: Vmid, ip: Option<Ipv4Addr>) -> Vec<(Stri
 
 /// Where a guest is reached, for people: the public domain, else its name in the network, else its
 /// address. `search` and `ip` are what its config and PVE say of it; settings tell no address of a
-/// guest that exists.
-pub fn addresses(settings: &Settings, vmid: Vmid, search: Option<&str>, ip: Option<Ipv4Addr>) -> Addresses {
+/// guest that exists. Its services, where its mark has told them.
+pub fn addresses(
+    settings: &Settings,
+    (vmid, services): (Vmid, Option<&Services>),
+    search: Option<&str>,
+    ip: Option<Ipv4Addr>,
+) -> Addresses {
     let search = settings.search_domain.as_deref().or(search);
     let url = |port| match (&settings.public_domain, search, ip) {
         (Some(domain), _, _) => Some(address::public_url(domain, port, vmid)),
         (None, Some(search), _) => Some(address::fqdn_url(&hostname(vmid), search, port)),
         (None, None, ip) => ip.map(|ip| address::ip_url(ip, port)),
     };
-    let services = SERVICES.iter().map(|(name, port)| Service {
-        name: (*name).to_owned(),
-        port: *port,
-        url: url(*port),
-    });
-    Addresses { services: services.collect(), viewers: Viewers::new(url) }
+    let services = match services {
+        Some(services) => {
+            services.all().map(|(name, terms)| Service::on(terms.clone(), name, url(terms.port))).collect()
+        }
+        None => SERVICES.iter().map(|(name, port)| Service::new(*name, *port, url(*port))).collect(),
+    };
+    Addresses { services, viewers: Viewers::new(url) }
 }
 
 /// Addresses of a guest whose config is at hand; asks PVE for a live one only where nothing else is shown.
@@ -66,7 +75,7 @@ pub async fn live_addresses<I: Io>(cluster: &Cluster<'_, I>, found: &Located, ru
         None if running && !is_named => proven_ip(cluster, found).await.ok().flatten(),
         fixed => fixed,
     };
-    addresses(set, found.mark.vmid, search, ip)
+    addresses(set, (found.mark.vmid, Some(&found.mark.services)), search, ip)
 }
 
 /// The address that is proved to be a guest's: the static one of its config, else the one that PVE
@@ -114,30 +123,51 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
         .collect()
 }
 
-/// Where the exec daemon of this guest, and of no other, is: below the public domain, for which the
-/// admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may
-/// be anybody's: it gets no token and no command.
-pub async fn exec_base<I: Io>(
-    cluster: &Cluster<'_, I>,
-    found: &Located,
-) -> Result<Option<(String, Way)>, PveError> {
-    if let Some(domain) = &cluster.settings.public_domain {
-        return Ok(Some((address::public_url(domain, EXEC_PORT, found.mark.vmid), Way::Public)));
+/// Where the exec daemon of this guest, and of no other, is: behind the proxy beside PVE, or below the public domain, for
+/// which the admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may be
+/// anybody's: it gets no token and no command.
+pub async fn exec_place<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Place>, PveError> {
+    let Settings { public_domain, secrets, deployment, .. } = cluster.settings;
+    if let Some(domain) = public_domain {
+        return Ok(Some(match visited(cluster, found).await? {
+            Some(Visited { target, .. }) => {
+                Place::proxied(domain, (target, EXEC_PORT), &Visitor::Ourselves, (secrets, deployment))
+            }
+            None => Place::by_name(domain, EXEC_PORT, found.mark.vmid),
+        }));
     }
-    let ip = proven_ip(cluster, found).await?;
-    Ok(ip.map(|ip| (address::ip_url(ip, EXEC_PORT), Way::Guest)))
+    Ok(proven_ip(cluster, found).await?.map(|ip| Place::direct(ip, EXEC_PORT)))
 }
 
-/// The places where the daemon of this guest, and of no other, is reached: as [`exec_base`], and behind the public domain
+/// The places where the daemon of this guest, and of no other, is reached: as [`exec_place`], and behind the public domain
 /// the static address of its network card, for a call that was never sent that way.
 pub async fn places<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<Place>, PveError> {
-    let mut places: Vec<_> =
-        exec_base(cluster, found).await?.into_iter().map(|(base, way)| Place { base, way }).collect();
+    let mut places: Vec<_> = exec_place(cluster, found).await?.into_iter().collect();
     if cluster.settings.public_domain.is_some() && cluster.platform.private_network {
         let fixed = found.config.address();
-        places.extend(fixed.map(|ip| Place { base: address::ip_url(ip, EXEC_PORT), way: Way::Guest }));
+        places.extend(fixed.map(|ip| Place::direct(ip, EXEC_PORT)));
     }
     Ok(places)
+}
+
+/// Where visitors come to a guest: the address that neither it nor another guest can choose, and what the proxy beside PVE
+/// takes for it. `None` where its network is not known (neither `PVE_IP_POOL_CIDR` nor `EDGE_GUEST_NETWORK`), and where it
+/// has no address in that.
+pub async fn visited<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Visited>, PveError> {
+    let Settings { ip_pool, guest_network, .. } = cluster.settings;
+    let Some(pool) = ip_pool else {
+        let Some(network) = guest_network else { return Ok(None) };
+        let ip = proven_ip(cluster, found).await?.filter(|it| network.has(*it));
+        return Ok(ip.map(|ip| Visited { ip, target: Target::Address(ip) }));
+    };
+    let vmid = found.mark.vmid;
+    let fixed = found.config.address().filter(|it| pool.gives(*it));
+    // The proxy's table has the address that the settings give now; the guest has that of its commit.
+    let target = fixed.and_then(|ip| match pool.is_tabled() {
+        true => (pool.address(vmid) == Some(ip)).then_some(Target::Vmid(vmid)),
+        false => Some(Target::Address(ip)),
+    });
+    Ok(fixed.zip(target).map(|(ip, target)| Visited { ip, target }))
 }
 
 /// The daemon of our own in this guest. Refused where commands go another way, and where no address of the guest is

@@ -21,6 +21,7 @@ use crate::{
         patch::{Patch, check_etag, hash_etag},
         power::Keeps,
         preset::PresetId,
+        service::Services,
         template::Step,
         vmid::Vmid,
     },
@@ -52,6 +53,7 @@ use crate::{
 /// | `doing` | no | while something is being done | its `what` alone | while it is made |
 /// | `problem` | no | where it has not come up | no | where it could not be made |
 /// | `guarded` | no | of a VM | no | of a VM |
+/// | `services` | no | where any was declared | no | no |
 /// | `source`, `taken_from` | no | no | the source | of a snapshot |
 /// | `base` | no | no | no | if made from nothing |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,6 +156,9 @@ pub struct Mark {
     /// Memory or disk, whichever its pause kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<Keeps>,
+    /// Services that its owner has declared.
+    #[serde(default, skip_serializing_if = "Services::is_empty")]
+    pub services: Services,
     /// Metadata of its owner.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -254,6 +259,7 @@ impl Mark {
             gateway: None,
             guarded: None,
             keeps: None,
+            services: Services::default(),
             metadata: BTreeMap::new(),
             other: Map::new(),
         }

@@ -156,7 +156,7 @@ pub(super) fn show_listed<I: Io>(
     is_offline: bool,
 ) -> Sandbox {
     let state = state_of(guest, mark, is_offline, cluster.now());
-    let at = reach::addresses(cluster.settings, guest.vmid, None, None);
+    let at = reach::addresses(cluster.settings, (guest.vmid, None), None, None);
     let mut sandbox = show(cluster, mark, &guest.row.node, state, at, sizes(guest, mark));
     sandbox.state_may_be_stale = true;
     sandbox.metadata_incomplete = !complete || mark.doing.is_some();

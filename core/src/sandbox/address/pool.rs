@@ -8,6 +8,9 @@ use crate::sandbox::vmid::{Vmid, VmidRange};
 /// Number of addresses that are used of a larger network; by default there are fewer VMIDs.
 const LARGEST: u32 = 1 << 20;
 
+/// Number of addresses up to which the proxy beside PVE has a table of them.
+const LARGEST_TABLE: u32 = 4096;
+
 /// Pool in which the first VMIDs of a range have the host addresses of a network, in their order. Settings change which
 /// addresses may be given, and never which VMID has which.
 #[derive(Clone, Debug)]
@@ -48,6 +51,11 @@ impl IpPool {
         } else {
             Err("leaves no address for a sandbox: is all of it reserved?")
         }
+    }
+
+    /// Whether the proxy beside PVE has a table of the addresses: a larger one is slow to look a VMID up in.
+    pub fn is_tabled(&self) -> bool {
+        self.size <= LARGEST_TABLE
     }
 
     /// Number of VMIDs that have an address, be it one that may be given or not.

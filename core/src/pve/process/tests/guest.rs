@@ -112,10 +112,11 @@ impl Guest {
             streams: true,
             upgrades: false,
             private_network: true,
+            sets_host: true,
             unverified_tls: false,
         };
         let invocation = Invocation::new(self.clone(), "guest", platform, [3; 32]);
-        let place = Place { base: "http://10.0.0.7:39375".into(), way: Way::Guest };
+        let place = Place::direct([10, 0, 0, 7].into(), 39375);
         Daemon::new(&invocation, vec![place], GUEST.into(), secrets, "home").detached()
     }
 }

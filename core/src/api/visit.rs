@@ -1,0 +1,126 @@
+//! Visits: requests whose host names a port of a sandbox, or nothing.
+
+use futures_util::Stream;
+use http::{Method, Request, Response, header::{HOST, REFRESH}, uri::Authority};
+use tracing::Instrument;
+
+use super::{
+    Service,
+    answer::{bodiless, problem, with},
+    log,
+    setup::{Block, Page},
+};
+use crate::{
+    error::{Code, Error},
+    gateway::{
+        self,
+        door::{Door, Host},
+    },
+    io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID},
+};
+
+/// A visit, or a request to a name that leads to nothing.
+pub(super) struct Visit<U> {
+    door: Option<Door>,
+    request: Request<U>,
+}
+
+/// The visit that a request is; the request itself where it is one of the API.
+pub(super) fn of<U>(
+    service: &Service,
+    platform: &Platform,
+    request: Request<U>,
+) -> Result<Visit<U>, Request<U>> {
+    let Some(settings) = service.settings() else { return Err(request) };
+    let of_header = || request.headers().get(HOST).and_then(|it| it.to_str().ok());
+    let authority = request.uri().authority().map(Authority::as_str).or_else(of_header);
+    match authority.map_or(Host::Api, |it| Host::of(it, settings, platform)) {
+        Host::Api => Err(request),
+        Host::Port(door) => Ok(Visit { door: Some(door), request }),
+        Host::Unknown => Ok(Visit { door: None, request }),
+    }
+}
+
+/// Answers a visit.
+pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
+    io: I,
+    service: &Service,
+    platform: Platform,
+    seed: [u8; 32],
+    Visit { door, request }: Visit<I::Upload>,
+    request_id: &str,
+) -> Response<ResponseBody<E, I::Body>> {
+    let (clock, start) = (io.clone(), io.now());
+    let asked = Reader::of(&request);
+    let (vmid, port) = door.as_ref().map_or((0, 0), |it| (it.vmid.into(), it.port));
+    let span = tracing::info_span!("visit", id = request_id, method = asked.method.as_str(), vmid, port);
+    let outcome = async {
+        let ready = service.ready.as_ref().map_err(|problems| super::misconfigured(problems))?;
+        let door = door.ok_or_else(|| {
+            let text = "no sandbox has this name, and the API is at another one (EDGE_API_HOST)";
+            Error::new(Code::UnknownHost, text)
+        })?;
+        if !platform.upgrades {
+            let text = "a deployment on AWS Lambda is no gateway: function URLs have neither names for sandboxes nor websockets. \
+                        Deploy the Worker beside it with the same EDGE_SECRET";
+            return Err(Error::new(Code::GatewayUnsupported, text));
+        }
+        let provider = ready.provider(io, platform, seed, None);
+        gateway::answer(&provider, &service.memory, &door, request).await
+    };
+    let outcome: Result<Response<ResponseBody<E, I::Body>>, Error> = outcome.instrument(span.clone()).await;
+    let error = outcome.as_ref().err().cloned();
+    let answer = outcome.unwrap_or_else(|error| {
+        with(asked.refusal(&error, request_id), REQUEST_ID, request_id).map(ResponseBody::Whole)
+    });
+    let answer = if asked.method == Method::HEAD && error.is_some() { bodiless(answer) } else { answer };
+    let ms = (clock.now() - start).whole_milliseconds() as i64;
+    span.in_scope(|| log(answer.status(), ms, error.as_ref()));
+    answer
+}
+
+/// Who reads a refusal: a person, whose browser shows a page, or a program.
+struct Reader {
+    method: Method,
+    headers: http::HeaderMap,
+    is_person: bool,
+}
+
+impl Reader {
+    fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers().clone();
+        let shown_in = headers.get("sec-fetch-dest").map(|it| it.as_bytes().to_vec());
+        let is_person = match shown_in.as_deref() {
+            Some(shown_in) => matches!(shown_in, b"document" | b"iframe" | b"frame"),
+            None => super::request::accepts(&headers, "text/html"),
+        };
+        Self { method: request.method().clone(), headers, is_person }
+    }
+
+    fn refusal(&self, error: &Error, request_id: &str) -> Response<Vec<u8>> {
+        let told = problem(error, request_id);
+        if !self.is_person {
+            return told;
+        }
+        let (_, _, _, _, title) = error.code().row();
+        let mut blocks = vec![Block::Says(error.detail().to_owned())];
+        let comes_up = error.code() == Code::Starting;
+        if comes_up && self.method != Method::GET {
+            blocks
+                .push(Block::Says("Nothing was sent to it. Go back, and send it again in a moment.".into()));
+        }
+        let refresh = error.retry_after_seconds().filter(|_| comes_up && self.method == Method::GET);
+        let (head, _) = told.into_parts();
+        let mut page = Page { title, blocks }.answer(&self.headers);
+        if let Some(seconds) = refresh {
+            page = with(page, REFRESH, &seconds.to_string());
+        }
+        *page.status_mut() = head.status;
+        for (name, value) in &head.headers {
+            if !page.headers().contains_key(name) {
+                page.headers_mut().insert(name.clone(), value.clone());
+            }
+        }
+        page
+    }
+}

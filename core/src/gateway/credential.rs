@@ -1,0 +1,231 @@
+//! Credentials of visitors: taken out of a request, so that no guest ever sees one.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, COOKIE},
+};
+
+use super::door::Door;
+use crate::{
+    access::{
+        keys::Caller,
+        pass::{Carrier, Pass, Realm},
+    },
+    sandbox::{id::SpelledId, nonce::Nonce},
+    settings::Settings,
+};
+
+/// Header of programs: the token of a link, or an API key.
+const TOKEN: HeaderName = HeaderName::from_static("x-pve-edge-token");
+
+/// Parameter of a link's URL.
+const PARAMETER: &str = "pve_edge_token";
+
+/// Cookies of our name that are looked at: a sibling may have planted some.
+const COOKIES: usize = 16;
+
+/// What lets a visitor in.
+#[derive(Clone, Debug)]
+pub(super) enum Credential {
+    /// An API key of this caller.
+    Key(Caller),
+    /// A pass, and what it came by.
+    Pass(Pass, By),
+}
+
+/// What a pass came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A header of ours, which no page sends without being asked for it.
+    Header,
+    /// The URL.
+    Query,
+    /// A cookie, which a browser sends by itself.
+    Cookie,
+}
+
+impl Credential {
+    /// Id of the sandbox that it is for.
+    pub(super) fn sandbox(&self) -> Option<&str> {
+        match self {
+            Self::Key(_) => None,
+            Self::Pass(pass, _) => Some(&pass.sandbox),
+        }
+    }
+
+    /// Nonce of the sandbox that it is for.
+    pub(super) fn nonce(&self) -> Option<Nonce> {
+        match self {
+            Self::Key(_) => None,
+            Self::Pass(pass, _) => nonce_of(pass),
+        }
+    }
+}
+
+/// Nonce of the sandbox that a pass is for.
+pub(super) fn nonce_of(pass: &Pass) -> Option<Nonce> {
+    Some(pass.sandbox.parse::<SpelledId>().ok()?.nonce())
+}
+
+/// Takes all credentials out of a request, and returns those that are for this door, in the order in which they count:
+/// header, URL, cookies, and `Authorization` where it is one of our keys. Any other `Authorization` is the guest's.
+pub(super) fn take<B>(
+    request: &mut Request<B>,
+    door: &Door,
+    settings: &Settings,
+    now: i64,
+) -> Vec<Credential> {
+    let realm = Realm { deployment: &settings.deployment, domain: &door.domain };
+    let pass = |token: &str, carrier, by| {
+        let pass = Pass::of(token, carrier, &settings.secrets, realm, now)?;
+        is_for(&pass, door).then_some(Credential::Pass(pass, by))
+    };
+    let mut found = Vec::new();
+    for value in request.headers().get_all(TOKEN).iter().filter_map(|it| it.to_str().ok()) {
+        let key = || settings.api_keys.caller(value).map(Credential::Key);
+        found.extend(pass(value, Carrier::Link, By::Header).or_else(key));
+    }
+    request.headers_mut().remove(TOKEN);
+    for token in take_parameter(request.uri_mut()) {
+        found.extend(pass(&token, Carrier::Link, By::Query));
+    }
+    for token in take_cookies(request.headers_mut()).into_iter().take(COOKIES) {
+        found.extend(pass(&token, Carrier::Cookie, By::Cookie));
+    }
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let bearer =
+        bearer.and_then(|it| it.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if let Some(caller) = bearer.and_then(|(_, key)| settings.api_keys.caller(key.trim())) {
+        request.headers_mut().remove(AUTHORIZATION);
+        found.push(Credential::Key(caller));
+    }
+    found
+}
+
+/// A URL with the token of a link in it.
+pub(crate) fn with_token(origin: &str, path: &str, token: &str) -> String {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    format!("{origin}{path}{mark}{PARAMETER}={token}")
+}
+
+fn is_for(pass: &Pass, door: &Door) -> bool {
+    let id = pass.sandbox.parse::<SpelledId>();
+    let is_same =
+        |it: SpelledId| it.vmid() == door.vmid && door.nonce.is_none_or(|nonce| nonce == it.nonce());
+    pass.port == door.port && id.is_ok_and(is_same)
+}
+
+/// Cuts the tokens out of a URL, and nothing else.
+fn take_parameter(uri: &mut Uri) -> Vec<String> {
+    let value = |it: &str| it.strip_prefix(PARAMETER)?.strip_prefix('=').map(str::to_owned);
+    let query = uri.query().unwrap_or_default();
+    let tokens: Vec<_> = query.split('&').filter_map(value).collect();
+    if !tokens.is_empty() {
+        let rest = query.split('&').filter(|it| value(it).is_none()).collect::<Vec<_>>().join("&");
+        let path = if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{rest}", uri.path()) };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = path.parse().ok();
+        if let Ok(cut) = Uri::from_parts(parts) {
+            *uri = cut;
+        }
+    }
+    tokens
+}
+
+/// Takes our cookies out of a request, byte by byte: a name that only looks like ours is somebody else's.
+fn take_cookies(headers: &mut HeaderMap) -> Vec<String> {
+    let ours = format!("{}=", super::COOKIE);
+    // Platforms join several headers by a comma.
+    let joined = format!(", {ours}");
+    let (mut tokens, mut kept) = (Vec::new(), Vec::new());
+    for value in headers.get_all(COOKIE) {
+        let value = replace(value.as_bytes(), joined.as_bytes(), format!("; {ours}").as_bytes());
+        for pair in value.split(|it| *it == b';') {
+            let pair = trim(pair);
+            match pair.strip_prefix(ours.as_bytes()) {
+                Some(token) => tokens.extend(std::str::from_utf8(token).map(str::to_owned)),
+                None if pair.is_empty() => {}
+                None => kept.push(pair.to_vec()),
+            }
+        }
+    }
+    headers.remove(COOKIE);
+    if let Some(kept) = Some(kept.join(&b"; "[..])).filter(|it| !it.is_empty()) {
+        headers.extend(HeaderValue::from_bytes(&kept).ok().map(|it| (COOKIE, it)));
+    }
+    tokens
+}
+
+/// Without the spaces and tabs around it; what else a language takes for space is part of a name.
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some(at) = rest.windows(from.len()).position(|it| it == from) {
+        let (before, after) = rest.split_at(at);
+        out.extend_from_slice(before);
+        out.extend_from_slice(to);
+        rest = after.get(from.len()..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookies(values: &[&[u8]]) -> (Vec<String>, Option<Vec<u8>>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(COOKIE, HeaderValue::from_bytes(value).unwrap());
+        }
+        let tokens = take_cookies(&mut headers);
+        (tokens, headers.get(COOKIE).map(|it| it.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn every_cookie_of_our_name_is_taken_and_no_other() {
+        let (tokens, kept) = cookies(&[b"a=1; __Host-pve_edge=x;b=2;  __Host-pve_edge=y"]);
+        assert_eq!((tokens, kept), (vec!["x".into(), "y".into()], Some(b"a=1; b=2".to_vec())));
+        let (tokens, kept) = cookies(&[b"__Host-pve_edge=x"]);
+        assert_eq!((tokens.len(), kept), (1, None));
+        let (tokens, kept) = cookies(&[b"a=1", b"__Host-pve_edge=x"]);
+        assert_eq!((tokens.len(), kept), (1, Some(b"a=1".to_vec())));
+        let (tokens, kept) = cookies(&[b"a=1,2, __Host-pve_edge=x; b=3"]);
+        assert_eq!((tokens.len(), kept), (1, Some(b"a=1,2; b=3".to_vec())));
+        for planted in [
+            &b"\xe2\x80\x82__Host-pve_edge=x"[..],
+            b"__host-pve_edge=x",
+            b"__Host-pve_edge =x",
+            b"x__Host-pve_edge=x",
+            b"\x0b__Host-pve_edge=x",
+        ] {
+            let Ok(value) = HeaderValue::from_bytes(planted) else { continue };
+            let mut headers = HeaderMap::from_iter([(COOKIE, value)]);
+            assert!(take_cookies(&mut headers).is_empty(), "{planted:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_token_is_cut_out_of_a_url() {
+        for (url, rest, count) in [
+            ("https://a.test/p?x=1&pve_edge_token=t&y=%20", "https://a.test/p?x=1&y=%20", 1),
+            ("https://a.test/p?pve_edge_token=t", "https://a.test/p", 1),
+            ("https://a.test/p?pve_edge_token=t&pve_edge_token=u", "https://a.test/p", 2),
+            ("https://a.test/p?xpve_edge_token=t", "https://a.test/p?xpve_edge_token=t", 0),
+            ("https://a.test/?a&&b=", "https://a.test/?a&&b=", 0),
+            ("/p?&pve_edge_token=t&", "/p?&", 1),
+        ] {
+            let mut uri: Uri = url.parse().unwrap();
+            assert_eq!((take_parameter(&mut uri).len(), &*uri.to_string()), (count, rest), "{url}");
+        }
+        assert_eq!(with_token("https://a.test", "/p", "t"), "https://a.test/p?pve_edge_token=t");
+        assert_eq!(with_token("https://a.test", "/p?x", "t"), "https://a.test/p?x&pve_edge_token=t");
+    }
+}

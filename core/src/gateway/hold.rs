@@ -1,0 +1,119 @@
+//! Holding a visitor while a sandbox comes up, and waking one that sleeps.
+//!
+//! A sandbox is asked for its state only when nothing listens at its port. Waking is for who means it: an open tab that
+//! connects again and again would undo every pause.
+
+use std::time::Duration;
+
+use super::{
+    Answer, Gateway, Visit,
+    relay::{Outgoing, Sent},
+};
+use crate::{
+    error::{Code, Error},
+    io::{Io, NetError, deadline::Deadline, pace},
+    sandbox::State,
+};
+
+/// How long a person sees nothing before a page says what is happening.
+const PERSON: Duration = Duration::from_secs(3);
+
+/// How long a program waits.
+const PROGRAM: Duration = Duration::from_secs(20);
+
+/// Outgoing requests that are kept for the request itself.
+const KEPT: u32 = 3;
+
+impl<I: Io> Gateway<'_, '_, I> {
+    /// Answers a visitor whose request nothing in the sandbox took, and sends it again when the sandbox has come up.
+    ///
+    /// 1. PVE says what the sandbox does. One that runs does not listen at this port.
+    /// 2. One that sleeps is woken, where the visitor means that. Of many at once one starts it.
+    /// 3. The others look at its mark until it has come up, or their time is over.
+    /// 4. Then the request is sent, which no attempt before has reached anybody with.
+    pub(super) async fn hold<E>(
+        &self,
+        visit: &Visit,
+        mut outgoing: Outgoing<I::Upload>,
+        failure: NetError,
+    ) -> Result<Answer<E, I::Body>, Error> {
+        let (provider, id) = (self.provider, &visit.identity.id);
+        self.memory.forget(self.door.vmid);
+        let (state, problem) = provider.visited_state(id).await.map_err(|it| self.absent(it))?;
+        let patience = if visit.asking.is_browser { PERSON } else { PROGRAM };
+        let deadline = Deadline::new(provider, provider.now() + patience).keeping(KEPT);
+        match state {
+            State::Running => return Err(closed(self.door.port, &failure)),
+            State::Error => {
+                let why = problem.unwrap_or_else(|| "it did not come up".into());
+                return Err(Error::new(
+                    Code::Asleep,
+                    format!("the sandbox is in state error ({why}): its owner starts or deletes it"),
+                ));
+            }
+            State::Creating => {}
+            State::Paused | State::Stopped if visit.wakes() => {
+                if !outgoing.is_repeatable() {
+                    return Err(asleep(state, "; a request with so large a body does not wake it"));
+                }
+                provider.wake(id, deadline).await.map_err(|it| self.absent(it))?;
+            }
+            State::Paused | State::Stopped => return Err(asleep(state, "")),
+        }
+        if !outgoing.is_repeatable() {
+            return Err(starting());
+        }
+        let mut wait = deadline.paced(pace::VISIT);
+        provider.io.sleep(self.jitter()).await;
+        loop {
+            let is_up = match provider.has_come_up(id).await.map_err(|it| self.absent(it))? {
+                Some(is_up) => is_up,
+                // Whoever has started it is gone: this look carries it on.
+                None => provider.visited_state(id).await?.0 == State::Running,
+            };
+            if is_up {
+                match outgoing.send(self).await? {
+                    Sent::Answered(answer) => return Ok(answer),
+                    Sent::NotThere(again, _) => outgoing = again,
+                }
+            }
+            if !wait.pause().await {
+                return Err(starting());
+            }
+        }
+    }
+
+    /// What a visitor is told whose sandbox is gone by now.
+    fn absent(&self, error: Error) -> Error {
+        match error.code() {
+            Code::NotFound | Code::Condemned => Error::new(Code::Gone, "it was deleted, or its time is over"),
+            _ => error,
+        }
+    }
+
+    /// Some time that differs between requests which came together.
+    fn jitter(&self) -> Duration {
+        let [chance, ..] = self.provider.draw();
+        Duration::from_millis(200 + u64::from(chance) * 2)
+    }
+}
+
+fn closed(port: u16, failure: &NetError) -> Error {
+    let text = format!(
+        "the sandbox runs, and takes no connection at port {port} ({failure}): start the server there, listening on 0.0.0.0 \
+         and not on localhost alone"
+    );
+    Error::new(Code::PortClosed, text).retry_after(2)
+}
+
+fn asleep(state: State, why: &str) -> Error {
+    let text = match state {
+        State::Paused => format!("the sandbox is paused: open its page anew, or resume it{why}"),
+        _ => format!("the sandbox is stopped: open its page anew, or start it{why}"),
+    };
+    Error::new(Code::Asleep, text)
+}
+
+fn starting() -> Error {
+    Error::new(Code::Starting, "the sandbox is coming up: ask again").retry_after(2)
+}

@@ -1,0 +1,100 @@
+//! The memory of an isolate: which sandbox has which VMID, for some seconds. It holds values and times alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use time::OffsetDateTime;
+
+use crate::{
+    sandbox::{visit::Identity, vmid::Vmid},
+    settings::Settings,
+};
+
+/// Seconds for which PVE's word on a sandbox counts: in that time a revocation, a deletion or another visibility may not be
+/// known yet.
+const COUNTS_SECONDS: i64 = 10;
+
+/// Seconds for which it is known that a VMID is nobody's.
+const ABSENT_SECONDS: i64 = 5;
+
+/// Seconds for which whoever was let in goes on while PVE is silent.
+const SILENT_SECONDS: i64 = 60;
+
+/// Number of VMIDs that are remembered.
+const MOST: usize = 256;
+
+/// Addresses below which a VMID may be another guest's within seconds: PVE is asked each time then.
+const LARGE_POOL: u32 = 1000;
+
+/// What is remembered of VMIDs.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<Vmid, Remembered>>);
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    identity: Option<Identity>,
+    at: OffsetDateTime,
+    /// Seconds for which it counts.
+    counts: i64,
+}
+
+/// What is known of a VMID now.
+#[derive(Debug)]
+pub(super) enum Known {
+    Here(Identity),
+    Absent,
+    Nothing,
+}
+
+impl Memory {
+    pub(super) fn get(&self, vmid: Vmid, now: OffsetDateTime) -> Known {
+        match self.lock().get(&vmid).filter(|it| it.age(now) < it.counts) {
+            Some(Remembered { identity: Some(identity), .. }) => Known::Here(identity.clone()),
+            Some(_) => Known::Absent,
+            None => Known::Nothing,
+        }
+    }
+
+    /// What was known a minute ago or less.
+    pub(super) fn before(&self, vmid: Vmid, now: OffsetDateTime) -> Option<Identity> {
+        self.lock().get(&vmid).filter(|it| it.age(now) < SILENT_SECONDS)?.identity.clone()
+    }
+
+    /// Remembers what PVE has told, or that there is nobody.
+    pub(super) fn put(
+        &self,
+        vmid: Vmid,
+        identity: Option<Identity>,
+        at: OffsetDateTime,
+        settings: &Settings,
+    ) {
+        let counts = match &identity {
+            None => ABSENT_SECONDS,
+            Some(_) if settings.ip_pool.as_ref().is_some_and(|it| it.size() < LARGE_POOL) => 0,
+            Some(_) => COUNTS_SECONDS,
+        };
+        let mut all = self.lock();
+        if all.len() >= MOST && !all.contains_key(&vmid) {
+            let oldest = all.iter().min_by_key(|(_, it)| it.at).map(|(vmid, _)| *vmid);
+            oldest.map(|it| all.remove(&it));
+        }
+        all.insert(vmid, Remembered { identity, at, counts });
+    }
+
+    /// Forgets what was known, which has just been changed.
+    pub(super) fn forget(&self, vmid: Vmid) {
+        self.lock().remove(&vmid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vmid, Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    fn age(&self, now: OffsetDateTime) -> i64 {
+        (now - self.at).whole_seconds()
+    }
+}

@@ -1,0 +1,203 @@
+//! Visits to sandboxes through the gateway: the sandbox that a name means, its services, and what wakes it.
+
+use super::{
+    cluster::Cluster,
+    create::{Up, give_up, start_and_probe},
+    guest::{
+        Located,
+        condition::Condition,
+        located::locate,
+        needs::{Need, refuse_condemned, unlocked, usable},
+        reach,
+        write::{Attempts, write},
+    },
+    inventory::Inventory,
+    marks::{Mark, Phase, Want, lifetime},
+    power,
+};
+use crate::{
+    access::keys::Caller,
+    error::{Code, Error},
+    io::{Io, deadline::Deadline},
+    sandbox::{
+        State,
+        id::{Kind, SandboxId, node_hint, not_found},
+        nonce::Nonce,
+        power::{Keeps, StartBody},
+        service::{ServiceName, Services, Terms, Wish},
+        visit::{Asked, Identity},
+        vmid::Vmid,
+    },
+};
+
+impl<I: Io> Cluster<'_, I> {
+    /// The sandbox that a visitor asks for, if it is there and its time is not over. One request, where the id or the last
+    /// visit tells the node.
+    pub(crate) async fn identify(&self, asked: &Asked) -> Result<Identity, Error> {
+        let id = self.asked_id(asked).await?;
+        let found = locate(self, &self.gateway(), &id).await?;
+        found.needs(self, &[Need::Alive])?;
+        let at = reach::visited(self, &found).await?;
+        let Located { mark, node, .. } = found;
+        let id = SandboxId { node: node_hint(&node), ..mark.id() };
+        let Mark { team, services, expires, span, .. } = mark;
+        Ok(Identity { id, team, services, expires, span, at })
+    }
+
+    /// The state of a sandbox, for a visitor who has not reached it, and why it is in that.
+    pub(crate) async fn visited_state(&self, id: &SandboxId) -> Result<(State, Option<String>), Error> {
+        let shown = super::read::get(self, &self.gateway(), id, self.at_once()).await?;
+        Ok((shown.sandbox.state, shown.sandbox.problem))
+    }
+
+    /// Whether a sandbox has come up, by its mark alone; `None` where nobody has brought it up for so long that somebody
+    /// else may.
+    pub(crate) async fn has_come_up(&self, id: &SandboxId) -> Result<Option<bool>, Error> {
+        let mark = locate(self, &self.gateway(), id).await?.mark;
+        let is_up = mark.want == Want::On && mark.phase == Phase::Ready;
+        let is_left = mark.settled_for(self.now()) >= LEFT_SECONDS;
+        Ok(if is_up || !is_left { Some(is_up) } else { None })
+    }
+
+    /// Starts or resumes a sandbox that a visitor has asked for. Of many visitors at once the one whose write of what it
+    /// shall be is taken starts it; for all others there is nothing to do.
+    pub(crate) async fn wake(&self, id: &SandboxId, deadline: Deadline<'_, I>) -> Result<(), Error> {
+        let caller = self.gateway();
+        let found = usable(self, &caller, id, deadline).await?;
+        found.needs(self, &[Need::NotCondemned])?;
+        if found.mark.want == Want::On && found.mark.phase != Phase::Error {
+            return Ok(());
+        }
+        let has_memory = found.mark.kind == Kind::Lxc && found.mark.keeps == Some(Keeps::Memory);
+        if found.config.is_suspended() || has_memory {
+            return power::start(self, &caller, id, &StartBody::default(), deadline).await.map(drop);
+        }
+        let (now, limits) = (self.now().unix_timestamp(), &self.settings.limits);
+        let begin = |mark: &mut Mark| {
+            refuse_condemned(mark)?;
+            lifetime::start(mark, None, now, limits);
+            mark.want = Want::On;
+            mark.phase = Phase::Committed;
+            mark.changed = Some(now);
+            mark.problem = None;
+            mark.keeps = None;
+            Ok(())
+        };
+        let Ok(mark) = write(self, &found, &begin).await? else { return Ok(()) };
+        let begun = Located { mark: Mark { doing: None, ..mark }, ..found };
+        match start_and_probe(self, &begun, &Condition::Stopped, deadline).await {
+            Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(self, &begun, error).await),
+            Err(error) => Err(error),
+            Ok(Up::Ready(..) | Up::NotYet(_)) => Ok(()),
+        }
+    }
+
+    /// Gives a sandbox that somebody visits its time again, if less than half of it is left. One attempt: where somebody
+    /// else was faster, that was it.
+    pub(crate) async fn renew_visited(&self, id: &SandboxId) -> Result<(), Error> {
+        let found = locate(self, &self.gateway(), id).await?;
+        found.needs(self, &[Need::Alive, Need::Committed, Need::NotSuspended])?;
+        let (now, limits) = (self.now().unix_timestamp(), &self.settings.limits);
+        let renew = |mark: &mut Mark| {
+            lifetime::extend(mark, None, now, limits);
+            Ok(())
+        };
+        if found.mark.want != Want::On {
+            return Ok(());
+        }
+        write(self, &found, &renew).await.map(drop)
+    }
+
+    pub(crate) async fn put_service(
+        &self,
+        caller: &Caller,
+        id: &str,
+        name: &ServiceName,
+        wish: &Wish,
+        deadline: Deadline<'_, I>,
+    ) -> Result<Terms, Error> {
+        let id = self.sandbox(id)?;
+        let services =
+            self.change_services(caller, &id, deadline, &|services| services.put(name, wish.clone())).await?;
+        services.get(name).ok_or_else(|| no_service(name))
+    }
+
+    pub(crate) async fn remove_service(
+        &self,
+        caller: &Caller,
+        id: &str,
+        name: &ServiceName,
+        deadline: Deadline<'_, I>,
+    ) -> Result<(), Error> {
+        let id = self.sandbox(id)?;
+        let remove = |services: &mut Services| match services.remove(name) {
+            true => Ok(()),
+            false => Err(no_service(name)),
+        };
+        self.change_services(caller, &id, deadline, &remove).await.map(drop)
+    }
+
+    /// The services of a sandbox, as they are now.
+    pub(crate) async fn services(&self, caller: &Caller, id: &str) -> Result<(SandboxId, Services), Error> {
+        let found = locate(self, caller, &self.sandbox(id)?).await?;
+        found.needs(self, &[Need::Alive])?;
+        Ok((SandboxId { node: node_hint(&found.node), ..found.mark.id() }, found.mark.services))
+    }
+
+    async fn change_services(
+        &self,
+        caller: &Caller,
+        id: &SandboxId,
+        deadline: Deadline<'_, I>,
+        apply: &(dyn Fn(&mut Services) -> Result<(), Error> + Sync),
+    ) -> Result<Services, Error> {
+        let mut attempts = Attempts::default();
+        loop {
+            let found = unlocked(self, caller, id, deadline).await?;
+            found.needs(self, &[Need::Alive, Need::Committed, Need::NotSuspended])?;
+            let apply = |mark: &mut Mark| apply(&mut mark.services);
+            match write(self, &found, &apply).await? {
+                Ok(mark) => return Ok(mark.services),
+                Err(unwritten) => attempts.count(unwritten, id)?,
+            }
+        }
+    }
+
+    /// The id that a visitor means. Without an id or a nonce only a listing tells.
+    async fn asked_id(&self, asked: &Asked) -> Result<SandboxId, Error> {
+        if let Some(id) = &asked.id {
+            return self.sandbox(id);
+        }
+        if let Some(nonce) = asked.nonce {
+            let id = self.id_of(asked.vmid, nonce);
+            return id.ok_or_else(|| not_found(asked.vmid));
+        }
+        let inventory = Inventory::read(self).await?;
+        let ours = inventory
+            .guest(asked.vmid)
+            .and_then(|it| Some((it.row.node.clone(), it.ours.as_ref()?.mark.id())));
+        let (node, id) = ours.ok_or_else(|| not_found(asked.vmid))?;
+        Ok(SandboxId { node: node_hint(&node), ..id })
+    }
+
+    /// The id of the guest that had this VMID and this nonce, if this deployment gave that out.
+    fn id_of(&self, vmid: Vmid, nonce: Nonce) -> Option<SandboxId> {
+        let (secrets, deployment) = (&self.settings.secrets, &self.settings.deployment);
+        let kind = [Kind::Lxc, Kind::Qemu]
+            .into_iter()
+            .find(|kind| nonce.proved_by(secrets, deployment, *kind, vmid).is_some())?;
+        Some(SandboxId { provider: kind.provider(), vmid, nonce, node: String::new() })
+    }
+
+    /// The gateway itself, which sees the sandboxes of all teams of the deployment.
+    fn gateway(&self) -> Caller {
+        Caller { team: self.settings.deployment.clone(), admin: true }
+    }
+}
+
+/// Seconds after which one that shall run and has not come up is brought up by whoever asks for it.
+const LEFT_SECONDS: i64 = 10;
+
+fn no_service(name: &ServiceName) -> Error {
+    Error::new(Code::NotFound, format!("the sandbox has no service {name} that was declared"))
+}

@@ -1,0 +1,127 @@
+//! What goes through the gateway, and what its faults are told as.
+
+use super::*;
+use http::{HeaderName, HeaderValue};
+
+/// Has the guest answer so.
+fn answers(house: &House, status: u16, headers: &[(&'static str, &'static str)], pieces: Vec<Piece>) {
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect();
+    let answer = Streamed { status, headers, pieces };
+    house.stage.world.serve(&format!("{}:3000", house.vmid), move |_, _| answer.clone());
+}
+
+#[test]
+fn a_guest_says_nothing_for_the_edge() {
+    let house = House::new();
+    let cookie = house.cookie();
+    answers(
+        &house,
+        418,
+        &[
+            ("x-edge-fault", ""),
+            ("x-edge-key", "forged"),
+            ("access-control-allow-origin", "*"),
+            ("etag", "\"a\""),
+            ("x-own", "kept"),
+        ],
+        vec![Piece::Bytes(b"tea".to_vec())],
+    );
+    // The real proxy takes the guest's fault away, and this one does not: it is a fault then, and never an answer.
+    assert_eq!(house.stage.ask(house.inside(&cookie)).refusal(), "502 service-cut");
+    answers(
+        &house,
+        418,
+        &[("x-edge-key", "forged"), ("access-control-allow-origin", "*"), ("x-own", "kept")],
+        Vec::new(),
+    );
+    let answer = house.stage.ask(house.inside(&cookie));
+    assert_eq!((answer.status, answer.header("x-own")), (418, "kept"));
+    assert_eq!((answer.header("x-edge-key"), answer.header("access-control-allow-origin")), ("", ""));
+}
+
+#[test]
+fn cookies_of_a_guest_stay_its_own() {
+    let house = House::new();
+    let cookie = house.cookie();
+    let headers: HeaderMap = ["a=1; Domain=sandbox.test; Path=/", "__Host-pve_edge=forged; Path=/", "b=2"]
+        .into_iter()
+        .map(|it| (http::header::SET_COOKIE, HeaderValue::from_static(it)))
+        .collect();
+    house.stage.world.serve(&format!("{}:3000", house.vmid), move |_, _| Streamed {
+        status: 200,
+        headers: headers.clone(),
+        pieces: Vec::new(),
+    });
+    let answer = house.stage.ask(house.inside(&cookie));
+    let set: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|it| it.to_str().unwrap()).collect();
+    assert_eq!(set, ["a=1; Path=/", "b=2"]);
+}
+
+#[test]
+fn a_server_of_development_is_told_localhost() {
+    let house = House::new();
+    let cookie = house.cookie();
+    house.stage.ask(house.inside(&cookie));
+    house.declare(json!({"hostHeader": "local"}));
+    house.stage.world.advance(Duration::seconds(10));
+    house.stage.ask(house.inside(&cookie));
+    let host = house.origin().trim_start_matches("https://").to_owned();
+    let seen = house.taken();
+    let hosts: Vec<_> =
+        seen.iter().map(|it| (header(it, "x-edge-host"), header(it, "x-edge-public-host"))).collect();
+    assert_eq!(hosts, [(&*host, &*host), ("localhost:3000", &*host)]);
+}
+
+#[test]
+fn each_fault_says_which_link_is_broken() {
+    let house = House::new();
+    let cookie = house.cookie();
+    let ask = || house.stage.ask(house.inside(&cookie));
+    for (fault, told) in
+        [("dial", "502 port-closed"), ("late", "502 service-cut"), ("refused", "502 proxy-refused")]
+    {
+        answers(&house, 502, &[("x-edge-fault", fault)], Vec::new());
+        let answer = ask();
+        assert_eq!(answer.refusal(), told);
+        assert!(answer.body.len() < 800, "{}", answer.body);
+    }
+    answers(&house, 530, &[], vec![Piece::Bytes(b"<html>error code: 1033".to_vec())]);
+    assert_eq!(ask().refusal(), "502 tunnel-down");
+    // What a guest itself says is its own.
+    answers(&house, 502, &[], vec![Piece::Bytes(b"mine".to_vec())]);
+    assert_eq!((ask().status, &*ask().body), (502, "mine"));
+}
+
+#[test]
+fn a_cut_answer_stays_cut_and_nothing_is_sent_twice() {
+    let house = House::new();
+    let cookie = house.cookie();
+    let sent = Rc::new(RefCell::new(0));
+    let count = sent.clone();
+    house.stage.world.route(&format!("{}:3000", house.vmid), move |_| {
+        *count.borrow_mut() += 1;
+        Err(pve_edge_core::io::NetError::new(
+            pve_edge_core::io::Sent::Maybe,
+            pve_edge_core::io::Failure::Cut,
+            "cut",
+        ))
+    });
+    let post = house
+        .inside(&cookie)
+        .method("POST")
+        .header("origin", house.origin())
+        .bytes("x")
+        .header("content-length", "1");
+    assert_eq!(house.stage.ask(post).refusal(), "502 service-cut");
+    assert_eq!(*sent.borrow(), 1);
+}
+
+#[test]
+fn without_a_network_that_is_known_there_is_no_road() {
+    let house = House::of(Stage::of(World::new(plain_sim(Setup::default()), 7), &[]));
+    let refused = house.stage.ask(Ask::visit(house.url()).header("x-pve-edge-token", "key-blue"));
+    assert_eq!(refused.refusal(), "502 no-road");
+}

@@ -1,0 +1,161 @@
+//! Waking: who wakes a sandbox, how often it is started, and what its visitors are told meanwhile.
+
+use super::*;
+use pve_edge_bed::world::Handle;
+
+fn paused() -> (House, String) {
+    let house = House::new();
+    let cookie = house.cookie();
+    assert_eq!(house.stage.ask(Ask::act(&house.id, "stop", json!({}))).status, 200);
+    house.stage.world.advance(Duration::seconds(20));
+    (house, cookie)
+}
+
+#[test]
+fn a_page_wakes_it_and_tells_what_happens() {
+    let (house, cookie) = paused();
+    let open = || Ask::visit(house.url()).header("cookie", &*cookie).navigation();
+    let mut told = house.stage.ask(open());
+    let mut asked = 1;
+    while told.status == 503 && asked < 20 {
+        assert_eq!(told.header("refresh"), "2", "{told:?}");
+        assert!(
+            told.body.contains("<h1>The sandbox is starting</h1>") && !told.body.contains("<script"),
+            "{}",
+            told.body
+        );
+        house.stage.world.advance(Duration::seconds(2));
+        told = house.stage.ask(open());
+        asked += 1;
+    }
+    assert_eq!((told.status, &*told.body, house.starts()), (200, "hello", 2), "{asked} {told:?}");
+}
+
+#[test]
+fn a_program_waits_until_it_is_up() {
+    let (house, _) = paused();
+    let ask = Ask::visit(house.url()).method("POST").bytes("x").header("content-length", "1");
+    let answer = house.stage.ask(ask.header("x-pve-edge-token", "key-blue"));
+    assert_eq!((answer.status, &*answer.body), (200, "hello"), "{answer:?}");
+    let seen = house.taken();
+    assert_eq!((seen.len(), &seen[0].body()[..]), (1, &b"x"[..]));
+}
+
+/// An open tab would undo every pause, and so would whoever looks at a link.
+#[test]
+fn nobody_wakes_it_who_does_not_mean_it() {
+    let (house, cookie) = paused();
+    let link = house.link(json!({}));
+    let (url, origin) = (house.url(), house.origin());
+    let own = || {
+        Ask::visit(&url)
+            .header("cookie", &*cookie)
+            .header("sec-fetch-site", "same-origin")
+            .header("origin", &*origin)
+    };
+    let opened = || Ask::visit(&url).header("cookie", &*cookie).navigation();
+    for ask in [
+        own().header("sec-fetch-mode", "cors"),
+        own().header("sec-fetch-mode", "cors").header("accept", "text/event-stream"),
+        own().websocket(),
+        opened().header("sec-purpose", "prefetch"),
+        opened().method("HEAD"),
+        Ask::visit(format!("{url}favicon.ico"))
+            .header("cookie", &*cookie)
+            .header("sec-fetch-site", "same-origin"),
+        own().header("sec-fetch-mode", "same-origin").header("service-worker", "script"),
+        Ask::visit(&link),
+    ] {
+        let answer = house.stage.ask(ask.clone());
+        assert_eq!(answer.status, 503, "{ask:?} {answer:?}");
+    }
+    assert_eq!(house.starts(), 1);
+    assert_eq!(house.stage.ask(Ask::one(&house.id)).state(), "stopped");
+}
+
+#[test]
+fn a_hundred_visitors_at_once_start_it_once() {
+    let (house, cookie) = paused();
+    let ask = || Ask::visit(house.url()).header("cookie", &*cookie).navigation();
+    let (starts, writes) = (house.starts(), house.writes());
+    let pending: Vec<Handle<Answer>> = (0..100)
+        .map(|at| house.stage.beside(["a", "b", "c", "d"][at % 4], &settings(&[])))
+        .map(|stage| house.stage.world.spawn(stage.pending(ask())))
+        .collect();
+    house.stage.world.settle();
+    house.stage.world.advance(Duration::seconds(30));
+    for told in pending {
+        assert!(matches!(told.take().map(|it| it.status), Some(200 | 503)));
+    }
+    assert_eq!(house.starts() - starts, 1);
+    assert_eq!(house.stage.ask(Ask::one(&house.id)).state(), "running");
+    // That it shall run, and that it has come up; others' attempts were refused by the digest.
+    let _ = writes;
+    assert_eq!(house.stage.ask(ask()).status, 200);
+}
+
+#[test]
+fn a_large_body_does_not_wake_it() {
+    let (house, _) = paused();
+    let large =
+        Ask::visit(house.url()).method("POST").bytes(vec![0; 70_000]).header("content-length", "70000");
+    let refused = house.stage.ask(large.header("x-pve-edge-token", "key-blue"));
+    assert_eq!((refused.refusal(), house.starts()), ("503 asleep".into(), 1));
+}
+
+#[test]
+fn a_public_service_wakes_only_where_its_owner_says_so() {
+    let house = House::with(&[("EDGE_PUBLIC_SERVICES", "true")]);
+    house.declare(json!({"visibility": "public"}));
+    house.stage.ask(Ask::act(&house.id, "stop", json!({})));
+    house.stage.world.advance(Duration::seconds(20));
+    let open = || house.stage.ask(Ask::visit(house.url()).navigation());
+    assert_eq!((open().status, house.starts()), (503, 1));
+    house.declare(json!({"visibility": "public", "wake": "public"}));
+    house.stage.world.advance(Duration::seconds(10));
+    open();
+    assert_eq!(house.starts(), 2);
+}
+
+#[test]
+fn whoever_uses_it_gives_it_its_time_again_and_seldom() {
+    let house = House::new();
+    let (cookie, url) = (house.cookie(), house.url());
+    let expires = |house: &House| house.stage.ask(Ask::one(&house.id)).json()["expiresAt"].clone();
+    let (before, writes) = (expires(&house), house.writes());
+    let open =
+        |house: &House| house.stage.ask(Ask::visit(&url).header("cookie", &*cookie).navigation()).status;
+    assert_eq!((open(&house), house.writes()), (200, writes));
+    house.stage.world.advance(Duration::minutes(31));
+    // What an open tab fetches is no use of it.
+    let fetch = Ask::visit(&url)
+        .header("cookie", &*cookie)
+        .header("sec-fetch-site", "same-origin")
+        .header("sec-fetch-mode", "cors");
+    assert_eq!((house.stage.ask(fetch).status, house.writes()), (200, writes));
+    house.stage.world.advance(Duration::seconds(10));
+    let pending: Vec<_> = (0..100)
+        .map(|_| {
+            house
+                .stage
+                .world
+                .spawn(house.stage.pending(Ask::visit(&url).header("cookie", &*cookie).navigation()))
+        })
+        .collect();
+    house.stage.world.settle();
+    assert!(pending.iter().all(|it| it.take().is_some_and(|it| it.status == 200)));
+    assert_ne!(expires(&house), before);
+    let renewed = expires(&house);
+    house.stage.world.advance(Duration::minutes(20));
+    assert_eq!((open(&house), expires(&house)), (200, renewed));
+}
+
+#[test]
+fn its_port_is_closed_while_it_runs() {
+    let house = House::new();
+    let ask =
+        Ask::visit(house.url().replace("port-3000", "port-3001")).header("x-pve-edge-token", "key-blue");
+    let refused = house.stage.ask(ask);
+    assert_eq!((refused.refusal(), refused.retry_after()), ("502 port-closed".into(), Some(2)));
+    assert!(refused.body.contains("0.0.0.0"), "{}", refused.body);
+}

@@ -1,0 +1,126 @@
+//! Visitors of what a sandbox serves, by the names that lead through the deployment.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Request};
+use pve_edge_core::io::{Io, Whole, fetch};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::world::{Sandbox, World};
+
+const PORT: u16 = 5173;
+
+pub(super) async fn a_link_opens_what_a_sandbox_serves(world: World) {
+    if !world.target.is_gateway() {
+        return;
+    }
+    let sandbox = serving(&world).await;
+    let link = link(&sandbox).await;
+    let (url, _) = link.split_once('?').expect("a token");
+    let entered = visit(&world, &link, &[PAGE, DOCUMENT]).await;
+    assert_eq!(entered.status, 303, "{entered:?}");
+    assert_eq!(header(&entered, "location"), "/");
+    let cookie = header(&entered, "set-cookie").split(';').next().expect("a cookie").to_owned();
+    assert!(cookie.starts_with("__Host-pve_edge="), "{cookie}");
+    let page = visit(&world, &format!("{url}page.gz"), &[("cookie", &cookie), PAGE, DOCUMENT]).await;
+    assert_eq!((page.status, &page.body[..2]), (200, &b"\x1f\x8b"[..]), "{page:?}");
+    // Whoever has only the name gets nothing, and a sibling's page neither.
+    assert_eq!(visit(&world, url, &[]).await.status, 401);
+    let sibling = [("cookie", &*cookie), ("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors")];
+    assert_eq!(visit(&world, url, &sibling).await.status, 401);
+    let key = world.blue.key().expect("a key");
+    assert_eq!(visit(&world, url, &[("x-pve-edge-token", key)]).await.status, 200);
+    let closed = visit(&world, &url.replace("port-5173", "port-5174"), &[("x-pve-edge-token", key)]).await;
+    assert_eq!(problem(&closed), "port-closed", "{closed:?}");
+    sandbox.drop().await;
+}
+
+pub(super) async fn a_page_wakes_a_sandbox_that_was_stopped(world: World) {
+    if !world.target.is_gateway() {
+        return;
+    }
+    let sandbox = serving(&world).await;
+    let link = link(&sandbox).await;
+    let (url, _) = link.split_once('?').expect("a token");
+    let cookie = header(&visit(&world, &link, &[PAGE]).await, "set-cookie")
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let stopped = sandbox.client.ask("POST", &sandbox.path("/stop"), &json!({})).await;
+    assert_eq!(stopped.json(200)["state"], "stopped");
+    // An open tab's request wakes nothing.
+    let origin = url.trim_end_matches('/');
+    let fetched = [
+        ("cookie", &*cookie),
+        ("sec-fetch-mode", "cors"),
+        ("sec-fetch-site", "same-origin"),
+        ("origin", origin),
+    ];
+    let refused = visit(&world, url, &fetched).await;
+    assert_eq!((refused.status, &*problem(&refused)), (503, "asleep"), "{refused:?}");
+    let mut page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT]).await;
+    for _ in 0..60 {
+        if page.status != 503 {
+            break;
+        }
+        assert!(!header(&page, "refresh").is_empty(), "{page:?}");
+        sleep(Duration::from_millis(200)).await;
+        page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT]).await;
+    }
+    // It runs, and its server ended when it was stopped.
+    assert_eq!(page.status, 502, "{page:?}");
+    assert!(String::from_utf8_lossy(&page.body).contains("Nothing listens at this port"), "{page:?}");
+    let shown = sandbox.client.ask("GET", &sandbox.path(""), &Value::Null).await;
+    assert_eq!(shown.json(200)["state"], "running");
+    sandbox.drop().await;
+}
+
+const PAGE: (&str, &str) = ("sec-fetch-mode", "navigate");
+const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
+
+/// A sandbox that serves a folder.
+async fn serving(world: &World) -> Sandbox {
+    let sandbox = world.sandbox(json!({})).await;
+    let serve = format!(
+        "mkdir served && echo hello >served/index.html && gzip -c served/index.html >served/page.gz; \
+         nohup python3 -m http.server {PORT} --bind $SANDBOX_IP --directory served >/dev/null 2>&1 &"
+    );
+    sandbox.shell(&serve).await;
+    let put = sandbox.client.ask("PUT", &sandbox.path("/services/web"), &json!({"port": PORT})).await;
+    put.json(200);
+    let url = link(&sandbox).await;
+    for _ in 0..100 {
+        if visit(world, &url, &[]).await.status == 200 {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    sandbox
+}
+
+async fn link(sandbox: &Sandbox) -> String {
+    let made = sandbox.client.ask("POST", &sandbox.path("/services/web/link"), &json!({})).await;
+    made.json(200)["url"].as_str().expect("a URL").to_owned()
+}
+
+async fn visit(world: &World, url: &str, headers: &[(&str, &str)]) -> Whole {
+    let mut request = Request::get(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let net = world.blue.net();
+    let request = request.body(Vec::new()).expect("a request");
+    fetch(net, request, net.now() + Duration::from_secs(30), 1 << 20).await.expect("an answer")
+}
+
+fn header<'w>(answer: &'w Whole, name: &str) -> &'w str {
+    let headers: &HeaderMap = &answer.headers;
+    headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()
+}
+
+fn problem(answer: &Whole) -> String {
+    let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
