@@ -25,6 +25,7 @@ use tracing::Instrument;
 use self::{
     answer::{bodiless, located, problem, request_id, with},
     routes::Route,
+    visit::Asked,
 };
 use crate::{
     error::{Code, Error, Fault},
@@ -122,8 +123,8 @@ pub async fn handle<I: Io>(
 ) -> Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>> {
     let request_id = request_id(&seed);
     let request = match visit::of(service, &platform, request) {
-        Ok(visit) => return visit::answer(io, service, platform, seed, visit, &request_id).await,
-        Err(request) => request,
+        Asked::Visit(visit) => return visit::answer(io, service, platform, seed, visit, &request_id).await,
+        Asked::Api(request) => request,
     };
     let (parts, body) = request.into_parts();
     let start = io.now();

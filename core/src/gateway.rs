@@ -308,7 +308,7 @@ fn refuse_loop<B>(settings: &Settings, request: &Request<B>) -> Result<(), Error
     let is_ours = |it: &crate::access::secret::Key| {
         crate::access::secret::constant_time_eq(it.proxy_key(&settings.deployment).as_bytes(), key.as_bytes())
     };
-    match settings.secrets.all().any(|it| is_ours(it)) {
+    match settings.secrets.all().any(is_ours) {
         true => {
             let text = "a request to the proxy beside PVE came back here: the tunnel's hostname leads to this Worker, not to \
                         the tunnel";

@@ -25,19 +25,27 @@ pub(super) struct Visit<U> {
     request: Request<U>,
 }
 
-/// The visit that a request is; the request itself where it is one of the API.
+/// What a request is.
+pub(super) enum Asked<U> {
+    /// A visit, or a request to nothing.
+    Visit(Visit<U>),
+    /// One of the API.
+    Api(Request<U>),
+}
+
+/// Tells by its host what a request is.
 pub(super) fn of<U>(
     service: &Service,
     platform: &Platform,
     request: Request<U>,
-) -> Result<Visit<U>, Request<U>> {
-    let Some(settings) = service.settings() else { return Err(request) };
+) -> Asked<U> {
+    let Some(settings) = service.settings() else { return Asked::Api(request) };
     let of_header = || request.headers().get(HOST).and_then(|it| it.to_str().ok());
     let authority = request.uri().authority().map(Authority::as_str).or_else(of_header);
     match authority.map_or(Host::Api, |it| Host::of(it, settings, platform)) {
-        Host::Api => Err(request),
-        Host::Port(door) => Ok(Visit { door: Some(door), request }),
-        Host::Unknown => Ok(Visit { door: None, request }),
+        Host::Api => Asked::Api(request),
+        Host::Port(door) => Asked::Visit(Visit { door: Some(door), request }),
+        Host::Unknown => Asked::Visit(Visit { door: None, request }),
     }
 }
 

@@ -34,7 +34,7 @@ impl<I: Io> Gateway<'_, '_, I> {
     pub(super) async fn hold<E>(
         &self,
         visit: &Visit,
-        mut outgoing: Outgoing<I::Upload>,
+        mut outgoing: Box<Outgoing<I::Upload>>,
         failure: NetError,
     ) -> Result<Answer<E, I::Body>, Error> {
         let (provider, id) = (self.provider, &visit.identity.id);

@@ -1,7 +1,7 @@
 //! The memory of an isolate: which sandbox has which VMID, for some seconds. It holds values and times alone.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,7 +30,7 @@ const LARGE_POOL: u32 = 1000;
 
 /// What is remembered of VMIDs.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<Vmid, Remembered>>);
+pub struct Memory(Mutex<BTreeMap<Vmid, Remembered>>);
 
 #[derive(Clone, Debug)]
 struct Remembered {
@@ -88,7 +88,7 @@ impl Memory {
         self.lock().remove(&vmid);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vmid, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vmid, Remembered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -55,7 +55,7 @@ pub(super) enum Sent<U, E, B> {
     /// The sandbox has answered.
     Answered(Answer<E, B>),
     /// Nothing listens there: the request was never sent.
-    NotThere(Outgoing<U>, NetError),
+    NotThere(Box<Outgoing<U>>, NetError),
 }
 
 impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
@@ -145,7 +145,7 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
                 );
                 Err(Error::new(Code::TunnelDown, text).retry_after(5))
             }
-            (io::Sent::Never, _) => Ok(Sent::NotThere(self, failure)),
+            (io::Sent::Never, _) => Ok(Sent::NotThere(Box::new(self), failure)),
         }
     }
 }

@@ -146,7 +146,7 @@ mod tests {
         assert!(
             fix(r#"{"port": 3000, "visibility": "public"}"#, false).unwrap_err().starts_with("visibility")
         );
-        let origins = vec![r#""https://a.test""#; 9].join(",");
+        let origins = [r#""https://a.test""#; 9].join(",");
         assert!(fix(&format!(r#"{{"port": 3000, "allowOrigins": [{origins}]}}"#), true).is_err());
     }
 

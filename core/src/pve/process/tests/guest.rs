@@ -24,8 +24,9 @@ use time::OffsetDateTime;
 
 use crate::{
     access::secret::Keyring,
-    daemon::{Daemon, Place},
-    io::{Answer, Failure, Io, NetError, Platform, RequestBody, Sent, Way, invocation::Invocation},
+    daemon::Daemon,
+    io::{Answer, Failure, Io, NetError, Platform, RequestBody, Sent, invocation::Invocation},
+    sandbox::place::Place,
 };
 
 /// Sandbox that the daemon is of.
