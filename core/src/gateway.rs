@@ -19,6 +19,8 @@ pub mod proxy;
 mod relay;
 mod sibling;
 
+use std::net::IpAddr;
+
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri,
     header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE},
@@ -297,9 +299,9 @@ impl<I: Io> Gateway<'_, '_, I> {
     }
 }
 
-/// The visitor's address, for the guest and the platform's limiter.
+/// The visitor's address, for the guest and the platform's limiter; none where the platform tells none.
 fn client<B>(request: &Request<B>) -> String {
-    request.extensions().get().map_or_else(|| "unknown".to_owned(), |ClientAddress(ip)| ip.to_string())
+    request.extensions().get().map_or(IpAddr::from([0; 4]), |ClientAddress(ip)| *ip).to_string()
 }
 
 /// Refuses a request that the gateway itself has sent: it would be sent again for ever.
