@@ -23,8 +23,9 @@ fn assert_served(answer: &Answer, kind: Kind, base: impl Fn(u16) -> String) {
     ];
     // No exec daemon listens in a VM.
     let table = table.into_iter().filter(|(name, _)| kind == Kind::Lxc || *name != "exec");
-    let services: Vec<Value> =
-        table.map(|(name, port)| json!({"name": name, "port": port, "url": base(port)})).collect();
+    let services: Vec<Value> = table
+        .map(|(name, port)| json!({"name": name, "port": port, "url": base(port), "visibility": "private"}))
+        .collect();
     let sandbox = answer.json();
     assert_eq!(sandbox["services"], Value::from(services));
     let socket = |port: u16| base(port).replacen("http", "ws", 1);

@@ -238,7 +238,7 @@ fn memory_that_came_back_is_renewed_first() {
 fn what_was_never_sent_goes_another_way() {
     let pool = [("PVE_IP_POOL_CIDR", "10.0.0.0/8"), ("PVE_GATEWAY", "10.0.0.1")];
     let mut stage = Stage::of(stage(Kind::Lxc).world, &pool);
-    stage.world.fault_if(|seen| seen.host.starts_with("port-39375").then_some(Fault::NeverSent));
+    stage.world.fault_if(|seen| seen.host.starts_with("gate.").then_some(Fault::NeverSent));
     let lone = stage.ask(Ask::create().wait(3));
     assert_eq!(lone.shows(), "202 creating", "{lone:?}");
     stage.platform.private_network = true;

@@ -32,8 +32,8 @@ fn everything(id: &str, kept: &str) -> Vec<Ask> {
     let contract: Value = serde_json::from_str(include_str!("../../core/openapi.json")).expect("JSON");
     let mut asks = vec![Ask::sandbox(json!({"snapshotId": id}))];
     for (template, operations) in contract["paths"].as_object().expect("paths") {
-        let path =
-            template.replace("{id}", id).replace("{snapshot}", kept).replace("{process}", &"0".repeat(32));
+        let path = template.replace("{id}", id).replace("{snapshot}", kept).replace("{name}", "web");
+        let path = path.replace("{process}", &"0".repeat(32));
         let last = template.rsplit('/').next();
         let query = match last {
             Some("files" | "list" | "watch") => "?path=/a",
@@ -59,6 +59,7 @@ fn everything(id: &str, kept: &str) -> Vec<Ask> {
                 "delete" => asks.push(Ask::delete(&*path)),
                 "post" => asks.push(Ask::post(&*path, body.clone())),
                 "patch" => asks.push(Ask::patch(&*path, body.clone())),
+                "put" if last == Some("{name}") => asks.push(Ask::put(&*path).json(json!({"port": 3000}))),
                 "put" => asks.push(Ask::put(&*path)),
                 _ => {}
             }

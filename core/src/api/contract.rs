@@ -9,6 +9,7 @@ mod problem;
 mod processes;
 mod rules;
 mod schemas;
+mod services;
 mod text;
 
 use std::collections::BTreeMap;

@@ -1,27 +1,28 @@
 //! Visits: requests whose host names a port of a sandbox, or nothing.
 
 use futures_util::Stream;
-use http::{Method, Request, Response, header::{HOST, REFRESH}, uri::Authority};
+use http::{
+    Method, Request, Response,
+    header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, REFRESH},
+    uri::Authority,
+};
 use tracing::Instrument;
 
 use super::{
     Service,
-    answer::{bodiless, problem, with},
+    answer::{bodiless, plain, problem, with},
     log,
     setup::{Block, Page},
 };
 use crate::{
     error::{Code, Error},
-    gateway::{
-        self,
-        door::{Door, Host},
-    },
+    gateway::{self, door::Host},
     io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID},
 };
 
 /// A visit, or a request to a name that leads to nothing.
 pub(super) struct Visit<U> {
-    door: Option<Door>,
+    host: Host,
     request: Request<U>,
 }
 
@@ -34,18 +35,13 @@ pub(super) enum Asked<U> {
 }
 
 /// Tells by its host what a request is.
-pub(super) fn of<U>(
-    service: &Service,
-    platform: &Platform,
-    request: Request<U>,
-) -> Asked<U> {
+pub(super) fn of<U>(service: &Service, platform: &Platform, request: Request<U>) -> Asked<U> {
     let Some(settings) = service.settings() else { return Asked::Api(request) };
     let of_header = || request.headers().get(HOST).and_then(|it| it.to_str().ok());
     let authority = request.uri().authority().map(Authority::as_str).or_else(of_header);
     match authority.map_or(Host::Api, |it| Host::of(it, settings, platform)) {
         Host::Api => Asked::Api(request),
-        Host::Port(door) => Asked::Visit(Visit { door: Some(door), request }),
-        Host::Unknown => Asked::Visit(Visit { door: None, request }),
+        host => Asked::Visit(Visit { host, request }),
     }
 }
 
@@ -55,19 +51,26 @@ pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
     service: &Service,
     platform: Platform,
     seed: [u8; 32],
-    Visit { door, request }: Visit<I::Upload>,
+    Visit { host, request }: Visit<I::Upload>,
     request_id: &str,
 ) -> Response<ResponseBody<E, I::Body>> {
     let (clock, start) = (io.clone(), io.now());
     let asked = Reader::of(&request);
-    let (vmid, port) = door.as_ref().map_or((0, 0), |it| (it.vmid.into(), it.port));
+    let (vmid, port) = match &host {
+        Host::Port(door) => (door.vmid.into(), door.port),
+        _ => (0, 0),
+    };
     let span = tracing::info_span!("visit", id = request_id, method = asked.method.as_str(), vmid, port);
     let outcome = async {
         let ready = service.ready.as_ref().map_err(|problems| super::misconfigured(problems))?;
-        let door = door.ok_or_else(|| {
-            let text = "no sandbox has this name, and the API is at another one (EDGE_API_HOST)";
-            Error::new(Code::UnknownHost, text)
-        })?;
+        let door = match host {
+            Host::Port(door) => door,
+            Host::Probe => return Ok(probed().map(ResponseBody::Whole)),
+            Host::Api | Host::Unknown => {
+                let text = "no sandbox has this name, and the API is at another one (EDGE_API_HOST)";
+                return Err(Error::new(Code::UnknownHost, text));
+            }
+        };
         if !platform.upgrades {
             let text = "a deployment on AWS Lambda is no gateway: function URLs have neither names for sandboxes nor websockets. \
                         Deploy the Worker beside it with the same EDGE_SECRET";
@@ -85,6 +88,12 @@ pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
     let ms = (clock.now() - start).whole_milliseconds() as i64;
     span.in_scope(|| log(answer.status(), ms, error.as_ref()));
     answer
+}
+
+/// Tells a page of any origin that its browser's request came here: the name, its certificate and its route are right. PVE
+/// is asked nothing.
+fn probed() -> Response<Vec<u8>> {
+    with(plain(200, &serde_json::json!({"reached": true})), ACCESS_CONTROL_ALLOW_ORIGIN, "*")
 }
 
 /// Who reads a refusal: a person, whose browser shows a page, or a program.

@@ -4,7 +4,11 @@ use http::uri::Authority;
 
 use crate::{
     io::Platform,
-    sandbox::{address::ServiceHost, nonce::Nonce, vmid::Vmid},
+    sandbox::{
+        address::{PROBE, ServiceHost},
+        nonce::Nonce,
+        vmid::Vmid,
+    },
     settings::Settings,
 };
 
@@ -15,6 +19,8 @@ pub enum Host {
     Api,
     /// A port of a sandbox.
     Port(Door),
+    /// The name by which a browser tests the way here.
+    Probe,
     /// Nothing.
     Unknown,
 }
@@ -50,6 +56,11 @@ impl Host {
                 Ok(ServiceHost::Pve { port, vmid, nonce, domain: below }) if below == domain.authority() => {
                     let scheme = domain.scheme().to_owned();
                     Self::Port(Door { port, vmid, nonce, scheme, domain: below })
+                }
+                _ if platform.upgrades
+                    && authority.eq_ignore_ascii_case(&format!("{PROBE}.{}", domain.authority())) =>
+                {
+                    Self::Probe
                 }
                 // Without a gateway no name below the domain leads here but by the owner's will.
                 _ if !platform.upgrades => Self::Api,

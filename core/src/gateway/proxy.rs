@@ -8,7 +8,10 @@ mod script;
 use std::{borrow::Cow, net::Ipv4Addr};
 
 pub use self::script::script;
-pub use crate::{io::proxy::{OURSELVES as OWN, REFUSED}, sandbox::address::PROXY_PORT};
+pub use crate::{
+    io::proxy::{OURSELVES as OWN, REFUSED},
+    sandbox::address::PROXY_PORT,
+};
 use crate::{
     pve::guest::reach::EXEC_PORT,
     sandbox::address::{GuestNetwork, IpPool},

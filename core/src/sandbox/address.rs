@@ -94,9 +94,12 @@ pub fn public_url(domain: &Domain, port: u16, vmid: Vmid) -> String {
     format!("{}://port-{port}-vm-{vmid}.{}", domain.scheme, domain.authority)
 }
 
-/// Origin of a domain's name that is no guest's, by which a browser tests DNS, certificate and route.
+/// First label of the host by which a browser tests DNS, certificate and route: it names no guest.
+pub const PROBE: &str = "probe";
+
+/// Origin of the name by which a browser tests DNS, certificate and route.
 pub fn probe_origin(domain: &Domain) -> String {
-    format!("{}://probe.{}", domain.scheme, domain.authority)
+    format!("{}://{PROBE}.{}", domain.scheme, domain.authority)
 }
 
 /// Template of public URLs, in which `{port}` and `{vmid}` stand for a guest's port and VMID.

@@ -131,11 +131,18 @@ mod tests {
         // Whichever secrets are listed, the proxy knows the oldest one.
         assert_eq!(header(proxy::KEY), secrets.all().last().unwrap().proxy_key("home"));
         assert!(!format!("{place:?}").contains(&header(proxy::KEY)));
-        assert_eq!((&*header(proxy::GUEST_HOST), &*header(proxy::PUBLIC_HOST)), ("localhost:5173", "x.example.com"));
+        assert_eq!(
+            (&*header(proxy::GUEST_HOST), &*header(proxy::PUBLIC_HOST)),
+            ("localhost:5173", "x.example.com")
+        );
         let target = Target::Address([10, 0, 0, 7].into());
-        let own = Place::proxied(&domain, (target, 39375), &Visitor::Ourselves, whose).request("/", &Request::new(()));
+        let own = Place::proxied(&domain, (target, 39375), &Visitor::Ourselves, whose)
+            .request("/", &Request::new(()));
         let header = |name: HeaderName| own.headers()[name].to_str().unwrap().to_owned();
         assert_eq!((&*header(proxy::TO), &*header(proxy::CLIENT)), ("10.0.0.7:39375", "edge"));
-        assert_eq!((&*header(proxy::GUEST_HOST), &*header(proxy::PUBLIC_HOST)), ("gate.example.com", "gate.example.com"));
+        assert_eq!(
+            (&*header(proxy::GUEST_HOST), &*header(proxy::PUBLIC_HOST)),
+            ("gate.example.com", "gate.example.com")
+        );
     }
 }

@@ -19,7 +19,7 @@ fn a_guest_says_nothing_for_the_edge() {
     let cookie = house.cookie();
     answers(
         &house,
-        418,
+        502,
         &[
             ("x-edge-fault", ""),
             ("x-edge-key", "forged"),

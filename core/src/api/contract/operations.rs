@@ -7,6 +7,7 @@ use super::{
     files, header, page, parameter, processes,
     rules::PATCH_SNAPSHOT,
     schemas::{Schemas, reference},
+    services,
 };
 use crate::{
     api::{
@@ -15,7 +16,7 @@ use crate::{
         request::{ExtendBody, SweepBody},
     },
     sandbox::{
-        Sandbox, Service, State,
+        Sandbox, State,
         command::ExecBody,
         creation::CreateRequest,
         health::Report as Health,
@@ -25,7 +26,6 @@ use crate::{
         power::{PauseBody, RollbackBody, StartBody, StopBody},
         process::{Metrics, ProcessBody, SignalBody, SizeBody},
         removal::{DeletingKept, DeletingSandbox, DeletingSnapshot, DeletingTemplate},
-        service::{LinkBody, ServiceBody, ServiceLink},
         snapshot::{All, KeptSnapshot, Snapshot, SnapshotRequest},
         sweep::Report as SweepReport,
         template::{Confirmation, Template, TemplateRequest},
@@ -109,11 +109,11 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         }
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
         | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics
-        | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | PutService | GetService
-        | DeleteService | LinkService | StartSandbox
-        | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots
-        | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate
-        | ConfirmTemplate | DeleteTemplate | Sweep => Vec::new(),
+        | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | PutService
+        | GetService | DeleteService | LinkService | StartSandbox | StopSandbox | RebootSandbox
+        | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot
+        | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
+        | Sweep => Vec::new(),
     }
 }
 
@@ -131,8 +131,7 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         SignalProcess => must(schemas.read::<SignalBody>()),
         ResizeProcess => must(schemas.read::<SizeBody>()),
         WriteStdin => Some(Body { media: "application/octet-stream", schema: json!({}), is_required: false }),
-        PutService => must(schemas.read::<ServiceBody>()),
-        LinkService => may(schemas.read::<LinkBody>()),
+        PutService | GetService | DeleteService | LinkService => services::body(action, schemas),
         StartSandbox | ResumeSandbox => may(schemas.read::<StartBody>()),
         StopSandbox | RebootSandbox => may(schemas.read::<StopBody>()),
         PauseSandbox => may(schemas.read::<PauseBody>()),
@@ -148,7 +147,7 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
         | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
         | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput
-        | OpenTerminal | LinkTerminal | GetMetrics | GetService | DeleteService | ListKeptSnapshots | DeleteKeptSnapshot
+        | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
         | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
     }
 }
@@ -225,10 +224,7 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::answers(action, of)
         }
-        PutService => vec![Answer::new(200, "As it is visited from now on").json::<Service>(of)],
-        GetService => vec![Answer::new(200, known).json::<Service>(of)],
-        DeleteService => vec![Answer::new(204, "It is private again")],
-        LinkService => vec![Answer::new(200, "It lets in whoever opens it").json::<ServiceLink>(of)],
+        PutService | GetService | DeleteService | LinkService => services::answers(action, of),
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => {
             powered("Done; `did` says what", of)
         }

@@ -102,12 +102,33 @@ impl JsonSchema for Code {
 /// The answers with a problem, by name: one for each status.
 pub(super) fn responses(schemas: &mut Schemas) -> Value {
     let problem = schemas.written::<Problem>();
-    let statuses: BTreeSet<u16> = Code::ALL.iter().map(|it| it.row().1).collect();
+    let statuses: BTreeSet<u16> = told().map(|(_, status)| status).collect();
     statuses
         .into_iter()
         .map(|status| (name(status), response(status, &problem)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// Problems that visitors of sandboxes alone are told, at names that are none of the API's.
+const OF_VISITORS: [Code; 11] = [
+    Code::Gone,
+    Code::UnknownHost,
+    Code::TooManyVisits,
+    Code::PortClosed,
+    Code::ServiceCut,
+    Code::TunnelDown,
+    Code::ProxyRefused,
+    Code::NoRoad,
+    Code::Asleep,
+    Code::Starting,
+    Code::GatewayLoop,
+];
+
+/// Name and status of each problem that the API tells.
+fn told() -> impl Iterator<Item = (&'static str, u16)> {
+    let codes = Code::ALL.iter().filter(|it| !OF_VISITORS.contains(it));
+    codes.map(|it| (it.row().0, it.row().1))
 }
 
 /// A reference to the answer with a problem of this status.
@@ -120,8 +141,7 @@ fn name(status: u16) -> String {
 }
 
 fn response(status: u16, problem: &Value) -> Value {
-    let codes: Vec<&str> =
-        Code::ALL.iter().map(|it| it.row()).filter(|it| it.1 == status).map(|it| it.0).collect();
+    let codes: Vec<&str> = told().filter(|it| it.1 == status).map(|it| it.0).collect();
     let mut schema = problem.clone();
     super::put(&mut schema, "properties", json!({"status": {"const": status}, "code": {"enum": codes}}));
     let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
@@ -178,7 +198,7 @@ fn description(status: u16) -> &'static str {
         426 => "No websocket was asked for",
         429 => "A quota of the team is used up",
         500 => "A defect",
-        501 => "AWS Lambda opens no websockets",
+        501 => "AWS Lambda opens no websockets, or there is no gateway that a link could lead to",
         502 => {
             "PVE, or the exec daemon, failed, or something else answered in PVE's place (`pve-bad-answer`); with 3xx \
              or 4xx PVE got nothing"
