@@ -3,7 +3,7 @@
 pub(crate) mod node;
 pub(crate) mod script;
 
-use pve_edge_core::{access::secret::Keyring, gateway::proxy, io::Platform};
+use pve_edge_core::{access::secret::Keyring, io::Platform};
 use sha2::{Digest, Sha256};
 
 use crate::stage::{SECRET, WORKERS, prelude::*, settings};

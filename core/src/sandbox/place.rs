@@ -61,7 +61,12 @@ impl fmt::Display for Target {
 impl Place {
     /// A port at an address that is proved to be the guest's.
     pub fn direct(ip: Ipv4Addr, port: u16) -> Self {
-        Self { base: ip_url(ip, port), way: Way::Guest, headers: HeaderMap::new() }
+        Self::at(ip_url(ip, port))
+    }
+
+    /// A port at an origin that is proved to be the guest's.
+    pub fn at(base: String) -> Self {
+        Self { base, way: Way::Guest, headers: HeaderMap::new() }
     }
 
     /// A port by its name below the public domain, for whose proxy the admin vouches.

@@ -14,8 +14,9 @@ use http_body_util::StreamBody;
 use pve_edge_bed::serve::Api;
 use pve_edge_core::{
     access::secret::Keyring,
-    daemon::{Daemon, Place},
-    io::{Io, Way, invocation::Invocation},
+    daemon::Daemon,
+    io::{Io, invocation::Invocation},
+    sandbox::place::Place,
 };
 use pve_edge_guest_protocol::{
     Unique,
@@ -165,8 +166,7 @@ impl<'g> Client<'g> {
         secrets: &Keyring,
         deployment: &str,
     ) -> Result<Self, String> {
-        let place = Place { base, way: Way::Guest };
-        let mut daemon = Daemon::new(world, vec![place], id.to_owned(), secrets, deployment);
+        let mut daemon = Daemon::new(world, vec![Place::at(base)], id.to_owned(), secrets, deployment);
         for _ in 0..500 {
             if daemon.health(later(world)).await.is_ok() {
                 return Ok(Self { world, daemon: RefCell::new(Some(daemon)) });
