@@ -36,6 +36,9 @@ pages! {
 [templates-execd]: crate::docs::templates#the-exec-daemon
 [templates-nothing]: crate::docs::templates#a-template-from-nothing
 [troubleshooting]: crate::docs::troubleshooting
+[tunnel]: crate::docs::tunnel
+[tunnel-conflicts]: crate::docs::tunnel#conflicts
+[tunnel-permissions]: crate::docs::tunnel#the-token
 ";
     api "api.md"
     design "design.md"
@@ -51,4 +54,5 @@ pages! {
     state "state.md"
     templates "templates.md"
     troubleshooting "troubleshooting.md"
+    tunnel "tunnel.md"
 }

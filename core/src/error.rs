@@ -12,7 +12,7 @@ const ECHO: usize = 200;
 pub enum Fault {
     /// The caller: the same request will fail again.
     Caller,
-    /// PVE or Morph, the network, or a guest.
+    /// PVE, Morph or Cloudflare, the network, or a guest.
     Pve,
     /// The deployment: its settings, its rights, or a defect of pve-edge.
     Us,
@@ -67,6 +67,10 @@ codes! {
     FileExists "file-exists" 409 Caller false "Something is at this path already";
     NotesTooLong "notes-too-long" 409 Caller false "The guest's notes leave no room for its marks";
     Over "expired" 410 Caller false "The time of a creation was over before it came up";
+    TunnelConflict "tunnel-conflict" 409 Caller false "Something else is where the tunnel needs its own";
+    TunnelConnected "tunnel-connected" 409 Caller false "A cloudflared is connected to the tunnel";
+    CertificateDepth "certificate-depth" 409 Caller false "The zone's certificate does not cover the guests' names";
+    PlanChanged "plan-changed" 412 Caller false "What the plan was made of has changed since";
     PreconditionFailed "precondition-failed" 412 Caller false "The sandbox or the file has changed since";
     TooLarge "too-large" 413 Caller false "The request is too large";
     UnsupportedMediaType "unsupported-media-type" 415 Caller false "The body is not plain application/json";
@@ -90,6 +94,7 @@ codes! {
     PveError "pve-error" 502 Pve false "PVE failed";
     PveTls "pve-tls" 502 Us false "The certificate of the PVE API is not trusted";
     PveBadAnswer "pve-bad-answer" 502 Pve true "What answered is not PVE";
+    PveAccess "pve-access" 502 Us false "Cloudflare Access does not let the deployment through to PVE";
     PveUnauthorized "pve-unauthorized" 502 Us false "PVE does not accept the API token";
     ConsoleRefused "console-refused" 502 Us false "PVE lets no API token into consoles";
     PveForbidden "pve-forbidden" 502 Us false "The API token lacks a privilege";
@@ -116,6 +121,9 @@ codes! {
     GuestAgentMissing "guest-agent-missing" 502 Us false "The virtual machine has no guest agent";
     MorphError "morph-error" 502 Pve false "Morph failed";
     MorphUnauthorized "morph-unauthorized" 502 Us false "Morph does not accept the API key";
+    CloudflareError "cloudflare-error" 502 Pve false "Cloudflare failed";
+    CloudflareUnauthorized "cloudflare-unauthorized" 502 Us false "Cloudflare does not accept the API token";
+    CloudflareForbidden "cloudflare-forbidden" 502 Us false "The token of Cloudflare's API lacks a permission";
     ClockSkew "clock-skew" 503 Us false "The clocks of PVE and of this deployment differ";
     Misconfigured "misconfigured" 503 Us false "The deployment's settings are wrong";
     PveUnreachable "pve-unreachable" 503 Pve true "PVE cannot be reached";
@@ -123,6 +131,8 @@ codes! {
     MorphBusy "morph-busy" 503 Pve true "Morph takes no more requests of this account now";
     Asleep "asleep" 503 Caller true "The sandbox is stopped or paused";
     Starting "starting" 503 Pve true "The sandbox is starting";
+    CloudflareUnreachable "cloudflare-unreachable" 503 Pve true "Cloudflare's API cannot be reached";
+    CloudflareBusy "cloudflare-busy" 503 Pve true "Cloudflare blocks this user's calls for now";
     NodeOffline "node-offline" 503 Pve true "The sandbox's node is offline";
     NoQuorum "pve-no-quorum" 503 Pve true "The cluster has no quorum";
     TemplateBusy "template-busy" 503 Pve true "The template is being cloned by others";
@@ -135,8 +145,16 @@ codes! {
     GatewayLoop "gateway-loop" 508 Us false "The gateway has asked itself";
     PveTimeout "pve-timeout" 504 Pve true "PVE did not answer in time";
     MorphTimeout "morph-timeout" 504 Pve true "Morph did not answer in time";
+    CloudflareTimeout "cloudflare-timeout" 504 Pve true "Cloudflare's API did not answer in time";
     DiskFull "disk-full" 507 Pve false "The sandbox's disk is full";
     StorageFull "storage-full" 507 Pve false "The storage is full";
+}
+
+impl Code {
+    /// Whether something has answered in PVE's place.
+    pub fn is_of_a_stranger(self) -> bool {
+        matches!(self, Self::PveBadAnswer | Self::PveAccess)
+    }
 }
 
 /// Error with its [`Code`], a sentence for people, and members for programs.

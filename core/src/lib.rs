@@ -14,6 +14,9 @@ pub mod api;
 // The road of visitors to ports of sandboxes.
 pub mod gateway;
 
+// The tunnel by which guests are reached from the internet, by Cloudflare's API.
+pub mod tunnel;
+
 // The one interface of all that sandboxes can be made by.
 pub mod provider;
 

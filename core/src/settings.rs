@@ -1,5 +1,6 @@
 //! Settings of a deployment: one reader for all platforms, which tells all problems at once.
 
+mod cloudflare;
 mod named;
 mod origins;
 mod reader;
@@ -8,6 +9,7 @@ mod values;
 
 use std::net::Ipv4Addr;
 
+pub use self::cloudflare::Cloudflare;
 pub(crate) use self::named::{Apart, Named};
 pub use self::{
     origins::Origins,
@@ -46,13 +48,15 @@ pub struct Settings {
     /// Id and secret of the service token for a PVE API behind Cloudflare Access, from `CF_ACCESS_CLIENT_ID` and
     /// `CF_ACCESS_CLIENT_SECRET`.
     pub access: Option<(Secret, Secret)>,
+    /// Account, zone and domain of the tunnel, from `CF_API_TOKEN`, `CF_ACCOUNT_ID`, `CF_ZONE_ID` and `CF_DOMAIN`.
+    pub cloudflare: Cloudflare,
     /// Key of Morph Cloud, from `MORPH_API_KEY`.
     pub morph_api_key: Option<Secret>,
     /// Address of Morph's API without a slash at the end, from `MORPH_BASE_URL`.
     pub morph_base_url: String,
     /// Whether the certificate of the PVE API is checked, from `PVE_VERIFY_TLS`.
     pub verify_tls: bool,
-    /// Domain of the service URLs, from `PVE_PUBLIC_DOMAIN`.
+    /// Domain of the service URLs, from `PVE_PUBLIC_DOMAIN` or `CF_DOMAIN`.
     pub public_domain: Option<Domain>,
     /// Domain in which the network's DNS knows the guests, from `PVE_SEARCH_DOMAIN`.
     pub search_domain: Option<String>,
@@ -127,6 +131,7 @@ impl Settings {
             api_url: endpoints.api_url,
             api_token: endpoints.api_token,
             access,
+            cloudflare: endpoints.cloudflare,
             morph_api_key: endpoints.morph_api_key,
             morph_base_url: endpoints.morph_base_url?,
             verify_tls: endpoints.verify_tls,
@@ -158,6 +163,7 @@ struct Endpoints {
     provider: Option<ProviderName>,
     api_url: Option<String>,
     api_token: Option<Secret>,
+    cloudflare: Cloudflare,
     morph_api_key: Option<Secret>,
     morph_base_url: Option<String>,
     verify_tls: bool,
@@ -169,13 +175,15 @@ impl Endpoints {
     fn read(reader: &mut Reader<'_>, platform: &Platform) -> Self {
         let api_url = reader.parsed("PVE_API_URL", |it| origin(it, Scheme::Private));
         let api_token = reader.parsed("PVE_API_TOKEN", api_token);
-        let morph_api_key = reader.parsed("MORPH_API_KEY", header_value);
+        let morph_api_key = reader.parsed("MORPH_API_KEY", |it| header_value(it, "Morph Cloud"));
         let morph_base_url = reader.parsed("MORPH_BASE_URL", |it| base_url(it, Scheme::Private));
         let provider =
             choose_provider(reader, api_url.is_some() && api_token.is_some(), morph_api_key.is_some());
         let verify_tls = reader.flag("PVE_VERIFY_TLS");
         let public_domain =
             reader.parsed("PVE_PUBLIC_DOMAIN", |it| it.parse::<Domain>().map_err(String::from));
+        let cloudflare = Cloudflare::read(reader);
+        let public_domain = cloudflare.public_domain(reader, public_domain);
         let search_domain = reader.parsed("PVE_SEARCH_DOMAIN", dns_name);
         if provider != Some(ProviderName::Morph) {
             check_platform(reader, platform, verify_tls, public_domain.is_some());
@@ -184,6 +192,7 @@ impl Endpoints {
             provider,
             api_url,
             api_token,
+            cloudflare,
             morph_api_key,
             morph_base_url,
             verify_tls,

@@ -54,4 +54,5 @@ mod templates;
 mod terminal;
 mod tidy;
 mod transcripts;
+mod tunnel;
 mod visibility;

@@ -5,6 +5,7 @@
 //! [`guests`] are the same over sockets and ordinary processes, [`console`] their terminals. [`floor`]
 //! measures it beside a client that knows the end of each task.
 
+pub mod cloudflare;
 pub mod console;
 pub mod floor;
 pub mod guests;

@@ -1,6 +1,8 @@
 //! The quick part of the end-to-end suite: the local server before the
 //! simulator, in this process. `tests/e2e/run` runs all of it.
 
+mod edge;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request};

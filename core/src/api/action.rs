@@ -277,6 +277,22 @@ pub(super) enum Action {
     ///
     /// For admins. 409 `snapshot-in-use` while sandboxes are linked to it. The archive stays.
     DeleteTemplate,
+    /// Make the tunnel by which guests are reached from the internet, or plan it.
+    ///
+    /// For admins. Looks at what is there at Cloudflare and does the missing thing: tunnel, rules, record, and with `vpc` the VPC
+    /// service; it may be asked again after any failure. What is not ours and in the way is 409 `tunnel-conflict` with the
+    /// plan; `force` overwrites what that plan showed. The answer has the token of the tunnel, and the command for the host
+    /// of PVE. At most 8 calls to Cloudflare, 10 with `vpc`.
+    MakeTunnel,
+    /// Compare the tunnel with what is wanted.
+    ///
+    /// For admins. At most 8 calls to Cloudflare. The token is not told.
+    GetTunnel,
+    /// Delete the tunnel, its record and its VPC service.
+    ///
+    /// For admins. What is not proved to be ours stays. 409 `tunnel-connected` while a cloudflared is connected, unless `force`
+    /// is given.
+    DeleteTunnel,
     /// Sweep: stop, pause or delete expired sandboxes, and finish interrupted work.
     ///
     /// For admins. A deployment's schedule does the same.
@@ -297,6 +313,8 @@ impl Action {
             Self::ListProcesses => &["tag"],
             Self::ReadOutput => &["after", "encoding"],
             Self::WriteStdin => &["at", "end"],
+            Self::GetTunnel => &["vpc"],
+            Self::DeleteTunnel => &["force", "vpc"],
             Self::OpenTerminal => &["token", "process", "after", "cols", "rows", "user"],
             _ => &[],
         }
@@ -367,6 +385,9 @@ impl Action {
             | Self::ListKeptSnapshots
             | Self::ListSnapshots
             | Self::PatchSnapshot
+            | Self::MakeTunnel
+            | Self::GetTunnel
+            | Self::DeleteTunnel
             | Self::Sweep => false,
         }
     }

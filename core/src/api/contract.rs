@@ -7,6 +7,7 @@ mod operations;
 mod page;
 mod problem;
 mod processes;
+mod queries;
 mod rules;
 mod schemas;
 mod services;
@@ -192,7 +193,7 @@ fn path_parameter(path: &str, segment: &str) -> Option<Value> {
         "{id}" => Some(parameter("Snapshot")),
         "{snapshot}" => Some(parameter("Kept")),
         "{version}" => Some(in_path("version", json!({"type": "string"}), "0.1.0-0123456789ab")),
-        "{arch}" => Some(in_path("arch", operations::arch(), "x86_64")),
+        "{arch}" => Some(in_path("arch", queries::arch(), "x86_64")),
         "{process}" => Some(parameter("Process")),
         _ => None,
     }

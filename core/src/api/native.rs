@@ -9,6 +9,7 @@ mod services;
 mod snapshots;
 mod templates;
 mod terminal;
+pub(super) mod tunnel;
 
 use futures_util::{Stream, future::Either};
 use http::{HeaderMap, Response};
@@ -129,6 +130,9 @@ async fn whole<I: Io>(
         Action::GetSandboxHealth => deployment::health(provider).await,
         Action::GetConfig => deployment::offer(provider).await,
         Action::Sweep => deployment::sweep(provider, asked).await,
+        Action::MakeTunnel => tunnel::make(provider, asked).await,
+        Action::GetTunnel => tunnel::get(provider, asked).await,
+        Action::DeleteTunnel => tunnel::remove(provider, asked).await,
         Action::CreateSandbox => sandboxes::create(provider, asked).await,
         Action::ListSandboxes => sandboxes::list(provider, asked).await,
         Action::GetSandbox => sandboxes::get(provider, asked).await,

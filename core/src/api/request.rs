@@ -175,6 +175,15 @@ impl Query {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| &**value)
     }
 
+    /// A parameter that is true or false, and false where it is not given.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Error> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Error::field(name, "true or false")),
+        }
+    }
+
     pub(super) fn filter(&self) -> Result<Filter, Error> {
         let mut filter = Filter { limit: 100, ..Filter::default() };
         let mut metadata = BTreeMap::new();

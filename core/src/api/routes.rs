@@ -6,7 +6,7 @@ use super::action::Action;
 use crate::error::cut;
 
 /// Rows of the table: method, template of the path, operation.
-pub(super) const ROUTES: [(&str, &str, Action); 58] = [
+pub(super) const ROUTES: [(&str, &str, Action); 61] = [
     ("GET", "/", Action::GetFrontPage),
     ("GET", "/page.js", Action::GetPageScript),
     ("GET", "/page.css", Action::GetPageStyle),
@@ -64,6 +64,9 @@ pub(super) const ROUTES: [(&str, &str, Action); 58] = [
     ("GET", "/api/templates/{id}", Action::GetTemplate),
     ("PATCH", "/api/templates/{id}", Action::ConfirmTemplate),
     ("DELETE", "/api/templates/{id}", Action::DeleteTemplate),
+    ("POST", "/api/tunnel", Action::MakeTunnel),
+    ("GET", "/api/tunnel", Action::GetTunnel),
+    ("DELETE", "/api/tunnel", Action::DeleteTunnel),
     ("POST", "/api/gc", Action::Sweep),
 ];
 

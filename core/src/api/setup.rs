@@ -114,6 +114,6 @@ fn unready(service: &Service, platform: &str, origin: Option<&str>) -> Page {
 }
 
 /// URL of a path of this API. A request that does not tell under which name it came is told where the name belongs.
-fn located(origin: Option<&str>, path: &str) -> String {
+pub(super) fn located(origin: Option<&str>, path: &str) -> String {
     format!("{}{path}", origin.unwrap_or("https://YOUR-DEPLOYMENT"))
 }

@@ -111,6 +111,11 @@ impl<I: Io> Invocation<I> {
         Self { io, api, platform, seed, asked_at, born, left, drawn, ahead }
     }
 
+    /// The same as [`Invocation::detached`], for calls to another API, of this name.
+    pub fn toward(&self, api: &'static str) -> Self {
+        Self { api, ..self.detached() }
+    }
+
     /// The same as [`Invocation::detached`], with all of its time before it.
     pub fn renewed(&self) -> Self {
         Self { born: self.now(), ..self.detached() }

@@ -19,6 +19,7 @@ use http::{HeaderValue, Method, Request, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::refusal::Who;
 pub use self::refusal::{PveError, Refusal, Stranger};
 pub use crate::io::call::Call;
 use crate::{
@@ -179,7 +180,8 @@ pub fn decode(whole: &Whole) -> Result<Value, PveError> {
 fn is_bare_refusal(whole: &Whole) -> bool {
     let is_page = whole.body.trim_ascii_start().first() == Some(&b'<');
     match whole.status {
-        401 | 595..=599 => whole.body.is_empty(),
+        401 => whole.body.is_empty() && Who::of(whole).is_none(),
+        595..=599 => whole.body.is_empty(),
         501 | 506 => !is_page,
         _ => false,
     }

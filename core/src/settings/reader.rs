@@ -269,6 +269,10 @@ mod tests {
             ("SANDBOX_PROVIDER", "hidden", "pve-lxc, pve-vm or morph"),
             ("SANDBOX_PROVIDER", "morph", "MORPH_API_KEY is needed: key"),
             ("CF_ACCESS_CLIENT_ID", "hidden", "CF_ACCESS_CLIENT_SECRET is needed"),
+            ("CF_API_TOKEN", "hid den", "a key as Cloudflare gives it"),
+            ("CF_ACCOUNT_ID", "hidden", "32 hex digits"),
+            ("CF_ZONE_ID", "HIDDEN23456789abcdef0123456789abc", "32 hex digits"),
+            ("CF_DOMAIN", "hidden", "a domain, such as example.com"),
             ("PVE_API_URL", "https://hidden.example.com:99999", "a port is 1 to 65535"),
             ("PVE_API_URL", "https://hidden.example.com:0", "a port is 1 to 65535"),
             ("PVE_API_URL", "https://hid_den", "scheme, host and port"),
@@ -294,6 +298,21 @@ mod tests {
         ] {
             let problems = read(&[(name, value)], &LOCAL).unwrap_err().join("\n");
             assert!(problems.contains(why) && !problems.contains("hidden"), "{name}: {problems}");
+        }
+    }
+
+    #[test]
+    fn the_tunnels_domain_is_that_of_the_service_urls() {
+        let domain = |changes: &[(&str, &str)]| {
+            let read = read(changes, &WORKERS);
+            read.map(|it| it.public_domain.map(|it| it.authority().to_owned()).unwrap_or_default())
+        };
+        let of = ("CF_DOMAIN", "Example.com");
+        assert_eq!(domain(&[of]).unwrap(), "example.com");
+        assert_eq!(domain(&[of, ("PVE_PUBLIC_DOMAIN", "EXAMPLE.com")]).unwrap(), "example.com");
+        for other in ["example.org", "http://example.com", "example.com:8443", "a.example.com"] {
+            let problems = domain(&[of, ("PVE_PUBLIC_DOMAIN", other)]).unwrap_err().join("\n");
+            assert!(problems.contains("CF_DOMAIN must be the same as PVE_PUBLIC_DOMAIN"), "{problems}");
         }
     }
 

@@ -63,10 +63,27 @@ pub(super) fn base_path(text: &str) -> Result<String, String> {
     if is_path { Ok(path.to_owned()) } else { Err("a path, such as /sandboxes".into()) }
 }
 
-/// Parses a key that is sent in a header.
-pub(super) fn header_value(text: &str) -> Result<Secret, String> {
+/// Parses a key that is sent in a header, as `whose` gives it.
+pub(super) fn header_value(text: &str, whose: &str) -> Result<Secret, String> {
     let plain = text.bytes().all(|it| it.is_ascii_graphic());
-    if plain { Ok(Secret::new(text)) } else { Err("a key as Morph Cloud gives it".into()) }
+    if plain { Ok(Secret::new(text)) } else { Err(format!("a key as {whose} gives it")) }
+}
+
+/// Parses the id of a Cloudflare account or zone.
+pub(super) fn cloudflare_id(text: &str) -> Result<String, String> {
+    let is_id = text.len() == 32 && text.bytes().all(|it| it.is_ascii_digit() || matches!(it, b'a'..=b'f'));
+    if is_id {
+        Ok(text.to_owned())
+    } else {
+        Err("32 hex digits in lower case, as the dashboard shows them".into())
+    }
+}
+
+/// Parses a domain that can be a zone's: two labels or more, in lower case.
+pub(super) fn zone_name(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let is_one = is_dns_name(&name) && name.contains('.');
+    if is_one { Ok(name) } else { Err("a domain, such as example.com".into()) }
 }
 
 /// Parses PVE's API token; id and secret are split at the last `=`, as PVE does (pve-access-control `AccessControl.pm`).

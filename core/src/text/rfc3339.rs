@@ -6,3 +6,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub(crate) fn stamp(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
+
+/// Reads a moment of RFC 3339.
+pub(crate) fn moment(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}

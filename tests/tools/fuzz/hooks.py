@@ -85,6 +85,9 @@ def only_legal_faults(context, response, case):
     code = response.json().get("code")
     if code in LEGAL_IN_A_GUEST and IN_A_GUEST.search(case.operation.path):
         return
+    # The demo has no account at Cloudflare.
+    if code == "misconfigured" and case.operation.path == "/api/tunnel":
+        return
     # The other fuzzer has deleted the sandbox while PVE was at it.
     if code == "task-failed" and "CT is gone" in response.json()["detail"]:
         return

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::{
-    files, header, page, parameter, processes,
+    files, header, page, parameter, processes, queries,
     rules::PATCH_SNAPSHOT,
     schemas::{Schemas, reference},
     services,
@@ -12,11 +12,11 @@ use super::{
 use crate::{
     api::{
         action::Action,
-        native::{deployment::Alive, power::Answer as Powered},
+        native::{deployment::Alive, power::Answer as Powered, tunnel::TunnelBody},
         request::{ExtendBody, SweepBody},
     },
     sandbox::{
-        Sandbox, State,
+        Sandbox,
         command::ExecBody,
         creation::CreateRequest,
         health::Report as Health,
@@ -30,6 +30,7 @@ use crate::{
         sweep::Report as SweepReport,
         template::{Confirmation, Template, TemplateRequest},
     },
+    tunnel::{Removed as TunnelRemoved, Tunnel},
 };
 
 /// The body of an operation's request.
@@ -88,7 +89,8 @@ pub(super) fn tag(action: Action) -> &'static str {
         StartSandbox | StopSandbox | RebootSandbox | PauseSandbox | ResumeSandbox => "power",
         TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot | RollbackSandbox | ListSnapshots
         | GetSnapshot | PatchSnapshot | DeleteSnapshot => "snapshots",
-        BuildTemplate | GetTemplate | ConfirmTemplate | DeleteTemplate | Sweep => "maintenance",
+        BuildTemplate | GetTemplate | ConfirmTemplate | DeleteTemplate | MakeTunnel | GetTunnel
+        | DeleteTunnel | Sweep => "maintenance",
     }
 }
 
@@ -96,8 +98,8 @@ pub(super) fn tag(action: Action) -> &'static str {
 pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
     use Action::*;
     match action {
-        ListSandboxes => list_parameters(schemas),
-        GetInstallScript => vec![arch_parameter()],
+        ListSandboxes => queries::of_lists(schemas),
+        GetInstallScript => vec![queries::arch_to_install()],
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::parameters(action)
         }
@@ -107,13 +109,15 @@ pub(super) fn parameters(action: Action, schemas: &mut Schemas) -> Vec<Value> {
         PatchSandbox | DeleteSandbox | ExtendSandbox | PatchSnapshot | DeleteSnapshot => {
             vec![parameter("IfMatch")]
         }
+        GetTunnel => vec![queries::vpc()],
+        DeleteTunnel => vec![queries::vpc(), queries::force()],
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetSetupScript | GetProxyScript
         | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | GetSandbox | GetMetrics
         | GetProcess | DeleteProcess | SignalProcess | ResizeProcess | LinkTerminal | PutService
         | GetService | DeleteService | LinkService | StartSandbox | StopSandbox | RebootSandbox
         | PauseSandbox | ResumeSandbox | TakeSnapshot | ListKeptSnapshots | DeleteKeptSnapshot
         | RollbackSandbox | ListSnapshots | GetSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
-        | Sweep => Vec::new(),
+        | MakeTunnel | Sweep => Vec::new(),
     }
 }
 
@@ -141,6 +145,7 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         BuildTemplate => must(schemas.read::<TemplateRequest>()),
         ConfirmTemplate => must(schemas.read::<Confirmation>()),
         Sweep => may(schemas.read::<SweepBody>()),
+        MakeTunnel => may(schemas.read::<TunnelBody>()),
         GetFile | PutFile | DeleteFile | ListFiles | MakeFolder | MoveFile | WatchFiles => {
             files::body(action, schemas)
         }
@@ -148,7 +153,8 @@ pub(super) fn body(action: Action, schemas: &mut Schemas) -> Option<Body> {
         | GetInstallScript | GetGuestProgram | GetHealth | GetSandboxHealth | GetConfig | ListSandboxes
         | GetSandbox | DeleteSandbox | ListProcesses | GetProcess | DeleteProcess | ReadOutput
         | OpenTerminal | LinkTerminal | GetMetrics | ListKeptSnapshots | DeleteKeptSnapshot
-        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate => None,
+        | ListSnapshots | GetSnapshot | DeleteSnapshot | GetTemplate | DeleteTemplate | GetTunnel
+        | DeleteTunnel => None,
     }
 }
 
@@ -176,6 +182,9 @@ pub(super) fn problems(action: Action) -> &'static [u16] {
         GetSnapshot | PatchSnapshot | DeleteSnapshot | GetTemplate | ConfirmTemplate | DeleteTemplate
         | GetSetupScript | Sweep => &[403],
         GetProxyScript => &[403, 422],
+        MakeTunnel => &[403, 409, 412, 422],
+        GetTunnel => &[403, 422],
+        DeleteTunnel => &[403, 409, 422],
         GetFrontPage | GetPageScript | GetPageStyle | GetDescription | GetHealth | GetSandboxHealth
         | GetConfig | ListSandboxes | GetSandbox | DeleteSandbox | ExtendSandbox | StartSandbox
         | RebootSandbox | ResumeSandbox | ListKeptSnapshots | DeleteKeptSnapshot | ListSnapshots => &[],
@@ -240,6 +249,9 @@ pub(super) fn answers(action: Action, of: &mut Schemas) -> Vec<Answer> {
         GetTemplate => vec![Answer::new(200, known).json::<Template>(of)],
         ConfirmTemplate => vec![Answer::new(200, "It goes on").json::<Template>(of)],
         DeleteTemplate => deleted::<DeletingTemplate>("PVE is still destroying it", of),
+        MakeTunnel => vec![Answer::new(200, "As it is now, or is planned").json::<Tunnel>(of)],
+        GetTunnel => vec![Answer::new(200, "As it is now").json::<Tunnel>(of)],
+        DeleteTunnel => vec![Answer::new(200, "Nothing of ours is left").json::<TunnelRemoved>(of)],
         Sweep => vec![Answer::new(200, "What was done, or would be").json::<SweepReport>(of)],
     }
 }
@@ -347,50 +359,4 @@ fn built(schemas: &mut Schemas) -> Vec<Answer> {
     });
     working.headers.push(("Location", claimed));
     vec![before.location(), ready.location(), working]
-}
-
-fn arch_parameter() -> Value {
-    json!({
-        "name": "arch",
-        "in": "query",
-        "description": "A script with the program for this processor in it, for a guest that does not reach this API",
-        "schema": arch(),
-    })
-}
-
-/// The processors for which there are programs.
-pub(super) fn arch() -> Value {
-    json!({"type": "string", "enum": ["x86_64", "aarch64"]})
-}
-
-fn list_parameters(schemas: &mut Schemas) -> Vec<Value> {
-    vec![
-        json!({
-            "name": "state",
-            "in": "query",
-            "description": "Only those in this state",
-            "schema": schemas.written::<State>(),
-        }),
-        json!({
-            "name": "limit",
-            "in": "query",
-            "description": "Length of a page",
-            "schema": {"type": "integer", "minimum": 1, "maximum": 5000, "default": 100},
-        }),
-        json!({
-            "name": "cursor",
-            "in": "query",
-            "description": "`nextCursor` of the page before",
-            "schema": {"type": "string", "pattern": "^([1-9][0-9]{2,8}|morphvm_[0-9A-Za-z_-]{1,64})$"},
-            "example": "200017",
-        }),
-        json!({
-            "name": "metadata",
-            "in": "query",
-            "description": "Entries, each as `KEY=VALUE`: only those whose metadata has all of them. \
-                `metadata.KEY=VALUE` is the same, and the spelling for a KEY with `=` in it",
-            "schema": {"type": "array", "uniqueItems": true, "items": {"type": "string", "pattern": "="}},
-            "example": ["task=1234", "step=2"],
-        }),
-    ]
 }

@@ -6,7 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{header, schemas::Schemas};
-use crate::error::Code;
+use crate::{
+    error::Code,
+    tunnel::{Connector, Row},
+};
 
 /// A problem (RFC 9457). Later versions may add codes and members.
 #[derive(JsonSchema)]
@@ -67,6 +70,18 @@ struct Problem {
     /// What became of a failed creation.
     #[schemars(skip_serializing_if = "absent")]
     undo: String,
+    /// 409 `tunnel-conflict` and `certificate-depth`, 412 `plan-changed`: what is wanted beside what is there.
+    #[schemars(skip_serializing_if = "absent")]
+    rows: Vec<Row>,
+    /// The same: hash of that, for `force`.
+    #[schemars(skip_serializing_if = "absent")]
+    plan: String,
+    /// 409 `tunnel-connected`: each cloudflared that is connected.
+    #[schemars(skip_serializing_if = "absent")]
+    connectors: Vec<Connector>,
+    /// 502 `cloudflare-forbidden`: what the token of Cloudflare's API lacks.
+    #[schemars(skip_serializing_if = "absent")]
+    permission: String,
 }
 
 /// A field of the request that is wrong.
@@ -200,8 +215,8 @@ fn description(status: u16) -> &'static str {
         500 => "A defect",
         501 => "AWS Lambda opens no websockets, or there is no gateway that a link could lead to",
         502 => {
-            "PVE, or the exec daemon, failed, or something else answered in PVE's place (`pve-bad-answer`); with 3xx \
-             or 4xx PVE got nothing"
+            "PVE, Morph, Cloudflare or the exec daemon failed, or something else answered in PVE's place \
+             (`pve-bad-answer`); with 3xx or 4xx PVE got nothing"
         }
         503 => "Not now, or wrongly set up",
         504 => "PVE did not answer in time",

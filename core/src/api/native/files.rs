@@ -133,7 +133,7 @@ pub(super) async fn put<I: Io>(
     body: I::Upload,
 ) -> Result<Response<Vec<u8>>, Error> {
     let (at, headers) = (at(asked)?, asked.request.headers());
-    let mkdirs = flag(asked, "mkdirs")?;
+    let mkdirs = asked.query.flag("mkdirs")?;
     let length = length(headers, provider.platform.request_bytes)?;
     if let Some(format) = asked.query.get("unpack") {
         let archive = Archive::parse("unpack", format)?;
@@ -189,7 +189,7 @@ pub(super) async fn remove<I: Io>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    let (At { path, user }, recursive) = (at(asked)?, flag(asked, "recursive")?);
+    let (At { path, user }, recursive) = (at(asked)?, asked.query.flag("recursive")?);
     let remove = Remove { path, user, recursive, if_match: one_etag(asked.request.headers())? };
     let removed = files(provider, asked).await?.remove(remove).await;
     reached(provider, asked, removed).await?;
@@ -231,7 +231,7 @@ pub(super) async fn watch<I: Io>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
 ) -> Result<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, Error> {
-    let (at, recursive) = (at(asked)?, flag(asked, "recursive")?);
+    let (at, recursive) = (at(asked)?, asked.query.flag("recursive")?);
     if !provider.platform.streams {
         let text = "this Lambda answers in one piece: set EDGE_LAMBDA_STREAM=1 and the function URL's invoke mode \
                     RESPONSE_STREAM";
@@ -278,14 +278,6 @@ fn at(asked: &ApiRequest<'_>) -> Result<At, Error> {
     let path = asked.query.get("path").ok_or_else(|| Error::field("path", "is needed"))?;
     let user = asked.query.get("user").map(str::to_owned);
     Ok(At { path: parse_path("path", path.to_owned())?, user: parse_user(user)? })
-}
-
-fn flag(asked: &ApiRequest<'_>, name: &str) -> Result<bool, Error> {
-    match asked.query.get(name) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Error::field(name, "true or false")),
-    }
 }
 
 fn number(asked: &ApiRequest<'_>, name: &str, least: u64, most: u64, usual: u64) -> Result<u64, Error> {

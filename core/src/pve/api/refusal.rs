@@ -4,15 +4,16 @@
 //! asked here and nowhere else (rule S10.4).
 
 mod problem;
+mod stranger;
 #[cfg(test)]
 mod tests;
 
-use http::header;
 use serde_json::Value;
 
+pub use self::stranger::{Stranger, Who};
 use crate::{
     error::{Code, Error},
-    io::{Failure, NetError, Sent, Whole, invocation::Lost},
+    io::{Failure, NetError, Sent, invocation::Lost},
 };
 
 /// The words of a storage without room; all words of a row together, in small letters.
@@ -74,30 +75,6 @@ pub struct Refusal {
     pub message: String,
     /// What is wrong with which parameter.
     pub errors: Vec<(String, String)>,
-}
-
-/// The answer of a proxy, a firewall, a login page or an edge in PVE's place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("status {status}{} is not PVE's answer", .server.as_deref().map(|it| format!(" from {it}")).unwrap_or_default())]
-pub struct Stranger {
-    /// HTTP status.
-    pub status: u16,
-    /// What its `Server` header says it is, shortened.
-    pub server: Option<String>,
-    /// Seconds after which it lets another request through, as its `Retry-After` says.
-    pub retry_after: Option<u32>,
-}
-
-impl Stranger {
-    /// Who has answered; the body is a page for people, and is not repeated.
-    pub(super) fn of(whole: &Whole) -> Self {
-        let header = |name| whole.headers.get(name).and_then(|it| it.to_str().ok());
-        Self {
-            status: whole.status,
-            server: header(header::SERVER).map(|it| it.chars().take(40).collect()),
-            retry_after: header(header::RETRY_AFTER).and_then(|it| it.trim().parse().ok()),
-        }
-    }
 }
 
 impl PveError {

@@ -150,10 +150,10 @@ pub(crate) async fn carry_on<I: Io>(
             Ok(Step::Done(ready)) => return Ok(guest.progress(ready)),
             Ok(Step::Again(why)) => why,
             // What stands between has refused a write: that is told at once, and not sent again.
-            Err(cause) if cause.code() == Code::PveBadAnswer && !undoes => {
+            Err(cause) if cause.code().is_of_a_stranger() && !undoes => {
                 return Ok(leave(cluster, guest, Why { cause, lasts: false }).await);
             }
-            Err(cause) if cause.code() == Code::PveBadAnswer => {
+            Err(cause) if cause.code().is_of_a_stranger() => {
                 return Err(cause.member("sandboxId", guest.found.mark.id().to_string()));
             }
             Err(cause) => return Err(cause),

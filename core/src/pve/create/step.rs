@@ -184,7 +184,7 @@ async fn bring_up<I: Io>(
             Ok(Step::Again(cause.map(|cause| Why { cause, lasts })))
         }
         // Settings are wrong, or a proxy is, and are put right; nothing is known against the sandbox.
-        Err(cause) if matches!(cause.code(), Code::EnvUnreadable | Code::PveBadAnswer) => Err(cause),
+        Err(cause) if cause.code() == Code::EnvUnreadable || cause.code().is_of_a_stranger() => Err(cause),
         // PVE did not let us ask; what runs is no less alive for that.
         Err(cause) if is_up && cause.code() == Code::PveForbidden => Err(cause),
         Err(cause) => Err(give_up(cluster, found, cause).await),

@@ -232,7 +232,7 @@ async fn note_ready<I: Io>(
         Ok(None) => Ok(Up::NotYet(None)),
         // Nothing can be written while a backup, say, has it, and it answers all the same.
         Err(error) if error.code() == Code::GuestLocked => Ok(Up::Ready(Box::new(known.clone()), config)),
-        Err(error) if error.code() == Code::PveBadAnswer => Err(error),
+        Err(error) if error.code().is_of_a_stranger() => Err(error),
         Err(error) => Ok(Up::NotYet(Some(error))),
     }
 }

@@ -1,6 +1,6 @@
 //! Why a PVE call has no data, as the problem that the API answers with.
 
-use super::{PveError, Refusal, Stranger};
+use super::{PveError, Refusal, Stranger, Who};
 use crate::{
     error::{Code, Error},
     io::{Failure, NetError, Sent},
@@ -32,7 +32,19 @@ impl From<PveError> for Error {
 
 /// What to look at, by what the answer in PVE's place says.
 fn strange(stranger: &Stranger) -> Error {
+    if stranger.who == Some(Who::Access) {
+        let text = "Cloudflare Access does not let this deployment through: CF_ACCESS_CLIENT_ID and \
+                    CF_ACCESS_CLIENT_SECRET must be a service token that has not expired, and the application must \
+                    have a policy of action Service Auth that includes it";
+        return Error::new(Code::PveAccess, text)
+            .member("answeredStatus", stranger.status)
+            .member("answeredBy", "Cloudflare Access");
+    }
     let look = match stranger.status {
+        _ if matches!(stranger.who, Some(Who::Edge(1006..=1012 | 1020))) => {
+            "a rule of the zone turns this deployment away: let it through by its IP address or its service token, and \
+             turn Browser Integrity Check off for this name"
+        }
         300..400 => "a redirect: is PVE_API_URL right, and does Cloudflare Access accept the service token?",
         413 => "a proxy before PVE takes no request of this size: raise its limit",
         429 => "a proxy before PVE takes no more requests now: ask again later, or raise its limit",
