@@ -151,6 +151,21 @@ codes! {
 }
 
 impl Code {
+    /// Problems that visitors of sandboxes alone are told, at names that are none of the API's.
+    pub const OF_VISITORS: [Self; 11] = [
+        Self::Gone,
+        Self::UnknownHost,
+        Self::TooManyVisits,
+        Self::PortClosed,
+        Self::ServiceCut,
+        Self::TunnelDown,
+        Self::ProxyRefused,
+        Self::NoRoad,
+        Self::Asleep,
+        Self::Starting,
+        Self::GatewayLoop,
+    ];
+
     /// Whether something has answered in PVE's place.
     pub fn is_of_a_stranger(self) -> bool {
         matches!(self, Self::PveBadAnswer | Self::PveAccess)

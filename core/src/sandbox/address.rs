@@ -230,7 +230,9 @@ impl FromStr for ServiceHost {
         if is(kind, "vm") {
             let (vmid, nonce) = id.split_once('-').map_or((id, None), |(vmid, nonce)| (vmid, Some(nonce)));
             let vmid = vmid.parse().map_err(|_| BAD)?;
-            let spelled = |it: &str| it.to_ascii_lowercase().parse::<Nonce>().map_err(|_| BAD);
+            // One character more than a nonce has would decode to the same bytes.
+            let is_spelled = |nonce: &Nonce, it: &str| nonce.to_string().eq_ignore_ascii_case(it);
+            let spelled = |it: &str| it.parse().ok().filter(|nonce| is_spelled(nonce, it)).ok_or(BAD);
             let nonce = nonce.map(spelled).transpose()?;
             return Ok(Self::Pve { port, vmid, nonce, domain: domain.to_ascii_lowercase() });
         }

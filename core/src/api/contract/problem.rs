@@ -125,24 +125,9 @@ pub(super) fn responses(schemas: &mut Schemas) -> Value {
         .into()
 }
 
-/// Problems that visitors of sandboxes alone are told, at names that are none of the API's.
-const OF_VISITORS: [Code; 11] = [
-    Code::Gone,
-    Code::UnknownHost,
-    Code::TooManyVisits,
-    Code::PortClosed,
-    Code::ServiceCut,
-    Code::TunnelDown,
-    Code::ProxyRefused,
-    Code::NoRoad,
-    Code::Asleep,
-    Code::Starting,
-    Code::GatewayLoop,
-];
-
 /// Name and status of each problem that the API tells.
 fn told() -> impl Iterator<Item = (&'static str, u16)> {
-    let codes = Code::ALL.iter().filter(|it| !OF_VISITORS.contains(it));
+    let codes = Code::ALL.iter().filter(|it| !Code::OF_VISITORS.contains(it));
     codes.map(|it| (it.row().0, it.row().1))
 }
 
