@@ -43,6 +43,7 @@ pages! {
     api "api.md"
     design "design.md"
     files "files.md"
+    first_url "first-url.md"
     gateway "gateway.md"
     local "local.md"
     morph "morph.md"
