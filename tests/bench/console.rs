@@ -15,13 +15,16 @@ use crate::exec::median;
 const TIMES: usize = 100;
 /// Clients at once, commands of each, and rounds.
 const CLIENTS: (usize, usize, usize) = (8, 12, 3);
-/// Bytes of the output that is timed.
+/// Bytes of the output that is timed, and of the input.
 const OUTPUT: usize = 1 << 20;
+const INPUT: usize = 128 << 10;
 
 /// Measures all platforms.
 pub(crate) async fn main(program: &Path) -> ExitCode {
     println!("\ncommands through a console that loses bytes");
-    for target in [Target::Local, Target::Workerd, Target::Lambda] {
+    let asked = std::env::args().nth(3);
+    let all = [Target::Local, Target::Workerd, Target::Lambda];
+    for target in all.into_iter().filter(|it| asked.as_deref().is_none_or(|asked| asked == it.name())) {
         if let Err(why) = measure(target, program).await {
             println!("  {}: {why}", target.name());
             return ExitCode::FAILURE;
@@ -33,7 +36,7 @@ pub(crate) async fn main(program: &Path) -> ExitCode {
 async fn measure(target: Target, program: &Path) -> Result<(), String> {
     let rig = Rig::start(Pve::Simulator, target, program).await?;
     let client = rig.client();
-    let path = create(client).await?;
+    let path = create(client, &json!({"templateVmid": BARE})).await?;
     let mut taken = Vec::new();
     for number in 0..TIMES {
         let input = noise(number, number * 300);
@@ -47,18 +50,15 @@ async fn measure(target: Target, program: &Path) -> Result<(), String> {
         }
     }
     let small = timed(client, &path, "true").await?;
-    let start = Instant::now();
-    let command = format!("head -c {OUTPUT} /dev/zero | tr '\\0' x");
-    let outcome = exec(client, &path, &json!({"command": command})).await?;
-    let rate = OUTPUT as f64 / start.elapsed().as_secs_f64() / 1e3;
-    if outcome["stdout"].as_str().map(str::len) != Some(OUTPUT) {
-        return Err("output is missing".to_owned());
-    }
-    client.ask("DELETE", path.trim_end_matches("/exec"), &Value::Null).await;
+    let (output, input) = (output(client, &path).await?, input(client, &path).await?);
+    delete(client, &path).await;
+    let path = create(client, &json!({})).await?;
+    let daemon = timed(client, &path, "true").await?;
+    delete(client, &path).await;
     let ran = together(client).await?;
     println!(
-        "        {:<18} {TIMES} of {TIMES} right, {:.0} ms median; `true` {small:.0} ms; output {rate:.0} kB/s; {ran} \
-         commands of {} clients at once, each run once",
+        "        {:<18} {TIMES} of {TIMES} right, {:.0} ms median; `true` {small:.0} ms, by the daemon {daemon:.0} ms; output \
+         {output:.0} kB/s, input {input:.0} kB/s; {ran} commands of {} clients at once, each run once",
         target.name(),
         median(taken),
         CLIENTS.0,
@@ -66,11 +66,34 @@ async fn measure(target: Target, program: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// kB of output a second.
+async fn output(client: &Client, path: &str) -> Result<f64, String> {
+    let start = Instant::now();
+    let command = format!("head -c {OUTPUT} /dev/zero | tr '\\0' x");
+    let outcome = exec(client, path, &json!({"command": command})).await?;
+    if outcome["stdout"].as_str().map(str::len) != Some(OUTPUT) {
+        return Err("output is missing".to_owned());
+    }
+    Ok(OUTPUT as f64 / start.elapsed().as_secs_f64() / 1e3)
+}
+
+/// kB of input a second.
+async fn input(client: &Client, path: &str) -> Result<f64, String> {
+    let bytes = noise(TIMES, INPUT);
+    let start = Instant::now();
+    let request = json!({"command": "sha256sum", "stdin": STANDARD.encode(&bytes)});
+    let outcome = exec(client, path, &request).await?;
+    if outcome["stdout"] != format!("{:x}  -\n", Sha256::digest(&bytes)) {
+        return Err("input is wrong".to_owned());
+    }
+    Ok(INPUT as f64 / start.elapsed().as_secs_f64() / 1e3)
+}
+
 /// Each command makes a folder, which fails a second time.
 async fn together(client: &Client) -> Result<usize, String> {
     let (clients, commands, rounds) = CLIENTS;
     for round in 0..rounds {
-        let path = &create(client).await?;
+        let path = &create(client, &json!({"templateVmid": BARE})).await?;
         let all = (0..clients).map(async |number| {
             for command in 0..commands {
                 let name = format!("{round}.{number}.{command}");
@@ -83,16 +106,20 @@ async fn together(client: &Client) -> Result<usize, String> {
             Ok(())
         });
         join_all(all).await.into_iter().collect::<Result<Vec<()>, String>>()?;
-        client.ask("DELETE", path.trim_end_matches("/exec"), &Value::Null).await;
+        delete(client, path).await;
     }
     Ok(clients * commands * rounds)
 }
 
 /// The path of commands of a new sandbox.
-async fn create(client: &Client) -> Result<String, String> {
-    let shown = client.ask("POST", "/api/sandboxes", &json!({"templateVmid": BARE})).await.json(201);
+async fn create(client: &Client, body: &Value) -> Result<String, String> {
+    let shown = client.ask("POST", "/api/sandboxes", body).await.json(201);
     let id = shown["id"].as_str().ok_or("a sandbox has no id")?;
     Ok(format!("/api/sandboxes/{id}/exec"))
+}
+
+async fn delete(client: &Client, path: &str) {
+    client.ask("DELETE", path.trim_end_matches("/exec"), &Value::Null).await;
 }
 
 async fn exec(client: &Client, path: &str, request: &Value) -> Result<Value, String> {

@@ -9,6 +9,8 @@ mod operations;
 mod process;
 mod script;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

@@ -46,6 +46,9 @@ const SENDING: Duration = Duration::from_millis(900);
 const SENDINGS: u32 = 5;
 /// Time that a client waits for another's hub; it adds up to twice that, by chance.
 const YIELDING: Duration = Duration::from_millis(300);
+/// Time after which a question is asked again, at first, beside three times the way there and back, and the longest.
+const PATIENCE_AT_FIRST: Duration = Duration::from_millis(400);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Number of times that a terminal may not act as a shell, and time in which: one that is new may begin late.
 const PATIENCE: (u32, Duration) = (5, Duration::from_secs(4));
 /// Replies that are kept of those that come while a hub is looked for.
@@ -76,7 +79,7 @@ enum Seen {
     Hub(Unique),
     /// A reader of this name, which waits for the script: whoever has started it has gone, or is about to send it.
     Reader(String),
-    /// A hub of another version, or somebody who starts one.
+    /// A hub of another version, or one that is busy with others, or somebody who starts one.
     Another,
     Shell,
     Else,
@@ -126,9 +129,13 @@ impl<I: Io> Hub<I> {
         self.terminal.now()
     }
 
-    /// Time after which a question that was not answered is asked again.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_millis(400) + self.terminal.round_trip * 3
+    /// Time after which a question is asked again that was not answered so many times: longer each time, and by chance up to
+    /// half as long again, since requests of two clients that met in the terminal, and spoiled each other, would meet again.
+    pub(super) fn patience(&self, tries: u32) -> Duration {
+        let ([chance, ..], tries) = (self.invocation.draw(), tries.min(8));
+        let first = PATIENCE_AT_FIRST + self.terminal.round_trip * 3;
+        let grown = (first * 3_u32.pow(tries) / 2_u32.pow(tries)).min(LONGEST_PATIENCE);
+        grown + grown * u32::from(chance) / 512
     }
 
     /// Sends a request.
@@ -155,7 +162,8 @@ impl<I: Io> Hub<I> {
         let name = self.draw();
         let wait = ANSWER + self.terminal.round_trip * 2;
         self.terminal.write(&[b"\n", &*doubled(&format!("{name} hi"))].concat())?;
-        let is_here = |it: &Reply| matches!(it, Reply::Here(of, ..) if *of == name);
+        // What another client is told holds for all: the hub of a crowd is too busy to tell each of them in time.
+        let is_here = |it: &Reply| matches!(it, Reply::Here(..));
         let shown = self.listen(wait, |shown| shown.replies.iter().any(is_here)).await?;
         if let Some(Reply::Here(_, version, boot)) = shown.replies.iter().find(|it| is_here(it)) {
             if *version == self::version() {
@@ -173,10 +181,11 @@ impl<I: Io> Hub<I> {
         let mut after = self.listen(wait, |_| false).await?;
         let is_echoed = contains(&after.bytes, claim.as_bytes());
         after.bytes.splice(0..0, shown.bytes);
+        let is_served = shown.replies.iter().chain(&after.replies).next().is_some();
         let others = claims(&after.bytes).any(|it| it != claim.as_bytes());
         let is_starting = contains(&after.bytes, b"exec sh -c") || after.replies.iter().any(is_ready);
         Ok(match () {
-            () if others || is_starting => Seen::Another,
+            () if others || is_starting || is_served => Seen::Another,
             () if is_echoed => Seen::Shell,
             () => Seen::Else,
         })
@@ -292,7 +301,7 @@ fn claims(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The version of the hub.
-fn version() -> Version {
+pub(super) fn version() -> Version {
     let mut version = sum(squeezed().as_bytes());
     version.truncate(8);
     version

@@ -17,8 +17,6 @@ use crate::{io::Io, sandbox::process::Place};
 
 /// Pieces of input on the way: more than 8 KB of input that nobody reads can stop a console for good.
 const PIECES: usize = 2;
-/// The longest that is waited before a request is sent again.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes that are kept of each output.
 const KEPT: u64 = 8 << 20;
 /// Frames of each output that one question may be answered with, at first and at most. A console that loses what comes
@@ -89,10 +87,9 @@ pub(super) async fn start<I: Io>(
     };
     let (script, ms, kept) = (sum(job.script.as_bytes()), job.timeout_ms.unwrap_or(0), u8::from(job.is_kept));
     let run = summed(&format!("{process} run {script} {input} {ms} {kind} {KEPT} {kept}"));
-    let mut patience = hub.patience();
-    loop {
+    for tries in 0.. {
         hub.send(&run).map_err(|Ended| Failure::Unanswered)?;
-        let wait = (hub.now() + patience).min(until);
+        let wait = (hub.now() + hub.patience(tries)).min(until);
         while let Some(reply) = hub.next(wait).await.map_err(|Ended| Failure::Unanswered)? {
             match reply {
                 Reply::Run(of, started) if of == process => return Ok(started),
@@ -100,10 +97,10 @@ pub(super) async fn start<I: Io>(
             }
         }
         if hub.now() >= until {
-            return Err(Failure::Unanswered);
+            break;
         }
-        patience = (patience * 3 / 2).min(LONGEST_PATIENCE);
     }
+    Err(Failure::Unanswered)
 }
 
 /// Puts a file of a process in place, piece by piece.
@@ -120,7 +117,7 @@ async fn upload<I: Io>(
     };
     let count = bytes.len().div_ceil(PIECE) as u64;
     let (mut next, mut on_the_way) = (0_u64, VecDeque::new());
-    let mut patience = hub.patience();
+    let (mut tries, mut again) = (0, hub.now() + hub.patience(0));
     loop {
         while next < count && on_the_way.len() < PIECES {
             hub.send(&piece(next))?;
@@ -130,18 +127,20 @@ async fn upload<I: Io>(
         if on_the_way.is_empty() {
             return Ok(());
         }
-        match hub.next((hub.now() + patience).min(until)).await? {
+        // However much others are told meanwhile.
+        match hub.next(again.min(until)).await? {
             Some(Reply::Put(of, which, number)) if of == process && which == file => {
                 on_the_way.retain(|it| *it != number);
-                patience = hub.patience();
+                (tries, again) = (0, hub.now() + hub.patience(0));
             }
             Some(_) => {}
             None if hub.now() >= until => return Err(Ended),
             None => {
-                patience = (patience * 3 / 2).min(LONGEST_PATIENCE);
                 for number in &on_the_way {
                     hub.send(&piece(*number))?;
                 }
+                tries += 1;
+                again = hub.now() + hub.patience(tries);
             }
         }
     }
@@ -223,7 +222,7 @@ impl Follower {
         );
         hub.send(&doubled(&ask)).map_err(|Ended| Failure::Unanswered)?;
         // A guest that is busy waits longer than it is told.
-        let (mut until, mut lines) = (hub.now() + wait * 2 + hub.patience(), Vec::new());
+        let (mut until, mut lines) = (hub.now() + wait * 2 + hub.patience(self.silent), Vec::new());
         let (last, mut is_lossy, mut heard) = (until + LONGEST_ANSWER, false, 0);
         loop {
             match hub.next(until.min(last)).await.map_err(|Ended| Failure::Unanswered)? {
@@ -232,7 +231,7 @@ impl Follower {
                 Some(Reply::Frame(of, _)) if of == self.process && heard > 4 * u64::from(FRAMES.1) => {}
                 Some(Reply::Frame(of, frame)) if of == self.process => {
                     heard += 1;
-                    until = hub.now() + hub.patience();
+                    until = hub.now() + hub.patience(0);
                     is_lossy |= !self.take(frame, &mut lines);
                 }
                 Some(Reply::Stands(of, stands)) if of == self.process && stands.question == self.question => {
