@@ -190,15 +190,13 @@ fn an_address_of_the_pool() {
               200
             GET /api2/json/nodes/pve1/lxc/200002/config
               200
-            GET port-39375-vm-200002.sandbox.test/healthz
-            ! connection refused
-            GET port-39375-vm-200002.sandbox.test/healthz
-            ! connection refused
-            GET port-39375-vm-200002.sandbox.test/healthz
+            GET gate.sandbox.test/healthz
+            GET gate.sandbox.test/healthz
+            GET gate.sandbox.test/healthz
               200
-            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST gate.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               401
-            POST port-39375-vm-200002.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
+            POST gate.sandbox.test/exec {"command":"exec env HOME=\"${HOME:-/root}\" \"$(command -v bash || command -v sh)\" -c ':'","timeout_ms":5000}
               200
             PUT /api2/extjs/nodes/pve1/lxc/200002/config tags=pe1.prod.200002.abuvloiazucki5jhtoruv3a7.blue.1767229200.dnrox.0.pve1.1767225602;edge-prod-sandbox;pe1m0-1.aea2qrqbc5yhmzlmpbrv6mlwmnyhkxzrm5rf6odhmjpxmmiaaaaa description=<notes> {"pve-edge":1,"deployment":"prod","vmid":200002,"nonce":"abuvloiazucki5jhtoruv3a7","team":"blue","node":"pve1","expires":1767229200,"span":3600,"onExpiry":"delete","want":"on","phase":"ready","wasReady":true,"commands":"execd","changed":1767225602,"secret":"da1a","template":9000,"snapshot":"pvelxc_1vcpu_1gb_8gb_v1","sizes":{"cpu":1,"memory":1024,"disk":8}} digest=…
               200

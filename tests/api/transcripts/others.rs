@@ -270,7 +270,7 @@ fn health_and_config() {
         expect![[r#"
             GET /api2/json/cluster/resources
               200
-            = 200 {"capabilities":{"exec":true,"gpu":false,"hibernate":false,"metadata":true,"rollback":true,"snapshots":true,"streamingExec":true,"ttl":true},"defaultPresetId":"1vcpu_1gb_8gb","portUrl":"https://port-{port}-vm-{vmid}.sandbox.test","presets":[{"cpu":1,"disk":8,"label":"1 vCPU, 1 GB memory, 8 GB disk","memory":1024,"presetId":"1vcpu_1gb_8gb","versions":[{"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","version":1}]}],"provider":"pve-lxc","providerDisplayName":"Proxmox LXC","serverOrigin":null}
+            = 200 {"capabilities":{"exec":true,"gateway":true,"gpu":false,"hibernate":false,"metadata":true,"rollback":true,"snapshots":true,"streamingExec":true,"ttl":true},"defaultPresetId":"1vcpu_1gb_8gb","portUrl":"https://port-{port}-vm-{vmid}.sandbox.test","presets":[{"cpu":1,"disk":8,"label":"1 vCPU, 1 GB memory, 8 GB disk","memory":1024,"presetId":"1vcpu_1gb_8gb","versions":[{"snapshotId":"pvelxc_1vcpu_1gb_8gb_v1","version":1}]}],"provider":"pve-lxc","providerDisplayName":"Proxmox LXC","serverOrigin":null}
         "#]],
     );
 }

@@ -45,7 +45,6 @@ struct State {
     inboxes: Vec<VecDeque<Vec<u8>>>,
     started: BTreeSet<String>,
     faults: Faults,
-    meetings: usize,
 }
 
 enum Event {
@@ -69,7 +68,6 @@ impl Bus {
             inboxes: Vec::new(),
             started: BTreeSet::new(),
             faults,
-            meetings: 0,
         };
         if faults.chatter.is_some() {
             state.later(Duration::ZERO, Event::Chatter);
@@ -81,11 +79,6 @@ impl Bus {
         let mut state = self.0.borrow_mut();
         state.inboxes.push(VecDeque::new());
         Client(self.clone(), state.inboxes.len() - 1)
-    }
-
-    /// How many requests met others.
-    pub(super) fn meetings(&self) -> usize {
-        self.0.borrow().meetings
     }
 
     /// Runs to the end; time passes while all wait.
@@ -183,7 +176,6 @@ impl Link for Client {
         for other in state.sending.iter_mut().filter(|it| it.0 > now) {
             other.1 = true;
         }
-        state.meetings += before;
         state.sending.push((end, before > 0));
         let number = state.sending.len() - 1;
         state.later(end, Event::Sent(number, line.to_owned()));
