@@ -1,11 +1,10 @@
 //! A terminal that all clients share, with the model of a hub in it, in a time of its own.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    rc::Rc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -32,7 +31,7 @@ pub(super) struct Faults {
 
 /// The terminal.
 #[derive(Clone)]
-pub(super) struct Bus(Rc<RefCell<State>>);
+pub(super) struct Bus(Arc<Mutex<State>>);
 
 struct State {
     now: Duration,
@@ -72,11 +71,11 @@ impl Bus {
         if faults.chatter.is_some() {
             state.later(Duration::ZERO, Event::Chatter);
         }
-        Self(Rc::new(RefCell::new(state)))
+        Self(Arc::new(Mutex::new(state)))
     }
 
     pub(super) fn client(&self) -> Client {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.0.lock().expect("one at a time");
         state.inboxes.push(VecDeque::new());
         Client(self.clone(), state.inboxes.len() - 1)
     }
@@ -88,7 +87,7 @@ impl Bus {
             if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return done;
             }
-            self.0.borrow_mut().pass();
+            self.0.lock().expect("one at a time").pass();
         }
     }
 }
@@ -169,7 +168,7 @@ impl Link for Client {
         let Some((_, line)) = text.strip_prefix("0:").and_then(|it| it.split_once(':')) else {
             return Ok(());
         };
-        let mut state = self.0.0.borrow_mut();
+        let mut state = self.0.0.lock().expect("one at a time");
         let now = state.now;
         let before = state.sending.iter().map(|it| it.0).filter(|it| *it > now).count();
         let end = now + PACKET * u32::try_from(line.len().div_ceil(8)).expect("a short line");
@@ -187,7 +186,7 @@ impl Stream for Client {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.0.0.borrow_mut().inboxes[self.1].pop_front() {
+        match self.0.0.lock().expect("one at a time").inboxes[self.1].pop_front() {
             Some(bytes) => Poll::Ready(Some(Ok(bytes))),
             None => Poll::Pending,
         }
@@ -208,9 +207,9 @@ impl Io for Bus {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
-        let (state, at) = (self.0.clone(), self.0.borrow().now + duration);
+        let (state, at) = (self.0.clone(), self.0.lock().expect("one at a time").now + duration);
         poll_fn(move |_| {
-            let mut state = state.borrow_mut();
+            let mut state = state.lock().expect("one at a time");
             if state.now >= at {
                 return Poll::Ready(());
             }
@@ -220,6 +219,6 @@ impl Io for Bus {
     }
 
     fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::UNIX_EPOCH + self.0.borrow().now
+        OffsetDateTime::UNIX_EPOCH + self.0.lock().expect("one at a time").now
     }
 }
