@@ -73,6 +73,10 @@ pub async fn answer<I: Io, E>(
     let settings = provider.settings();
     refuse_loop(settings, &request)?;
     ensure_visitable(door.port)?;
+    // A nonce that was made up is nobody's, and is not remembered.
+    if !door.is_given_out(settings) {
+        return Err(nobody());
+    }
     let asking = Asking::of(&request);
     let credentials = credential::take(&mut request, door, settings, provider.now().unix_timestamp());
     let gateway = Gateway { provider, memory, door };
@@ -148,7 +152,7 @@ impl<I: Io> Gateway<'_, '_, I> {
         request: &Request<I::Upload>,
     ) -> Result<(Identity, bool), Error> {
         let (memory, door, now) = (self.memory, self.door, self.provider.now());
-        let known = memory.get(door.vmid, now);
+        let known = memory.get(door, now);
         let is_asked = |it: &Identity| self.is_meant(it, credentials);
         match known {
             memory::Known::Here(identity) if is_asked(&identity) => return Ok((identity, false)),
@@ -165,17 +169,17 @@ impl<I: Io> Gateway<'_, '_, I> {
         let asked = Asked { vmid: door.vmid, nonce: door.nonce, id };
         match self.provider.identify(&asked).await {
             Ok(identity) => {
-                memory.put(door.vmid, Some(identity.clone()), self.provider.now(), self.settings());
+                memory.put(door, Some(identity.clone()), self.provider.now(), self.settings());
                 if is_asked(&identity) { Ok((identity, true)) } else { Err(self.gone(credentials)) }
             }
             Err(error) if error.code() == Code::NotFound => {
-                memory.put(door.vmid, None, self.provider.now(), self.settings());
+                memory.put(door, None, self.provider.now(), self.settings());
                 Err(self.gone(credentials))
             }
             Err(error) => {
                 // PVE is silent: whoever was let in before goes on for a while, and nobody else comes in.
                 let by_cookie = credentials.iter().any(|it| matches!(it, Credential::Pass(_, By::Cookie)));
-                let before = memory.before(door.vmid, now).filter(|it| by_cookie && is_asked(it));
+                let before = memory.before(door, now).filter(|it| by_cookie && is_asked(it));
                 before.map(|it| (it, false)).ok_or(error)
             }
         }

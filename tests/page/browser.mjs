@@ -30,6 +30,16 @@ export async function close() {
     gateway.close();
 }
 
+/// A new profile, for pages of guests.
+export async function profile(flow) {
+    const context = await browser.newContext();
+    try {
+        return await flow(context);
+    } finally {
+        await context.close();
+    }
+}
+
 /// Visits the page in a new profile, and has a flow done there. In the end there was no report of its policy, no error, no
 /// dialog of a script, and nothing of the key where it does not belong.
 export async function visit(flow, { entered = true, ...options } = {}) {

@@ -2,6 +2,7 @@
 
 import { close, pictures } from "./browser.mjs";
 import * as access from "./access.mjs";
+import * as guests from "./guests.mjs";
 import * as keys from "./keys.mjs";
 import * as problems from "./problems.mjs";
 import * as sandbox from "./sandbox.mjs";
@@ -26,7 +27,7 @@ async function tried(name, flow) {
     }
 }
 
-await Promise.all([keys, sandbox, problems, watching, access].map(run));
+await Promise.all([keys, sandbox, problems, watching, access, guests].map(run));
 if (process.env.PICTURES) await pictures(process.env.PICTURES);
 await close();
 process.exitCode = failed ? 1 : 0;

@@ -6,6 +6,7 @@ use crate::{
     io::Platform,
     sandbox::{
         address::{PROBE, ServiceHost},
+        id::Kind,
         nonce::Nonce,
         vmid::Vmid,
     },
@@ -79,6 +80,13 @@ impl Door {
             Some(nonce) => format!("port-{port}-vm-{vmid}-{nonce}.{domain}"),
             None => format!("port-{port}-vm-{vmid}.{domain}"),
         }
+    }
+
+    /// Whether this deployment may have given the nonce out; a name without one is any sandbox's.
+    pub fn is_given_out(&self, settings: &Settings) -> bool {
+        let (secrets, deployment) = (&settings.secrets, &settings.deployment);
+        let proves = |nonce: Nonce, kind| nonce.proved_by(secrets, deployment, kind, self.vmid).is_some();
+        self.nonce.is_none_or(|nonce| proves(nonce, Kind::Lxc) || proves(nonce, Kind::Qemu))
     }
 
     /// Its origin.

@@ -7,8 +7,9 @@ use std::{
 
 use time::OffsetDateTime;
 
+use super::door::Door;
 use crate::{
-    sandbox::{visit::Identity, vmid::Vmid},
+    sandbox::{nonce::Nonce, visit::Identity, vmid::Vmid},
     settings::Settings,
 };
 
@@ -28,9 +29,13 @@ const MOST: usize = 256;
 /// Addresses below which a VMID may be another guest's within seconds: PVE is asked each time then.
 const LARGE_POOL: u32 = 1000;
 
-/// What is remembered of VMIDs.
+/// What is remembered of VMIDs, by the names that were asked for: whoever asks for an earlier guest's name does not have the
+/// present one forgotten.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<Vmid, Remembered>>);
+pub struct Memory(Mutex<BTreeMap<Name, Remembered>>);
+
+/// VMID and nonce of a name.
+type Name = (Vmid, Option<Nonce>);
 
 #[derive(Clone, Debug)]
 struct Remembered {
@@ -49,8 +54,8 @@ pub(super) enum Known {
 }
 
 impl Memory {
-    pub(super) fn get(&self, vmid: Vmid, now: OffsetDateTime) -> Known {
-        match self.lock().get(&vmid).filter(|it| it.age(now) < it.counts) {
+    pub(super) fn get(&self, door: &Door, now: OffsetDateTime) -> Known {
+        match self.lock().get(&(door.vmid, door.nonce)).filter(|it| it.age(now) < it.counts) {
             Some(Remembered { identity: Some(identity), .. }) => Known::Here(identity.clone()),
             Some(_) => Known::Absent,
             None => Known::Nothing,
@@ -58,14 +63,14 @@ impl Memory {
     }
 
     /// What was known a minute ago or less.
-    pub(super) fn before(&self, vmid: Vmid, now: OffsetDateTime) -> Option<Identity> {
-        self.lock().get(&vmid).filter(|it| it.age(now) < SILENT_SECONDS)?.identity.clone()
+    pub(super) fn before(&self, door: &Door, now: OffsetDateTime) -> Option<Identity> {
+        self.lock().get(&(door.vmid, door.nonce)).filter(|it| it.age(now) < SILENT_SECONDS)?.identity.clone()
     }
 
     /// Remembers what PVE has told, or that there is nobody.
     pub(super) fn put(
         &self,
-        vmid: Vmid,
+        door: &Door,
         identity: Option<Identity>,
         at: OffsetDateTime,
         settings: &Settings,
@@ -75,20 +80,20 @@ impl Memory {
             Some(_) if settings.ip_pool.as_ref().is_some_and(|it| it.size() < LARGE_POOL) => 0,
             Some(_) => COUNTS_SECONDS,
         };
-        let mut all = self.lock();
-        if all.len() >= MOST && !all.contains_key(&vmid) {
-            let oldest = all.iter().min_by_key(|(_, it)| it.at).map(|(vmid, _)| *vmid);
+        let (mut all, name) = (self.lock(), (door.vmid, door.nonce));
+        if all.len() >= MOST && !all.contains_key(&name) {
+            let oldest = all.iter().min_by_key(|(_, it)| it.at).map(|(name, _)| *name);
             oldest.map(|it| all.remove(&it));
         }
-        all.insert(vmid, Remembered { identity, at, counts });
+        all.insert(name, Remembered { identity, at, counts });
     }
 
     /// Forgets what was known, which has just been changed.
     pub(super) fn forget(&self, vmid: Vmid) {
-        self.lock().remove(&vmid);
+        self.lock().retain(|(known, _), _| *known != vmid);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vmid, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Remembered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -215,6 +215,21 @@ fn a_public_service_is_open_where_the_deployment_allows_it() {
     assert_eq!((walk(200_501), walk(house.vmid)), (429, 200));
 }
 
+/// Whoever asks for names that were made up, or for those of earlier guests, keeps nobody else out.
+#[test]
+fn a_false_name_does_not_hide_a_true_one() {
+    let house = House::with(&[("EDGE_PUBLIC_SERVICES", "true")]);
+    house.declare(json!({"visibility": "public"}));
+    let (url, nonce) = (house.url(), house.id.split('-').nth(2).expect("a nonce").to_owned());
+    let other = house.stage.ask(Ask::create()).id();
+    let before = house.stage.pve_requests();
+    for false_nonce in ["a".repeat(24), other.split('-').nth(2).expect("a nonce").to_owned()] {
+        assert_eq!(house.stage.ask(Ask::visit(url.replace(&nonce, &false_nonce))).status, 401);
+    }
+    assert_eq!(house.stage.pve_requests(), before);
+    assert_eq!(house.stage.ask(Ask::visit(&url)).status, 200);
+}
+
 #[test]
 fn public_is_private_where_the_deployment_does_not_allow_it() {
     let house = House::with(&[("EDGE_PUBLIC_SERVICES", "true")]);
