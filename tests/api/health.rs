@@ -1,6 +1,7 @@
 //! `GET /api/health/sandbox`: each reason, what it says, and that it goes away with its cause.
 
 mod privileges;
+mod road;
 
 use http::HeaderMap;
 use pve_edge_bed::sim::Reply;

@@ -51,7 +51,8 @@ pub(super) enum Action {
     ///
     /// Three calls to PVE, one for each template (at most 8), and one that writes nothing where there is a sandbox;
     /// one more for each of PVE_GATEWAY (with PVE_IP_POOL_CIDR) and PVE_SEARCH_DOMAIN (without PVE_PUBLIC_DOMAIN)
-    /// that is not set, and, with PVE_BRIDGE, for each node with a template (at most 4).
+    /// that is not set, and, with PVE_BRIDGE, for each node with a template (at most 4). With PVE_PUBLIC_DOMAIN and
+    /// PVE_IP_POOL_CIDR, one through the tunnel to the proxy beside PVE, which tells the link that is broken.
     GetSandboxHealth,
     /// Read the presets, services and capabilities that a client may ask for.
     ///

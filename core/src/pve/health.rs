@@ -3,6 +3,7 @@
 mod bridges;
 mod detected;
 mod rights;
+mod road;
 mod secrets;
 mod shortages;
 
@@ -136,6 +137,7 @@ async fn look<I: Io>(
     bridges::missing(cluster, &seen, rights.as_ref(), findings).await;
     bridges::fixed(&seen, findings);
     let wrote = write_nothing(cluster, inventory, findings).await;
+    road::test(cluster, inventory, findings).await;
     findings.reasons.extend(inventory.room_for_tags().err());
     Looked {
         checked: if wrote { vec![Checked::Reads, Checked::Writes] } else { vec![Checked::Reads] },
