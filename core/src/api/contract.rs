@@ -25,6 +25,7 @@ use super::{action::Action, routes::ROUTES};
 use crate::sandbox::{
     id::{KeptId, OwnSnapshotId, SandboxId},
     process::ProcessId,
+    service::ServiceName,
 };
 
 /// Examples: of schemas by their name, and of requests by the operation.
@@ -61,6 +62,7 @@ fn document() -> Result<Value, String> {
         "security": [{"bearer": []}, {"apiKey": []}],
         "tags": [
             {"name": "sandboxes", "description": "A machine with an expiry"},
+            {"name": "services", "description": "Ports that visitors reach through the gateway"},
             {"name": "processes", "description": "Commands, and what runs in the background"},
             {"name": "snapshots", "description": "What sandboxes can be made from"},
             {"name": "files", "description": "Files of a sandbox; it needs pve-edge-guest in it"},
@@ -195,6 +197,7 @@ fn path_parameter(path: &str, segment: &str) -> Option<Value> {
         "{version}" => Some(in_path("version", json!({"type": "string"}), "0.1.0-0123456789ab")),
         "{arch}" => Some(in_path("arch", queries::arch(), "x86_64")),
         "{process}" => Some(parameter("Process")),
+        "{name}" => Some(parameter("Service")),
         _ => None,
     }
 }
@@ -212,6 +215,7 @@ fn parameters(schemas: &mut Schemas) -> Value {
             "id", schemas.read::<OwnSnapshotId>(), "pvelxc-100017-abtwk2lnkrifgvbzq5c2n7ye-pve1",
         ),
         "Kept": in_path("snapshot", schemas.read::<KeptId>(), "keptabtwk2lnkrifgvbzq5c2n7ye"),
+        "Service": in_path("name", schemas.read::<ServiceName>(), "web"),
         "Process": in_path("process", schemas.read::<ProcessId>(), "8f14e45fceea167a5a36dedd4bea2543"),
         "Prefer": {
             "name": "Prefer",

@@ -28,6 +28,13 @@ const MOST: usize = 16;
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName(String);
 
+#[cfg(feature = "contract")]
+schema!(ServiceName {
+    "type": "string",
+    "description": "Name of a service.",
+    "pattern": "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+});
+
 impl FromStr for ServiceName {
     type Err = &'static str;
 
