@@ -5,11 +5,11 @@
 //! of them.
 //!
 //! 1. The host names a port, a VMID and a nonce ([`door`]).
-//! 2. A pass or an API key says who asks ([`credential`]). What neither has one nor may be open to everybody ends here, and
+//! 2. A pass or an API key says who asks (`credential`). What neither has one nor may be open to everybody ends here, and
 //!    PVE is asked nothing.
-//! 3. PVE says which sandbox has that VMID now; that is known for ten seconds ([`memory`]).
-//! 4. What a browser sends on behalf of another sandbox's page counts for nothing ([`sibling`]).
-//! 5. The request goes on ([`relay`]), and wakes the sandbox where somebody means that ([`hold`]).
+//! 3. PVE says which sandbox has that VMID now; that is known for ten seconds (`memory`).
+//! 4. What a browser sends on behalf of another sandbox's page counts for nothing (`sibling`).
+//! 5. The request goes on (`relay`), and wakes the sandbox where somebody means that (`hold`).
 
 mod credential;
 pub mod door;
