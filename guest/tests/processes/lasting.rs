@@ -1,6 +1,7 @@
 //! What outlives the daemon, and what does not outlive a keeper.
 
 use pve_edge_guest_protocol::{
+    Unique,
     answer::Code,
     call::Operation,
     process::{After, Processes, Scope, Signal, Spec, Start, State, Stdin, StdinTaken},
@@ -96,8 +97,7 @@ async fn the_control_group_of_a_process_goes_with_it_even_if_its_keeper_is_kille
     let command = "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 100 & done; echo started; wait";
     let process = daemon.start_process(line(command)).await.unwrap().process;
     daemon.open_lines(process, After::Start).await.until(8).await;
-    let description = std::fs::read(daemon.path(&format!("run/processes/{process}/process"))).unwrap();
-    let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+    let description = description(&daemon, process);
     let Some(group) = description["cgroup"].as_str() else {
         println!("skipped: control groups cannot be made");
         return;
@@ -115,11 +115,7 @@ async fn an_empty_control_group_of_a_keeper_that_was_killed_goes_when_the_daemon
     let spec = Spec { stdin: true, ..line("read x") };
     let process = daemon.start_process(spec).await.unwrap().process;
     let running = daemon.start_process(line("sleep 100")).await.unwrap().process;
-    let group = |process: pve_edge_guest_protocol::Unique| {
-        let description = std::fs::read(daemon.path(&format!("run/processes/{process}/process"))).unwrap();
-        let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
-        description["cgroup"].as_str().map(std::path::PathBuf::from)
-    };
+    let group = |process| description(&daemon, process)["cgroup"].as_str().map(std::path::PathBuf::from);
     let (Some(group), Some(other)) = (group(process), group(running)) else {
         println!("skipped: control groups cannot be made");
         return;
@@ -159,6 +155,9 @@ async fn the_oldest_processes_that_have_ended_make_room() {
     for _ in 0..70 {
         let process = daemon.start_process(line("true")).await.unwrap().process;
         daemon.until_state(process, State::Exited).await;
+        // It makes room only when nobody keeps it, and its keeper ends a moment after it.
+        let keeper = description(&daemon, process)["keeper"].as_u64().unwrap();
+        until("its keeper is gone", || !lives(keeper.try_into().unwrap())).await;
         // It has ended long ago.
         let exit = daemon.path(&format!("run/processes/{process}/exit"));
         let exit = std::fs::File::options().write(true).open(exit).unwrap();
@@ -173,4 +172,10 @@ async fn the_oldest_processes_that_have_ended_make_room() {
         assert!(daemon.get(*last).await.is_ok());
     }
     assert_eq!(daemon.get(all[0]).await.unwrap_err().code, Code::NoSuchProcess);
+}
+
+/// What the keeper of a process has noted about it.
+fn description(daemon: &Daemon, process: Unique) -> serde_json::Value {
+    let description = std::fs::read(daemon.path(&format!("run/processes/{process}/process"))).unwrap();
+    serde_json::from_slice(&description).unwrap()
 }
