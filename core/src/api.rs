@@ -30,7 +30,7 @@ use self::{
 use crate::{
     error::{Code, Error, Fault},
     gateway::{Memory, proxy},
-    io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, invocation::Invocation},
+    io::{Io, NetError, Platform, ResponseBody, apart::apart, headers::REQUEST_ID, invocation::Invocation},
     provider::{Client, Provider},
     settings::{Apart, Problem, Settings},
 };
@@ -123,7 +123,9 @@ pub async fn handle<I: Io>(
 ) -> Response<ResponseBody<impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<I>, I::Body>> {
     let request_id = request_id(&seed);
     let request = match visit::of(service, &platform, request) {
-        Asked::Visit(visit) => return visit::answer(io, service, platform, seed, visit, &request_id).await,
+        Asked::Visit(visit) => {
+            return apart(visit::answer(io, service, platform, seed, visit, &request_id)).await;
+        }
         Asked::Api(request) => request,
     };
     let (parts, body) = request.into_parts();
@@ -150,7 +152,7 @@ pub async fn handle<I: Io>(
             return Ok(answer.map(ResponseBody::Whole));
         }
         let ready = service.ready.as_ref().map_err(|problems| misconfigured(problems))?;
-        native::answer(ready.provider(io, platform, seed, asked_at), route, request, upload).await
+        apart(native::answer(ready.provider(io, platform, seed, asked_at), route, request, upload)).await
     }
     .instrument(span.clone())
     .await;

@@ -42,7 +42,7 @@ use crate::{
     sandbox::{
         address::visit_url,
         service::{Terms, Visibility, ensure_visitable},
-        visit::{Asked, Identity},
+        visit::{Asked, Identity, wants_renewal},
     },
     settings::Settings,
 };
@@ -68,6 +68,28 @@ pub async fn answer<I: Io, E>(
     provider: &Provider<'_, I>,
     memory: &Memory,
     door: &Door,
+    request: Request<I::Upload>,
+) -> Result<Answer<E, I::Body>, Error> {
+    let asking = Asking::of(&request);
+    let is_preflight = asking.is_preflight;
+    match let_in(provider, memory, door, asking, request).await {
+        // A browser shows no credential with it, and is told the same whether or not there is such a sandbox.
+        Err(error)
+            if is_preflight
+                && matches!(error.code(), Code::Unauthorized | Code::Gone | Code::StillCreating) =>
+        {
+            Ok(sibling::no().map(ResponseBody::Whole))
+        }
+        answer => answer,
+    }
+}
+
+/// Answers a visitor who is let in, and refuses all others.
+async fn let_in<I: Io, E>(
+    provider: &Provider<'_, I>,
+    memory: &Memory,
+    door: &Door,
+    asking: Asking,
     mut request: Request<I::Upload>,
 ) -> Result<Answer<E, I::Body>, Error> {
     let settings = provider.settings();
@@ -77,7 +99,6 @@ pub async fn answer<I: Io, E>(
     if !door.is_given_out(settings) {
         return Err(nobody());
     }
-    let asking = Asking::of(&request);
     let credentials = credential::take(&mut request, door, settings, provider.now().unix_timestamp());
     let gateway = Gateway { provider, memory, door };
     let is_known = door.nonce.is_some() && asking.is_preflight;
@@ -93,9 +114,11 @@ pub async fn answer<I: Io, E>(
     if asking.is_preflight && !is_public {
         return Ok(sibling::preflight(&asking, door, &service).map(ResponseBody::Whole));
     }
+    let by_key = credentials.iter().any(|it| matches!(it, Credential::Key(_)));
     let admitted = credentials.into_iter().find(|it| gateway.admits(it, &identity, &service, &asking));
     if admitted.is_none() && !is_public {
-        return Err(nobody());
+        // To another team's key a sandbox is one that is not there.
+        return Err(if by_key { gone() } else { nobody() });
     }
     if let Some(Credential::Pass(pass, By::Query)) = &admitted
         && asking.is_navigation
@@ -170,11 +193,11 @@ impl<I: Io> Gateway<'_, '_, I> {
         match self.provider.identify(&asked).await {
             Ok(identity) => {
                 memory.put(door, Some(identity.clone()), self.provider.now(), self.settings());
-                if is_asked(&identity) { Ok((identity, true)) } else { Err(self.gone(credentials)) }
+                if is_asked(&identity) { Ok((identity, true)) } else { Err(absent(credentials)) }
             }
             Err(error) if error.code() == Code::NotFound => {
                 memory.put(door, None, self.provider.now(), self.settings());
-                Err(self.gone(credentials))
+                Err(absent(credentials))
             }
             Err(error) => {
                 // PVE is silent: whoever was let in before goes on for a while, and nobody else comes in.
@@ -189,17 +212,6 @@ impl<I: Io> Gateway<'_, '_, I> {
     fn is_meant(&self, identity: &Identity, credentials: &[Credential]) -> bool {
         let named = credentials.iter().find_map(Credential::nonce);
         [self.door.nonce, named].into_iter().flatten().all(|it| it == identity.id.nonce)
-    }
-
-    /// What a visitor is told of a sandbox that is not there: strangers learn nothing.
-    fn gone(&self, credentials: &[Credential]) -> Error {
-        match credentials.is_empty() {
-            true => nobody(),
-            false => Error::new(
-                Code::Gone,
-                "it was deleted, or its time is over; this name never leads to another one",
-            ),
-        }
     }
 
     /// Whether a credential lets its bearer in.
@@ -293,8 +305,9 @@ impl<I: Io> Gateway<'_, '_, I> {
 
     /// Gives a sandbox its time again that somebody uses. It may fail: the visit does not depend on it.
     async fn renew(&self, visit: &Visit) {
+        let Identity { expires, span, .. } = visit.identity;
         let used = visit.has_intent() || visit.asking.is_websocket && visit.admitted.is_some();
-        if used && visit.is_fresh && visit.identity.wants_renewal(self.provider.now()) {
+        if used && visit.is_fresh && wants_renewal(expires, span, self.provider.now()) {
             if let Err(error) = self.provider.renew_visited(&visit.identity.id).await {
                 tracing::warn!(%error, "a sandbox that is visited was not renewed");
             }
@@ -329,6 +342,15 @@ fn nobody() -> Error {
     let text = "open it by a link: POST /api/sandboxes/{id}/services/{name}/link makes one; programs send the link's token, or \
                 an API key, as X-Pve-Edge-Token";
     Error::new(Code::Unauthorized, text)
+}
+
+/// What a visitor is told of a sandbox that is not there: strangers learn nothing.
+fn absent(credentials: &[Credential]) -> Error {
+    if credentials.is_empty() { nobody() } else { gone() }
+}
+
+fn gone() -> Error {
+    Error::new(Code::Gone, "it was deleted, or its time is over; this name never leads to another one")
 }
 
 fn redirect<E, B>(to: &str) -> Answer<E, B> {

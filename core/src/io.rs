@@ -1,5 +1,6 @@
 //! The world, as core sees it: one trait that each adapter implements once.
 
+pub mod apart;
 pub mod call;
 pub mod date;
 pub mod deadline;
@@ -236,8 +237,9 @@ pub struct Platform {
     pub upgrades: bool,
     /// Whether private addresses can be reached (a Worker needs a binding).
     pub private_network: bool,
-    /// Whether a request may be given any `Host`: `fetch` makes it of the URL.
-    pub sets_host: bool,
+    /// Whether the deployment runs in the guests' network: it reaches them there, without the proxy beside PVE, and gives
+    /// a request any `Host`.
+    pub in_guest_network: bool,
     /// Whether certificate checks of the PVE API can be switched off.
     pub unverified_tls: bool,
 }

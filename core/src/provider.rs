@@ -14,11 +14,11 @@ use crate::{
     access::keys::Caller,
     daemon::Daemon,
     error::Error,
-    io::{Answer, Io, deadline::Deadline, invocation::Invocation},
+    io::{Answer, Io, apart::apart, deadline::Deadline, invocation::Invocation},
     morph::{Cloud, Morph},
     pve::{api::Pve, cluster::Cluster, file::Files},
     sandbox::{
-        Created, Removed, Shown, State,
+        Created, Removed, Shown,
         command::{ExecRequest, Outcome},
         creation::CreateRequest,
         health::Report,
@@ -37,7 +37,7 @@ use crate::{
         sweep,
         template::{Built, Confirmation, Template, TemplateRequest},
         terminal::TerminalRequest,
-        visit::{Asked, Identity},
+        visit::{Asked, Identity, Rest},
     },
     settings::Settings,
 };
@@ -109,8 +109,8 @@ impl<'a, I: Io> Provider<'a, I> {
         key: Option<&str>,
     ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
         Ok(match self {
-            Self::Pve(cluster) => Either::Left(cluster.exec_events(caller, id, command, key).await?),
-            Self::Morph(cloud) => Either::Right(cloud.exec_events(caller, id, command, key).await?),
+            Self::Pve(cluster) => Either::Left(apart(cluster.exec_events(caller, id, command, key)).await?),
+            Self::Morph(cloud) => Either::Right(apart(cloud.exec_events(caller, id, command, key)).await?),
         })
     }
 
@@ -123,8 +123,12 @@ impl<'a, I: Io> Provider<'a, I> {
         from: (&After, Encoding),
     ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + Unpin + use<I>, Error> {
         Ok(match self {
-            Self::Pve(cluster) => Either::Left(cluster.process_events(caller, id, process, from).await?),
-            Self::Morph(cloud) => Either::Right(cloud.process_events(caller, id, process, from).await?),
+            Self::Pve(cluster) => {
+                Either::Left(apart(cluster.process_events(caller, id, process, from)).await?)
+            }
+            Self::Morph(cloud) => {
+                Either::Right(apart(cloud.process_events(caller, id, process, from)).await?)
+            }
         })
     }
 }
@@ -148,8 +152,8 @@ macro_rules! operations {
                 $(#[$doc])*
                 pub async fn $name(&self, $($argument: $type),*) -> $answer {
                     match self {
-                        Self::Pve(cluster) => cluster.$name($($argument),*).await,
-                        Self::Morph(cloud) => cloud.$name($($argument),*).await,
+                        Self::Pve(cluster) => apart(cluster.$name($($argument),*)).await,
+                        Self::Morph(cloud) => apart(cloud.$name($($argument),*)).await,
                     }
                 }
             )*
@@ -218,10 +222,8 @@ operations! {
     services(caller: &Caller, id: &str) -> Result<(SandboxId, Services), Error>;
     /// Finds the sandbox that a visitor asks for.
     identify(asked: &Asked) -> Result<Identity, Error>;
-    /// Tells the state of a sandbox that a visitor has not reached, and why; one that is coming up is carried on.
-    visited_state(id: &SandboxId) -> Result<(State, Option<String>), Error>;
-    /// Tells whether a sandbox has come up; `None` where nobody brings it up.
-    has_come_up(id: &SandboxId) -> Result<Option<bool>, Error>;
+    /// Tells what a sandbox does, for a visitor whose request nothing in it has taken.
+    rest(id: &SandboxId) -> Result<Rest, Error>;
     /// Starts or resumes a sandbox for a visitor, unless somebody else has begun that.
     wake(id: &SandboxId, deadline: Deadline<'_, I>) -> Result<(), Error>;
     /// Gives a sandbox that is visited its time again.

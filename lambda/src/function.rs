@@ -126,7 +126,7 @@ pub fn platform(streams: bool, max_wait: Duration) -> Platform {
         streams,
         upgrades: false,
         private_network: true,
-        sets_host: true,
+        in_guest_network: false,
         unverified_tls: true,
     }
 }

@@ -245,3 +245,17 @@ fn what_was_never_sent_goes_another_way() {
     let answer = stage.ask(Ask::one(&lone.id()).wait(20));
     assert_eq!(answer.state(), "running", "{answer:?}\n{}", stage.told());
 }
+
+/// A deployment in the guests' network may be the proxy itself: its own calls would come back to it.
+#[test]
+fn in_the_guests_network_nothing_goes_through_the_proxy() {
+    let pool = [("PVE_IP_POOL_CIDR", "10.0.0.0/8"), ("PVE_GATEWAY", "10.0.0.1")];
+    let mut stage = Stage::of(stage(Kind::Lxc).world, &pool);
+    (stage.platform.private_network, stage.platform.in_guest_network) = (true, true);
+    let made = stage.ask(Ask::create().wait(20));
+    assert_eq!(made.shows(), "201 running", "{made:?}");
+    assert_eq!(stage.ask(Ask::exec(&made.id(), "true")).status, 200);
+    let hosts: std::collections::BTreeSet<_> = stage.world.requests().into_iter().map(|it| it.host).collect();
+    assert!(hosts.iter().all(|it| !it.contains("sandbox.test")), "{hosts:?}");
+    assert!(hosts.iter().any(|it| it.starts_with("10.") && it.ends_with(":39375")), "{hosts:?}");
+}

@@ -37,7 +37,7 @@ pub(crate) const WORKERS: Platform = Platform {
     streams: true,
     upgrades: true,
     private_network: false,
-    sets_host: false,
+    in_guest_network: false,
     unverified_tls: false,
 };
 

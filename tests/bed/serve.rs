@@ -142,7 +142,7 @@ impl Api {
         streams: true,
         upgrades: true,
         private_network: true,
-        sets_host: true,
+        in_guest_network: true,
         unverified_tls: true,
     };
 

@@ -61,7 +61,7 @@ async fn demo() -> Result<(), String> {
     };
     let (guests, _pve) = guests.unzip();
     // Guests of a simulated PVE are behind a simulated proxy, which finds them on every system.
-    let platform = Platform { sets_host: guests.is_none(), ..Api::PLATFORM };
+    let platform = Platform { in_guest_network: guests.is_none(), ..Api::PLATFORM };
     let api = Arc::new(api(platform, &settings)?);
     if !api.misconfigured().is_empty() {
         let problems: String = api.misconfigured().iter().map(|it| format!("\n  {it}")).collect();

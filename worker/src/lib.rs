@@ -31,7 +31,7 @@ pub fn platform(env: &Env) -> Platform {
         streams: true,
         upgrades: true,
         private_network: binding,
-        sets_host: false,
+        in_guest_network: false,
         unverified_tls: binding,
     }
 }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     access::keys::Caller,
     error::{Code, Error, cut},
-    io::{Io, NetError, ResponseBody, headers::PREFERENCE_APPLIED},
+    io::{Io, NetError, ResponseBody, apart::apart, headers::PREFERENCE_APPLIED},
     provider::Provider,
     settings::Settings,
 };
@@ -130,9 +130,9 @@ async fn whole<I: Io>(
         Action::GetSandboxHealth => deployment::health(provider).await,
         Action::GetConfig => deployment::offer(provider).await,
         Action::Sweep => deployment::sweep(provider, asked).await,
-        Action::MakeTunnel => tunnel::make(provider, asked).await,
-        Action::GetTunnel => tunnel::get(provider, asked).await,
-        Action::DeleteTunnel => tunnel::remove(provider, asked).await,
+        Action::MakeTunnel => apart(tunnel::make(provider, asked)).await,
+        Action::GetTunnel => apart(tunnel::get(provider, asked)).await,
+        Action::DeleteTunnel => apart(tunnel::remove(provider, asked)).await,
         Action::CreateSandbox => sandboxes::create(provider, asked).await,
         Action::ListSandboxes => sandboxes::list(provider, asked).await,
         Action::GetSandbox => sandboxes::get(provider, asked).await,

@@ -8,9 +8,10 @@ use http::{
 use super::door::Door;
 use crate::{
     access::{
-        keys::Caller,
+        keys::{ApiKeys, Caller},
         pass::{Carrier, Pass, Realm},
     },
+    io::headers::API_KEY,
     sandbox::{id::SpelledId, nonce::Nonce},
     settings::Settings,
 };
@@ -68,7 +69,7 @@ pub(super) fn nonce_of(pass: &Pass) -> Option<Nonce> {
 }
 
 /// Takes all credentials out of a request, and returns those that are for this door, in the order in which they count:
-/// header, URL, cookies, and `Authorization` where it is one of our keys. Any other `Authorization` is the guest's.
+/// header, URL, cookies, and `Authorization` or `X-API-Key` where it has one of our keys. Any other is the guest's.
 pub(super) fn take<B>(
     request: &mut Request<B>,
     door: &Door,
@@ -92,14 +93,40 @@ pub(super) fn take<B>(
     for token in take_cookies(request.headers_mut()).into_iter().take(COOKIES) {
         found.extend(pass(&token, Carrier::Cookie, By::Cookie));
     }
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
-    let bearer =
-        bearer.and_then(|it| it.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if let Some(caller) = bearer.and_then(|(_, key)| settings.api_keys.caller(key.trim())) {
-        request.headers_mut().remove(AUTHORIZATION);
-        found.push(Credential::Key(caller));
+    found.extend(take_keys(request.headers_mut(), &settings.api_keys).into_iter().map(Credential::Key));
+    found
+}
+
+/// Takes our API keys out of a request, and returns whose they are.
+fn take_keys(headers: &mut HeaderMap, keys: &ApiKeys) -> Vec<Caller> {
+    let mut found = Vec::new();
+    for name in [AUTHORIZATION, API_KEY] {
+        let (mut kept, before) = (Vec::new(), found.len());
+        for value in headers.get_all(&name) {
+            match whose(value.as_bytes(), keys) {
+                Some(caller) => found.push(caller),
+                // Platforms join several headers by a comma.
+                None => kept.extend(value.as_bytes().split(|it| *it == b',').filter(|part| {
+                    let caller = whose(part, keys);
+                    found.extend(caller.clone());
+                    caller.is_none()
+                })),
+            }
+        }
+        if found.len() > before {
+            let kept = HeaderValue::from_bytes(&kept.join(&b',')).ok().filter(|it| !it.is_empty());
+            headers.remove(&name);
+            headers.extend(kept.map(|it| (name, it)));
+        }
     }
     found
+}
+
+/// Whose key the value of a header is.
+fn whose(value: &[u8], keys: &ApiKeys) -> Option<Caller> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let bearer = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    keys.caller(bearer.map_or(text, |(_, key)| key.trim()))
 }
 
 /// A URL with the token of a link in it.
@@ -178,6 +205,8 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn cookies(values: &[&[u8]]) -> (Vec<String>, Option<Vec<u8>>) {
@@ -210,6 +239,25 @@ mod tests {
             let mut headers = HeaderMap::from_iter([(COOKIE, value)]);
             assert!(take_cookies(&mut headers).is_empty(), "{planted:?}");
         }
+    }
+
+    #[test]
+    fn every_key_of_ours_is_taken_and_no_other() {
+        let keys = ApiKeys::parse(&format!("blue:{}", hex::encode(Sha256::digest("secret")))).unwrap();
+        let take = |values: &[&'static str]| {
+            let values = values.iter().map(|it| (AUTHORIZATION, HeaderValue::from_static(it)));
+            let mut headers: HeaderMap = values.collect();
+            let taken = take_keys(&mut headers, &keys).len();
+            let kept = headers.get_all(AUTHORIZATION).iter().map(|it| it.to_str().unwrap().to_owned());
+            (taken, kept.collect::<Vec<_>>())
+        };
+        let theirs = "Digest username=\"a\", realm=\"b\"";
+        assert_eq!(take(&["Bearer secret"]), (1, vec![]));
+        assert_eq!(take(&["Bearer theirs, bearer  secret"]), (1, vec!["Bearer theirs".into()]));
+        assert_eq!(take(&["Bearer theirs", "Bearer secret"]), (1, vec!["Bearer theirs".into()]));
+        assert_eq!(take(&[theirs]), (0, vec![theirs.into()]));
+        assert_eq!(take(&["secret,Bearer secret"]), (2, vec![]));
+        assert_eq!(take(&["Bearer a", "Bearer b"]), (0, vec!["Bearer a".into(), "Bearer b".into()]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     io::{Io, NetError, deadline::Deadline, pace},
-    sandbox::State,
+    sandbox::{State, visit::Rest},
 };
 
 /// How long a person sees nothing before a page says what is happening.
@@ -29,7 +29,8 @@ impl<I: Io> Gateway<'_, '_, I> {
     ///
     /// 1. PVE says what the sandbox does. One that runs does not listen at this port.
     /// 2. One that sleeps is woken, where the visitor means that. Of many at once one starts it.
-    /// 3. The others look at its mark until it has come up, or their time is over.
+    /// 3. The others look at its mark until it has come up, or their time is over. A start that somebody has begun and left
+    ///    is begun again, by one of those who mean it.
     /// 4. Then the request is sent, which no attempt before has reached anybody with.
     pub(super) async fn hold<E>(
         &self,
@@ -39,26 +40,23 @@ impl<I: Io> Gateway<'_, '_, I> {
     ) -> Result<Answer<E, I::Body>, Error> {
         let (provider, id) = (self.provider, &visit.identity.id);
         self.memory.forget(self.door.vmid);
-        let (state, problem) = provider.visited_state(id).await.map_err(|it| self.absent(it))?;
+        let rest = provider.rest(id).await.map_err(|it| self.absent(it))?;
         let patience = if visit.asking.is_browser { PERSON } else { PROGRAM };
         let deadline = Deadline::new(provider, provider.now() + patience).keeping(KEPT);
-        match state {
-            State::Running => return Err(closed(self.door.port, &failure)),
-            State::Error => {
-                let why = problem.unwrap_or_else(|| "it did not come up".into());
+        match rest {
+            Rest::Up => return Err(closed(self.door.port, &failure)),
+            Rest::Failed(why) => {
                 return Err(Error::new(
                     Code::Asleep,
                     format!("the sandbox is in state error ({why}): its owner starts or deletes it"),
                 ));
             }
-            State::Creating => {}
-            State::Paused | State::Stopped if visit.wakes() => {
-                if !outgoing.is_repeatable() {
-                    return Err(asleep(state, "; a request with so large a body does not wake it"));
-                }
-                provider.wake(id, deadline).await.map_err(|it| self.absent(it))?;
+            Rest::Asleep(state) if !visit.wakes() => return Err(asleep(state, "")),
+            Rest::Asleep(state) if !outgoing.is_repeatable() => {
+                return Err(asleep(state, "; a request with so large a body does not wake it"));
             }
-            State::Paused | State::Stopped => return Err(asleep(state, "")),
+            Rest::Asleep(_) => provider.wake(id, deadline).await.map_err(|it| self.absent(it))?,
+            Rest::ComingUp | Rest::Left => {}
         }
         if !outgoing.is_repeatable() {
             return Err(starting());
@@ -66,16 +64,16 @@ impl<I: Io> Gateway<'_, '_, I> {
         let mut wait = deadline.paced(pace::VISIT);
         provider.io.sleep(self.jitter()).await;
         loop {
-            let is_up = match provider.has_come_up(id).await.map_err(|it| self.absent(it))? {
-                Some(is_up) => is_up,
-                // Whoever has started it is gone: this look carries it on.
-                None => provider.visited_state(id).await?.0 == State::Running,
-            };
-            if is_up {
-                match outgoing.send(self).await? {
+            match provider.rest(id).await.map_err(|it| self.absent(it))? {
+                Rest::Up => match outgoing.send(self).await? {
                     Sent::Answered(answer) => return Ok(answer),
                     Sent::NotThere(again, _) => outgoing = again,
+                },
+                // Whoever has begun to start it is gone.
+                Rest::Left if visit.wakes() => {
+                    provider.wake(id, deadline).await.map_err(|it| self.absent(it))?;
                 }
+                _ => {}
             }
             if !wait.pause().await {
                 return Err(starting());

@@ -111,24 +111,28 @@ fn origin_of(url: &str) -> &str {
 
 /// Answers a browser that asks whether a page may send a request: without a cookie, and never by the guest.
 pub(super) fn preflight(asking: &Asking, door: &Door, service: &Terms) -> Response<Vec<u8>> {
-    let mut answer = Response::new(Vec::new());
+    let mut answer = no();
     let origin = asking.origin.as_deref().filter(|it| is_allowed(it, door, service));
+    let origin = origin.and_then(|it| HeaderValue::from_str(it).ok());
+    let (Some(origin), Some((method, wanted))) = (origin, &asking.wanted) else { return answer };
     let headers = answer.headers_mut();
-    headers.insert(
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    headers.extend(wanted.clone().map(|it| (ACCESS_CONTROL_ALLOW_HEADERS, it)));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+/// Answers a browser that no page may send the request.
+pub(super) fn no() -> Response<Vec<u8>> {
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer.headers_mut().insert(
         VARY,
         HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
     );
-    match (origin.and_then(|it| HeaderValue::from_str(it).ok()), &asking.wanted) {
-        (Some(origin), Some((method, wanted))) => {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
-            headers.extend(wanted.clone().map(|it| (ACCESS_CONTROL_ALLOW_HEADERS, it)));
-            headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-        }
-        _ => *answer.status_mut() = StatusCode::FORBIDDEN,
-    }
     answer
 }
 

@@ -7,10 +7,9 @@ use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline},
     sandbox::{
-        State,
         id::SandboxId,
         service::{ServiceName, Services, Terms, Wish},
-        visit::{Asked, Identity},
+        visit::{Asked, Identity, Rest},
     },
 };
 
@@ -52,11 +51,7 @@ impl<I: Io> Cloud<'_, I> {
         lacks()
     }
 
-    pub(crate) async fn visited_state(&self, _id: &SandboxId) -> Result<(State, Option<String>), Error> {
-        lacks()
-    }
-
-    pub(crate) async fn has_come_up(&self, _id: &SandboxId) -> Result<Option<bool>, Error> {
+    pub(crate) async fn rest(&self, _id: &SandboxId) -> Result<Rest, Error> {
         lacks()
     }
 

@@ -5,14 +5,14 @@ use super::{
     create::{Up, give_up, start_and_probe},
     guest::{
         Located,
-        condition::Condition,
+        condition::{Condition, condition},
         located::locate,
         needs::{Need, refuse_condemned, unlocked, usable},
         reach,
         write::{Attempts, write},
     },
     inventory::Inventory,
-    marks::{Mark, Phase, Want, lifetime},
+    marks::{Mark, Phase, Want, What, lifetime, state::state},
     power,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         nonce::Nonce,
         power::{Keeps, StartBody},
         service::{ServiceName, Services, Terms, Wish},
-        visit::{Asked, Identity},
+        visit::{Asked, Identity, Rest, wants_renewal},
         vmid::Vmid,
     },
 };
@@ -44,38 +44,58 @@ impl<I: Io> Cluster<'_, I> {
         Ok(Identity { id, team, services, expires, span, at })
     }
 
-    /// The state of a sandbox, for a visitor who has not reached it, and why it is in that.
-    pub(crate) async fn visited_state(&self, id: &SandboxId) -> Result<(State, Option<String>), Error> {
-        let shown = super::read::get(self, &self.gateway(), id, self.at_once()).await?;
-        Ok((shown.sandbox.state, shown.sandbox.problem))
-    }
-
-    /// Whether a sandbox has come up, by its mark alone; `None` where nobody has brought it up for so long that somebody
-    /// else may.
-    pub(crate) async fn has_come_up(&self, id: &SandboxId) -> Result<Option<bool>, Error> {
-        let mark = locate(self, &self.gateway(), id).await?.mark;
-        let is_up = mark.want == Want::On && mark.phase == Phase::Ready;
-        let is_left = mark.settled_for(self.now()) >= LEFT_SECONDS;
-        Ok(if is_up || !is_left { Some(is_up) } else { None })
+    /// What a sandbox does, for a visitor whose request nothing in it has taken. Where its mark tells, one request.
+    pub(crate) async fn rest(&self, id: &SandboxId) -> Result<Rest, Error> {
+        let found = locate(self, &self.gateway(), id).await?;
+        found.needs(self, &[Need::Alive])?;
+        let (mark, now) = (&found.mark, self.now());
+        let is_at_it = self.is_brought_up(mark);
+        Ok(match (mark.want, mark.phase) {
+            (Want::On, Phase::Ready) if is_at_it => Rest::Up,
+            (Want::On, Phase::Committed) if is_at_it => Rest::ComingUp,
+            _ if !found.committed || mark.is_doing(What::Rollback) => Rest::ComingUp,
+            _ if found.config.is_suspended() => Rest::Asleep(State::Paused),
+            _ => match (condition(self, &found).await?, mark) {
+                (Condition::Working(_), Mark { want: Want::On, .. }) => Rest::ComingUp,
+                (seen, mark) => match state(mark, seen.is_running(), now) {
+                    State::Running => Rest::Up,
+                    State::Creating => Rest::Left,
+                    State::Error => {
+                        Rest::Failed(mark.problem.clone().unwrap_or_else(|| "it did not come up".into()))
+                    }
+                    asleep @ (State::Paused | State::Stopped) => Rest::Asleep(asleep),
+                },
+            },
+        })
     }
 
     /// Starts or resumes a sandbox that a visitor has asked for. Of many visitors at once the one whose write of what it
-    /// shall be is taken starts it; for all others there is nothing to do.
+    /// shall be is taken starts it; for all others there is nothing to do. PVE takes no change of a VM whose memory is on
+    /// disk: that each of them resumes, and PVE does so once.
     pub(crate) async fn wake(&self, id: &SandboxId, deadline: Deadline<'_, I>) -> Result<(), Error> {
         let caller = self.gateway();
         let found = usable(self, &caller, id, deadline).await?;
         found.needs(self, &[Need::NotCondemned])?;
-        if found.mark.want == Want::On && found.mark.phase != Phase::Error {
+        let mark = &found.mark;
+        if mark.want == Want::On && mark.phase != Phase::Error && self.is_brought_up(mark) {
             return Ok(());
         }
-        let has_memory = found.mark.kind == Kind::Lxc && found.mark.keeps == Some(Keeps::Memory);
+        let has_memory = mark.kind == Kind::Lxc && mark.keeps == Some(Keeps::Memory);
         if found.config.is_suspended() || has_memory {
             return power::start(self, &caller, id, &StartBody::default(), deadline).await.map(drop);
         }
+        // One that shall run was left half-way, or has stopped by itself.
+        let seen = match mark.want {
+            Want::On => condition(self, &found).await?,
+            _ => Condition::Stopped,
+        };
         let (now, limits) = (self.now().unix_timestamp(), &self.settings.limits);
         let begin = |mark: &mut Mark| {
             refuse_condemned(mark)?;
-            lifetime::start(mark, None, now, limits);
+            // Whoever has begun that has given it its time.
+            if (mark.want, mark.phase) != (Want::On, Phase::Committed) {
+                lifetime::start(mark, None, now, limits);
+            }
             mark.want = Want::On;
             mark.phase = Phase::Committed;
             mark.changed = Some(now);
@@ -85,26 +105,31 @@ impl<I: Io> Cluster<'_, I> {
         };
         let Ok(mark) = write(self, &found, &begin).await? else { return Ok(()) };
         let begun = Located { mark: Mark { doing: None, ..mark }, ..found };
-        match start_and_probe(self, &begun, &Condition::Stopped, deadline).await {
+        match start_and_probe(self, &begun, &seen, deadline).await {
             Err(error) if error.code() == Code::ExecUnprotected => Err(give_up(self, &begun, error).await),
             Err(error) => Err(error),
             Ok(Up::Ready(..) | Up::NotYet(_)) => Ok(()),
         }
     }
 
-    /// Gives a sandbox that somebody visits its time again, if less than half of it is left. One attempt: where somebody
-    /// else was faster, that was it.
+    /// Whether somebody has begun to bring a sandbox up, or has done so, a moment ago.
+    fn is_brought_up(&self, mark: &Mark) -> bool {
+        mark.settled_for(self.now()) < LEFT_SECONDS
+    }
+
+    /// Gives a sandbox that somebody visits its time again, if less than half of it is left by now. One attempt: where
+    /// somebody else was faster, that was it.
     pub(crate) async fn renew_visited(&self, id: &SandboxId) -> Result<(), Error> {
         let found = locate(self, &self.gateway(), id).await?;
         found.needs(self, &[Need::Alive, Need::Committed, Need::NotSuspended])?;
-        let (now, limits) = (self.now().unix_timestamp(), &self.settings.limits);
-        let renew = |mark: &mut Mark| {
-            lifetime::extend(mark, None, now, limits);
-            Ok(())
-        };
-        if found.mark.want != Want::On {
+        let (mark, now, limits) = (&found.mark, self.now(), &self.settings.limits);
+        if mark.want != Want::On || !wants_renewal(mark.expires, mark.span, now) {
             return Ok(());
         }
+        let renew = |mark: &mut Mark| {
+            lifetime::extend(mark, None, now.unix_timestamp(), limits);
+            Ok(())
+        };
         write(self, &found, &renew).await.map(drop)
     }
 
@@ -195,7 +220,8 @@ impl<I: Io> Cluster<'_, I> {
     }
 }
 
-/// Seconds after which one that shall run and has not come up is brought up by whoever asks for it.
+/// Seconds after which one that shall run, and does not, is brought up by whoever means to use it: whoever has begun that is
+/// gone.
 const LEFT_SECONDS: i64 = 10;
 
 fn no_service(name: &ServiceName) -> Error {

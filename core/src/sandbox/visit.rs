@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
-use super::{id::SandboxId, nonce::Nonce, place::Target, service::Services, vmid::Vmid};
+use super::{State, id::SandboxId, nonce::Nonce, place::Target, service::Services, vmid::Vmid};
 
 /// Guest that a visitor asks for.
 #[derive(Clone, Debug)]
@@ -43,10 +43,24 @@ pub struct Visited {
     pub target: Target,
 }
 
-impl Identity {
-    /// Whether less than half of its time is left: then a visit gives it its time again.
-    pub fn wants_renewal(&self, now: OffsetDateTime) -> bool {
-        let left = self.expires.map(|it| it - now.unix_timestamp());
-        left.zip(self.span).is_some_and(|(left, span)| left * 2 < i64::from(span))
-    }
+/// What a sandbox does, in which nothing has taken a visitor's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It has come up.
+    Up,
+    /// Somebody brings it up.
+    ComingUp,
+    /// Somebody began to bring it up, some time ago, and has not come to an end.
+    Left,
+    /// It is paused or stopped.
+    Asleep(State),
+    /// It failed to come up, for this cause.
+    Failed(String),
+}
+
+/// Whether of the `span`, in seconds, that a sandbox was given last less than half is left: then a visit gives it that
+/// again.
+pub fn wants_renewal(expires: Option<i64>, span: Option<u32>, now: OffsetDateTime) -> bool {
+    let left = expires.map(|it| it - now.unix_timestamp());
+    left.zip(span).is_some_and(|(left, span)| left * 2 < i64::from(span))
 }

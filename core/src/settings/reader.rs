@@ -184,7 +184,7 @@ mod tests {
         streams: true,
         upgrades: true,
         private_network: false,
-        sets_host: false,
+        in_guest_network: false,
         unverified_tls: false,
     };
     const LOCAL: Platform = Platform { private_network: true, unverified_tls: true, ..WORKERS };

@@ -179,8 +179,22 @@ fn a_key_opens_the_sandboxes_of_its_team() {
     assert_eq!(by("x-pve-edge-token", "key-blue").status, 200);
     assert_eq!(by("authorization", "Bearer key-blue").status, 200);
     assert_eq!(by("authorization", "Bearer key-ops").status, 200);
-    assert_eq!(by("authorization", "Bearer key-red").status, 401);
+    assert_eq!(by("x-api-key", "key-blue").status, 200);
     assert_eq!(by("x-pve-edge-token", "nonsense").status, 401);
+    // Another team's sandbox is none.
+    let short = |vmid: u32| {
+        let url = format!("https://port-3000-vm-{vmid}.sandbox.test/");
+        let answer = house.stage.ask(Ask::visit(url).header("x-pve-edge-token", "key-red"));
+        (answer.refusal(), answer.json()["detail"].clone())
+    };
+    assert_eq!(by("authorization", "Bearer key-red").refusal(), "404 gone");
+    assert_eq!(short(house.vmid), short(200_900));
+    // A guest is shown none of ours, whatever is beside it.
+    let several = Ask::visit(house.url()).header("authorization", "Bearer their-own, Bearer key-blue");
+    let several = several.header("x-api-key", "key-ops");
+    assert_eq!(house.stage.ask(several).status, 200);
+    let last = house.seen.borrow().last().map(|it| header(it, "authorization").to_owned());
+    assert_eq!(last.as_deref(), Some("Bearer their-own"));
     for seen in house.taken() {
         assert!(!format!("{seen:?}").contains("key-"), "{seen:?}");
     }

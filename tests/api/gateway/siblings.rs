@@ -83,12 +83,20 @@ fn a_preflight_is_answered_here() {
         let refused = ask(house.url(), origin);
         assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, ""), "{origin}");
     }
-    // A nonce that was made up asks PVE nothing.
+    // Of what is not there it is told the same, and a nonce that was made up asks PVE nothing.
     let nonce = house.id.split('-').nth(2).expect("a nonce").to_owned();
     let made_up = house.url().replace(&nonce, &"a".repeat(24));
+    let short = format!("https://port-3000-vm-{}.sandbox.test/", house.vmid);
     let before = house.stage.pve_requests();
-    assert_eq!(ask(made_up, "https://app.test").status, 401);
+    for url in [made_up, short] {
+        let refused = ask(url, "https://app.test");
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, ""));
+    }
     assert_eq!(house.stage.pve_requests(), before);
+    let url = house.url();
+    house.stage.ask(Ask::end(&house.id).wait(20));
+    house.stage.world.advance(Duration::seconds(10));
+    assert_eq!(ask(url, "https://app.test").status, 403);
     assert!(house.taken().is_empty());
 }
 

@@ -26,7 +26,7 @@ const PLATFORM: Platform = Platform {
     streams: true,
     upgrades: true,
     private_network: true,
-    sets_host: false,
+    in_guest_network: false,
     unverified_tls: false,
 };
 

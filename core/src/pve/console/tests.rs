@@ -30,7 +30,7 @@ async fn client(bus: Bus, number: u8, bytes: usize) -> (Result<Started, Failure>
         streams: true,
         upgrades: false,
         private_network: true,
-        sets_host: true,
+        in_guest_network: true,
         unverified_tls: false,
     };
     let invocation = Arc::new(Invocation::new(bus.clone(), "test", platform, [number; 32]));

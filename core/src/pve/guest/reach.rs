@@ -11,7 +11,7 @@ use super::Located;
 use crate::{
     daemon::Daemon,
     error::{Code, Error},
-    io::Io,
+    io::{Io, Way},
     pve::{api::PveError, cluster::Cluster, marks::Mark},
     sandbox::{
         Addresses, Service,
@@ -125,11 +125,12 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
 
 /// Where the exec daemon of this guest, and of no other, is: behind the proxy beside PVE, or below the public domain, for
 /// which the admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may be
-/// anybody's: it gets no token and no command.
+/// anybody's: it gets no token and no command. A deployment in the guests' network needs no proxy.
 pub async fn exec_place<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Place>, PveError> {
     let Settings { public_domain, secrets, deployment, .. } = cluster.settings;
     if let Some(domain) = public_domain {
         return Ok(Some(match visited(cluster, found).await? {
+            Some(Visited { ip, .. }) if cluster.platform.in_guest_network => Place::direct(ip, EXEC_PORT),
             Some(Visited { target, .. }) => {
                 Place::proxied(domain, (target, EXEC_PORT), &Visitor::Ourselves, (secrets, deployment))
             }
@@ -143,7 +144,8 @@ pub async fn exec_place<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Res
 /// the static address of its network card, for a call that was never sent that way.
 pub async fn places<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<Place>, PveError> {
     let mut places: Vec<_> = exec_place(cluster, found).await?.into_iter().collect();
-    if cluster.settings.public_domain.is_some() && cluster.platform.private_network {
+    let is_direct = places.iter().any(|it| it.way == Way::Guest);
+    if cluster.platform.private_network && !is_direct {
         let fixed = found.config.address();
         places.extend(fixed.map(|ip| Place::direct(ip, EXEC_PORT)));
     }

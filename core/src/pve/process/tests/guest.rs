@@ -113,7 +113,7 @@ impl Guest {
             streams: true,
             upgrades: false,
             private_network: true,
-            sets_host: true,
+            in_guest_network: true,
             unverified_tls: false,
         };
         let invocation = Invocation::new(self.clone(), "guest", platform, [3; 32]);
