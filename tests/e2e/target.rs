@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use super::{log::Log, pipe, process::Process};
-use http::{Request, StatusCode};
+use http::Request;
 use hyper::body::Incoming;
 use pve_edge_bed::{
     guests::Guests,
-    serve::{Api, boxed, serve, text, upload},
+    serve::{Api, boxed, serve, upload},
 };
 use pve_edge_core::api::Pairs;
 use pve_edge_lambda::{http::answer, net::Transport};
@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, process::Command, task::JoinSet};
 pub enum Target {
     /// The local server, in this process.
     Local,
-    /// The Worker, on workerd.
+    /// The Worker, on workerd, with real Caddy as the proxy beside PVE.
     Workerd,
     /// The Lambda function, in cargo-lambda's emulator.
     Lambda,
@@ -29,7 +29,8 @@ pub enum Target {
 /// An API that is being served until this is dropped.
 pub(super) struct Running {
     pub(super) url: String,
-    _process: Option<Process>,
+    /// The platform, and the proxy beside PVE.
+    _processes: Vec<Process>,
     _server: JoinSet<()>,
 }
 
@@ -81,7 +82,7 @@ impl Target {
             }
         };
         let process = Process::start(command, &log.with_extension("stderr")).await?;
-        Ok(Running { url: process.url.clone(), _process: Some(process), _server: JoinSet::new() })
+        Ok(Running { url: process.url.clone(), _processes: vec![process], _server: JoinSet::new() })
     }
 
     /// Whether it is a gateway to what sandboxes serve.
@@ -100,18 +101,20 @@ impl Target {
     ) -> Result<Running, String> {
         let log = log.file(&format!("{}-{name}", self.name()));
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut server = JoinSet::new();
+        let mut processes = Vec::new();
         let mut command = match self {
             Self::Local => return local(settings, guests).await,
             Self::Workerd => {
-                let (gate, served) = proxy(guests).await.map_err(|error| error.to_string())?;
-                server = served;
+                let settings = settings.iter().map(|(name, value)| format!("{name}={value}"));
+                let mut proxy = Command::new(tests.join("tools/proxy/serve"));
+                proxy.args(settings.clone());
+                let proxy = Process::start(proxy, &log.with_extension("proxy")).await?;
                 let port = free_port().map_err(|error| error.to_string())?;
                 let mut command = Command::new(tests.join("tools/workerd/start"));
-                command.arg("--binding").arg("--gate").arg(gate).arg("--port").arg(port.to_string());
+                command.arg("--binding").arg("--gate").arg(&proxy.url).arg("--port").arg(port.to_string());
                 command.arg("--log").arg(&log);
-                command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}"));
-                command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
+                command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}")).args(settings);
+                processes.push(proxy);
                 command
             }
             Self::Lambda | Self::LambdaStreaming => {
@@ -127,7 +130,9 @@ impl Target {
             command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
         }
         let process = Process::start(command, &log.with_extension("stderr")).await?;
-        Ok(Running { url: process.url.clone(), _process: Some(process), _server: server })
+        let url = process.url.clone();
+        processes.push(process);
+        Ok(Running { url, _processes: processes, _server: JoinSet::new() })
     }
 }
 
@@ -145,24 +150,7 @@ async fn local_pipe() -> std::io::Result<Running> {
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, handler, std::future::pending()));
-    Ok(Running { url, _process: None, _server: server })
-}
-
-/// The proxy beside PVE, and where it listens.
-async fn proxy(guests: &Guests) -> std::io::Result<(String, JoinSet<()>)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let guests = guests.clone();
-    let handler = move |request| {
-        let guests = guests.clone();
-        async move {
-            let reply = guests.proxy(request).await;
-            reply.unwrap_or_else(|_| text(StatusCode::NOT_FOUND, "not for the proxy\n"))
-        }
-    };
-    let mut server = JoinSet::new();
-    server.spawn(serve(listener, handler, std::future::pending()));
-    Ok((url, server))
+    Ok(Running { url, _processes: Vec::new(), _server: server })
 }
 
 fn free_port() -> std::io::Result<u16> {
@@ -190,5 +178,5 @@ async fn local(settings: &Pairs, guests: &Guests) -> Result<Running, String> {
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, handler, std::future::pending()));
-    Ok(Running { url: format!("http://127.0.0.1:{port}"), _process: None, _server: server })
+    Ok(Running { url: format!("http://127.0.0.1:{port}"), _processes: Vec::new(), _server: server })
 }

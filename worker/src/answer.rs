@@ -4,7 +4,7 @@ use crate::{headers, net::Body};
 use futures_util::{Stream, StreamExt};
 use http::{StatusCode, response::Parts};
 use pve_edge_core::io::{NetError, ResponseBody};
-use worker::{Error, Response, ResponseBuilder, Result};
+use worker::{Error, Response, ResponseBuilder, Result, WebSocketPair};
 
 /// Core's answer; an upstream's body or websocket in it is the platform's own, which moves it by itself.
 pub fn answer<E>(response: http::Response<ResponseBody<E, Body>>) -> Result<Response>
@@ -28,6 +28,12 @@ where
         ResponseBody::Upgraded(body) => {
             let response = Response::from(body.into_inner());
             Ok(response.with_headers(headers::to_platform(&parts.headers)?))
+        }
+        ResponseBody::Closed { code, reason } => {
+            let WebSocketPair { client, server } = WebSocketPair::new()?;
+            server.accept()?;
+            server.close(Some(code), Some(reason))?;
+            Ok(Response::from_websocket(client)?.with_headers(headers::to_platform(&parts.headers)?))
         }
     }
 }

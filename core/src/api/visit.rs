@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     gateway::{self, door::Host},
-    io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID},
+    io::{Io, NetError, Platform, ResponseBody, headers::REQUEST_ID, websocket},
 };
 
 /// A visit, or a request to a name that leads to nothing.
@@ -82,7 +82,8 @@ pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
     let outcome: Result<Response<ResponseBody<E, I::Body>>, Error> = outcome.instrument(span.clone()).await;
     let error = outcome.as_ref().err().cloned();
     let answer = outcome.unwrap_or_else(|error| {
-        with(asked.refusal(&error, request_id), REQUEST_ID, request_id).map(ResponseBody::Whole)
+        let refusal = || asked.refusal(&error, request_id).map(ResponseBody::Whole);
+        with(asked.closed(&error, &platform).unwrap_or_else(refusal), REQUEST_ID, request_id)
     });
     let answer = if asked.method == Method::HEAD && error.is_some() { bodiless(answer) } else { answer };
     let ms = (clock.now() - start).whole_milliseconds() as i64;
@@ -95,6 +96,9 @@ pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
 fn probed() -> Response<Vec<u8>> {
     with(plain(200, &serde_json::json!({"reached": true})), ACCESS_CONTROL_ALLOW_ORIGIN, "*")
 }
+
+/// Code with which a websocket is closed whose sandbox is not up, as 503 is for a request.
+const NOT_UP: u16 = 4503;
 
 /// Who reads a refusal: a person, whose browser shows a page, or a program.
 struct Reader {
@@ -112,6 +116,17 @@ impl Reader {
             None => super::request::accepts(&headers, "text/html"),
         };
         Self { method: request.method().clone(), headers, is_person }
+    }
+
+    /// What a page's websocket is told of a sandbox that sleeps or comes up: it connects again and again, and of a refusal
+    /// it would learn nothing.
+    fn closed<E, B>(&self, error: &Error, platform: &Platform) -> Option<Response<ResponseBody<E, B>>> {
+        let is_told = matches!(error.code(), Code::Asleep | Code::Starting)
+            && websocket::is_asked(&self.method, &self.headers);
+        if !is_told {
+            return None;
+        }
+        websocket::closed(&self.headers, platform, (NOT_UP, error.detail())).ok()
     }
 
     fn refusal(&self, error: &Error, request_id: &str) -> Response<Vec<u8>> {

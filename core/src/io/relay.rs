@@ -37,6 +37,13 @@ pub enum ResponseBody<E, B> {
     /// Websocket that the upstream has opened. The platform joins it with the client's connection, and
     /// nobody reads its messages.
     Upgraded(B),
+    /// Websocket that the platform opens and closes at once: of a refusal the client's page would learn nothing.
+    Closed {
+        /// Why, in a number from 4000 on (RFC 6455, 7.4.2).
+        code: u16,
+        /// Why, in 123 bytes at most.
+        reason: String,
+    },
 }
 
 /// A client's request that may be sent on to an upstream: it has no header left that concerns the client's

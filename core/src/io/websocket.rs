@@ -3,7 +3,10 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+    header::{
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+        UPGRADE,
+    },
 };
 
 use super::{Answer, Platform, ResponseBody};
@@ -12,6 +15,8 @@ use crate::error::{Code, Error};
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// The one version that there is.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
+/// Bytes that the reason of an end may have (RFC 6455, 5.5.1).
+const REASON: usize = 123;
 
 /// Takes from a client's request the headers that open its websocket, for a request of our own: the client's others stay
 /// here. A platform without websockets refuses it with 501 (rule P9.5), and a request that asks for none is 426.
@@ -57,6 +62,25 @@ pub fn joined<E, B>(answer: Answer<B>) -> Response<ResponseBody<E, B>> {
     response
 }
 
+/// The answer that opens a client's websocket and closes it at once, with a code and a reason that its page can read. It
+/// agrees to the first protocol that the client offers: without one, browsers take the websocket for refused.
+pub fn closed<E, B>(
+    headers: &HeaderMap,
+    platform: &Platform,
+    (code, reason): (u16, &str),
+) -> Result<Response<ResponseBody<E, B>>, Error> {
+    opening(headers, platform)?;
+    let end = reason.char_indices().map(|(at, it)| at + it.len_utf8()).take_while(|it| *it <= REASON).last();
+    let reason = reason.get(..end.unwrap_or_default()).unwrap_or_default().to_owned();
+    let mut response = Response::new(ResponseBody::Closed { code, reason });
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    upgrade(response.headers_mut());
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|it| it.to_str().ok());
+    let first = offered.and_then(|it| it.split(',').next()?.trim().parse::<HeaderValue>().ok());
+    response.headers_mut().extend(first.map(|it| (SEC_WEBSOCKET_PROTOCOL, it)));
+    Ok(response)
+}
+
 /// Refuses a websocket on a platform that cannot have one.
 pub(crate) fn ensure_websockets(platform: &Platform) -> Result<(), Error> {
     if platform.upgrades {
@@ -67,7 +91,7 @@ pub(crate) fn ensure_websockets(platform: &Platform) -> Result<(), Error> {
 }
 
 /// Whether a request opens a websocket (RFC 6455, 4.1).
-pub(super) fn is_asked(method: &Method, headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(method: &Method, headers: &HeaderMap) -> bool {
     let wanted = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
     method == Method::GET && headers.get_all(UPGRADE).iter().any(wanted)
 }

@@ -57,7 +57,6 @@ fn nobody_wakes_it_who_does_not_mean_it() {
     for ask in [
         own().header("sec-fetch-mode", "cors"),
         own().header("sec-fetch-mode", "cors").header("accept", "text/event-stream"),
-        own().websocket(),
         opened().header("sec-purpose", "prefetch"),
         opened().method("HEAD"),
         Ask::visit(format!("{url}favicon.ico"))
@@ -69,6 +68,15 @@ fn nobody_wakes_it_who_does_not_mean_it() {
         let answer = house.stage.ask(ask.clone());
         assert_eq!(answer.status, 503, "{ask:?} {answer:?}");
     }
+    // A page learns nothing of a websocket that was refused: it is opened, and closed.
+    let closed = house.stage.ask(own().websocket().header("sec-websocket-protocol", "vite-hmr, other"));
+    assert_eq!(
+        (closed.status, closed.body.split(':').next(), closed.header("sec-websocket-protocol")),
+        (101, Some("4503 the sandbox is stopped"), "vite-hmr")
+    );
+    let without_key = own().header("upgrade", "websocket").header("connection", "upgrade");
+    assert_eq!(house.stage.ask(without_key).refusal(), "503 asleep");
+    assert_eq!(house.stage.ask(Ask::visit(&url).websocket()).status, 401);
     assert_eq!(house.starts(), 1);
     assert_eq!(house.stage.ask(Ask::one(&house.id)).state(), "stopped");
 }

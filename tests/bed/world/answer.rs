@@ -45,6 +45,7 @@ impl World {
                 }
                 // Its messages are nobody's here.
                 ResponseBody::Upgraded(_) => {}
+                ResponseBody::Closed { code, reason } => bytes = format!("{code} {reason}").into_bytes(),
             }
             (Response::from_parts(head, bytes), world.now())
         })

@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use http::{HeaderMap, Request};
 use pve_edge_core::io::{Io, Whole, fetch};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 use crate::world::{Sandbox, World};
 
@@ -60,6 +68,8 @@ pub(super) async fn a_page_wakes_a_sandbox_that_was_stopped(world: World) {
     ];
     let refused = visit(&world, url, &fetched).await;
     assert_eq!((refused.status, &*problem(&refused)), (503, "asleep"), "{refused:?}");
+    let (code, reason) = end_of_websocket(url, &[("cookie", &*cookie), ("origin", origin)]).await;
+    assert_eq!((code, reason.split(':').next()), (4503, Some("the sandbox is stopped")));
     let mut page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT]).await;
     for _ in 0..60 {
         if page.status != 503 {
@@ -113,6 +123,21 @@ async fn visit(world: &World, url: &str, headers: &[(&str, &str)]) -> Whole {
     let net = world.blue.net();
     let request = request.body(Vec::new()).expect("a request");
     fetch(net, request, net.now() + Duration::from_secs(30), 1 << 20).await.expect("an answer")
+}
+
+/// How a websocket ends that is opened and closed: code and reason.
+async fn end_of_websocket(url: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
+    let mut request = url.replacen("http", "ws", 1).into_client_request().expect("a URL");
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().expect("a header"));
+    }
+    let port = request.uri().port_u16().expect("a port");
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a server");
+    let (mut socket, _) = client_async(request, stream).await.expect("a websocket");
+    match timeout(Duration::from_secs(30), socket.next()).await.expect("an end") {
+        Some(Ok(Message::Close(Some(end)))) => (end.code.into(), end.reason.to_string()),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn header<'w>(answer: &'w Whole, name: &str) -> &'w str {
