@@ -31,7 +31,7 @@ pub(crate) struct Bed {
     key: String,
     guests: Guests,
     _network: Network,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 /// One request, and what it took.
@@ -53,19 +53,30 @@ struct Replay {
 impl Bed {
     /// With this many guests of others; the simulator's are sandboxes.
     pub(crate) async fn new(pve: Pve, folder: &Path, others: u32) -> Result<Self, String> {
+        Self::new_in(pve, folder, others, 24).await
+    }
+
+    /// The same, in a pool of this prefix.
+    pub(crate) async fn new_in(pve: Pve, folder: &Path, others: u32, pool: u8) -> Result<Self, String> {
         let keys = Keys::new()?;
         let cluster = match pve {
             Pve::Simulator => Cluster::simulated(SPEED, &tags(others, &keys.secret)?).await?,
             Pve::Fakepve => Cluster::fakepve(folder, &folder.join("log"), SPEED, others).await?,
         };
-        let mut network = Network::reserve().await.map_err(|error| error.to_string())?;
+        let mut network = Network::reserve(pool).await.map_err(|error| error.to_string())?;
         let guests = Guests::new(cluster.inventory.clone(), None);
         network.serve(&guests);
         let mut pairs = settings(&cluster, &keys, &network);
         pairs.push(("PVE_VERIFY_TLS".to_owned(), "false".to_owned()));
+        pairs.push(("PVE_PUBLIC_DOMAIN".to_owned(), "http://sandbox.localhost".to_owned()));
         let service = Service::new(&pairs, Api::PLATFORM);
         let transport = Transport::new(false).map_err(|error| error.to_string())?;
-        Ok(Self { service, transport, key: keys.blue, guests, _network: network, _cluster: cluster })
+        Ok(Self { service, transport, key: keys.blue, guests, _network: network, cluster })
+    }
+
+    /// Its PVE.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// One request, as an adapter hands it to core: with connections of its own.

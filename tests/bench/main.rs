@@ -4,6 +4,7 @@
 mod bed;
 mod console;
 mod exec;
+mod gateway;
 mod guest;
 mod report;
 mod tape;
@@ -29,6 +30,7 @@ async fn main() -> ExitCode {
         (Some("cpu"), _) => return cpu().await,
         (Some("guest"), Some(program)) => return guest::main(program.into()).await,
         (Some("exec"), Some(program)) => return exec::main(program.as_ref()).await,
+        (Some("gateway"), Some(program)) => return gateway::main(program.as_ref()).await,
         (Some("console"), Some(program)) => return console::main(program.as_ref()).await,
         _ => {}
     }

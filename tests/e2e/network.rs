@@ -18,20 +18,23 @@ const EXECD: u16 = 39375;
 #[derive(Debug)]
 pub struct Network {
     first: [u8; 3],
+    prefix: u8,
     listeners: Vec<TcpListener>,
     servers: JoinSet<()>,
 }
 
 impl Network {
     /// One that nobody else has: runs may be side by side.
-    pub async fn reserve() -> io::Result<Self> {
+    /// The pool of addresses may be larger, up to a /16: of it only these are anybody's.
+    pub async fn reserve(prefix: u8) -> io::Result<Self> {
         let mut last = io::Error::other("no /24 of 127.0.0.0/8 is free");
         for _ in 0..20 {
             let mut random = [0; 2];
             getrandom::fill(&mut random).map_err(io::Error::other)?;
-            let first = [127, 64 + random[0] % 63, random[1]];
+            let third = u16::from(random[1]) & (0xff00 >> prefix.saturating_sub(16)) & 0xff;
+            let first = [127, 64 + random[0] % 63, third as u8];
             match listen(first).await {
-                Ok(listeners) => return Ok(Self { first, listeners, servers: JoinSet::new() }),
+                Ok(listeners) => return Ok(Self { first, prefix, listeners, servers: JoinSet::new() }),
                 Err(error) => last = error,
             }
         }
@@ -41,7 +44,7 @@ impl Network {
     /// As `PVE_IP_POOL_CIDR` has it.
     pub fn cidr(&self) -> String {
         let [a, b, c] = self.first;
-        format!("{a}.{b}.{c}.0/24")
+        format!("{a}.{b}.{c}.0/{}", self.prefix)
     }
 
     /// Answers for the execd of every guest, until this is dropped.

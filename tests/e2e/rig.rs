@@ -81,13 +81,18 @@ echo "$*" >/opt/installed
 impl Rig {
     /// Starts all of it. `program` plays the daemon in the guests of the simulator.
     pub async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
+        Self::start_in(pve, target, program, 24).await
+    }
+
+    /// The same, with a pool of addresses of this prefix.
+    pub async fn start_in(pve: Pve, target: Target, program: &Path, pool: u8) -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
         let folder = tempfile::Builder::new().prefix("pve-edge-e2e-").tempdir().map_err(failed)?;
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).map_err(failed)?;
         let log = Log::new(&logs);
         let cluster = pve.start(folder.path(), &log).await?;
-        let mut network = Network::reserve().await.map_err(failed)?;
+        let mut network = Network::reserve(pool).await.map_err(failed)?;
         let keys = Keys::new()?;
         let guests = Guests::new(cluster.inventory.clone(), pve.daemon(program, &keys)?);
         guests.admit(&keys.secret, DEPLOYMENT)?;

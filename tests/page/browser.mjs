@@ -85,8 +85,8 @@ export async function enter(page, { key = KEY, keep = false } = {}) {
 }
 
 /// Asks the API as any client does.
-export async function ask(method, path, body, headers = {}) {
-    const response = await fetch(`${API}/api/${path}`, {
+export async function ask(method, path, body, headers = {}, api = API) {
+    const response = await fetch(`${api}/api/${path}`, {
         method,
         headers: { Authorization: `Bearer ${KEY}`, "Content-Type": "application/json", Prefer: "wait=20", ...headers },
         body: body && JSON.stringify(body),

@@ -87,3 +87,49 @@ export const aSiblingsPageActsInNoOther = () => serving("hers", (hers) => servin
     // She is still let in.
     same((await page.reload()).status(), 200);
 })));
+
+/// A browser that has been with one sandbox comes to another that has its VMID now. What the first one's pages have left
+/// there, a service worker, a cache, storage and cookies, is in an origin that the second one does not have.
+export const anEarlierTenantIsForgotten = () => profile(async (context) => {
+    const asks = (method, path, body) => ask(method, path, body, {}, process.env.SMALL_API);
+    const thief = "self.addEventListener('fetch', (it) => it.respondWith(new Response('stolen')));";
+    const make = async (word) => {
+        const { id } = await asks("POST", "sandboxes", {});
+        const command = `mkdir served; cd served; echo '<body>${word}' >index.html; echo "${thief}" >worker.js; nohup python3 -m http.server ${PORT} --bind $SANDBOX_IP >../log 2>&1 & sleep 1`;
+        await asks("POST", `sandboxes/${id}/exec`, { command });
+        const { url } = await asks("POST", `sandboxes/${id}/services/preview/link`, {});
+        return { id, url, vmid: id.split("-")[1] };
+    };
+    const end = ({ id }) => asks("DELETE", `sandboxes/${id}`);
+    const hers = await make("hers");
+    const page = await context.newPage();
+    await page.goto(hers.url);
+    await page.evaluate(async () => {
+        await navigator.serviceWorker.register("/worker.js");
+        await navigator.serviceWorker.ready;
+        await (await caches.open("hers")).put("/", new Response("stolen"));
+        localStorage.setItem("hers", "1");
+        document.cookie = "hers=1; Path=/; Max-Age=10000";
+        document.cookie = `hers=1; Path=/; Max-Age=10000; Domain=${location.hostname.split(".").slice(1).join(".")}`;
+    });
+    await page.reload();
+    same(await page.textContent("body"), "stolen");
+    await end(hers);
+    let his = await make("his");
+    for (let tries = 0; his.vmid !== hers.vmid && tries < 10; tries += 1) {
+        await end(his);
+        his = await make("his");
+    }
+    same(his.vmid, hers.vmid);
+    // By its link, and by the link under the short name, that both of them have had.
+    const short = his.url.replace(/(vm-\d+)-[a-z0-9]+/, "$1");
+    for (const url of [his.url, short]) {
+        const shown = await (await page.goto(url)).text();
+        same([shown, new URL(page.url()).host], ["<body>his\n", new URL(his.url).host]);
+    }
+    const left = await page.evaluate(async () => [
+        (await navigator.serviceWorker.getRegistrations()).length, await caches.keys(), localStorage.length, document.cookie,
+    ]);
+    same(left, [0, [], 0, ""]);
+    await end(his);
+});
