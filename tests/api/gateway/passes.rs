@@ -283,3 +283,26 @@ fn no_token_is_told_or_logged() {
     let code = token.rsplit('.').next().expect("a code");
     assert!(!told.contains(code) && !told.contains(cookie.rsplit('.').next().expect("a code")));
 }
+
+/// A sibling fills the jar of the visitor's browser with cookies below the common domain, of every name that it may give them.
+#[test]
+fn planted_cookies_neither_open_nor_hide_anything() {
+    let house = House::new();
+    let cookie = house.cookie();
+    let planted: Vec<_> = (0..300)
+        .map(|at| match at % 3 {
+            0 => format!("__host-pve_edge={at}"),
+            1 => format!("__Host-pve_edge{at}=x"),
+            _ => format!("pve_edge={at}"),
+        })
+        .collect();
+    let planted = planted.join("; ");
+    let with =
+        |cookies: &str| house.stage.ask(Ask::visit(house.url()).header("cookie", cookies).navigation());
+    assert_eq!(with(&format!("{planted}; {cookie}")).status, 200);
+    assert_eq!(with(&format!("{cookie}; {planted}")).status, 200);
+    assert_eq!(with(&planted).status, 401);
+    for seen in house.taken() {
+        assert_eq!(header(&seen, "cookie"), planted);
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, Request};
-use pve_edge_core::io::{Io, Whole, fetch};
+use pve_edge_core::io::{Io, NetError, RequestBody, Whole, fetch};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
@@ -87,6 +87,38 @@ pub(super) async fn a_page_wakes_a_sandbox_that_was_stopped(world: World) {
     sandbox.drop().await;
 }
 
+pub(super) async fn a_slow_client_gets_all_and_keeps_nobody_waiting(world: World) {
+    if !world.target.is_gateway() {
+        return;
+    }
+    let sandbox = serving(&world).await;
+    let link = link(&sandbox).await;
+    let (url, _) = link.split_once('?').expect("a token");
+    sandbox.shell("head -c 24000000 /dev/zero >served/large; head -c 200000000 /dev/zero >served/huge").await;
+    let mut slow = open(&world, &format!("{url}large")).await;
+    let mut got = slow.next().await.expect("a piece").expect("a piece").len();
+    for _ in 0..5 {
+        sleep(Duration::from_millis(200)).await;
+        let key = world.blue.key().expect("a key");
+        assert_eq!(visit(&world, url, &[("x-pve-edge-token", key)]).await.status, 200);
+        got += slow.next().await.expect("a piece").expect("a piece").len();
+    }
+    while let Some(piece) = slow.next().await {
+        got += piece.expect("a piece").len();
+    }
+    assert_eq!(got, 24_000_000);
+    // A server that dies in the middle of an answer is not taken for one that has told all.
+    let mut cut = open(&world, &format!("{url}huge")).await;
+    cut.next().await.expect("a piece").expect("a piece");
+    sandbox.shell("kill -9 $(cat server)").await;
+    let mut end = Ok(Vec::new());
+    while let Some(piece) = cut.next().await {
+        end = piece;
+    }
+    assert!(end.is_err(), "the end of half an answer was told as its end");
+    sandbox.drop().await;
+}
+
 const PAGE: (&str, &str) = ("sec-fetch-mode", "navigate");
 const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
 
@@ -95,7 +127,7 @@ async fn serving(world: &World) -> Sandbox {
     let sandbox = world.sandbox(json!({})).await;
     let serve = format!(
         "mkdir served && echo hello >served/index.html && gzip -c served/index.html >served/page.gz; \
-         nohup python3 -m http.server {PORT} --bind $SANDBOX_IP --directory served >/dev/null 2>&1 &"
+         nohup python3 -m http.server {PORT} --bind $SANDBOX_IP --directory served >/dev/null 2>&1 & echo $! >server"
     );
     sandbox.shell(&serve).await;
     let put = sandbox.client.ask("PUT", &sandbox.path("/services/web"), &json!({"port": PORT})).await;
@@ -113,6 +145,17 @@ async fn serving(world: &World) -> Sandbox {
 async fn link(sandbox: &Sandbox) -> String {
     let made = sandbox.client.ask("POST", &sandbox.path("/services/web/link"), &json!({})).await;
     made.json(200)["url"].as_str().expect("a URL").to_owned()
+}
+
+/// The body of an answer, as it comes.
+async fn open(world: &World, url: &str) -> impl Stream<Item = Result<Vec<u8>, NetError>> + Unpin + use<> {
+    let net = world.blue.net();
+    let key = world.blue.key().expect("a key");
+    let request = Request::get(url).header("x-pve-edge-token", key).body(RequestBody::Whole(Vec::new()));
+    let answer = net.open(request.expect("a request"), net.now() + Duration::from_secs(60)).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, 200);
+    answer.body
 }
 
 async fn visit(world: &World, url: &str, headers: &[(&str, &str)]) -> Whole {
