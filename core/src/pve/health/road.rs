@@ -8,7 +8,11 @@ use super::shortages::Findings;
 use crate::{
     error::Code,
     io::{Io, RequestBody, proxy},
-    pve::{cluster::Cluster, inventory::Inventory},
+    pve::{
+        cluster::Cluster,
+        guest::{Located, reach},
+        inventory::Inventory,
+    },
     sandbox::{
         place::{Place, Target, Visitor},
         vmid::Vmid,
@@ -22,12 +26,13 @@ const NOBODYS: u16 = 1;
 const ANSWER: Duration = Duration::from_secs(6);
 
 /// Warns of the link that is broken, where guests are reached through the proxy. A guest may be missing: the proxy says
-/// that it got no connection then, and so the way to it is whole.
+/// that it got no connection then, and so the way to it is whole. A deployment in the guests' network has no such way.
 pub(super) async fn test<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory, findings: &mut Findings) {
     let settings = cluster.settings;
-    let Some((domain, target)) = settings.public_domain.as_ref().zip(target(cluster, inventory)) else {
+    let Some(domain) = settings.public_domain.as_ref().filter(|_| !cluster.platform.in_guest_network) else {
         return;
     };
+    let Some(target) = target(cluster, inventory).await else { return };
     if !cluster.spend(1) {
         return;
     }
@@ -64,10 +69,16 @@ pub(super) async fn test<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory,
     }
 }
 
-/// A guest that the proxy may be asked for: one that runs, or whoever has the first address.
-fn target<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory) -> Option<Target> {
-    let pool = cluster.settings.ip_pool.as_ref()?;
-    let runs = inventory.guests.iter().filter(|it| it.ours.is_some() && it.row.status == "running");
+/// A guest that the proxy may be asked for: one that runs, or whoever has the first address of the pool. Without a pool only
+/// one that runs has an address.
+async fn target<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory) -> Option<Target> {
+    let mut runs = inventory.guests.iter().filter(|it| it.ours.is_some() && it.row.status == "running");
+    let Some(pool) = &cluster.settings.ip_pool else {
+        let guest = runs.find(|_| cluster.settings.guest_network.is_some())?;
+        let api = cluster.pve.guest(&guest.row.node, guest.kind, guest.vmid);
+        let found = Located::of(&guest.row.node, guest.vmid, cluster.send(api.config()).await.ok()?)?;
+        return Some(reach::visited(cluster, &found).await.ok()??.target);
+    };
     let all = (0..pool.size())
         .filter_map(|it| Vmid::try_from(u32::from(cluster.settings.vmid_range.first()) + it).ok());
     let vmid = runs.map(|it| it.vmid).chain(all).find(|it| pool.serves(*it))?;
