@@ -180,17 +180,15 @@ impl<'i, I: Io> Daemon<'i, I> {
         }
     }
 
-    /// Makes a call whose body the adapter sends on as it comes. It cannot be sent twice: the daemon is asked for its
-    /// session right before.
+    /// Makes a call whose body the adapter sends on as it comes. It cannot be sent twice: who makes it has just asked the
+    /// daemon for its session, or it is asked now.
     pub async fn upload(
         &mut self,
         operation: &Operation,
         body: I::Upload,
         deadline: OffsetDateTime,
     ) -> Result<Answer<I::Body>, CallFailure> {
-        let asked = self.health(deadline.min(self.invocation.end())).await;
-        asked.map_err(CallFailure::before_a_call)?;
-        let known = self.known(deadline).await?;
+        let known = self.known(deadline.min(self.invocation.end())).await?;
         let call = self.call(&known, operation, None);
         let mut head = self.head(&known, &call)?;
         head.headers_mut().remove(header::CONTENT_LENGTH);

@@ -22,6 +22,7 @@ pub mod process;
 pub mod read;
 
 pub mod ready;
+mod within;
 
 pub mod create;
 

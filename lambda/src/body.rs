@@ -88,7 +88,7 @@ impl Body {
     }
 
     /// The connection, once it speaks another protocol.
-    pub(crate) fn into_upgrade(self) -> OnUpgrade {
+    pub fn into_upgrade(self) -> OnUpgrade {
         upgrade::on(self.response)
     }
 }

@@ -1,5 +1,7 @@
 //! A local HTTP/1.1 server, and the API on it: core over the Lambda crate's `Net`.
 
+pub mod websocket;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -25,17 +27,15 @@ use pve_edge_core::{
     io::{ClientAddress, Platform},
     settings::Problem,
 };
-use pve_edge_lambda::{
-    body::Upload,
-    http::{answer, seed},
-    net::Transport,
-};
+use pve_edge_lambda::{body::Upload, http::seed, net::Transport};
 use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
     time::{Sleep, sleep, timeout},
 };
+
+use self::websocket::answer;
 
 /// What went wrong inside a body that was already on its way.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

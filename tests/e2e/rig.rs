@@ -130,6 +130,7 @@ impl Rig {
             red: anyone.with_key(&keys.red),
             admin: anyone.with_key(&keys.admin),
             anyone,
+            guests: guests.clone(),
             pve: cluster.reader.clone(),
             unreachable: unreachable?.with_key(&keys.blue),
             unauthorized: unauthorized?.with_key(&keys.blue),

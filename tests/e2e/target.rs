@@ -7,10 +7,10 @@ use http::Request;
 use hyper::body::Incoming;
 use pve_edge_bed::{
     guests::Guests,
-    serve::{Api, boxed, serve, upload},
+    serve::{Api, boxed, serve, upload, websocket::answer},
 };
 use pve_edge_core::api::Pairs;
-use pve_edge_lambda::{http::answer, net::Transport};
+use pve_edge_lambda::net::Transport;
 use tokio::{net::TcpListener, process::Command, task::JoinSet};
 
 /// What serves the API.

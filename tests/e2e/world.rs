@@ -1,5 +1,6 @@
 //! What a scenario has to work with.
 
+use pve_edge_bed::guests::Guests;
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
@@ -11,7 +12,7 @@ use super::{
 };
 
 /// Callers of one API, and two APIs whose PVE does not answer them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) target: Target,
     /// Which PVE it is.
@@ -26,6 +27,8 @@ pub(super) struct World {
     pub(super) admin: Client,
     /// Where nobody listens at `PVE_API_URL`.
     pub(super) unreachable: Client,
+    /// The guests, for what PVE does not do to them.
+    pub(super) guests: Guests,
     /// PVE itself, for what the API does not show.
     pub(super) pve: Reader,
     /// Where PVE does not know `PVE_API_TOKEN`.

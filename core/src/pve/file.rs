@@ -8,8 +8,9 @@ use super::{
         Console,
         files::{LIMIT, too_large},
     },
-    guest::{located::locate, reach},
+    guest::{Located, located::locate, reach},
     ready::{explain, ready},
+    within::{Instead, Within},
 };
 use crate::{
     access::keys::Caller,
@@ -32,10 +33,11 @@ pub enum Files<'c, I: Io> {
     Console(Shell<I>, Defaults),
 }
 
-/// Console of a container, by which files are reached.
-pub struct Shell<I: Io>(Box<Console<I>>);
+/// Console of a container, by which files are reached, and why the daemon is not, if there is one.
+pub struct Shell<I: Io>(Box<Console<I>>, Instead);
 
-/// The way to the files of a sandbox that is up. A sandbox that has another daemon is refused.
+/// The way to the files of a sandbox that is up: where its daemon is not reached, its console. A sandbox that has another
+/// daemon is refused.
 pub async fn files<'c, I: Io>(
     cluster: &'c Cluster<'_, I>,
     caller: &Caller,
@@ -43,17 +45,21 @@ pub async fn files<'c, I: Io>(
 ) -> Result<Files<'c, I>, Error> {
     let found = ready(cluster, caller, id).await?;
     let defaults = found.mark.defaults.clone();
-    match found.mark.channel() {
-        None | Some(Channel::Guest) => {
-            let mut daemon = reach::daemon(cluster, &found).await?;
+    refuse_others(&found, "a file")?;
+    Ok(match Within::of(cluster, &found).await? {
+        Within::Daemon(mut daemon) => {
             daemon.set_defaults(defaults);
-            Ok(Files::Daemon(daemon))
+            Files::Daemon(daemon)
         }
-        Some(Channel::Terminal) => {
-            let console = Console::new(cluster, cluster.pve, &found.node, &found.mark);
-            Ok(Files::Console(Shell(Box::new(console)), defaults))
-        }
-        Some(other) => Err(other.lacks("a file")),
+        Within::Console(console, instead) => Files::Console(Shell(console, instead), defaults),
+    })
+}
+
+/// Refuses a sandbox with a daemon that is not ours.
+fn refuse_others(found: &Located, what: &str) -> Result<(), Error> {
+    match found.mark.channel() {
+        None | Some(Channel::Guest | Channel::Terminal) => Ok(()),
+        Some(other) => Err(other.lacks(what)),
     }
 }
 
@@ -62,7 +68,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn read(&mut self, reading: Reading) -> Result<Content<Bytes<I::Body>>, Error> {
         match self {
             Self::Daemon(daemon) => Ok(daemon.read_file(&reading).await?.map(Bytes::Streamed)),
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let reading = Reading { at: defaults.at(reading.at), ..reading };
                 Ok(console.read_file(&reading).await?.map(Bytes::Whole))
             }
@@ -78,7 +84,7 @@ impl<I: Io> Files<'_, I> {
     ) -> Result<Entry, Error> {
         match self {
             Self::Daemon(daemon) => daemon.write_file(&writing, length, body).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let content = whole::<I>("the file", length, body).await?;
                 let writing = Writing { at: defaults.at(writing.at), ..writing };
                 console.write_file(&writing, content).await
@@ -96,7 +102,7 @@ impl<I: Io> Files<'_, I> {
     ) -> Result<Unpacked, Error> {
         match self {
             Self::Daemon(daemon) => daemon.unpack_files(&at, mkdirs, archive, length, body).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let content = whole::<I>("the archive", length, body).await?;
                 console.unpack_files(&defaults.at(at), mkdirs, archive, content).await
             }
@@ -107,7 +113,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn pack(&mut self, at: At, archive: Archive) -> Result<Bytes<I::Body>, Error> {
         match self {
             Self::Daemon(daemon) => daemon.pack_files(&at, archive).await.map(Bytes::Streamed),
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 console.pack_files(&defaults.at(at), archive).await.map(Bytes::Whole)
             }
         }
@@ -117,7 +123,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn list(&mut self, at: At, depth: u32, most: u64) -> Result<Listing, Error> {
         match self {
             Self::Daemon(daemon) => daemon.list_files(&at, depth, most).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 console.list_files(&defaults.at(at), depth, most).await
             }
         }
@@ -127,7 +133,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn mkdir(&mut self, mkdir: Mkdir) -> Result<Entry, Error> {
         match self {
             Self::Daemon(daemon) => daemon.make_folder(mkdir).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let At { path, user } = defaults.at(At { path: mkdir.path, user: mkdir.user });
                 console.make_folder(&Mkdir { path, user, ..mkdir }).await
             }
@@ -138,7 +144,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn rename(&mut self, renamed: Move) -> Result<Entry, Error> {
         match self {
             Self::Daemon(daemon) => daemon.move_file(renamed).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let At { path: from, user } = defaults.at(At { path: renamed.from, user: renamed.user });
                 let to = defaults.path(renamed.to);
                 console.move_file(&Move { from, to, user, ..renamed }).await
@@ -150,7 +156,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn remove(&mut self, remove: Remove) -> Result<(), Error> {
         match self {
             Self::Daemon(daemon) => daemon.remove_file(remove).await,
-            Self::Console(Shell(console), defaults) => {
+            Self::Console(Shell(console, _), defaults) => {
                 let At { path, user } = defaults.at(At { path: remove.path, user: remove.user });
                 console.remove_file(&Remove { path, user, ..remove }).await
             }
@@ -161,6 +167,7 @@ impl<I: Io> Files<'_, I> {
     pub async fn watch(&mut self, at: &At, recursive: bool) -> Result<I::Body, Error> {
         match self {
             Self::Daemon(daemon) => daemon.watch_files(at, recursive).await,
+            Self::Console(Shell(_, Some(failure)), _) => Err(failure.clone().into()),
             Self::Console(..) => Err(Channel::Terminal.lacks("a watch of a folder")),
         }
     }
@@ -188,10 +195,14 @@ pub async fn daemon<'c, I: Io>(
     id: &SandboxId,
     what: &str,
 ) -> Result<Daemon<'c, I>, Error> {
-    match files(cluster, caller, id).await? {
-        Files::Daemon(daemon) => Ok(daemon),
-        Files::Console(..) => Err(Channel::Terminal.lacks(what)),
+    let found = ready(cluster, caller, id).await?;
+    refuse_others(&found, "a file")?;
+    if found.mark.channel() == Some(Channel::Terminal) {
+        return Err(Channel::Terminal.lacks(what));
     }
+    let mut daemon = reach::daemon(cluster, &found).await?;
+    daemon.set_defaults(found.mark.defaults);
+    Ok(daemon)
 }
 
 /// The error of a sandbox whose daemon was not reached, or the sandbox's state where that explains it.

@@ -27,6 +27,7 @@ use super::{
     cluster::Cluster,
     guest::Located,
     ready::{explain, ready},
+    within::CALL,
 };
 use crate::{
     access::keys::Caller,
@@ -43,8 +44,6 @@ use crate::{
     },
 };
 
-/// Time for the answer to a call.
-const CALL: Duration = Duration::from_secs(10);
 /// Time that a wait for output leaves for its answer.
 const SLACK: Duration = Duration::from_secs(2);
 

@@ -14,7 +14,7 @@ mod tests;
 mod tree;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ffi::OsString,
     io,
     net::{IpAddr, Ipv4Addr, TcpListener},
@@ -85,6 +85,8 @@ struct Shared {
     changes: disk::Changes,
     /// Programs that containers bring, by their paths.
     programs: Mutex<Vec<(String, String)>>,
+    /// VMIDs whose daemon answers nobody.
+    unplugged: Mutex<BTreeSet<u32>>,
     /// Whether containers have a network of their own, which leads nowhere.
     is_cut_off: AtomicBool,
     /// Set when the guests end: nothing is started any more.
@@ -127,6 +129,7 @@ impl Guests {
             homes: Mutex::default(),
             changes: disk::Changes::default(),
             programs: Mutex::default(),
+            unplugged: Mutex::default(),
             is_cut_off: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             own_addresses,
@@ -156,6 +159,15 @@ impl Guests {
     /// bound to all addresses: a peer that is not on loopback is refused.
     pub async fn execd(&self, request: Request<Incoming>) -> Reply {
         proxy::by_address(self, request).await
+    }
+
+    /// Has the daemon of a guest answer nobody from now on.
+    pub fn unplug(&self, vmid: u32) {
+        self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner).insert(vmid);
+    }
+
+    fn is_unplugged(&self, vmid: u32) -> bool {
+        self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner).contains(&vmid)
     }
 
     /// Kills all processes and removes all folders; nothing starts any more.

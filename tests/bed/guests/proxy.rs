@@ -6,11 +6,10 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
 use pve_edge_core::io::proxy::{CLIENT, FAULT, GUEST_HOST, KEY, OURSELVES, PUBLIC_HOST, TO};
-use pve_edge_lambda::http::join;
 use tokio::net::TcpStream;
 
 use super::{GuestState, Guests, execd};
-use crate::serve::{Ends, Reply, boxed, text};
+use crate::serve::{Ends, Reply, boxed, text, websocket::join};
 
 const EXECD: u16 = 39375;
 
@@ -107,7 +106,7 @@ pub(super) async fn by_address(guests: &Guests, request: Request<Incoming>) -> R
 
 /// Answers a request to what runs commands in a guest.
 async fn command(guests: &Guests, vmid: u32, guest: GuestState, request: Request<Incoming>) -> Reply {
-    if guest.is_bare {
+    if guest.is_bare || guests.is_unplugged(vmid) {
         return bad_gateway(format!("no daemon listens in guest {vmid}\n"));
     }
     let Some(daemon) = guests.shared.daemon.as_ref().filter(|_| guest.card.is_some()) else {

@@ -269,6 +269,26 @@ pub(super) async fn archives_go_in_and_out(world: World) {
     sandbox.clear(&folder).await;
 }
 
+/// The daemon of a sandbox is not reached: what only it does is refused with that, and all else goes by the console.
+pub(super) async fn they_go_by_the_console_where_the_daemon_is_not_reached(world: World) {
+    let Some(sandbox) = world.sandbox_with_our_daemon().await else { return };
+    let vmid = sandbox.shown["vmid"].as_u64().and_then(|it| it.try_into().ok());
+    world.guests.unplug(vmid.expect("a VMID"));
+    let folder = sandbox.folder().await;
+    let query = format!("?path={folder}/file");
+    let content = noise(70_000);
+    let written = sandbox.put_file(&query, content.clone()).await.json(200);
+    assert_eq!(written["size"], json!(content.len()));
+    assert!(sandbox.get_file(&query).await.body == content, "bytes are other ones");
+    assert_eq!(items(&sandbox.get_file(&format!("/list?path={folder}")).await.json(200)).len(), 1);
+    let watched = sandbox.get_file(&format!("/watch?path={folder}")).await;
+    watched.problem(502, "exec-unreachable");
+    let (path, command) = (sandbox.path("/exec"), json!({"command": "true"}));
+    let keyed = sandbox.client.ask_with("POST", &path, &command, &[("idempotency-key", "a")]).await;
+    keyed.problem(502, "exec-unreachable");
+    sandbox.drop().await;
+}
+
 pub(super) async fn what_is_too_large_is_refused(world: World) {
     let Some(sandbox) = world.bare_sandbox().await else { return };
     let folder = sandbox.folder().await;

@@ -77,7 +77,7 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         bytes_are_exact signals_reach_it_and_its_end_leaves_nothing;
     console: any_template_runs_commands its_processes_outlive_their_client many_share_its_console
         events_come_from_its_console;
-    console_files: what_is_written_is_read a_part_is_read_and_an_update_is_not_lost folders_are_made_listed_and_moved
+    console_files: they_go_by_the_console_where_the_daemon_is_not_reached what_is_written_is_read a_part_is_read_and_an_update_is_not_lost folders_are_made_listed_and_moved
         another_user_does_what_that_user_may archives_go_in_and_out what_is_too_large_is_refused it_is_measured;
     terminal: a_link_opens_a_shell what_was_started_goes_on_without_its_client;
     install: the_script_and_its_programs_are_handed_out;

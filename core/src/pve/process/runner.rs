@@ -12,7 +12,6 @@ use pve_edge_guest_protocol::{
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
-use super::CALL;
 use crate::{
     daemon::{CallFailure, Daemon},
     error::Error,
@@ -20,12 +19,12 @@ use crate::{
     pve::{
         cluster::Cluster,
         console::{Console, Following},
-        guest::{Located, reach},
+        guest::Located,
+        within::{Instead, Within, deadline},
     },
     sandbox::{
         channel::Channel,
         command::Lines,
-        id::Kind,
         process::{Decoder, Heard, Metrics, Process, Stdin},
     },
 };
@@ -41,9 +40,6 @@ pub(in crate::pve) enum Runner<'c, I: Io> {
     Console(Box<Console<I>>, Instead),
 }
 
-/// Failure to reach the daemon in whose place the console is, if there is one.
-type Instead = Option<CallFailure>;
-
 /// What a process tells that is followed, as it comes.
 pub(super) enum Told<I: Io> {
     /// Bytes of the daemon's answer, and what splits them into lines.
@@ -55,22 +51,10 @@ pub(super) enum Told<I: Io> {
 impl<'c, I: Io> Runner<'c, I> {
     /// What runs the processes of a sandbox. One whose commands go another way is refused.
     pub(in crate::pve) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
-        let console = || Box::new(Console::new(cluster, cluster.pve, &found.node, &found.mark));
-        if found.mark.channel() == Some(Channel::Terminal) {
-            return Ok(Self::Console(console(), None));
-        }
-        let mut daemon = reach::daemon(cluster, found).await?;
-        // It would be asked first anyway.
-        let asked = daemon.health(deadline(cluster)).await.map_err(CallFailure::before_a_call);
-        if let Err(failure @ CallFailure::NotSent(_)) = asked
-            && found.mark.kind == Kind::Lxc
-        {
-            let mut console = console();
-            if console.open().await.is_ok() {
-                return Ok(Self::Console(console, Some(failure)));
-            }
-        }
-        Ok(Self::Daemon(daemon))
+        Ok(match Within::of(cluster, found).await? {
+            Within::Daemon(daemon) => Self::Daemon(daemon),
+            Within::Console(console, instead) => Self::Console(console, instead),
+        })
     }
 
     /// Why a start under a key is refused: the console keeps no keys.
@@ -304,11 +288,6 @@ fn ours(found: process::Process, process: Unique) -> Result<process::Process, Ca
 /// Deadline of what is asked through a console, which takes its time.
 fn console_deadline<I: Io>(invocation: &Invocation<I>) -> OffsetDateTime {
     (invocation.now() + CONSOLE).min(invocation.end())
-}
-
-/// Deadline of a call that begins now.
-pub(super) fn deadline<I: Io>(invocation: &Invocation<I>) -> OffsetDateTime {
-    (invocation.now() + CALL).min(invocation.end())
 }
 
 fn unable(what: &str) -> CallFailure {

@@ -9,12 +9,13 @@ use pve_edge_guest_protocol::{
     process::{Spec, Start},
 };
 
-use super::runner::{Runner, deadline};
+use super::runner::Runner;
 use crate::{
     access::secret::{Key, Keyring},
     daemon::CallFailure,
     error::{Code, Error},
     io::Io,
+    pve::within::deadline,
     sandbox::process::Process,
 };
 

@@ -8,12 +8,12 @@ use pve_edge_guest_protocol::{
     process::{self, Named, Spec},
 };
 
-use super::{CALL, Runner, begin, start::Names, told};
+use super::{Runner, begin, start::Names, told};
 use crate::{
     access::keys::Caller,
     error::Error,
     io::{Answer, Io},
-    pve::{cluster::Cluster, ready::ready},
+    pve::{cluster::Cluster, ready::ready, within::deadline},
     sandbox::{
         channel::Channel,
         id::SandboxId,
@@ -48,15 +48,14 @@ pub(super) async fn terminal<I: Io>(
         }
     };
     let Runner::Daemon(mut daemon) = runner else { return Err(Channel::Terminal.lacks("a terminal")) };
-    let deadline = || (cluster.now() + CALL).min(cluster.end());
-    let failure = match daemon.terminal(wanted.clone(), opening, deadline()).await {
+    let failure = match daemon.terminal(wanted.clone(), opening, deadline(cluster)).await {
         Ok(answer) => return Ok(answer),
         Err(failure) => failure,
     };
     if wanted.hangup {
         // Nobody would find the shell again. One that is not reached now ends with the sandbox.
         let forget = Operation::Forget(Named { process: wanted.process });
-        let _ = daemon.ask::<Done>(&forget, &[], deadline()).await;
+        let _ = daemon.ask::<Done>(&forget, &[], deadline(cluster)).await;
     }
     Err(told(cluster, &found, failure).await)
 }
