@@ -26,7 +26,7 @@ use http::{
     header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE},
 };
 
-pub(crate) use self::credential::with_token;
+pub(crate) use self::credential::{to_wake, with_token};
 pub use self::memory::Memory;
 use self::{
     credential::{By, Credential},
@@ -89,7 +89,7 @@ async fn let_in<I: Io, E>(
     provider: &Provider<'_, I>,
     memory: &Memory,
     door: &Door,
-    asking: Asking,
+    mut asking: Asking,
     mut request: Request<I::Upload>,
 ) -> Result<Answer<E, I::Body>, Error> {
     let settings = provider.settings();
@@ -99,6 +99,7 @@ async fn let_in<I: Io, E>(
     if !door.is_given_out(settings) {
         return Err(nobody());
     }
+    asking.is_meant |= credential::take_wish(request.uri_mut()) && asking.is_own_page();
     let credentials = credential::take(&mut request, door, settings, provider.now().unix_timestamp());
     let gateway = Gateway { provider, memory, door };
     let is_known = door.nonce.is_some() && asking.is_preflight;
@@ -108,6 +109,8 @@ async fn let_in<I: Io, E>(
     if door.nonce.is_none() && asking.is_browser {
         return gateway.lead_to_origin(&asking, &credentials, &request).await;
     }
+    // What is waited for comes before what is asked of PVE: the VMID may be somebody else's by then.
+    let request = relay::keep(request).await?;
     let (identity, is_fresh) = gateway.identity(&credentials, &request).await?;
     let service = identity.services.at(door.port);
     let is_public = settings.public_services && service.visibility == Visibility::Public;
@@ -142,12 +145,12 @@ struct Visit {
 
 impl Visit {
     /// Whether the visitor means to use the sandbox: a person who opens a page, or a program that shows a credential of its
-    /// own. An open tab that fetches, or connects its websocket again, means nothing.
+    /// own. An open tab that fetches, loads itself again, or connects its websocket again, means nothing.
     fn has_intent(&self) -> bool {
         let by_program = matches!(&self.admitted, Some(Credential::Key(_) | Credential::Pass(_, By::Header)));
         match &self.admitted {
             _ if self.asking.is_websocket || self.asking.is_speculative => false,
-            Some(_) => self.asking.is_page || by_program && !self.asking.is_browser,
+            Some(_) => self.asking.is_meant || by_program && !self.asking.is_browser,
             None => false,
         }
     }
@@ -155,7 +158,12 @@ impl Visit {
     /// Whether the visit wakes a sandbox that sleeps.
     fn wakes(&self) -> bool {
         let is_open = self.is_public && self.service.wake == Visibility::Public;
-        self.has_intent() || is_open && self.asking.is_page && !self.asking.is_speculative
+        self.has_intent() || is_open && self.asking.is_meant && !self.asking.is_speculative
+    }
+
+    /// Whether the visit carries on what somebody has begun to wake, and left: the page that says so loads itself again.
+    fn carries_on(&self) -> bool {
+        self.wakes() || self.admitted.is_some() && self.asking.is_page && !self.asking.is_speculative
     }
 }
 
@@ -169,10 +177,10 @@ impl<I: Io> Gateway<'_, '_, I> {
     }
 
     /// The sandbox that has the VMID now, and whether PVE has just told that.
-    async fn identity(
+    async fn identity<B>(
         &self,
         credentials: &[Credential],
-        request: &Request<I::Upload>,
+        request: &Request<B>,
     ) -> Result<(Identity, bool), Error> {
         let (memory, door, now) = (self.memory, self.door, self.provider.now());
         let known = memory.get(door, now);
@@ -196,8 +204,19 @@ impl<I: Io> Gateway<'_, '_, I> {
                 if is_asked(&identity) { Ok((identity, true)) } else { Err(absent(credentials)) }
             }
             Err(error) if error.code() == Code::NotFound => {
-                memory.put(door, None, self.provider.now(), self.settings());
+                // That an earlier tenant is gone says nothing of the present one.
+                if asked.id.is_none() || door.nonce.is_some() {
+                    memory.put(door, None, self.provider.now(), self.settings());
+                }
                 Err(absent(credentials))
+            }
+            // Strangers do not learn either that there is one whose node is offline, or that is being made.
+            Err(error)
+                if credentials.is_empty()
+                    && matches!(error.code(), Code::NodeOffline | Code::StillCreating | Code::Gone) =>
+            {
+                memory.put(door, None, self.provider.now(), self.settings());
+                Err(nobody())
             }
             Err(error) => {
                 // PVE is silent: whoever was let in before goes on for a while, and nobody else comes in.
@@ -285,12 +304,23 @@ impl<I: Io> Gateway<'_, '_, I> {
     }
 
     /// Sends the request of a visitor who is let in to the sandbox, and its answer back.
-    async fn visit<E>(&self, visit: Visit, request: Request<I::Upload>) -> Result<Answer<E, I::Body>, Error> {
+    async fn visit<E>(
+        &self,
+        visit: Visit,
+        request: Request<relay::Body<I::Upload>>,
+    ) -> Result<Answer<E, I::Body>, Error> {
         let client = client(&request);
-        let outgoing = Outgoing::new(self, &visit, request, &client).await?;
-        self.renew(&visit).await;
+        let Some(at) = visit.identity.at else {
+            return Err(self.without_address(&visit, request.body().is_repeatable()).await);
+        };
+        let outgoing = Outgoing::new(self, &visit, at, request, &client)?;
         let mut answer = match outgoing.send(self).await? {
-            relay::Sent::Answered(answer) => answer,
+            relay::Sent::Answered(answer) => {
+                let is_opened =
+                    matches!(answer.body(), ResponseBody::Upgraded(_)) && visit.admitted.is_some();
+                self.renew(&visit, visit.has_intent() || is_opened).await;
+                answer
+            }
             relay::Sent::NotThere(again, failure) => self.hold(&visit, again, failure).await?,
         };
         relay::clean(&mut answer, self.door, &visit);
@@ -303,11 +333,11 @@ impl<I: Io> Gateway<'_, '_, I> {
         Ok(answer)
     }
 
-    /// Gives a sandbox its time again that somebody uses. It may fail: the visit does not depend on it.
-    async fn renew(&self, visit: &Visit) {
+    /// Gives a sandbox its time again that somebody `uses` and that has answered. It may fail: the visit does not depend on
+    /// it.
+    async fn renew(&self, visit: &Visit, uses: bool) {
         let Identity { expires, span, .. } = visit.identity;
-        let used = visit.has_intent() || visit.asking.is_websocket && visit.admitted.is_some();
-        if used && visit.is_fresh && wants_renewal(expires, span, self.provider.now()) {
+        if uses && visit.is_fresh && wants_renewal(expires, span, self.provider.now()) {
             if let Err(error) = self.provider.renew_visited(&visit.identity.id).await {
                 tracing::warn!(%error, "a sandbox that is visited was not renewed");
             }

@@ -59,6 +59,10 @@ impl Stream for Upload {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         poll_data(&mut self.0, context).map_err(|error| NetError::new(Sent::Never, Failure::Cut, error))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(0).filter(|_| self.0.is_end_stream()))
+    }
 }
 
 impl WithDigest for Upload {

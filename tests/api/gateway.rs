@@ -4,6 +4,7 @@ mod doors;
 mod passes;
 mod relay;
 mod siblings;
+mod tenants;
 mod wake;
 
 use std::{cell::RefCell, rc::Rc};

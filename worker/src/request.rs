@@ -50,4 +50,8 @@ impl Stream for Upload {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_next(context).map_err(|error| failed(&error.to_string()))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(0).filter(|_| matches!(self.0, Body::Unread(None))))
+    }
 }

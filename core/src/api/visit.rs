@@ -103,6 +103,7 @@ const NOT_UP: u16 = 4503;
 /// Who reads a refusal: a person, whose browser shows a page, or a program.
 struct Reader {
     method: Method,
+    path: String,
     headers: http::HeaderMap,
     is_person: bool,
 }
@@ -115,7 +116,8 @@ impl Reader {
             Some(shown_in) => matches!(shown_in, b"document" | b"iframe" | b"frame"),
             None => super::request::accepts(&headers, "text/html"),
         };
-        Self { method: request.method().clone(), headers, is_person }
+        let path = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        Self { method: request.method().clone(), path, headers, is_person }
     }
 
     /// What a page's websocket is told of a sandbox that sleeps or comes up: it connects again and again, and of a refusal
@@ -140,6 +142,10 @@ impl Reader {
         if comes_up && self.method != Method::GET {
             blocks
                 .push(Block::Says("Nothing was sent to it. Go back, and send it again in a moment.".into()));
+        }
+        // A page that loads itself again is nobody's wish to have it woken.
+        if error.code() == Code::Asleep && self.method == Method::GET {
+            blocks.push(Block::Link("Start it", gateway::to_wake(&self.path)));
         }
         let refresh = error.retry_after_seconds().filter(|_| comes_up && self.method == Method::GET);
         let (head, _) = told.into_parts();

@@ -22,7 +22,10 @@ const TOKEN: HeaderName = HeaderName::from_static("x-pve-edge-token");
 /// Parameter of a link's URL.
 const PARAMETER: &str = "pve_edge_token";
 
-/// Cookies of our name that are looked at: a sibling may have planted some.
+/// Parameter of the URL by which a person asks, on the page that says that a sandbox sleeps, to have it woken.
+const WAKE: &str = "pve_edge_wake";
+
+/// Cookies of our name that are looked at of each kind: a sibling may have planted some of the second.
 const COOKIES: usize = 16;
 
 /// What lets a visitor in.
@@ -87,10 +90,10 @@ pub(super) fn take<B>(
         found.extend(pass(value, Carrier::Link, By::Header).or_else(key));
     }
     request.headers_mut().remove(TOKEN);
-    for token in take_parameter(request.uri_mut()) {
+    for token in take_parameter(request.uri_mut(), PARAMETER) {
         found.extend(pass(&token, Carrier::Link, By::Query));
     }
-    for token in take_cookies(request.headers_mut()).into_iter().take(COOKIES) {
+    for token in take_cookies(request.headers_mut()) {
         found.extend(pass(&token, Carrier::Cookie, By::Cookie));
     }
     found.extend(take_keys(request.headers_mut(), &settings.api_keys).into_iter().map(Credential::Key));
@@ -129,6 +132,18 @@ fn whose(value: &[u8], keys: &ApiKeys) -> Option<Caller> {
     keys.caller(bearer.map_or(text, |(_, key)| key.trim()))
 }
 
+/// The path of a page that a person asks to have woken.
+pub(crate) fn to_wake(path: &str) -> String {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    // Two slashes at its beginning would be another host.
+    format!("/{}{mark}{WAKE}=1", path.trim_start_matches('/'))
+}
+
+/// Cuts out of a URL that a person has asked for the sandbox to be woken, and tells whether it was there.
+pub(super) fn take_wish(uri: &mut Uri) -> bool {
+    !take_parameter(uri, WAKE).is_empty()
+}
+
 /// A URL with the token of a link in it.
 pub(crate) fn with_token(origin: &str, path: &str, token: &str) -> String {
     let mark = if path.contains('?') { '&' } else { '?' };
@@ -142,9 +157,9 @@ fn is_for(pass: &Pass, door: &Door) -> bool {
     pass.port == door.port && id.is_ok_and(is_same)
 }
 
-/// Cuts the tokens out of a URL, and nothing else.
-fn take_parameter(uri: &mut Uri) -> Vec<String> {
-    let value = |it: &str| it.strip_prefix(PARAMETER)?.strip_prefix('=').map(str::to_owned);
+/// Cuts the parameters of a name out of a URL, and nothing else.
+fn take_parameter(uri: &mut Uri, name: &str) -> Vec<String> {
+    let value = |it: &str| it.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
     let query = uri.query().unwrap_or_default();
     let tokens: Vec<_> = query.split('&').filter_map(value).collect();
     if !tokens.is_empty() {
@@ -160,27 +175,31 @@ fn take_parameter(uri: &mut Uri) -> Vec<String> {
 }
 
 /// Takes our cookies out of a request, byte by byte: a name that only looks like ours is somebody else's.
+///
+/// No sibling can set a cookie of our name, but it can write it into the value of one of its own, behind a comma, by which
+/// platforms join several headers. So what begins a pair counts first, however much is behind commas.
 fn take_cookies(headers: &mut HeaderMap) -> Vec<String> {
     let ours = format!("{}=", super::COOKIE);
-    // Platforms join several headers by a comma.
-    let joined = format!(", {ours}");
-    let (mut tokens, mut kept) = (Vec::new(), Vec::new());
-    for value in headers.get_all(COOKIE) {
-        let value = replace(value.as_bytes(), joined.as_bytes(), format!("; {ours}").as_bytes());
-        for pair in value.split(|it| *it == b';') {
-            let pair = trim(pair);
-            match pair.strip_prefix(ours.as_bytes()) {
-                Some(token) => tokens.extend(std::str::from_utf8(token).map(str::to_owned)),
-                None if pair.is_empty() => {}
-                None => kept.push(pair.to_vec()),
+    let (mut first, mut joined, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in headers.get_all(COOKIE).iter().flat_map(|it| it.as_bytes().split(|it| *it == b';')) {
+        let mut rest = Vec::new();
+        for (at, part) in pair.split(|it| *it == b',').enumerate() {
+            match trim(part).strip_prefix(ours.as_bytes()) {
+                Some(token) => {
+                    let tokens = if at == 0 { &mut first } else { &mut joined };
+                    tokens.extend(std::str::from_utf8(token).map(str::to_owned));
+                }
+                None => rest.push(part),
             }
         }
+        let rest = rest.join(&b',');
+        kept.extend(Some(trim(&rest).to_vec()).filter(|it| !it.is_empty()));
     }
     headers.remove(COOKIE);
     if let Some(kept) = Some(kept.join(&b"; "[..])).filter(|it| !it.is_empty()) {
         headers.extend(HeaderValue::from_bytes(&kept).ok().map(|it| (COOKIE, it)));
     }
-    tokens
+    first.into_iter().take(COOKIES).chain(joined.into_iter().take(COOKIES)).collect()
 }
 
 /// Without the spaces and tabs around it; what else a language takes for space is part of a name.
@@ -189,18 +208,6 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
-}
-
-fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
-    while let Some(at) = rest.windows(from.len()).position(|it| it == from) {
-        let (before, after) = rest.split_at(at);
-        out.extend_from_slice(before);
-        out.extend_from_slice(to);
-        rest = after.get(from.len()..).unwrap_or_default();
-    }
-    out.extend_from_slice(rest);
-    out
 }
 
 #[cfg(test)]
@@ -228,6 +235,10 @@ mod tests {
         assert_eq!((tokens.len(), kept), (1, Some(b"a=1".to_vec())));
         let (tokens, kept) = cookies(&[b"a=1,2, __Host-pve_edge=x; b=3"]);
         assert_eq!((tokens.len(), kept), (1, Some(b"a=1,2; b=3".to_vec())));
+        let (tokens, kept) = cookies(&[b"__Host-pve_edge=x, a=1"]);
+        assert_eq!((tokens, kept), (vec!["x".into()], Some(b"a=1".to_vec())));
+        let (tokens, _) = cookies(&[b"a=1, __Host-pve_edge=y; __Host-pve_edge=x"]);
+        assert_eq!(tokens, ["x", "y"]);
         for planted in [
             &b"\xe2\x80\x82__Host-pve_edge=x"[..],
             b"__host-pve_edge=x",
@@ -271,7 +282,11 @@ mod tests {
             ("/p?&pve_edge_token=t&", "/p?&", 1),
         ] {
             let mut uri: Uri = url.parse().unwrap();
-            assert_eq!((take_parameter(&mut uri).len(), &*uri.to_string()), (count, rest), "{url}");
+            assert_eq!(
+                (take_parameter(&mut uri, PARAMETER).len(), &*uri.to_string()),
+                (count, rest),
+                "{url}"
+            );
         }
         assert_eq!(with_token("https://a.test", "/p", "t"), "https://a.test/p?pve_edge_token=t");
         assert_eq!(with_token("https://a.test", "/p?x", "t"), "https://a.test/p?x&pve_edge_token=t");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Answer, Gateway, Visit,
-    relay::{Outgoing, Sent},
+    relay::{Outgoing, Sent, no_road},
 };
 use crate::{
     error::{Code, Error},
@@ -39,25 +39,10 @@ impl<I: Io> Gateway<'_, '_, I> {
         failure: NetError,
     ) -> Result<Answer<E, I::Body>, Error> {
         let (provider, id) = (self.provider, &visit.identity.id);
-        self.memory.forget(self.door.vmid);
-        let rest = provider.rest(id).await.map_err(|it| self.absent(it))?;
         let patience = if visit.asking.is_browser { PERSON } else { PROGRAM };
         let deadline = Deadline::new(provider, provider.now() + patience).keeping(KEPT);
-        match rest {
-            Rest::Up => return Err(closed(self.door.port, &failure)),
-            Rest::Failed(why) => {
-                return Err(Error::new(
-                    Code::Asleep,
-                    format!("the sandbox is in state error ({why}): its owner starts or deletes it"),
-                ));
-            }
-            Rest::Asleep(state) if !visit.wakes() => return Err(asleep(state, "")),
-            Rest::Asleep(state) if !outgoing.is_repeatable() => {
-                return Err(asleep(state, "; a request with so large a body does not wake it"));
-            }
-            Rest::Asleep(_) => provider.wake(id, deadline).await.map_err(|it| self.absent(it))?,
-            Rest::ComingUp | Rest::Left => {}
-        }
+        let up = || closed(self.door.port, &failure);
+        self.rouse(visit, outgoing.is_repeatable(), up, deadline).await?;
         if !outgoing.is_repeatable() {
             return Err(starting());
         }
@@ -70,7 +55,7 @@ impl<I: Io> Gateway<'_, '_, I> {
                     Sent::NotThere(again, _) => outgoing = again,
                 },
                 // Whoever has begun to start it is gone.
-                Rest::Left if visit.wakes() => {
+                Rest::Left if visit.carries_on() => {
                     provider.wake(id, deadline).await.map_err(|it| self.absent(it))?;
                 }
                 _ => {}
@@ -78,6 +63,48 @@ impl<I: Io> Gateway<'_, '_, I> {
             if !wait.pause().await {
                 return Err(starting());
             }
+        }
+    }
+
+    /// What a visitor is told of a sandbox whose address is not known: by DHCP only one that runs has one. One that sleeps
+    /// is woken, where the visitor means that.
+    pub(super) async fn without_address(&self, visit: &Visit, is_repeatable: bool) -> Error {
+        if self.settings().guest_network.is_none() {
+            return no_road();
+        }
+        let deadline = Deadline::new(self.provider, self.provider.now() + PERSON).keeping(KEPT);
+        match self.rouse(visit, is_repeatable, no_road, deadline).await {
+            Ok(()) => starting(),
+            Err(error) => error,
+        }
+    }
+
+    /// Looks at a sandbox that has not taken a request, and wakes one that sleeps, where the visitor means that. `up` is what
+    /// is wrong with one that is up.
+    async fn rouse(
+        &self,
+        visit: &Visit,
+        is_repeatable: bool,
+        up: impl FnOnce() -> Error,
+        deadline: Deadline<'_, I>,
+    ) -> Result<(), Error> {
+        let (provider, id) = (self.provider, &visit.identity.id);
+        self.memory.forget(self.door.vmid);
+        match provider.rest(id).await.map_err(|it| self.absent(it))? {
+            Rest::Up => Err(up()),
+            Rest::Failed(why) => {
+                let text = format!("the sandbox is in state error ({why}): its owner starts or deletes it");
+                Err(Error::new(Code::Asleep, text))
+            }
+            Rest::Asleep(state) if !visit.wakes() => Err(asleep(state, "")),
+            Rest::Asleep(state) if !is_repeatable => {
+                Err(asleep(state, "; a request with so large a body does not wake it"))
+            }
+            Rest::Asleep(_) => provider.wake(id, deadline).await.map_err(|it| self.absent(it)),
+            Rest::Left if visit.carries_on() => {
+                provider.wake(id, deadline).await.map_err(|it| self.absent(it))
+            }
+            Rest::ComingUp | Rest::Left => Ok(()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     sandbox::{
         place::{Place, Visitor},
         service::HostHeader,
+        visit::Visited,
     },
 };
 
@@ -37,11 +38,12 @@ pub(super) struct Outgoing<U> {
     head: Parts,
     body: Body<U>,
     place: Place,
-    /// The `Host` that the guest is told, where the platform can tell it one.
-    host: Option<HeaderValue>,
+    /// What the guest is told of the client, and `Host`, where the platform can tell it one.
+    told: HeaderMap,
 }
 
-enum Body<U> {
+/// Body of a visitor's request.
+pub(super) enum Body<U> {
     /// It can be sent again.
     Kept(Vec<u8>),
     /// It goes on as it comes, once.
@@ -58,16 +60,23 @@ pub(super) enum Sent<U, E, B> {
     NotThere(Box<Outgoing<U>>, NetError),
 }
 
+impl<U> Body<U> {
+    /// Whether it can be sent once more.
+    pub(super) fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+}
+
 impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
-    /// Prepares the request of a visitor who is let in.
-    pub(super) async fn new<I: Io<Upload = U>>(
+    /// Prepares the request of a visitor who is let in, to where the sandbox is.
+    pub(super) fn new<I: Io<Upload = U>>(
         gateway: &Gateway<'_, '_, I>,
         visit: &Visit,
-        request: Request<U>,
+        at: Visited,
+        request: Request<Body<U>>,
         client: &str,
     ) -> Result<Self, Error> {
         let (door, port) = (gateway.door, gateway.door.port);
-        let at = visit.identity.at.ok_or_else(no_road)?;
         let (settings, platform) = (gateway.settings(), &gateway.provider.platform);
         let direct = platform.in_guest_network;
         let public = door.authority();
@@ -84,15 +93,15 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
             (false, None) => return Err(no_road()),
         };
         let (mut head, body) = request.into_parts();
-        let body = kept(&head, body).await?;
-        introduce(&mut head.headers, client, &public, &door.scheme);
-        let host = told.parse().ok().filter(|_| direct);
-        Ok(Self { head, body, place, host })
+        forget_way(&mut head.headers);
+        let mut told_of = introduction(client, &public, &door.scheme);
+        told_of.extend(told.parse().ok().filter(|_| direct).map(|it| (HOST, it)));
+        Ok(Self { head, body, place, told: told_of })
     }
 
     /// Whether it can be sent once more.
     pub(super) fn is_repeatable(&self) -> bool {
-        matches!(self.body, Body::Kept(_))
+        self.body.is_repeatable()
     }
 
     /// Sends it, once.
@@ -115,8 +124,9 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
         *request.uri_mut() = below(&self.place.base, request.uri());
         let mut relay = Relay::new(request, &provider.platform)?;
         self.place.lead(&mut relay.request);
-        if let Some(host) = &self.host {
-            relay.request.headers_mut().insert(HOST, host.clone());
+        // Behind what the client's `Connection` takes away.
+        for (name, value) in &self.told {
+            relay.request.headers_mut().insert(name, value.clone());
         }
         let sent = relay.send(&provider.io, provider.now() + ANSWER).await;
         let failure = match sent {
@@ -150,14 +160,24 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
     }
 }
 
-/// The body, kept where it is small and its length is known.
+/// Keeps the body of a request where it is small and its length is known: it is waited for.
+pub(super) async fn keep<U>(request: Request<U>) -> Result<Request<Body<U>>, Error>
+where
+    U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
+{
+    let (head, body) = request.into_parts();
+    let body = kept(&head, body).await?;
+    Ok(Request::from_parts(head, body))
+}
+
 async fn kept<U>(head: &Parts, body: U) -> Result<Body<U>, Error>
 where
     U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin,
 {
     let length = head.headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
-    let has_none =
+    let is_read =
         matches!(head.method, Method::GET | Method::HEAD) && !head.headers.contains_key(TRANSFER_ENCODING);
+    let has_none = is_read || body.size_hint() == (0, Some(0));
     match length {
         None if has_none => Ok(Body::Kept(Vec::new())),
         Some(length) if length <= KEPT => {
@@ -170,23 +190,22 @@ where
     }
 }
 
-/// Takes out what others on the way have told of the client, and tells it anew.
-fn introduce(headers: &mut HeaderMap, client: &str, public: &str, scheme: &str) {
+/// Takes out what others on the way have told of the client.
+fn forget_way(headers: &mut HeaderMap) {
     let is_ours =
         |name: &HeaderName| OURS.iter().any(|it| name.as_str().starts_with(it)) || OF_THE_WAY.contains(name);
     let told: Vec<_> = headers.keys().filter(|it| is_ours(it)).cloned().collect();
     for name in told {
         headers.remove(name);
     }
-    for (name, value) in
-        [("x-forwarded-for", client), ("x-forwarded-host", public), ("x-forwarded-proto", scheme)]
-    {
-        set(headers, HeaderName::from_static(name), value);
-    }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    headers.extend(value.parse::<HeaderValue>().ok().map(|it| (name, it)));
+/// What a guest is told of the client.
+fn introduction(client: &str, public: &str, scheme: &str) -> HeaderMap {
+    [("x-forwarded-for", client), ("x-forwarded-host", public), ("x-forwarded-proto", scheme)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), value.parse().ok()?)))
+        .collect()
 }
 
 /// The URI of the same path and query at another origin.
@@ -198,6 +217,8 @@ fn below(base: &str, uri: &Uri) -> Uri {
 /// Takes out of a sandbox's answer what it may not say to a browser, and adds what holds for a private service.
 pub(super) fn clean<E, B>(answer: &mut Answer<E, B>, door: &Door, visit: &Visit) {
     let headers = answer.headers_mut();
+    // It would clear the cookies of all names below the domain.
+    headers.remove("clear-site-data");
     let of_proxy: Vec<_> = headers.keys().filter(|it| it.as_str().starts_with("x-edge-")).cloned().collect();
     for name in of_proxy {
         headers.remove(name);
@@ -242,7 +263,7 @@ fn own_cookie(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&kept).ok()
 }
 
-fn no_road() -> Error {
+pub(super) fn no_road() -> Error {
     let text = "the deployment knows no address of the sandbox that no guest can choose: set PVE_IP_POOL_CIDR, or \
                 EDGE_GUEST_NETWORK, and PVE_PUBLIC_DOMAIN";
     Error::new(Code::NoRoad, text)
@@ -271,7 +292,8 @@ mod tests {
             headers.append(name, HeaderValue::from_static("forged"));
         }
         headers.insert("x-request-id", HeaderValue::from_static("kept"));
-        introduce(&mut headers, "192.0.2.1", "port-80-vm-200.example.com", "https");
+        forget_way(&mut headers);
+        headers.extend(introduction("192.0.2.1", "port-80-vm-200.example.com", "https"));
         let mut told: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         told.sort();

@@ -8,12 +8,12 @@ use http::{
     header::{
         ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-        ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, REFERER, UPGRADE, VARY,
+        ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, REFERER, VARY,
     },
 };
 
 use super::door::Door;
-use crate::sandbox::service::Terms;
+use crate::{io::websocket, sandbox::service::Terms};
 
 /// Seconds for which a browser may keep the answer to a preflight.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
@@ -33,6 +33,9 @@ pub(super) struct Asking {
     pub(super) is_page: bool,
     /// A page is opened by GET.
     pub(super) is_navigation: bool,
+    /// A person has opened it, as far as the browser tells that: a page that loads itself, another page's frame or script,
+    /// do not count.
+    pub(super) is_meant: bool,
     /// It opens a websocket.
     pub(super) is_websocket: bool,
     /// It asks whether another may be sent.
@@ -51,11 +54,12 @@ impl Asking {
         let (mode, site, purpose) = (fetch("sec-fetch-mode"), fetch("sec-fetch-site"), fetch("sec-purpose"));
         let takes_html = text(&ACCEPT).is_some_and(|it| it.contains("text/html"));
         let method = request.method().clone();
-        let is_websocket = headers.contains_key(UPGRADE);
+        let is_websocket = websocket::is_asked(&method, headers);
         let is_page =
             !is_websocket && mode.as_deref().map_or(takes_html && site.is_none(), |it| it == "navigate");
         let preflight = headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| method == Method::OPTIONS);
         let wanted = preflight.map(|it| (it.clone(), headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned()));
+        let is_by_person = fetch("sec-fetch-user").as_deref() == Some("?1") || mode.is_none();
         let is_ahead = purpose.or_else(|| fetch("purpose")).is_some_and(|it| it.contains("prefetch"));
         let is_icon = request.uri().path() == "/favicon.ico";
         Self {
@@ -63,6 +67,7 @@ impl Asking {
             referer: text(&REFERER),
             is_browser: mode.is_some() || site.is_some() || headers.contains_key(ORIGIN) || takes_html,
             is_page,
+            is_meant: is_page && is_by_person,
             is_navigation: is_page && matches!(method, Method::GET | Method::HEAD),
             is_websocket,
             is_preflight: wanted.is_some() && headers.contains_key(ORIGIN),
@@ -71,6 +76,11 @@ impl Asking {
             wanted,
             method,
         }
+    }
+
+    /// Whether the page itself, or what stood in its place, has led here.
+    pub(super) fn is_own_page(&self) -> bool {
+        self.is_page && self.site.as_deref() == Some("same-origin")
     }
 }
 

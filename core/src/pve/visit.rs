@@ -14,6 +14,7 @@ use super::{
     inventory::Inventory,
     marks::{Mark, Phase, Want, What, lifetime, state::state},
     power,
+    within::deadline,
 };
 use crate::{
     access::keys::Caller,
@@ -25,23 +26,32 @@ use crate::{
         nonce::Nonce,
         power::{Keeps, StartBody},
         service::{ServiceName, Services, Terms, Wish},
-        visit::{Asked, Identity, Rest, wants_renewal},
+        visit::{Asked, Identity, Rest, Visited, wants_renewal},
         vmid::Vmid,
     },
 };
 
 impl<I: Io> Cluster<'_, I> {
-    /// The sandbox that a visitor asks for, if it is there and its time is not over. One request, where the id or the last
-    /// visit tells the node.
+    /// The sandbox that a visitor asks for, if it is there and its time is not over. One request to PVE, where the id or the
+    /// last visit tells the node and its config the address.
     pub(crate) async fn identify(&self, asked: &Asked) -> Result<Identity, Error> {
         let id = self.asked_id(asked).await?;
         let found = locate(self, &self.gateway(), &id).await?;
         found.needs(self, &[Need::Alive])?;
-        let at = reach::visited(self, &found).await?;
+        let at = self.place_of(&found).await;
         let Located { mark, node, .. } = found;
         let id = SandboxId { node: node_hint(&node), ..mark.id() };
         let Mark { team, services, expires, span, .. } = mark;
         Ok(Identity { id, team, services, expires, span, at })
+    }
+
+    /// Where visitors come to a sandbox. An address that its config does not give is the word of whoever is root in it: it
+    /// counts once the daemon there obeys calls that are for this sandbox alone.
+    async fn place_of(&self, found: &Located) -> Option<Visited> {
+        // One that sleeps has none, and PVE may say so by an error.
+        let at = reach::visited(self, found).await.ok().flatten()?;
+        let is_given = found.config.address().is_some();
+        (is_given || reach::answers_at(self, found, at, deadline(self)).await).then_some(at)
     }
 
     /// What a sandbox does, for a visitor whose request nothing in it has taken. Where its mark tells, one request.

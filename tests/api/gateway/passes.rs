@@ -302,6 +302,21 @@ fn planted_cookies_neither_open_nor_hide_anything() {
     assert_eq!(with(&format!("{planted}; {cookie}")).status, 200);
     assert_eq!(with(&format!("{cookie}; {planted}")).status, 200);
     assert_eq!(with(&planted).status, 401);
+    house.stage.world.clear_transcript();
+    let before = house.taken().len();
+    assert_eq!(before, 2);
+    // A platform joins headers by a comma, and a sibling may write one into a value.
+    let commas = format!("a=x{}", ", __Host-pve_edge=1".repeat(40));
+    assert_eq!(with(&format!("{commas}; {cookie}")).status, 200);
+    assert_eq!(with(&format!("{cookie}, a=1")).status, 200);
+    assert_eq!(with(&format!("a=1, {cookie}")).status, 200);
+    assert_eq!(with(&commas).status, 401);
+    let shown: Vec<_> = house.taken().iter().map(|it| header(it, "cookie").to_owned()).collect();
+    assert_eq!(shown, ["a=x", "a=1", "a=1"]);
+    assert_eq!(
+        (with(&format!("{planted}; {cookie}")).status, with(&format!("{cookie}; {planted}")).status),
+        (200, 200)
+    );
     for seen in house.taken() {
         assert_eq!(header(&seen, "cookie"), planted);
     }

@@ -125,3 +125,42 @@ fn without_a_network_that_is_known_there_is_no_road() {
     let refused = house.stage.ask(Ask::visit(house.url()).header("x-pve-edge-token", "key-blue"));
     assert_eq!(refused.refusal(), "502 no-road");
 }
+
+/// One guest's word would throw the visitor out of all the others.
+#[test]
+fn no_guest_clears_a_browsers_cookies() {
+    let house = House::with(&[("EDGE_PUBLIC_SERVICES", "true")]);
+    house.stage.world.serve(&format!("{}:3001", house.vmid), move |_, _| {
+        let cleared = ("clear-site-data".parse().expect("a name"), "\"*\"".parse().expect("a value"));
+        Streamed { status: 200, headers: [cleared].into_iter().collect(), pieces: Vec::new() }
+    });
+    let url = house.url().replace("port-3000", "port-3001");
+    let ask = || house.stage.ask(Ask::visit(&url).header("x-pve-edge-token", "key-blue"));
+    assert_eq!((ask().status, ask().header("clear-site-data")), (200, ""));
+    let public = json!({"port": 3001, "visibility": "public"});
+    house.stage.ask(Ask::put(format!("/api/sandboxes/{}/services/other", house.id)).json(public));
+    house.stage.world.advance(Duration::seconds(10));
+    let open = house.stage.ask(Ask::visit(&url));
+    assert_eq!((open.status, open.header("clear-site-data")), (200, ""));
+}
+
+/// A server in the guest would take the visitor for one of its own network.
+#[test]
+fn no_client_takes_away_what_is_told_of_it() {
+    let mut stage = Stage::of(World::new(plain_sim(Setup::default()), 7), &settings(&[]));
+    (stage.platform.private_network, stage.platform.in_guest_network) = (true, true);
+    let house = House::of(stage);
+    let (told, guest) = (house.seen.clone(), house.stage.world.sim().guest(house.vmid).cloned());
+    let address = guest.and_then(|it| it.run).map(|it| it.address.to_string());
+    house.stage.world.serve(&address.expect("it runs"), move |request, _| {
+        told.borrow_mut().push(request.clone());
+        Streamed { status: 200, headers: HeaderMap::new(), pieces: Vec::new() }
+    });
+    let names = "x-forwarded-for, x-forwarded-host, x-forwarded-proto, host";
+    let ask = Ask::visit(house.url()).header("x-pve-edge-token", "key-blue").header("connection", names);
+    assert_eq!(house.stage.ask(ask).status, 200);
+    let [seen] = &house.taken()[..] else { panic!("one request") };
+    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "host"] {
+        assert!(!header(seen, name).is_empty(), "{name} {seen:?}");
+    }
+}

@@ -31,6 +31,53 @@ fn a_page_wakes_it_and_tells_what_happens() {
     assert_eq!((told.status, &*told.body, house.starts()), (200, "hello", 2), "{asked} {told:?}");
 }
 
+/// A browser that does not tell that a person has opened it shows the page with a link that says so.
+#[test]
+fn the_page_that_says_that_it_sleeps_leads_to_it() {
+    let (house, cookie) = paused();
+    let open = |path: &str, site: &str| {
+        let ask = Ask::visit(format!("{}{path}", house.url())).header("cookie", &*cookie);
+        let ask = ask.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+        house.stage.ask(ask.header("sec-fetch-site", site.to_owned()).header("accept", "text/html"))
+    };
+    let asleep = open("a?b=%22", "none");
+    assert_eq!(asleep.status, 503);
+    assert!(asleep.body.contains("<a href=\"/a?b=%22&amp;pve_edge_wake=1\">Start it</a>"), "{}", asleep.body);
+    assert_eq!(house.starts(), 1);
+    let woken = open("a?b=%22&pve_edge_wake=1", "same-origin");
+    assert_eq!((woken.status, &*woken.body, house.starts()), (200, "hello", 2));
+    assert_eq!(house.taken()[0].uri().path_and_query().map(|it| it.as_str()), Some("/a?b=%22"));
+}
+
+/// A program that shows a key means it, whatever its request looks like.
+#[test]
+fn a_request_without_a_body_or_with_another_upgrade_wakes_it() {
+    for (method, upgrade) in [("DELETE", None), ("POST", None), ("GET", Some("h2c"))] {
+        let (house, _) = paused();
+        let mut ask = Ask::visit(house.url()).method(method).header("x-pve-edge-token", "key-blue");
+        if let Some(upgrade) = upgrade {
+            ask = ask.header("connection", "upgrade, http2-settings").header("upgrade", upgrade);
+        }
+        let answer = house.stage.ask(ask);
+        assert_eq!((answer.status, house.starts()), (200, 2), "{method} {upgrade:?} {answer:?}");
+    }
+}
+
+/// Nothing that never opens is a use of it.
+#[test]
+fn websockets_that_are_not_opened_give_it_no_time() {
+    let house = House::new();
+    let (cookie, origin, writes) = (house.cookie(), house.origin(), house.writes());
+    house.stage.world.sim_mut().set_running(house.vmid, false);
+    house.stage.world.advance(Duration::minutes(31));
+    for _ in 0..5 {
+        house.stage.world.advance(Duration::seconds(15));
+        let tab = house.inside(&cookie).header("origin", &*origin).websocket();
+        assert_eq!(house.stage.ask(tab).status, 101);
+    }
+    assert_eq!((house.writes(), house.starts()), (writes, 1));
+}
+
 #[test]
 fn a_program_waits_until_it_is_up() {
     let (house, _) = paused();
@@ -64,6 +111,17 @@ fn nobody_wakes_it_who_does_not_mean_it() {
             .header("sec-fetch-site", "same-origin"),
         own().header("sec-fetch-mode", "same-origin").header("service-worker", "script"),
         Ask::visit(&link),
+        // It loads itself again: current Vite does, when a websocket of its was opened, be it closed at once.
+        Ask::visit(&url)
+            .header("cookie", &*cookie)
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-site", "same-origin"),
+        // Another sandbox's page shows it in a frame, and may know how a person asks for it.
+        Ask::visit(format!("{url}?pve_edge_wake=1"))
+            .header("cookie", &*cookie)
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-dest", "iframe")
+            .header("sec-fetch-site", "same-site"),
     ] {
         let answer = house.stage.ask(ask.clone());
         assert_eq!(answer.status, 503, "{ask:?} {answer:?}");

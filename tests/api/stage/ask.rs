@@ -42,6 +42,7 @@ impl Ask {
     /// As a browser opens a page.
     pub(crate) fn navigation(self) -> Self {
         let page = self.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+        let page = page.header("sec-fetch-user", "?1");
         page.header("sec-fetch-site", "none").header("accept", "text/html,*/*;q=0.8")
     }
 

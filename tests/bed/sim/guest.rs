@@ -108,6 +108,8 @@ pub struct Run {
     pub token: Option<String>,
     /// Address of `eth0`.
     pub address: Ipv4Addr,
+    /// Address that whoever is root in it has it tell in the place of that.
+    pub claimed: Option<Ipv4Addr>,
     /// A number of this memory: the same one after a suspension, another after a start.
     pub memory: u64,
     /// Whether the processors stand still.
@@ -189,6 +191,7 @@ impl Sim {
             ready: now + boot,
             token,
             address,
+            claimed: None,
             memory,
             paused: false,
             daemon: super::daemon::Memory::new(memory),

@@ -64,7 +64,7 @@ pub(crate) fn interfaces(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answe
         let prefix = part("ip").and_then(|ip| ip.split_once('/')).map_or("24", |(_, prefix)| prefix);
         // Addresses appear when the guest has booted, not when its start has ended.
         let up = run.ready <= sim.now && part("ip") != Some("manual");
-        let inet = up.then(|| format!("{}/{prefix}", run.address));
+        let inet = up.then(|| format!("{}/{prefix}", run.claimed.unwrap_or(run.address)));
         items.push(interface(part("name").unwrap_or("eth0"), &hwaddr, inet, up.then_some("fe80::1/64")));
     }
     Ok(items.into())

@@ -38,7 +38,10 @@ pub struct WorldBody {
 }
 
 /// Body of a client's request, which arrives in virtual time.
-pub struct WorldUpload(Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>>>>);
+pub struct WorldUpload {
+    bytes: Pin<Box<dyn Stream<Item = Result<Vec<u8>, NetError>>>>,
+    is_empty: bool,
+}
 
 /// Pieces of a body, as time passes.
 struct Pieces {
@@ -50,7 +53,9 @@ struct Pieces {
 impl WorldIo {
     /// Body of a client's request that arrives in these pieces.
     pub fn upload(&self, pieces: impl IntoIterator<Item = Piece>) -> WorldUpload {
-        WorldUpload(Box::pin(self.pieces(pieces.into_iter().collect())))
+        let pieces: VecDeque<_> = pieces.into_iter().collect();
+        let is_empty = pieces.is_empty();
+        WorldUpload { bytes: Box::pin(self.pieces(pieces)), is_empty }
     }
 
     /// Body of a client's request that arrives at once.
@@ -124,14 +129,18 @@ impl Stream for WorldUpload {
     type Item = Result<Vec<u8>, NetError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(context)
+        self.bytes.as_mut().poll_next(context)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(0).filter(|_| self.is_empty))
     }
 }
 
 impl WithDigest for WorldUpload {
     fn with_digest(self) -> (Self, impl Future<Output = Result<Digested, NoDigest>>) {
-        let (hashing, digest) = hashing(self.0);
-        (Self(Box::pin(hashing)), digest)
+        let (hashing, digest) = hashing(self.bytes);
+        (Self { bytes: Box::pin(hashing), is_empty: false }, digest)
     }
 }
 

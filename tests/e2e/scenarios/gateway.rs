@@ -70,14 +70,14 @@ pub(super) async fn a_page_wakes_a_sandbox_that_was_stopped(world: World) {
     assert_eq!((refused.status, &*problem(&refused)), (503, "asleep"), "{refused:?}");
     let (code, reason) = end_of_websocket(url, &[("cookie", &*cookie), ("origin", origin)]).await;
     assert_eq!((code, reason.split(':').next()), (4503, Some("the sandbox is stopped")));
-    let mut page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT]).await;
+    let mut page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT, PERSON]).await;
     for _ in 0..60 {
         if page.status != 503 {
             break;
         }
         assert!(!header(&page, "refresh").is_empty(), "{page:?}");
         sleep(Duration::from_millis(200)).await;
-        page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT]).await;
+        page = visit(&world, url, &[("cookie", &*cookie), PAGE, DOCUMENT, PERSON]).await;
     }
     // It runs, and its server ended when it was stopped.
     assert_eq!(page.status, 502, "{page:?}");
@@ -121,6 +121,7 @@ pub(super) async fn a_slow_client_gets_all_and_keeps_nobody_waiting(world: World
 
 const PAGE: (&str, &str) = ("sec-fetch-mode", "navigate");
 const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
+const PERSON: (&str, &str) = ("sec-fetch-user", "?1");
 
 /// A sandbox that serves a folder.
 async fn serving(world: &World) -> Sandbox {

@@ -30,6 +30,8 @@ pub(in crate::api) enum Block {
     List(Vec<String>),
     /// Lines for a shell, to be copied as they are.
     Commands(String),
+    /// Words that lead to a URL.
+    Link(&'static str, String),
 }
 
 impl Page {
@@ -72,6 +74,7 @@ impl Block {
             Self::Commands(lines) => {
                 lines.lines().map(|it| format!("    {it}").trim_end().to_owned() + "\n").collect()
             }
+            Self::Link(words, url) => format!("{words}: {url}\n"),
         }
     }
 
@@ -84,6 +87,9 @@ impl Block {
                 format!("<ul>\n{items}</ul>\n")
             }
             Self::Commands(lines) => format!("<pre><code>{}</code></pre>\n", escaped(lines)),
+            Self::Link(words, url) => {
+                format!("<p><a href=\"{}\">{}</a></p>\n", escaped(url), escaped(words))
+            }
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::net::Ipv4Addr;
 
+use pve_edge_guest_protocol::{answer::Hello, call::Operation};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::Located;
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     pve::{api::PveError, cluster::Cluster, marks::Mark},
     sandbox::{
         Addresses, Service,
-        address::{self, SERVICES, Viewers},
+        address::{self, Domain, SERVICES, Viewers},
         channel::Channel,
         place::{Place, Target, Visitor},
         service::Services,
@@ -127,17 +129,35 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
 /// which the admin vouches, or at the address that is proved to be the guest's. A name in the network's DNS may be
 /// anybody's: it gets no token and no command. A deployment in the guests' network needs no proxy.
 pub async fn exec_place<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Place>, PveError> {
-    let Settings { public_domain, secrets, deployment, .. } = cluster.settings;
-    if let Some(domain) = public_domain {
-        return Ok(Some(match visited(cluster, found).await? {
-            Some(Visited { ip, .. }) if cluster.platform.in_guest_network => Place::direct(ip, EXEC_PORT),
-            Some(Visited { target, .. }) => {
-                Place::proxied(domain, (target, EXEC_PORT), &Visitor::Ourselves, (secrets, deployment))
-            }
-            None => Place::by_name(domain, EXEC_PORT, found.mark.vmid),
-        }));
+    if let Some(domain) = &cluster.settings.public_domain {
+        let place = visited(cluster, found).await?.map(|at| exec_place_at(cluster, domain, at));
+        return Ok(Some(place.unwrap_or_else(|| Place::by_name(domain, EXEC_PORT, found.mark.vmid))));
     }
     Ok(proven_ip(cluster, found).await?.map(|ip| Place::direct(ip, EXEC_PORT)))
+}
+
+fn exec_place_at<I: Io>(cluster: &Cluster<'_, I>, domain: &Domain, at: Visited) -> Place {
+    let Settings { secrets, deployment, .. } = cluster.settings;
+    match cluster.platform.in_guest_network {
+        true => Place::direct(at.ip, EXEC_PORT),
+        false => Place::proxied(domain, (at.target, EXEC_PORT), &Visitor::Ourselves, (secrets, deployment)),
+    }
+}
+
+/// Whether the daemon at an address obeys calls that are for this sandbox alone. What PVE shows of a guest's interfaces is
+/// the word of whoever is root in it, and may be another's address.
+pub async fn answers_at<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    at: Visited,
+    until: OffsetDateTime,
+) -> bool {
+    let Some(domain) = cluster.settings.public_domain.as_ref() else { return false };
+    if found.mark.channel() != Some(Channel::Guest) {
+        return false;
+    }
+    let mut daemon = daemon_at(cluster, vec![exec_place_at(cluster, domain, at)], found);
+    daemon.ask::<Hello>(&Operation::Hello {}, &[], until).await.is_ok()
 }
 
 /// The places where the daemon of this guest, and of no other, is reached: as [`exec_place`], and behind the public domain
