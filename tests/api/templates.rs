@@ -1,10 +1,13 @@
 //! Templates from nothing: made step by step, offered when they are made, and
 //! never what root alone can do without root.
 
+mod machines;
 mod matrix;
 mod meets;
 mod refused;
 mod versions;
+mod vm_matrix;
+mod vms;
 
 use pve_edge_bed::sim::{DOWNLOAD, MINIMAL};
 

@@ -1,5 +1,5 @@
 //! Templates from nothing: an archive, a container of it, and that made a
-//! version of a preset.
+//! version of a preset; or a copy of another template, of VMs too.
 //!
 //! The download needs no memory: whoever asks again finds the file, or the
 //! task. From the claim on the container carries the intent, and whoever asks
@@ -12,6 +12,7 @@ mod claim;
 mod delete;
 mod download;
 mod locate;
+mod machine;
 mod request;
 mod root;
 mod target;
@@ -26,7 +27,7 @@ pub use self::{
 use self::{
     claim::{Claimed, claim},
     download::{Archive, fetch},
-    target::{source, target},
+    target::{Target, source, target},
     vmid::{candidates, vmids_of_key},
 };
 use super::{
@@ -118,10 +119,6 @@ pub async fn build<I: Io>(
 ) -> Result<Built, Error> {
     caller.ensure_admin("presets are everybody's")?;
     let (mut base, defaults) = request.check()?;
-    // What opens no websockets leaves the daemon to root.
-    if !cluster.io.has_links() {
-        base.build = None;
-    }
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
     let key = key.map(|(key, body)| {
@@ -147,11 +144,17 @@ pub async fn build<I: Io>(
             }
         }
     };
+    match request.from_template.filter(|_| target.kind == Kind::Qemu) {
+        Some(vmid) => machine::check(cluster, &base, &target.node, vmid).await?,
+        // What opens no websockets leaves the daemon to root.
+        None if !cluster.io.has_links() => base.build = None,
+        None => {}
+    }
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| Mark {
-        commands: request.channel(),
+        commands: request.channel(target.kind),
         defaults: defaults.clone(),
-        ..intent(cluster, caller, &target.node, key.as_ref(), vmid, &base)
+        ..intent(cluster, caller, &target, key.as_ref(), vmid, &base)
     };
     let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
     let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
@@ -285,17 +288,22 @@ async fn explain_absence<I: Io>(
     match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
         Some(task) if task.is_running() => Ok(Template::building(id)),
         Some(task) if !task.has_succeeded() => Err(creation_failed(&failure_of_task(cluster, task).await)),
-        // It may be executed late.
-        None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => Ok(Template::building(id)),
+        // It may be executed late, unless it was, and was deleted.
+        None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => {
+            let kind = id.kind().destroys();
+            let gone = cluster.send(cluster.pve.tasks_of(&id.node, kind, id.vmid, since)).await?;
+            let is_gone = gone.iter().any(|it| it.is_since(kind, id.vmid, since));
+            if is_gone { Err(error) } else { Ok(Template::building(id)) }
+        }
         _ => Err(error),
     }
 }
 
-/// Type of PVE's task that makes a container.
+/// Type of PVE's task that makes a container of an archive.
 const CREATES: &str = "vzcreate";
 
 fn creation_failed(cause: &PveError) -> Error {
-    cause.problem(Code::TaskFailed, "PVE could not make the container")
+    cause.problem(Code::TaskFailed, "PVE could not make the guest")
 }
 
 /// The template that this key began before, if any.
@@ -330,22 +338,22 @@ async fn find_replay<I: Io>(
     Ok(None)
 }
 
-/// The mark of the container that PVE shall make at `vmid`.
+/// The mark of the guest that PVE shall make at `vmid`.
 fn intent<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
-    node: &str,
+    target: &Target,
     key: Option<&Key>,
     vmid: Vmid,
     base: &Base,
 ) -> Mark {
     let (deployment, team) = (&cluster.settings.deployment, &caller.team);
     Mark {
-        node: node.to_owned(),
+        node: target.node.clone(),
         role: Role::Template,
         key: key.map(|it| it.hash),
         body: key.and_then(Key::request_hash),
         base: Some(base.clone()),
-        ..Mark::claimed(deployment, team.as_str(), vmid, Kind::Lxc, cluster.nonce(Kind::Lxc, vmid))
+        ..Mark::claimed(deployment, team.as_str(), vmid, target.kind, cluster.nonce(target.kind, vmid))
     }
 }

@@ -46,7 +46,7 @@ pub struct TemplateRequest {
         )
     )]
     pub image: Option<String>,
-    /// VMID of a template of containers, of which all is copied.
+    /// VMID of a template of containers or of VMs, of which all is copied; one of VMs needs a guest agent.
     #[cfg_attr(feature = "contract", schemars(with = "Option<Vmid>"))]
     pub from_template: Option<Vmid>,
     /// Id of the preset that the template becomes the next version of.
@@ -105,7 +105,7 @@ pub struct TemplateRequest {
     #[cfg_attr(feature = "contract", schemars(length(max = 4096)))]
     pub run: Option<String>,
     /// Whether the project's own daemon is put into the template, by default where it is the `daemon`. Without it, commands go
-    /// through the consoles of the sandboxes.
+    /// through the consoles of the sandboxes, those of VMs through their guest agents.
     pub guest: Option<bool>,
     /// Daemon by which commands reach the sandboxes of the template: the project's own by default, unless `execd` is given.
     pub daemon: Option<TemplateDaemon>,
@@ -124,7 +124,7 @@ pub struct TemplateRequest {
     pub cwd: Option<String>,
 }
 
-/// Daemon in a template of containers.
+/// Daemon in a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -191,7 +191,7 @@ pub enum Status {
     Downloading,
     /// PVE makes the template.
     Building,
-    /// Root has to run the `commands` on the node.
+    /// Root has to run the `commands` on the node; never for VMs.
     NeedsRoot,
     /// It could not be built: `step` and `output` tell why. It is stopped, and deleted after an hour.
     Failed,
@@ -205,9 +205,9 @@ pub enum Status {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "contract", schemars(rename = "TemplateStep"))]
 pub enum Step {
-    /// PVE unpacks the archive.
+    /// PVE unpacks the archive, or copies the template.
     Creating,
-    /// The container starts.
+    /// The container or VM starts.
     Starting,
     /// Packages are installed.
     Packages,
@@ -217,9 +217,9 @@ pub enum Step {
     Guest,
     /// What is one machine's own is removed.
     Cleaning,
-    /// The container stops.
+    /// The container or VM stops.
     Stopping,
-    /// PVE makes a template of the container.
+    /// PVE makes a template of it.
     Converting,
 }
 

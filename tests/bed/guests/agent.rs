@@ -43,6 +43,8 @@ impl Guests {
 
 async fn run(guests: &Guests, vmid: u32, guest: &GuestState, program: Program) -> io::Result<Output> {
     let arguments: Vec<&str> = program.arguments.iter().map(String::as_str).collect();
+    let before = guests.words_before(vmid, guest, &arguments)?;
+    let arguments: Vec<&str> = before.iter().map(String::as_str).chain(arguments).collect();
     let (mut child, _) = execd::spawn(guests, vmid, guest, &arguments, Stdio::piped())?;
     if let Some(mut stdin) = child.stdin.take() {
         // Whether the program reads it is its own affair.

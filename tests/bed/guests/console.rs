@@ -10,17 +10,19 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    GuestState, Guests,
+    GuestState, Guests, Home,
     root::{Layer, Root},
 };
 use crate::console::{Client, Host, Login, Order, Session, Settings, Shell, locked, not_running};
 
+/// Folder that everything names which builds a template.
+const BUILD: &str = "/var/lib/pve-edge-build";
 /// Where a guest that shares this machine's `/run` has what it keeps in memory.
 const MEMORY: &str = "XDG_RUNTIME_DIR";
 
 /// A console that was opened.
 pub(super) struct Open {
-    /// Unless a real `dtach` keeps it.
+    /// Unless a real `dtach` keeps it, or only a VM's guest agent was asked.
     session: Option<Session>,
     /// Where its processes are; ends with the guest's run.
     root: Root,
@@ -56,20 +58,11 @@ impl Guests {
         if let Some(client) = home.console.as_ref().and_then(|it| it.session.as_ref()?.attach()) {
             return Ok(client);
         }
-        home.used = true;
-        let layer = match &mut home.files.layer {
-            Some(layer) => &*layer,
-            none => none.insert(self.fresh_layer()?),
+        self.open_root(home)?;
+        let Some(Open { root, memory, .. }) = home.console.take() else {
+            return Err(io::ErrorKind::Other.into());
         };
         let folder = home.files.folder.path();
-        let (root, memory) = match home.console.take() {
-            Some(last) => (last.root, last.memory),
-            None => {
-                let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
-                let is_cut_off = self.shared.is_cut_off.load(Ordering::SeqCst);
-                (Root::make(layer, folder, memory.path(), is_cut_off)?, memory)
-            }
-        };
         let variables = self.variables(order.vmid, guest, folder);
         let path = variables.into_iter().filter(|(name, _)| *name == "PATH");
         let Settings { shell: words, real_dtach, .. } = locked(&order.settings).clone();
@@ -90,6 +83,42 @@ impl Guests {
         home.groups.extend(leader);
         home.console = Some(Open { session, root, memory });
         Ok(client)
+    }
+
+    /// Makes the root of a guest that runs, where it has none.
+    fn open_root(&self, home: &mut Home) -> io::Result<()> {
+        home.used = true;
+        if home.console.is_some() {
+            return Ok(());
+        }
+        let layer = match &mut home.files.layer {
+            Some(layer) => &*layer,
+            none => none.insert(self.fresh_layer()?),
+        };
+        let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
+        let is_cut_off = self.shared.is_cut_off.load(Ordering::SeqCst);
+        let root = Root::make(layer, home.files.folder.path(), memory.path(), is_cut_off)?;
+        home.console = Some(Open { session: None, root, memory });
+        Ok(())
+    }
+
+    /// The words before a command of a VM's guest agent. What builds a template writes wherever it likes, and so goes into
+    /// a root of the VM's own; so does what runs where that was built.
+    pub(super) fn words_before(
+        &self,
+        vmid: u32,
+        guest: &GuestState,
+        command: &[&str],
+    ) -> io::Result<Vec<String>> {
+        self.shared.reconcile();
+        let mut homes = self.shared.homes();
+        let home = self.home(&mut homes, vmid, guest)?;
+        let is_build = command.iter().any(|it| it.contains(BUILD));
+        if !is_build && home.files.layer.is_none() {
+            return Ok(Vec::new());
+        }
+        self.open_root(home)?;
+        Ok(home.console.iter().flat_map(|it| it.root.enter()).collect())
     }
 
     /// Gives each container whose console is opened from now on a network of its own, which leads nowhere.

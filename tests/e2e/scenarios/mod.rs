@@ -67,7 +67,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         a_repeated_key_makes_no_second a_repeated_key_at_the_same_time_makes_no_second
         templates_that_are_not_there;
     templates: the_daemon_is_built_in what_is_built_is_in_its_sandboxes what_cannot_be_built_says_why
-        an_archive_becomes_a_preset a_copy_becomes_a_preset;
+        an_archive_becomes_a_preset a_copy_becomes_a_preset
+        a_copy_of_vms_becomes_a_preset;
     stream: events_come_while_the_command_runs a_client_that_leaves_ends_the_command what_fails_is_an_event
         who_cannot_stream_says_so;
     exec: output_and_exit_code directory_environment_and_arguments what_takes_too_long_is_ended

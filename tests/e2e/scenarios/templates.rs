@@ -11,6 +11,10 @@ const PRESET: &str = "3vcpu_1gb_8gb";
 const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
 /// That of the copy.
 const COPIED: &str = "3vcpu_1gb_12gb";
+/// Those of copies of VMs.
+const OF_VMS: [&str; 2] = ["3vcpu_1gb_13gb", "3vcpu_1gb_14gb"];
+/// A template of VMs.
+const VMS: u32 = 100_004;
 const ARCHIVE: &str = "https://images.example.com/base.tar.zst";
 
 /// From an archive that is on the storage, so that no right to the network is needed.
@@ -73,6 +77,37 @@ pub(super) async fn a_copy_becomes_a_preset(world: World) {
     let sandbox = world.sandbox(json!({"preset": COPIED})).await;
     assert_eq!(sandbox.shell("cat /etc/built/it").await, "copied\n");
     sandbox.drop().await;
+}
+
+/// The same of VMs, by a real shell behind the guest agent.
+pub(super) async fn a_copy_of_vms_becomes_a_preset(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let script =
+        "echo it runs → ä; mkdir /etc/built && echo copied >/etc/built/it; touch /root/.bash_history";
+    let body = json!({
+        "fromTemplate": VMS, "preset": OF_VMS[0], "guest": false, "packages": ["figlet"], "run": script,
+    });
+    let path = begin(&world, &body).await;
+    let ready = until(&world, &path, "ready").await;
+    assert_eq!(ready["snapshotId"], format!("pvevm_{}_v1", OF_VMS[0]), "{ready}");
+    let sandbox = world.sandbox(json!({"snapshotId": ready["snapshotId"]})).await;
+    assert_eq!(sandbox.shown["commands"], "agent", "{}", sandbox.shown);
+    let look = "cat /etc/built/it /opt/installed; wc -c </etc/machine-id; ls /root/.bash_history /var/lib/pve-edge-build 2>&1 | wc -l";
+    assert_eq!(sandbox.shell(look).await, "copied\nfiglet\n0\n2\n");
+    sandbox.drop().await;
+    let failing =
+        json!({"fromTemplate": VMS, "preset": OF_VMS[1], "guest": false, "run": "echo before; exit 3"});
+    let path = begin(&world, &failing).await;
+    let failed = until(&world, &path, "failed").await;
+    assert_eq!(
+        (&failed["step"], &failed["output"]),
+        (&json!("running"), &json!("before\nexit code 3")),
+        "{failed}"
+    );
+    let gone = world.admin.ask_with("DELETE", &path, &Value::Null, &[("prefer", "wait=20")]).await;
+    assert_eq!(gone.status, 204, "{}", gone.text());
 }
 
 /// With the project's own daemon, where its programs were built.

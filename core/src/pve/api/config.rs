@@ -188,6 +188,18 @@ impl Config {
         }
     }
 
+    /// Whether PVE asks a VM's guest agent: `agent: 1`, or `enabled=1` among others.
+    pub fn has_agent(&self) -> bool {
+        match self.rest.get("agent") {
+            Some(Value::String(text)) => text.split(',').any(|it| {
+                let value = it.strip_prefix("enabled=").unwrap_or(it);
+                matches!(value, "1" | "on" | "yes" | "true")
+            }),
+            Some(other) => perl::truthy(other),
+            None => false,
+        }
+    }
+
     /// Whether PVE tells a VM its address and name by a cloud-init drive.
     pub fn has_cloud_init(&self) -> bool {
         self.rest.iter().any(|(name, value)| {

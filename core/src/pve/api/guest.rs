@@ -57,6 +57,16 @@ pub struct Guest<'a> {
 pub struct Status {
     /// `running` or `stopped`.
     pub status: String,
+    /// Seconds since its start; of a VM a restart by itself does not count.
+    #[serde(default)]
+    uptime: Value,
+}
+
+impl Status {
+    /// Seconds since its start.
+    pub fn uptime(&self) -> i64 {
+        perl::integer(&self.uptime).unwrap_or(0)
+    }
 }
 
 /// `GET …/feature`.
@@ -284,8 +294,11 @@ impl Guest<'_> {
     /// A repeated parameter is a list to every version: before PVE 8 it
     /// arrives joined with NUL, which is what that version's parameter takes
     /// (pve-http-server `AnyEvent.pm` `decode_urlencoded`).
-    pub fn agent_exec(&self, command: &[&str]) -> Call<Value> {
-        let form: Vec<_> = command.iter().map(|it| ("command", *it)).collect();
+    ///
+    /// `input` is at most 64 KiB of characters, and the command has none where it is absent.
+    pub fn agent_exec(&self, command: &[&str], input: Option<&str>) -> Call<Value> {
+        let mut form: Vec<_> = command.iter().map(|it| ("command", *it)).collect();
+        form.extend(input.map(|it| ("input-data", it)));
         self.post("/nodes/{node}/{kind}/{vmid}/agent/exec", &[&"agent", &"exec"], &form)
     }
 

@@ -231,6 +231,11 @@ impl PveError {
         self.text().contains("guest agent is not running")
     }
 
+    /// `VM 100 qga command 'guest-exec' failed - Command guest-exec has been disabled`: the agent's own settings forbid it.
+    pub fn forbids_agent_exec(&self) -> bool {
+        self.text().contains("guest-exec has been disabled")
+    }
+
     /// `disk is already at specified size`, or `unable to shrink disk size`: it is larger.
     pub fn is_large_enough(&self) -> bool {
         ["already at specified size", "unable to shrink disk"].iter().any(|it| self.text().contains(it))

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE};
 use futures_util::{Stream, stream};
 use http::Request;
 use serde_json::Value;
@@ -23,13 +24,20 @@ use crate::{
         channel::Channel,
         command::{self, ExecRequest, Line, Opened, limit::exit_lines},
     },
-    text::utf8::{Decoded, decode, replaced},
+    text::{
+        shell::quote,
+        utf8::{Decoded, decode, replaced},
+    },
 };
 
 /// How long after its time a command's end may take to be told.
 const SLACK: Duration = Duration::from_secs(15);
 /// The agent keeps 16 MiB of each stream; JSON makes more of them.
 const ANSWER_CAP: usize = 48 << 20;
+/// Time before a command is asked for first.
+const FIRST_PAUSE: Duration = Duration::from_millis(150);
+/// Time between two questions how a command stands, as long as requests are no matter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// For one question how a command stands.
 const QUESTION: Duration = Duration::from_secs(10);
 
@@ -46,7 +54,7 @@ pub async fn open<I: Io>(
     // The agent cannot end a command: `timeout` does, in the guest.
     let script = request.script(Some(allowed));
     let data = cluster
-        .send(guest.agent_exec(&["/bin/sh", "-c", &script]))
+        .send(guest.agent_exec(&["/bin/sh", "-c", &script], None))
         .await
         .map_err(|error| not_run(cluster, &found.mark, error))?;
     let Some(pid) = data.get("pid").and_then(perl::integer) else {
@@ -90,6 +98,59 @@ pub async fn probe<I: Io>(
     }
 }
 
+/// Bytes of input that one script of our own may have: older versions of PVE take requests of 64 KiB.
+pub const INPUT: usize = 44 << 10;
+
+/// Runs a script of our own for `sh` to its end, with these bytes as its input; its exit code and its output. It may be
+/// run again.
+pub async fn script<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+    text: &str,
+    input: &[u8],
+    until: OffsetDateTime,
+) -> Result<(i32, Vec<u8>), PveError> {
+    let guest = found.api(cluster);
+    // What PVE makes of bytes that are no text differs between versions; and nothing of this is longer in a form.
+    let input = URL_SAFE.encode(input);
+    let fed = format!(
+        "command -v base64 >/dev/null || {{ echo 'there is no base64 in it'; exit 127; }}\ntr _- /+ | base64 -d | sh -c {}",
+        quote(text)
+    );
+    let (text, input) = if input.is_empty() { (text, None) } else { (&*fed, Some(&*input)) };
+    let data = cluster.send(guest.agent_exec(&["/bin/sh", "-c", text], input)).await?;
+    let pid = data.get("pid").and_then(perl::integer);
+    let pid = pid.ok_or_else(|| PveError::Shape("it names no process".into()))?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        cluster.io.sleep(pause).await;
+        match cluster.send(guest.agent_exec_status(pid)).await {
+            Ok(told) if told.get("exited").is_some_and(perl::truthy) => {
+                return said(&told).ok_or_else(|| PveError::Shape("it tells no exit code".into()));
+            }
+            Ok(_) if cluster.now() >= until => {
+                return Err(PveError::Net(cut("the end of a script was not told in time")));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        pause = (pause * 7 / 5).min(LONGEST_PAUSE);
+    }
+}
+
+/// Exit code and output of a script of our own that has ended.
+fn said(told: &Value) -> Option<(i32, Vec<u8>)> {
+    let (mut code, mut output) = (None, String::new());
+    for line in lines(told, false)? {
+        match line {
+            Line::Stdout(text) => output.push_str(&text),
+            Line::Exit(exit) => code = Some(exit),
+            _ => {}
+        }
+    }
+    Some((code?, output.into_bytes()))
+}
+
 /// Why a command was not started, or that nobody knows.
 fn not_run<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark, error: PveError) -> Error {
     if error.is_final() || error.lacks_agent() || matches!(error, PveError::Budget) {
@@ -129,7 +190,7 @@ impl<I: Io> Waiting<I> {
     /// that is lost on the way is lost.
     async fn end(mut self) -> Result<Vec<Line>, NetError> {
         let deadline = self.begun + self.allowed + SLACK;
-        let mut pause = Duration::from_millis(150);
+        let mut pause = FIRST_PAUSE;
         loop {
             self.io.sleep(pause).await;
             let now = self.io.now();
@@ -150,7 +211,7 @@ impl<I: Io> Waiting<I> {
             // Often at first; then so that the requests last as long as the command may.
             let rest = (deadline - self.io.now()).max(time::Duration::ZERO).unsigned_abs();
             let spread = rest / self.left.max(1);
-            pause = (pause * 7 / 5).min(spread.max(Duration::from_secs(3)));
+            pause = (pause * 7 / 5).min(spread.max(LONGEST_PAUSE));
         }
     }
 }

@@ -18,3 +18,14 @@ pub(crate) async fn destroy<I: Io>(cluster: &Cluster<'_, I>, found: &Located) ->
     }
     cluster.send(guest.destroy()).await
 }
+
+/// The same; a VM that runs is stopped instead, and a later attempt destroys it.
+pub(crate) async fn destroy_or_stop<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: &Located,
+) -> Result<Upid, PveError> {
+    match destroy(cluster, found).await {
+        Err(error) if error.must_be_stopped() => cluster.send(found.api(cluster).stop()).await,
+        result => result,
+    }
+}

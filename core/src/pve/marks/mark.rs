@@ -196,7 +196,7 @@ pub struct Base {
     pub build: Option<Build>,
 }
 
-/// What is built in a template through its container's console.
+/// What is built in a template, through the console of its container or the guest agent of its VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// Packages that are installed.
@@ -214,6 +214,9 @@ pub struct Build {
     /// Step at which it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Step>,
+    /// When the guest agent was first found silent that should answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<i64>,
 }
 
 fn is_sandbox(role: &Role) -> bool {

@@ -15,7 +15,7 @@ use crate::{
         guest::{
             Located,
             condition::{Condition, condition},
-            destroy::destroy,
+            destroy::destroy_or_stop,
             located::was_destroyed,
             repair,
         },
@@ -97,14 +97,7 @@ async fn act<I: Io>(
     match due {
         Verdict::Leave => Ok(()),
         Verdict::Finish => go_on(cluster, found, seen).await,
-        Verdict::Delete => match destroy(cluster, &found).await {
-            // A later run destroys it.
-            Err(error) if error.must_be_stopped() => {
-                cluster.send(found.api(cluster).stop()).await?;
-                Ok(())
-            }
-            result => Ok(result.map(|_| ())?),
-        },
+        Verdict::Delete => Ok(destroy_or_stop(cluster, &found).await.map(|_| ())?),
         Verdict::Condemn => {
             swap(cluster, &found, &|mark| {
                 mark.want = Want::Gone;

@@ -9,7 +9,7 @@ use crate::{
     pve::{
         api::config::Config,
         cluster::Cluster,
-        guest::{Located, destroy::destroy},
+        guest::{Located, destroy::destroy_or_stop},
         marks::{self, Mark, Phase, Want, What},
         template::advance,
     },
@@ -49,7 +49,7 @@ pub(super) async fn tend_template<I: Io>(
         return Some(done);
     }
     let result = match due {
-        Verdict::Delete => destroy(cluster, &found).await.map(|_| ()).map_err(Error::from),
+        Verdict::Delete => destroy_or_stop(cluster, &found).await.map(|_| ()).map_err(Error::from),
         Verdict::Condemn => condemn(cluster, &found).await,
         _ => carry_on(cluster, &found, &mut done).await,
     };

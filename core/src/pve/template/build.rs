@@ -1,36 +1,32 @@
-//! What is built in a template: packages, a script and the daemon, through its container's console.
+//! What is built in a template: packages, a script and the daemon, through its container's console, or its VM's guest
+//! agent.
 //!
-//! The mark says what is to be built, and the container's disk how far that has come. The user's script is begun once at
+//! The mark says what is to be built, and the guest's disk how far that has come. The user's script is begun once at
 //! most: where its end is not known, the build has failed.
 
 mod next;
 mod script;
+mod way;
 
 use std::time::Duration;
 
-use pve_edge_guest_protocol::{Unique, answer::Code as Refused, process::Spec};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use self::{
-    next::{Next, Seen, decide},
-    script::{CHANGED, Left, PIECE},
+    next::{Next, decide},
+    script::CHANGED,
+    way::{Stop, Way},
 };
 use crate::{
-    daemon::{
-        CallFailure,
-        program::{self, Arch, Manifest},
-    },
+    daemon::program::{self, Arch, Manifest},
     error::{Code, Error},
     io::{Io, deadline::Deadline},
     pve::{
-        api::PveError,
         cluster::Cluster,
-        console::Console,
-        guest::{Located, hello::key_names, located::was_destroyed, write::write},
+        guest::{Located, hello::key_names, located::was_destroyed, wait::wait, write::write},
         marks::{Build, Mark},
     },
-    sandbox::{channel::Channel, process::State, template::Step},
+    sandbox::{channel::Channel, id::Kind, template::Step},
 };
 
 /// Time of the packages and the script.
@@ -41,53 +37,23 @@ const CALL: Duration = Duration::from_secs(25);
 const PUSH: Duration = Duration::from_secs(6);
 /// Time that is kept for what follows the last piece.
 const AFTER: Duration = Duration::from_secs(5);
+/// Requests that are kept for it, and for the piece: a guest agent takes some of each.
+const REQUESTS: u32 = 12;
+/// Seconds from a VM's start in which its guest agent may be silent, and after that at a stretch.
+const SILENCE: (i64, i64) = (600, 120);
+/// Seconds in which a VM may shut down by itself.
+const SHUTDOWN: u32 = 60;
 
 /// What came of one turn of a build.
 pub(super) enum Turn {
     /// It goes on.
     Working(Step, String),
-    /// It is over: the container is stopped, and can be made a template.
+    /// It is over: the guest is stopped, and can be made a template.
     Over,
-    /// It has failed, and the container is stopped.
+    /// It has failed, and the guest is stopped.
     Failed(Step, String),
     /// The container's console cannot be had, and only the daemon is missing.
     NoConsole,
-}
-
-/// Why a turn came to nothing.
-enum Stop {
-    /// The next one may come further.
-    Again,
-    /// The console cannot be had.
-    NoConsole(Error),
-    /// The build has failed.
-    Failed(Step, String),
-    /// The request itself cannot be done.
-    Error(Error),
-}
-
-impl From<CallFailure> for Stop {
-    fn from(failure: CallFailure) -> Self {
-        match failure {
-            CallFailure::NoWay(error) => match error.code() {
-                Code::ConsoleRefused | Code::PveForbidden | Code::Unsupported => Self::NoConsole(*error),
-                _ => Self::Again,
-            },
-            _ => Self::Again,
-        }
-    }
-}
-
-impl From<PveError> for Stop {
-    fn from(error: PveError) -> Self {
-        Self::Error(error.into())
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
 }
 
 /// Does the next missing thing of a build.
@@ -97,14 +63,21 @@ pub(super) async fn turn<I: Io>(
     build: &Build,
     deadline: Deadline<'_, I>,
 ) -> Result<Turn, Error> {
-    let console = Console::new(cluster, cluster.pve, &found.node, &found.mark);
-    let mut builder = Builder { cluster, found, build, console, deadline };
+    let way = Way::new(cluster, found);
+    let mut builder = Builder { cluster, found, build, way, uptime: 0, deadline };
     match builder.turn().await {
         Ok(turn) => Ok(turn),
         Err(Stop::Again) => Ok(Turn::Working(Step::Starting, String::new())),
         Err(Stop::Error(error)) => Err(error),
-        Err(Stop::NoConsole(_)) if build.packages.is_empty() && build.run.is_empty() => Ok(Turn::NoConsole),
-        Err(Stop::NoConsole(error)) => builder.fail(Step::Starting, error.detail()).await,
+        Err(Stop::Silent) => builder.silent().await,
+        Err(Stop::NoWay(error)) => {
+            // Root can put the daemon into a container.
+            let is_for_root = build.packages.is_empty() && build.run.is_empty();
+            match found.mark.kind {
+                Kind::Lxc if is_for_root => Ok(Turn::NoConsole),
+                _ => builder.fail(Step::Starting, error.detail()).await,
+            }
+        }
         Err(Stop::Failed(step, output)) => builder.fail(step, &output).await,
     }
 }
@@ -114,16 +87,23 @@ struct Builder<'a, 'c, I: Io> {
     cluster: &'a Cluster<'c, I>,
     found: &'a Located,
     build: &'a Build,
-    console: Console<I>,
+    way: Way<'a, 'c, I>,
+    /// Seconds since the guest's start.
+    uptime: i64,
     deadline: Deadline<'a, I>,
 }
 
 impl<I: Io> Builder<'_, '_, I> {
     async fn turn(&mut self) -> Result<Turn, Stop> {
         let (cluster, found, build) = (self.cluster, self.found, self.build);
-        let running = cluster.send(found.api(cluster).status()).await?.status != "stopped";
-        let seen =
-            if running && !build.done && build.failed.is_none() { Some(self.look().await?) } else { None };
+        let status = cluster.send(found.api(cluster).status()).await?;
+        let running = status.status != "stopped";
+        self.uptime = status.uptime();
+        let mut seen = None;
+        if running && !build.done && build.failed.is_none() {
+            seen = Some(self.way.look(self.until()).await?);
+            self.note_silence(None).await?;
+        }
         let manifest = match &seen {
             Some(seen) if build.guest && seen.left.code == Some(0) => Some(program::manifest(cluster).await),
             _ => None,
@@ -134,8 +114,11 @@ impl<I: Io> Builder<'_, '_, I> {
         let output = seen.as_ref().map(|it| it.left.output.clone()).unwrap_or_default();
         let working = |step| Ok(Turn::Working(step, output.clone()));
         match decide(build, running, seen.as_ref(), program) {
-            Next::Start => self.start().await.map(|()| Turn::Working(Step::Starting, String::new())),
-            Next::Work => self.work().await.map(|()| Turn::Working(Step::Packages, String::new())),
+            Next::Start => self.start().await,
+            Next::Work => {
+                self.way.begin(script::work(self.build), self.until()).await?;
+                Ok(Turn::Working(Step::Packages, String::new()))
+            }
             Next::Wait(step) => working(step),
             Next::Push(from) => {
                 if let Some((manifest, arch)) = manifest.zip(arch) {
@@ -173,73 +156,53 @@ impl<I: Io> Builder<'_, '_, I> {
     /// Runs a script of our own.
     async fn say(&mut self, text: String, input: Vec<u8>) -> Result<(i32, Vec<u8>), Stop> {
         let until = self.until();
-        Ok(self.console.script(text, input, until).await?)
+        self.way.script(text, input, until).await
     }
 
-    /// Looks how far it has come: at the process first, which may end meanwhile, and once more where somebody has just
-    /// begun it.
-    async fn look(&mut self) -> Result<Seen, Stop> {
-        let mut process = self.process().await?;
-        let (_, said) = self.say(script::look(), Vec::new()).await?;
-        let left: Left = script::left(&said).ok_or(Stop::Again)?;
-        if process.is_none() && left.step.is_some() {
-            process = self.process().await?;
-        }
-        Ok(Seen { process, left })
-    }
-
-    /// How the process of packages and script stands.
-    async fn process(&mut self) -> Result<Option<State>, Stop> {
-        let until = self.until();
-        match self.console.process(name(&self.found.mark), until).await {
-            Ok(process) => Ok(Some(process.state)),
-            Err(CallFailure::Refused(it)) if it.code == Refused::NoSuchProcess => Ok(None),
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    /// Starts the container, with root's shell as its console.
-    async fn start(&mut self) -> Result<(), Stop> {
+    /// Starts the guest; a container with root's shell as its console.
+    async fn start(&mut self) -> Result<Turn, Stop> {
         let Located { node, mark, config, .. } = self.found;
         // Its admin has deleted it, and a late request has brought it back.
         if was_destroyed(self.cluster, node, mark).await? {
             return Err(Error::new(Code::Condemned, "this template was deleted").into());
         }
         let guest = self.found.api(self.cluster);
-        if config.option("cmode") != Some("shell") {
+        if mark.kind == Kind::Lxc && config.option("cmode") != Some("shell") {
             let form = [("cmode", "shell"), ("digest", &*config.digest)];
             self.cluster.send(guest.set_config(&form)).await?;
         }
+        let started = match self.cluster.send(guest.start()).await {
+            Ok(task) => wait(self.cluster, &task, self.deadline.keeping(REQUESTS)).await,
+            Err(error) => Some(Err(error)),
+        };
         // Others may have started it meanwhile: the next look shows it.
-        let _ = self.cluster.send(guest.start()).await;
-        Ok(())
+        let why = match started {
+            Some(Err(error)) if !error.is_beside_another() => error.to_string(),
+            _ => String::new(),
+        };
+        Ok(Turn::Working(Step::Starting, why))
     }
 
-    /// Starts the packages and the script, once at most.
-    async fn work(&mut self) -> Result<(), Stop> {
-        let argv = ["sh".into(), "-c".into(), script::work(self.build)].into();
-        let ms = u64::try_from(WORK.as_millis()).ok();
-        let spec = Spec { argv: Some(argv), cwd: Some("/".into()), timeout_ms: ms, ..Spec::default() };
-        let until = self.until();
-        self.console.run(name(&self.found.mark), &spec, true, until).await?;
-        Ok(())
-    }
-
-    /// Pushes the program from a piece on, as far as time allows.
+    /// Pushes the program from a byte on, as far as time and requests allow.
     async fn push(&mut self, manifest: &Manifest, arch: Arch, from: u64) -> Result<(), Stop> {
         let began = self.cluster.now();
         let bytes = program::whole(self.cluster, manifest, arch).await?;
-        for (number, piece) in
-            (0_u64..).zip(bytes.chunks(PIECE)).skip(usize::try_from(from).unwrap_or_default())
-        {
+        let size = self.way.piece();
+        // A piece that is not whole is pushed again.
+        let whole = usize::try_from(from).unwrap_or_default() / size;
+        for (number, piece) in bytes.chunks(size).enumerate().skip(whole) {
             let now = self.cluster.now();
-            if self.deadline.has_passed() && now > began + PUSH || now + AFTER > self.cluster.end() {
+            let is_late =
+                self.deadline.has_passed() && now > began + PUSH || now + AFTER > self.cluster.end();
+            if is_late || self.cluster.left() < REQUESTS {
                 return Ok(());
             }
-            let (code, _) = self.say(script::piece(number), piece.to_vec()).await?;
+            let (code, said) = self.say(script::piece(number, size), piece.to_vec()).await?;
             if code != 0 {
-                let why = "the program of the daemon could not be written: is the disk full?";
-                return Err(Stop::Failed(Step::Guest, why.into()));
+                let said = String::from_utf8_lossy(&said);
+                let why =
+                    format!("{said}\nthe program of the daemon could not be written: is the disk full?");
+                return Err(Stop::Failed(Step::Guest, script::plain(&why)));
             }
         }
         Ok(())
@@ -260,7 +223,7 @@ impl<I: Io> Builder<'_, '_, I> {
 
     /// Removes what is one machine's own, and notes that the build is done.
     async fn clean(&mut self) -> Result<(), Stop> {
-        let (code, said) = self.say(script::clean().to_owned(), Vec::new()).await?;
+        let (code, said) = self.say(script::clean(), Vec::new()).await?;
         if code != 0 {
             return Err(Stop::Failed(Step::Cleaning, script::plain(&String::from_utf8_lossy(&said))));
         }
@@ -281,16 +244,61 @@ impl<I: Io> Builder<'_, '_, I> {
         Ok(())
     }
 
-    /// Stops the container; what the build has left goes first.
+    /// Stops the guest; what the build has left goes first.
     async fn stop(&mut self) -> Result<(), Stop> {
+        let guest = self.found.api(self.cluster);
+        let is_vm = self.found.mark.kind == Kind::Qemu;
         if self.build.done {
-            let _ = self.say(script::tidy(), Vec::new()).await;
+            let tidied = self.say(script::tidy(), Vec::new()).await;
+            // What a VM has not written when it is killed is lost.
+            if is_vm {
+                tidied?;
+            }
         }
-        match self.cluster.send(self.found.api(self.cluster).stop()).await {
-            Err(error) if !error.is_not_running() => Err(error.into()),
-            // Somebody else has stopped it.
+        let call = if is_vm && self.build.done { guest.shutdown(SHUTDOWN) } else { guest.stop() };
+        match self.cluster.send(call).await {
+            Ok(task) if is_vm => {
+                wait(self.cluster, &task, self.deadline.keeping(REQUESTS)).await;
+                Ok(())
+            }
+            // Somebody else has stopped it, or is about to.
+            Err(error) if !error.is_not_running() && !error.is_locked() => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// What comes of a guest agent that does not answer: a VM may take its time to start, and after that be busy for a
+    /// while.
+    async fn silent(&mut self) -> Result<Turn, Error> {
+        let (now, step) = (self.cluster.now().unix_timestamp(), Step::Starting);
+        let (starting, stretch) = SILENCE;
+        match self.build.silent {
+            _ if self.uptime < starting => {}
+            Some(since) if now - since >= stretch => {
+                let text = "the guest agent of the VM does not answer: install qemu-guest-agent in the template that \
+                            is copied, have it start with the VM, and ask for this template anew";
+                return self.fail(step, text).await;
+            }
+            Some(_) => {}
+            None => self.note_silence(Some(now)).await?,
+        }
+        Ok(Turn::Working(step, "the guest agent does not answer yet".into()))
+    }
+
+    /// Notes since when the guest agent is silent, or that it is not any more.
+    async fn note_silence(&mut self, since: Option<i64>) -> Result<(), Error> {
+        if self.build.silent == since {
+            return Ok(());
+        }
+        let note = |mark: &mut Mark| {
+            if let Some(build) = mark.base.as_mut().and_then(|it| it.build.as_mut()) {
+                build.silent = since;
+            }
+            Ok(())
+        };
+        // Whether it was written, the next look shows.
+        let _ = write(self.cluster, self.found, &note).await?;
+        Ok(())
     }
 
     /// Notes that it has failed.
@@ -307,12 +315,6 @@ impl<I: Io> Builder<'_, '_, I> {
         let _ = write(self.cluster, self.found, &note).await?;
         Ok(Turn::Working(step, output))
     }
-}
-
-/// The name of a build's process.
-fn name(mark: &Mark) -> Unique {
-    let digest = Sha256::digest(format!("template build {}", mark.nonce));
-    Unique(digest.first_chunk().copied().unwrap_or_default())
 }
 
 /// A deployment without the daemon's programs builds none in.

@@ -1,7 +1,9 @@
-//! The claim: a container that PVE makes at most once for a VMID.
+//! The claim: a guest that PVE makes at most once for a VMID.
 //!
 //! PVE reserves the VMID before it answers and tells whose the container is
 //! only when its archive is unpacked (pve-container `API2/LXC.pm` `create_vm`).
+//! A VM's clone takes the VMID in its worker alone, and one of any number of clones
+//! gets it (rule S2.4).
 
 use super::{creation_failed, root, target::Target};
 use crate::{
@@ -54,7 +56,7 @@ pub(super) async fn claim<I: Io>(
     Err(Error::new(Code::NoFreeVmid, "others took every VMID that was drawn; ask again").retry_after(1))
 }
 
-/// How PVE is to make the container.
+/// How PVE is to make the guest.
 enum Making {
     /// From an archive, with these options.
     New(Vec<(&'static str, String)>),
@@ -63,7 +65,7 @@ enum Making {
 }
 
 impl Making {
-    fn call(&self, cluster: &Cluster<'_, impl Io>, node: &str, vmid: Vmid) -> Call<Upid> {
+    fn call(&self, cluster: &Cluster<'_, impl Io>, node: &str, mark: &Mark) -> Call<Upid> {
         match self {
             Self::New(form) => {
                 let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -71,15 +73,15 @@ impl Making {
             }
             Self::Copy(source, notes, storage) => {
                 let new = NewGuest {
-                    newid: vmid,
-                    name: &hostname(vmid),
+                    newid: mark.vmid,
+                    name: &hostname(mark.vmid),
                     description: notes,
                     target: None,
                     storage: storage.as_deref(),
                     snapname: None,
                     full: true,
                 };
-                cluster.pve.guest(node, Kind::Lxc, *source).clone_to(&new)
+                cluster.pve.guest(node, mark.kind, *source).clone_to(&new)
             }
         }
     }
@@ -89,13 +91,13 @@ fn hostname(vmid: Vmid) -> String {
     format!("template-{vmid}")
 }
 
-/// The notes that say whose the container is, and what is to be built in it.
+/// The notes that say whose the guest is, and what is to be built in it.
 fn notes(mark: &Mark) -> Result<String, Error> {
     let notes = Notes { existing: "", mark, links: &[], exec_token: None };
     notes.write().ok_or_else(|| {
         let run = mark.base.as_ref().is_some_and(|it| it.build.as_ref().is_some_and(|it| !it.run.is_empty()));
         let field = if run { "run" } else { "hookscript" };
-        Error::field(field, "is too long for the container's description")
+        Error::field(field, "is too long for the guest's description")
     })
 }
 
@@ -127,7 +129,7 @@ fn form(
     Ok(form)
 }
 
-/// One container; `None` when a stranger has that VMID. It is asked for again
+/// One guest; `None` when a stranger has that VMID. It is asked for again
 /// only where PVE cannot have made it, or where that is harmless: same VMID, same nonce.
 async fn attempt<I: Io>(
     cluster: &Cluster<'_, I>,
@@ -139,7 +141,7 @@ async fn attempt<I: Io>(
     let mut sent = Sent { node, mark, task: None, unanswered: false };
     let mut wait = deadline.keeping(reserve::TEMPLATE).paced(pace::TASK);
     loop {
-        let error = match cluster.send(making.call(cluster, node, mark.vmid)).await {
+        let error = match cluster.send(making.call(cluster, node, mark)).await {
             Ok(task) => {
                 sent.task = Some(task);
                 return identify(cluster, &sent, deadline).await;
@@ -157,11 +159,11 @@ async fn attempt<I: Io>(
     }
 }
 
-/// A container that was asked for.
+/// A guest that was asked for.
 struct Sent<'a> {
     node: &'a str,
     mark: &'a Mark,
-    /// Where PVE's answer arrived: the VMID is ours.
+    /// Where PVE's answer arrived: a container's VMID is ours.
     task: Option<Upid>,
     /// Whether a request may be executed late.
     unanswered: bool,
@@ -170,6 +172,15 @@ struct Sent<'a> {
 impl Sent<'_> {
     fn unknown(&self) -> Claimed {
         Claimed::Unknown(self.mark.id())
+    }
+
+    /// Whether a VM's clone of ours may still take a VMID that another guest has now: another VMID is not drawn before.
+    async fn may_come<I: Io>(&self, cluster: &Cluster<'_, I>) -> bool {
+        self.mark.kind == Kind::Qemu
+            && match &self.task {
+                Some(task) => end_of_task(cluster, Some(task)).await.is_none(),
+                None => self.unanswered,
+            }
     }
 }
 
@@ -186,13 +197,20 @@ async fn identify<I: Io>(
         wait.pause().await;
     }
     loop {
-        match cluster.send(cluster.pve.guest(node, Kind::Lxc, mark.vmid).config()).await {
+        match cluster.send(cluster.guest(node, mark).config()).await {
             Ok(config) if !config.is_unknown_yet() => {
                 let found = Located::of(node, mark.vmid, config).filter(|it| is_same_claim(mark, &it.mark));
-                return Ok(found.map(|it| Claimed::Known(Box::new(it))));
+                if found.is_some() || !sent.may_come(cluster).await {
+                    return Ok(found.map(|it| Claimed::Known(Box::new(it))));
+                }
             }
             Ok(_) => {}
             Err(error) if error.is_missing() => match end_of_task(cluster, task.as_ref()).await {
+                // Another guest was faster: of another kind, or on another node.
+                Some(Err(cause)) if mark.kind == Kind::Qemu && cause.is_outdone() && !unanswered => {
+                    return Ok(None);
+                }
+                Some(Err(cause)) if mark.kind == Kind::Qemu && cause.is_outdone() => {}
                 Some(Err(cause)) => return Err(creation_failed(&cause)),
                 // Another kind of guest, or on another node.
                 _ if task.is_none() && !unanswered => return Ok(None),

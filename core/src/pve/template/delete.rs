@@ -16,6 +16,7 @@ use crate::{
             wait::wait,
             write::{change, locked},
         },
+        marks::{Mark, Want},
     },
     sandbox::{id::SandboxId, patch::check_etag},
 };
@@ -51,6 +52,7 @@ pub async fn delete<I: Io>(
             protect(cluster, &found).await;
             return Err(in_use(&error));
         }
+        Err(error) if error.must_be_stopped() => return stop_first(cluster, found, deadline).await,
         Err(error) => return Err(error.into()),
     };
     // However short the caller waits: one that is in use is protected again.
@@ -62,6 +64,35 @@ pub async fn delete<I: Io>(
             Err(in_use(&why))
         }
         Some(Err(why)) => Err(why.problem(Code::TaskFailed, "PVE could not delete it")),
+    }
+}
+
+/// Deletes a VM that runs, in which something is built. It is condemned before it is stopped, so that nobody goes on with
+/// it: what is left undone here, the sweep does.
+async fn stop_first<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: Located,
+    deadline: Deadline<'_, I>,
+) -> Result<bool, Error> {
+    let now = cluster.now().unix_timestamp();
+    let condemn = |mark: &mut Mark| {
+        mark.want = Want::Gone;
+        mark.expires = Some(now);
+        Ok(())
+    };
+    change(cluster, &found, &condemn).await?;
+    let task = cluster.send(found.api(cluster).stop()).await?;
+    if wait(cluster, &task, deadline).await.is_none() {
+        return Ok(false);
+    }
+    let config = cluster.send(found.api(cluster).config()).await?;
+    let now = Located::of(&found.node, found.mark.vmid, config);
+    match now.filter(|it| it.mark.nonce == found.mark.nonce) {
+        Some(now) => {
+            let task = destroy(cluster, &now).await?;
+            Ok(matches!(wait(cluster, &task, deadline).await, Some(Ok(()))))
+        }
+        None => Ok(true),
     }
 }
 

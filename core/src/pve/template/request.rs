@@ -9,6 +9,7 @@ use crate::{
         channel::Channel,
         defaults::Defaults,
         fields::size_errors,
+        id::Kind,
         preset::PresetId,
         template::{Execd, TemplateDaemon, TemplateRequest},
     },
@@ -97,7 +98,8 @@ impl TemplateRequest {
             return Err(Error::fields(errors));
         };
         let hookscript = self.hookscript.clone().unwrap_or_default();
-        defaults.check(self.channel())?;
+        // The kind of a copy is not known yet, and no bare one has them.
+        defaults.check(self.channel(Kind::Lxc))?;
         let execd = self.execd == Some(Execd::Included) || self.is_bare();
         let base = Base { preset, features, hookscript, execd, build: self.build() };
         Ok((base, defaults))
@@ -122,10 +124,14 @@ impl TemplateRequest {
         self.guest == Some(false) && self.daemon() == Some(TemplateDaemon::Guest)
     }
 
-    /// How commands reach its sandboxes; `None` where the first one is to find out.
-    pub(super) fn channel(&self) -> Option<Channel> {
+    /// How commands reach its sandboxes of this kind; `None` where the first one is to find out.
+    pub(super) fn channel(&self, kind: Kind) -> Option<Channel> {
+        let bare = match kind {
+            Kind::Lxc => Channel::Terminal,
+            Kind::Qemu => Channel::Agent,
+        };
         let daemon = self.daemon().map(TemplateDaemon::channel);
-        if self.is_bare() && self.execd.is_none() { Some(Channel::Terminal) } else { daemon }
+        if self.is_bare() && self.execd.is_none() { Some(bare) } else { daemon }
     }
 
     /// What was asked for, else what the preset's name says.

@@ -39,7 +39,7 @@ pub(crate) async fn missing<I: Io>(
         Some(Channel::Guest) => vec![install(vmid, cluster.asked_at.as_deref().unwrap_or("EDGE"))],
         _ => push_execd(vmid),
     };
-    Ok(commands(vmid, daemon, config, base, running))
+    Ok(commands((found.mark.kind.tool(), vmid), daemon, config, base, running))
 }
 
 /// The command that installs our daemon. The script comes by the node and has the program in it: the container needs
@@ -58,7 +58,13 @@ fn push_execd(vmid: Vmid) -> Vec<String> {
     ]
 }
 
-fn commands(vmid: Vmid, daemon: Vec<String>, config: &Config, base: &Base, running: bool) -> Vec<String> {
+fn commands(
+    (tool, vmid): (&str, Vmid),
+    daemon: Vec<String>,
+    config: &Config,
+    base: &Base,
+    running: bool,
+) -> Vec<String> {
     let mut commands = Vec::new();
     let features = features(config.features.as_deref().unwrap_or_default());
     if !base.features.is_empty() && features.as_ref() != Some(&base.features) {
@@ -72,7 +78,7 @@ fn commands(vmid: Vmid, daemon: Vec<String>, config: &Config, base: &Base, runni
         commands.extend(daemon);
     }
     if running || !base.execd {
-        commands.push(format!("pct stop {vmid}"));
+        commands.push(format!("{tool} stop {vmid}"));
     }
     commands
 }

@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) node: String,
+    /// What is made there.
+    pub(super) kind: Kind,
     /// Of the container.
     pub(super) storage: String,
     /// Of its archive.
@@ -34,13 +36,12 @@ pub(super) fn source<I: Io>(
     let offered = inventory.templates(settings).into_iter().find(|it| it.vmid == vmid);
     let found = offered.or_else(|| inventory.plain_template(settings, vmid));
     let is_seen = |it: &Template| it.own.as_ref().is_none_or(|mark| mark.is_seen_by(caller, deployment));
-    let found = found.filter(|it| it.kind == Kind::Lxc && is_seen(it));
-    let none = || Error::field("fromTemplate", format!("no template of containers has the VMID {vmid}"));
-    let Template { node, .. } = found.ok_or_else(none)?;
+    let none = || Error::field("fromTemplate", format!("no template has the VMID {vmid}"));
+    let Template { node, kind, .. } = found.filter(is_seen).ok_or_else(none)?;
     if !inventory.is_online(&node) {
         return Err(Error::new(Code::NodeOffline, format!("node {node} is offline")).retry_after(30));
     }
-    Ok(Target { node, storage: String::new(), archives: String::new(), bridge: String::new() })
+    Ok(Target { node, kind, storage: String::new(), archives: String::new(), bridge: String::new() })
 }
 
 /// What the request says, else the settings, else what has most room.
@@ -97,7 +98,7 @@ pub(super) async fn target<I: Io>(
         None => bridge(cluster, &disk.node).await?,
     };
     let storage = disk.storage.clone().unwrap_or_default();
-    Ok(Target { node: disk.node.clone(), storage, archives, bridge })
+    Ok(Target { node: disk.node.clone(), kind: Kind::Lxc, storage, archives, bridge })
 }
 
 /// Those of online nodes that take such content.

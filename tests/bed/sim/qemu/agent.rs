@@ -121,6 +121,12 @@ pub(crate) fn exec(sim: &mut Sim, call: &Call, _: OffsetDateTime) -> Answer {
     let program = Program { arguments, input: call.get("input-data").map(str::to_owned) };
     let (output, took) = match sim.agents.host.clone() {
         Some(host) => (host(vmid, program), Some(time::Duration::ZERO)),
+        // It would remove this machine's own keys and logs.
+        None if sim.folder_of_commands(vmid).is_some()
+            && program.arguments.iter().any(|it| it.contains("/var/lib/pve-edge-build")) =>
+        {
+            return Err(Fail::die("Agent error: nothing is built in a VM that shares this machine's files"));
+        }
         None => {
             let (command, allowed) = command(&program.arguments);
             let (output, took) = collected(sim.job(vmid, command, Some(program), allowed).lines());

@@ -1,15 +1,15 @@
 //! The next thing of a build, decided from what was read.
 
-use super::script::{Left, PIECE};
+use super::script::Left;
 use crate::{
     daemon::program::Program,
     pve::marks::Build,
     sandbox::{process::State, template::Step},
 };
 
-/// What was seen in a container that runs.
+/// What was seen in a guest that runs.
 pub(super) struct Seen {
-    /// How the process of packages and script stands; `None` where there is none since the container's start.
+    /// How the process of packages and script stands; `None` where there is none since the guest's start.
     pub(super) process: Option<State>,
     pub(super) left: Left,
 }
@@ -17,29 +17,29 @@ pub(super) struct Seen {
 /// The next thing of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Start the container.
+    /// Start the guest.
     Start,
     /// Start the packages and the script.
     Work,
     /// Nothing: they run.
     Wait(Step),
-    /// Push the program, from this piece on.
+    /// Push the program, from this byte on.
     Push(u64),
     /// Install the program.
     Install,
     /// Remove what is one machine's own, and note that it is done.
     Clean,
-    /// Stop the container.
+    /// Stop the guest.
     Stop,
-    /// It is done, and the container is stopped.
+    /// It is done, and the guest is stopped.
     Over,
     /// Note that it has failed, and why.
     Fail(Step, String),
-    /// It has failed, and the container is stopped.
+    /// It has failed, and the guest is stopped.
     Failed(Step),
 }
 
-/// Decides; `program` is the one for the container's processor.
+/// Decides; `program` is the one for the guest's processor.
 pub(super) fn decide(build: &Build, running: bool, seen: Option<&Seen>, program: Option<&Program>) -> Next {
     match (build.failed, build.done, running, seen) {
         (Some(_), _, true, _) | (None, true, true, _) => Next::Stop,
@@ -60,12 +60,13 @@ fn at_work(Seen { process, left }: &Seen) -> Next {
         Some(State::Starting | State::Running) => Next::Wait(step(left)),
         None if left.step.is_none() => Next::Work,
         None | Some(State::Lost) => {
-            let why = "how it ended is not known: the container was restarted, or its processes were killed";
+            let why = "how it ended is not known: the guest was restarted, or its processes were killed";
             Next::Fail(step(left), why.into())
         }
-        Some(State::Exited) => {
-            Next::Fail(step(left), "it ended before its time, or took more than an hour".into())
-        }
+        Some(State::Exited) => Next::Fail(
+            step(left),
+            "it ended before its time, took more than an hour, or found the disk full".into(),
+        ),
     }
 }
 
@@ -80,8 +81,7 @@ fn after_work(build: &Build, left: &Left, program: Option<&Program>) -> Next {
         }
         Some(_) if is(&left.installed) && is(&left.program) => Next::Clean,
         Some(it) if is(&left.program) || left.pushed >= it.bytes => Next::Install,
-        // A piece that is not whole is pushed again.
-        Some(_) => Next::Push(left.pushed / PIECE as u64),
+        Some(_) => Next::Push(left.pushed),
     }
 }
 
@@ -94,15 +94,17 @@ fn step(left: &Left) -> Step {
 mod tests {
     use super::*;
 
+    /// Bytes of the program.
+    const BYTES: u64 = 3000;
     const SUM: &str = "0123456789abcdef";
 
     fn seen(process: Option<State>, left: Left) -> Seen {
         Seen { process, left: Left { arch: "x86_64".into(), ..left } }
     }
 
-    /// What comes next where the container runs.
+    /// What comes next where the guest runs.
     fn next(build: &Build, process: Option<State>, left: Left) -> Next {
-        let program = Program { sha256: SUM.into(), bytes: 3 * PIECE as u64 };
+        let program = Program { sha256: SUM.into(), bytes: BYTES };
         decide(build, true, Some(&seen(process, left)), Some(&program))
     }
 
@@ -119,10 +121,9 @@ mod tests {
         assert_eq!(next(&build, Some(State::Running), at("running", None)), Next::Wait(Step::Running));
         let ended = at("running", Some(0));
         assert_eq!(next(&build, Some(State::Exited), ended.clone()), Next::Push(0));
-        // Half of a piece is pushed again.
-        let cut = Left { pushed: 2 * PIECE as u64 - 1, ..ended.clone() };
-        assert_eq!(next(&build, None, cut), Next::Push(1));
-        let pushed = Left { pushed: 3 * PIECE as u64, ..ended.clone() };
+        let cut = Left { pushed: BYTES - 1, ..ended.clone() };
+        assert_eq!(next(&build, None, cut), Next::Push(BYTES - 1));
+        let pushed = Left { pushed: BYTES, ..ended.clone() };
         assert_eq!(next(&build, None, pushed), Next::Install);
         let in_place = Left { program: Some(SUM.into()), ..ended };
         assert_eq!(next(&build, None, in_place.clone()), Next::Install);

@@ -1,15 +1,15 @@
 //! Scripts of a build, and what one of them tells.
 
-use crate::{pve::marks::Build, text::shell::quote};
+use crate::{pve::marks::Build, sandbox::process::State, text::shell::quote};
 
-/// Folder of a build on the container's disk: what was begun is known after a restart too.
+/// Folder of a build on the guest's disk: what was begun is known after a restart too.
 const FOLDER: &str = "/var/lib/pve-edge-build";
+/// What says, until the guest stops, that the build is over: one that is begun late finds no folder any more.
+const OVER: &str = "/run/pve-edge-built";
 /// Where the program of the daemon goes.
 const PROGRAM: &str = "/usr/local/bin/pve-edge-guest";
 /// Bytes of output that are told.
 const TOLD: usize = 2000;
-/// Bytes of a piece of the program.
-pub(super) const PIECE: usize = 64 << 10;
 /// Exit code where what was pushed is another program.
 pub(super) const CHANGED: i32 = 3;
 
@@ -35,7 +35,30 @@ pub(super) struct Left {
 /// The script that installs packages and runs what is to be run.
 pub(super) fn work(build: &Build) -> String {
     let packages: String = build.packages.iter().map(|it| format!(" {}", quote(it))).collect();
-    format!("F={FOLDER}\nR={}\nset --{packages}\n{}", quote(&build.run), include_str!("work.sh"))
+    format!("F={FOLDER}\nO={OVER}\nR={}\nset --{packages}\n{}", quote(&build.run), include_str!("work.sh"))
+}
+
+/// The script that starts another one, once at most, ends it after some seconds, and does not wait for it: a guest agent
+/// has nothing for that. Where it is a service of systemd, what it starts ends with it, and packages may restart it.
+pub(super) fn detached(work: &str, seconds: u64) -> String {
+    format!("F={FOLDER}\nS={seconds}\nW={}\n{}", quote(work), include_str!("detached.sh"))
+}
+
+/// The script that tells how one stands that was so started, in a line of its own.
+pub(super) fn state() -> String {
+    format!("F={FOLDER}\n{}", include_str!("state.sh"))
+}
+
+/// Reads what [`state`] has told.
+pub(super) fn process(line: &[u8]) -> Option<Option<State>> {
+    Some(match line.trim_ascii_end() {
+        b"none" => None,
+        b"starting" => Some(State::Starting),
+        b"running" => Some(State::Running),
+        b"exited" => Some(State::Exited),
+        b"lost" => Some(State::Lost),
+        _ => return None,
+    })
 }
 
 /// The script that tells what a build has left.
@@ -79,8 +102,8 @@ pub(super) fn plain(output: &str) -> String {
 }
 
 /// The script that puts its input in place as a piece of the program. It may be run again.
-pub(super) fn piece(number: u64) -> String {
-    format!("cd {FOLDER} && dd of=program bs={PIECE} seek={number} conv=notrunc 2>/dev/null\n")
+pub(super) fn piece(number: usize, size: usize) -> String {
+    format!("cd {FOLDER} && dd of=program bs={size} seek={number} conv=notrunc 2>/dev/null\n")
 }
 
 /// The script that has its input, the installer, install the program that was pushed, or is in place.
@@ -100,13 +123,13 @@ pub(super) fn install(sum: &str) -> String {
 }
 
 /// The script that removes what is one machine's own.
-pub(super) fn clean() -> &'static str {
-    include_str!("clean.sh")
+pub(super) fn clean() -> String {
+    format!("F={FOLDER}\n{}", include_str!("clean.sh"))
 }
 
 /// The script that removes what the build itself has left.
 pub(super) fn tidy() -> String {
-    format!("rm -rf {FOLDER}\n")
+    format!(": >{OVER}; rm -rf {FOLDER}; sync\n")
 }
 
 #[cfg(test)]

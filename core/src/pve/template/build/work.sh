@@ -1,8 +1,13 @@
-# Builds a template, as root, once: F is its folder, R the user's script; the packages are the arguments.
+# Builds a template, as root, once: F is its folder, O says that it is over, R is the user's script; the packages are the
+# arguments.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; umask 022
 mkdir -p "${F%/*}"
 # One that was begun before may have run anything.
 mkdir -m 700 "$F" || exit 75
+[ ! -e "$O" ] || { rmdir "$F"; exit 75; }
+{ read -r b </proc/sys/kernel/random/boot_id; s=$(cut -d ' ' -f 22 /proc/$$/stat); } 2>/dev/null
+echo "$$ ${b:--} ${s:--}" >"$F/pid.t"; mv "$F/pid.t" "$F/pid"
+[ -n "$HOME" ] || HOME=/root; export HOME
 cd / || exit
 exec >"$F/log" 2>&1 </dev/null
 step() { echo "$1" >"$F/step.t"; mv "$F/step.t" "$F/step"; }
