@@ -1,6 +1,8 @@
 //! Every request of a build of VMs meets every fault: in the end there is one template, in which packages and script ran
 //! once, or a failure that its admin deletes.
 
+use std::collections::BTreeMap;
+
 use pve_edge_core::pve::marks;
 
 use super::{
@@ -35,7 +37,14 @@ fn whatever_fails_a_build_of_a_vm_is_done_once() {
     for wait in [25, 0] {
         let (plain, _) = stage(Work::Ends);
         until_over(&plain, wait, "no fault");
+        let mut known = BTreeMap::<String, u32>::new();
         for (nth, request) in plain.world.requests().iter().enumerate() {
+            // Looks that are repeated are met twice each.
+            let times = known.entry(shape(request)).or_default();
+            *times += 1;
+            if *times > 2 {
+                continue;
+            }
             for fault in faults() {
                 // To core an adapter without files is one that never sends.
                 let may_fail = match fault {
@@ -47,6 +56,13 @@ fn whatever_fails_a_build_of_a_vm_is_done_once() {
             }
         }
     }
+}
+
+/// What tells a request from others: call, and script.
+fn shape(Seen { method, host, path, body, .. }: &Seen) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    let script = body.split("input-data").next().unwrap_or_default();
+    format!("{method} {host}{path} {script}")
 }
 
 fn one(wait: u64, nth: usize, fault: &Fault, may_fail: bool) {

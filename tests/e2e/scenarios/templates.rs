@@ -12,7 +12,7 @@ const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
 /// That of the copy.
 const COPIED: &str = "3vcpu_1gb_12gb";
 /// Those of copies of VMs.
-const OF_VMS: [&str; 2] = ["3vcpu_1gb_13gb", "3vcpu_1gb_14gb"];
+const OF_VMS: [&str; 3] = ["3vcpu_1gb_13gb", "3vcpu_1gb_14gb", "3vcpu_1gb_15gb"];
 /// A template of VMs.
 const VMS: u32 = 100_004;
 const ARCHIVE: &str = "https://images.example.com/base.tar.zst";
@@ -117,15 +117,18 @@ pub(super) async fn the_daemon_is_built_in(world: World) {
     }
     let body = json!({"url": ARCHIVE, "preset": BUILT[1]});
     let path = begin(&world, &body).await;
+    let of_vms = begin(&world, &json!({"fromTemplate": VMS, "preset": OF_VMS[2]})).await;
     let script = world.anyone.request("GET", "/guest/install.sh").body(Vec::new()).expect("a request");
     if world.anyone.send(script).await.status == 404 {
-        let failed = until(&world, &path, "failed").await;
-        assert!(
-            failed["step"] == "guest"
-                && failed["output"].as_str().is_some_and(|it| it.contains("guest/build")),
-            "{failed}"
-        );
-        world.admin.ask("DELETE", &path, &Value::Null).await;
+        for path in [path, of_vms] {
+            let failed = until(&world, &path, "failed").await;
+            assert!(
+                failed["step"] == "guest"
+                    && failed["output"].as_str().is_some_and(|it| it.contains("guest/build")),
+                "{failed}"
+            );
+            world.admin.ask("DELETE", &path, &Value::Null).await;
+        }
         return;
     }
     let ready = until(&world, &path, "ready").await;
@@ -133,6 +136,9 @@ pub(super) async fn the_daemon_is_built_in(world: World) {
     let sandbox = world.sandbox(json!({"preset": BUILT[1]})).await;
     assert_eq!((&sandbox.shown["commands"], &*sandbox.shell("echo up").await), (&json!("guest"), "up\n"));
     sandbox.drop().await;
+    // Piece by piece through the guest agent, and started by the installer in the VM.
+    let ready = until(&world, &of_vms, "ready").await;
+    assert_eq!(ready["daemon"], "guest", "{ready}");
 }
 
 pub(super) async fn what_cannot_be_built_says_why(world: World) {

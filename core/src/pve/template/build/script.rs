@@ -151,4 +151,93 @@ mod tests {
         let long = format!("{}ä{}", "x".repeat(10), "y".repeat(TOLD - 1));
         assert_eq!(plain(&long), "y".repeat(TOLD - 1));
     }
+
+    /// A folder in the place of a build's, and what a shell says of these scripts in it.
+    struct Shell(String);
+
+    impl Shell {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("pve-edge-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder.display().to_string())
+        }
+
+        fn run(&self, script: &str) -> String {
+            let script = script
+                .replace(FOLDER, &format!("{}/build", self.0))
+                .replace(OVER, &format!("{}/over", self.0))
+                .replace("/run/pve-edge-work", &format!("{}/work", self.0))
+                .replace("/run/systemd", "/nowhere")
+                .replace("-ge 60", "-ge 0");
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        }
+
+        fn state(&self) -> String {
+            self.run(&state())
+        }
+
+        /// The state once it is this one, or another after five seconds.
+        fn until(&self, wanted: &str) -> String {
+            let ask = format!("n=$((n + 1)); s=$( {}\n)", state());
+            let tries = format!(
+                "n=0; while [ $n -lt 50 ]; do {ask}; [ $s != {wanted} ] || break; sleep 0.1; done; echo $s"
+            );
+            self.run(&tries)
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn work_behind_an_agent_is_begun_once_and_tells_how_it_stands() {
+        let shell = Shell::new("begun");
+        let run = format!("echo x >>{0}/ran; until [ -e {0}/end ]; do sleep 0.1; done", shell.0);
+        let begin = detached(&work(&Build { run, ..Build::default() }), 60);
+        assert_eq!(shell.state(), "none");
+        assert_eq!((shell.run(&begin), shell.run(&begin)), (String::new(), String::new()));
+        assert_eq!(shell.state(), "running");
+        // Whatever is begun beside it finds the folder.
+        shell.run(&work(&Build { run: format!("echo y >>{}/ran", shell.0), ..Build::default() }));
+        shell.run(&format!("touch {}/end", shell.0));
+        assert_eq!(shell.until("exited"), "exited");
+        assert_eq!(shell.run(&format!("cat {}/ran {FOLDER}/code", shell.0)), "x\n0");
+    }
+
+    #[test]
+    fn work_that_is_gone_is_not_taken_for_one_that_runs() {
+        let shell = Shell::new("gone");
+        shell.run(&detached(&work(&Build { run: "exec sleep 20".into(), ..Build::default() }), 60));
+        shell.run(&format!("read -r p b s <{FOLDER}/pid; c=$(pgrep -P $p); kill -9 $p $c"));
+        assert_eq!(shell.until("exited"), "exited");
+        // Of another start of the guest.
+        shell.run(&format!("echo $$ other 1 >{FOLDER}/pid"));
+        assert_eq!(shell.state(), "lost");
+        shell.run(&format!("rm {FOLDER}/pid"));
+        assert_eq!(shell.state(), "starting");
+        shell.run(&format!("touch -d '2 minutes ago' {FOLDER}"));
+        assert_eq!(shell.state(), "lost");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let shell = Shell::new("long");
+        shell.run(&detached(&work(&Build { run: "exec sleep 20".into(), ..Build::default() }), 1));
+        assert_eq!(shell.until("exited"), "exited");
+        assert_eq!(shell.run(&format!("cat {FOLDER}/code 2>&1 | wc -l")), "1");
+    }
+
+    #[test]
+    fn work_that_comes_late_is_not_begun() {
+        let shell = Shell::new("late");
+        shell.run(&format!("mkdir {FOLDER}"));
+        shell.run(&tidy());
+        let said = shell.run(&format!("({}); echo $?", work(&Build::default())));
+        assert_eq!((&*said, &*shell.state()), ("75", "none"));
+    }
 }
