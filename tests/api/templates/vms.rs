@@ -250,3 +250,31 @@ fn one_that_is_being_built_is_deleted() {
     assert_deleted(&stage, &id);
     assert_eq!(stage.ask(get(&id)).status, 404);
 }
+
+/// An agent may be silent for a while, where the VM is busy or the agent starts anew; not for long.
+#[test]
+fn an_agent_that_falls_silent_is_waited_for_and_given_up() {
+    let (stage, machines) = stage(Work::RunsOn);
+    let id = until(&stage, &build(&body()), "building").id();
+    while machines.begun() == 0 {
+        stage.ask(get(&id));
+    }
+    stage.world.advance(Duration::minutes(15));
+    let set_agent = |agent| stage.world.sim_mut().admin_set(vmid_of(&id), "agent", agent);
+    for _ in 0..2 {
+        // Not added up: in between it answers.
+        set_agent("enabled=1,type=isa");
+        let shown = stage.ask(get(&id));
+        assert_eq!(shown.json()["status"], "building", "{shown:?}");
+        assert!(shown.body.contains("does not answer yet"), "{shown:?}");
+        stage.world.advance(Duration::seconds(80));
+        set_agent("1");
+        let shown = stage.ask(get(&id));
+        assert_eq!((&shown.json()["status"], &shown.json()["step"]), (&json!("building"), &json!("running")));
+    }
+    set_agent("enabled=1,type=isa");
+    let failed = until(&stage, &get(&id), "failed");
+    assert!(failed.body.contains("install qemu-guest-agent"), "{failed:?}");
+    assert_eq!(machines.begun(), 1);
+    assert_deleted(&stage, &id);
+}

@@ -249,7 +249,7 @@ impl<I: Io> Builder<'_, '_, I> {
         let guest = self.found.api(self.cluster);
         let is_vm = self.found.mark.kind == Kind::Qemu;
         if self.build.done {
-            let tidied = self.say(script::tidy(), Vec::new()).await;
+            let tidied = self.say(script::tidy(is_vm), Vec::new()).await;
             // What a VM has not written when it is killed is lost.
             if is_vm {
                 tidied?;

@@ -10,4 +10,5 @@ if ! { [ -d /run/systemd/system ] && systemd-run --quiet --collect --no-block --
   fi
 fi
 n=0; until [ -e "$F/pid" ] || [ $n -ge 150 ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
+rm -f "$w"
 [ -e "$F/pid" ] || { echo 'it could not be begun: is the disk full?'; exit 1; }

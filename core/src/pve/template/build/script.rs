@@ -4,7 +4,7 @@ use crate::{pve::marks::Build, sandbox::process::State, text::shell::quote};
 
 /// Folder of a build on the guest's disk: what was begun is known after a restart too.
 const FOLDER: &str = "/var/lib/pve-edge-build";
-/// What says, until the guest stops, that the build is over: one that is begun late finds no folder any more.
+/// What says in which start of a VM the build is over: work that an agent begins late finds no folder any more.
 const OVER: &str = "/run/pve-edge-built";
 /// Where the program of the daemon goes.
 const PROGRAM: &str = "/usr/local/bin/pve-edge-guest";
@@ -128,8 +128,9 @@ pub(super) fn clean() -> String {
 }
 
 /// The script that removes what the build itself has left.
-pub(super) fn tidy() -> String {
-    format!(": >{OVER}; rm -rf {FOLDER}; sync\n")
+pub(super) fn tidy(is_vm: bool) -> String {
+    let over = format!("cat /proc/sys/kernel/random/boot_id >{OVER}\n");
+    format!("{}rm -rf {FOLDER}; sync\n", if is_vm { &*over } else { "" })
 }
 
 #[cfg(test)]
@@ -236,8 +237,12 @@ mod tests {
     fn work_that_comes_late_is_not_begun() {
         let shell = Shell::new("late");
         shell.run(&format!("mkdir {FOLDER}"));
-        shell.run(&tidy());
+        shell.run(&tidy(true));
         let said = shell.run(&format!("({}); echo $?", work(&Build::default())));
         assert_eq!((&*said, &*shell.state()), ("75", "none"));
+        // What an earlier start has left says nothing.
+        shell.run(&format!("echo earlier >{OVER}"));
+        let said = shell.run(&format!("({}); echo $?", work(&Build::default())));
+        assert_eq!((&*said, &*shell.state()), ("0", "exited"));
     }
 }

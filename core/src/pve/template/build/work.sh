@@ -4,8 +4,10 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; 
 mkdir -p "${F%/*}"
 # One that was begun before may have run anything.
 mkdir -m 700 "$F" || exit 75
-[ ! -e "$O" ] || { rmdir "$F"; exit 75; }
 { read -r b </proc/sys/kernel/random/boot_id; s=$(cut -d ' ' -f 22 /proc/$$/stat); } 2>/dev/null
+# This one came late: the build of this start is over.
+o=; [ ! -e "$O" ] || read -r o <"$O"
+[ -z "$o" ] || [ "$o" != "$b" ] || { rmdir "$F"; exit 75; }
 echo "$$ ${b:--} ${s:--}" >"$F/pid.t"; mv "$F/pid.t" "$F/pid"
 [ -n "$HOME" ] || HOME=/root; export HOME
 cd / || exit
