@@ -8,7 +8,7 @@ use pve_edge_bed::sim::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    PRESET, build, count, gc, get,
+    PRESET, build, count, get,
     machines::{Machines, Work},
     sim, until,
 };
