@@ -55,13 +55,16 @@ async fn measure(target: Target, program: &Path) -> Result<(), String> {
     let path = create(client, &json!({})).await?;
     let daemon = timed(client, &path, "true").await?;
     delete(client, &path).await;
-    let ran = together(client).await?;
+    let crowd = together(client).await?;
+    let slowest = crowd.iter().copied().fold(0.0, f64::max);
     println!(
         "        {:<18} {TIMES} of {TIMES} right, {:.0} ms median; `true` {small:.0} ms, by the daemon {daemon:.0} ms; output \
-         {output:.0} kB/s, input {input:.0} kB/s; {ran} commands of {} clients at once, each run once",
+         {output:.0} kB/s, input {input:.0} kB/s; {} commands of {} clients at once, each run once, {:.0} ms median, {slowest:.0} ms at most",
         target.name(),
         median(taken),
+        crowd.len(),
         CLIENTS.0,
+        median(crowd),
     );
     Ok(())
 }
@@ -81,34 +84,40 @@ async fn output(client: &Client, path: &str) -> Result<f64, String> {
 async fn input(client: &Client, path: &str) -> Result<f64, String> {
     let bytes = noise(TIMES, INPUT);
     let start = Instant::now();
-    let request = json!({"command": "sha256sum", "stdin": STANDARD.encode(&bytes)});
+    let request = json!({"command": "sha256sum", "stdin": STANDARD.encode(&bytes), "encoding": "base64"});
     let outcome = exec(client, path, &request).await?;
-    if outcome["stdout"] != format!("{:x}  -\n", Sha256::digest(&bytes)) {
-        return Err("input is wrong".to_owned());
+    if outcome["stdout"] != STANDARD.encode(format!("{:x}  -\n", Sha256::digest(&bytes))) {
+        return Err(format!("input is wrong: {outcome}"));
     }
     Ok(INPUT as f64 / start.elapsed().as_secs_f64() / 1e3)
 }
 
-/// Each command makes a folder, which fails a second time.
-async fn together(client: &Client) -> Result<usize, String> {
+/// Each command makes a folder, which fails a second time; the milliseconds of each.
+async fn together(client: &Client) -> Result<Vec<f64>, String> {
     let (clients, commands, rounds) = CLIENTS;
+    let mut taken = Vec::new();
     for round in 0..rounds {
         let path = &create(client, &json!({"templateVmid": BARE})).await?;
         let all = (0..clients).map(async |number| {
+            let mut taken = Vec::new();
             for command in 0..commands {
                 let name = format!("{round}.{number}.{command}");
+                let start = Instant::now();
                 let outcome =
                     exec(client, path, &json!({"command": format!("mkdir {name} && echo {name}")})).await?;
                 if outcome["stdout"] != format!("{name}\n") {
                     return Err(format!("{name}: {outcome}"));
                 }
+                taken.push(start.elapsed().as_secs_f64() * 1e3);
             }
-            Ok(())
+            Ok(taken)
         });
-        join_all(all).await.into_iter().collect::<Result<Vec<()>, String>>()?;
+        for told in join_all(all).await {
+            taken.extend(told?);
+        }
         delete(client, path).await;
     }
-    Ok(clients * commands * rounds)
+    Ok(taken)
 }
 
 /// The path of commands of a new sandbox.
