@@ -2,6 +2,7 @@
 //! token, by a websocket.
 
 pub(in crate::pve) mod files;
+mod floor;
 mod hub;
 mod line;
 mod metrics;
@@ -56,6 +57,8 @@ pub(in crate::pve) struct Console<I: Io> {
     boot: Option<Unique>,
     /// Start of the guest that all further requests are for.
     pinned: Option<Unique>,
+    /// Process that was seen in it last.
+    seen: Option<Unique>,
     /// Whether an answer streams on, which may take longer than a request.
     is_streaming: bool,
 }
@@ -72,7 +75,18 @@ impl<I: Io> Console<I> {
     pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, mark: &Mark) -> Self {
         let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
         let (vmid, nonce) = (mark.vmid, mark.nonce);
-        Self { invocation, pve, node, vmid, nonce, hub: None, boot: None, pinned: None, is_streaming: false }
+        Self {
+            invocation,
+            pve,
+            node,
+            vmid,
+            nonce,
+            hub: None,
+            boot: None,
+            pinned: None,
+            seen: None,
+            is_streaming: false,
+        }
     }
 
     /// The console with its hub, for an answer that streams on; the next request opens it anew.
@@ -80,8 +94,8 @@ impl<I: Io> Console<I> {
         let Self { invocation, pve, node, vmid, nonce, pinned, .. } = self;
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
-        let (vmid, nonce, boot, pinned) = (*vmid, *nonce, self.boot, *pinned);
-        Self { invocation, pve, node, vmid, nonce, hub, boot, pinned, is_streaming: true }
+        let (vmid, nonce, boot, pinned, seen) = (*vmid, *nonce, self.boot, *pinned, self.seen);
+        Self { invocation, pve, node, vmid, nonce, hub, boot, pinned, seen, is_streaming: true }
     }
 
     /// The same console, for an answer that streams on: it has time of its own from now on.
@@ -204,14 +218,14 @@ impl<I: Io> Console<I> {
                 _ => {}
             }
         };
-        self.forget(process);
+        self.forget(process).await;
         Ok(Said { code, stdout })
     }
 
     /// Has the hub forget a process that has ended.
-    fn forget(&mut self, process: Unique) {
+    async fn forget(&mut self, process: Unique) {
         if let Some(hub) = &mut self.hub {
-            let _ = hub.send(&line::doubled(&format!("{process} bye")));
+            let _ = hub.send(&line::doubled(&format!("{process} bye"))).await;
         }
     }
 
@@ -245,6 +259,10 @@ impl<I: Io> Console<I> {
             Failure::Unsent => {
                 self.hub = None;
                 CallFailure::NotSent(broken(Sent::Never))
+            }
+            Failure::Crowded => {
+                self.hub = None;
+                no_way(hub::crowded())
             }
             Failure::Unanswered => {
                 self.hub = None;
@@ -283,7 +301,7 @@ impl<I: Io> Following<I> {
             };
             if self.follower.is_over() && !self.is_kept {
                 let process = self.follower.process();
-                self.console.forget(process);
+                self.console.forget(process).await;
             }
             if !lines.is_empty() {
                 self.has_told = true;

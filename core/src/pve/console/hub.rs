@@ -1,60 +1,33 @@
 //! The hub: a script in a container that serves processes over the container's console, and its client.
 //!
 //! The console is one terminal that all who open it share, and what is shown in it may be lost (rule S11.1). So one hub
-//! serves all, everything that it tells is in files, and a question is asked again until it is answered. Who starts it is
-//! decided on the terminal itself (rule S11.2):
-//!
-//! 1. A client asks whether a hub is there. To a shell the question is a comment.
-//! 2. Where none answers, it types a claim of 8 bytes: one packet of `dtach`, which all see whole and in the same order.
-//! 3. It listens. Where another claim, or a start, was typed too, it waits and begins again.
-//! 4. Where its own claim is not shown, what is in the terminal is no shell: the console is in use.
-//! 5. Else it has the shell print something, since a program in the foreground shows what is typed too.
-//! 6. The shell is replaced by one that reads the hub's script, and runs it if its digest is right. This reader answers the
-//!    question of step 1, so that another client hands the script over where the first one has gone, and ends by itself.
+//! serves all, everything that it tells is in files, and a question is asked again until it is answered. Who has something
+//! long to send waits for its turn (rule S11.6).
+
+mod opening;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pve_edge_guest_protocol::Unique;
 use time::OffsetDateTime;
 
+pub(super) use self::opening::crowded;
+#[cfg(test)]
+pub(super) use self::opening::version;
 use super::{
-    line::{Replies, Reply, Version, doubled, sum},
+    floor::{Floor, PAUSE},
+    line::{Replies, Reply, doubled},
     terminal::{Ended, Terminal},
 };
-use crate::{
-    error::{Code, Error},
-    io::{Io, invocation::Invocation},
-    text::shell::quote,
-};
+use crate::io::{Io, invocation::Invocation};
 
-/// The hub's script.
-const SCRIPT: &str = include_str!("hub.sh");
-/// Time for finding or starting a hub.
-const OPENING: Duration = Duration::from_secs(18);
-/// Time after which a hub that is there has answered, and a terminal has shown what was typed, beside the way there and
-/// back.
-const ANSWER: Duration = Duration::from_millis(150);
-/// Time for a shell to prove that it is one.
-const PROOF: Duration = Duration::from_millis(1200);
-/// Time for the shell to be replaced.
-const REPLACING: Duration = Duration::from_secs(3);
-/// Seconds after which a reader ends that gets no script.
-const READER: u32 = 45;
-/// Time after which the script is sent again.
-const SENDING: Duration = Duration::from_millis(900);
-/// Number of times that the script is sent.
-const SENDINGS: u32 = 5;
-/// Time that a client waits for another's hub; it adds up to twice that, by chance.
-const YIELDING: Duration = Duration::from_millis(300);
 /// Time after which a question is asked again, at first, beside three times the way there and back, and the longest.
 const PATIENCE_AT_FIRST: Duration = Duration::from_millis(400);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
-/// Number of times that a terminal may not act as a shell, and time in which: one that is new may begin late.
-const PATIENCE: (u32, Duration) = (5, Duration::from_secs(4));
-/// Replies that are kept of those that come while a hub is looked for.
+/// Time that a client is silent for others, at most.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Replies that are kept.
 const REPLIES: usize = 64;
-/// Bytes that are kept of what a terminal shows while a hub is looked for.
-const SHOWN: usize = 64 << 10;
 
 /// Client of the hub of one container.
 pub(super) struct Hub<I: Io> {
@@ -65,60 +38,12 @@ pub(super) struct Hub<I: Io> {
     waiting: VecDeque<Reply>,
     /// Start of the guest in which it is.
     boot: Unique,
-}
-
-/// What a terminal has shown for some time.
-#[derive(Default)]
-struct Shown {
-    bytes: Vec<u8>,
-    replies: Vec<Reply>,
-}
-
-/// What is in a terminal.
-enum Seen {
-    Hub(Unique),
-    /// A reader of this name, which waits for the script: whoever has started it has gone, or is about to send it.
-    Reader(String),
-    /// A hub of another version, or one that is busy with others, or somebody who starts one.
-    Another,
-    Shell,
-    Else,
+    /// The process that is served now.
+    process: Unique,
+    floor: Floor,
 }
 
 impl<I: Io> Hub<I> {
-    /// Finds the hub of a container, or starts one.
-    pub(super) async fn open(invocation: Arc<Invocation<I>>, terminal: Terminal<I>) -> Result<Self, Error> {
-        let begun = invocation.now();
-        let end = (begun + OPENING).min(invocation.end());
-        let (replies, waiting, boot) = (Replies::default(), VecDeque::new(), Unique([0; 16]));
-        let mut hub = Self { invocation, terminal, replies, waiting, boot };
-        let mut failures = 0;
-        while hub.now() < end && (failures < PATIENCE.0 || hub.now() < begun + PATIENCE.1) {
-            let found = match hub.look().await {
-                Ok(Seen::Shell) => hub.start().await,
-                Ok(Seen::Reader(name)) => hub.hand_over(&name).await,
-                Ok(Seen::Hub(boot)) => Ok(Some(boot)),
-                Ok(Seen::Another) => hub.give_way().await.map(|()| None),
-                Ok(Seen::Else) => {
-                    failures += 1;
-                    Ok(None)
-                }
-                Err(Ended) => Err(Failed::Ended),
-            };
-            match found {
-                Ok(Some(boot)) => {
-                    hub.boot = boot;
-                    return Ok(hub);
-                }
-                Ok(None) => {}
-                Err(Failed::NoHub) => failures += 1,
-                Err(Failed::Ended) => return Err(ended()),
-                Err(Failed::Lacks(program)) => return Err(lacks(&program)),
-            }
-        }
-        Err(in_use())
-    }
-
     /// The start of the guest in which it is.
     pub(super) fn boot(&self) -> Unique {
         self.boot
@@ -132,258 +57,119 @@ impl<I: Io> Hub<I> {
     /// Time after which a question is asked again that was not answered so many times: longer each time, and by chance up to
     /// half as long again, since requests of two clients that met in the terminal, and spoiled each other, would meet again.
     pub(super) fn patience(&self, tries: u32) -> Duration {
-        let ([chance, ..], tries) = (self.invocation.draw(), tries.min(8));
+        let tries = tries.min(8);
         let first = PATIENCE_AT_FIRST + self.terminal.round_trip * 3;
         let grown = (first * 3_u32.pow(tries) / 2_u32.pow(tries)).min(LONGEST_PATIENCE);
-        grown + grown * u32::from(chance) / 512
+        grown + self.by_chance(grown) / 2
     }
 
-    /// Sends a request.
-    pub(super) fn send(&mut self, request: &[u8]) -> Result<(), Ended> {
+    /// Serves a process from now on: replies are those about it.
+    pub(super) fn serve(&mut self, process: Unique) {
+        self.process = process;
+    }
+
+    /// Sends a request, once it is nobody else's turn; a guest that tells of turns without end is not obeyed.
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<(), Ended> {
+        let last = self.now() + SILENCE;
+        while let Some(until) = self.taken().filter(|_| self.now() < last) {
+            self.read_until(until, |hub| hub.taken().is_none()).await?;
+            // Others wait as well.
+            self.pause().await?;
+        }
         self.terminal.write(request)
+    }
+
+    /// Waits for a turn to send so many requests, where others use the console too, or have disturbed the last one; `false`
+    /// when there is none until then.
+    pub(super) async fn turn(
+        &mut self,
+        requests: usize,
+        is_disturbed: bool,
+        until: OffsetDateTime,
+    ) -> Result<bool, Ended> {
+        if !is_disturbed && !self.is_shared() {
+            return Ok(true);
+        }
+        // Others have heard the same.
+        self.pause().await?;
+        let ask = doubled(&format!("{} turn {requests}", self.process));
+        for tries in 0.. {
+            self.send(&ask).await?;
+            let wait = (self.now() + self.patience(tries)).min(until);
+            self.read_until(wait, |hub| hub.own_turn().is_some()).await?;
+            while let Some(from) = self.own_turn() {
+                if from <= self.now() {
+                    return Ok(true);
+                }
+                self.read_until(from, |hub| hub.own_turn().is_none_or(|it| it < from)).await?;
+            }
+            if self.now() >= until {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    async fn pause(&mut self) -> Result<(), Ended> {
+        let until = self.now() + self.by_chance(PAUSE);
+        self.read_until(until, |_| false).await
+    }
+
+    /// Whether it serves others too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.floor.is_shared(self.terminal.now())
+    }
+
+    fn own_turn(&mut self) -> Option<OffsetDateTime> {
+        self.floor.turn(self.process, self.terminal.now())
+    }
+
+    fn taken(&mut self) -> Option<OffsetDateTime> {
+        self.floor.taken(self.process, self.terminal.now())
     }
 
     /// The next reply; `None` when there is none until then.
     pub(super) async fn next(&mut self, until: OffsetDateTime) -> Result<Option<Reply>, Ended> {
-        loop {
-            if self.now() >= until {
-                return Ok(None);
-            }
-            if let Some(reply) = self.waiting.pop_front() {
-                return Ok(Some(reply));
-            }
-            let Some(bytes) = self.terminal.read(until).await? else { return Ok(None) };
-            self.waiting.extend(self.replies.push(&bytes));
-        }
+        self.read_until(until, |hub| !hub.waiting.is_empty()).await?;
+        Ok(self.waiting.pop_front())
     }
 
-    /// Looks at what is in the terminal.
-    async fn look(&mut self) -> Result<Seen, Ended> {
-        let name = self.draw();
-        let wait = ANSWER + self.terminal.round_trip * 2;
-        self.terminal.write(&[b"\n", &*doubled(&format!("{name} hi"))].concat())?;
-        // What another client is told holds for all: the hub of a crowd is too busy to tell each of them in time.
-        let is_here = |it: &Reply| matches!(it, Reply::Here(..));
-        let shown = self.listen(wait, |shown| shown.replies.iter().any(is_here)).await?;
-        if let Some(Reply::Here(_, version, boot)) = shown.replies.iter().find(|it| is_here(it)) {
-            if *version == self::version() {
-                return Ok(Seen::Hub(*boot));
-            }
-            // What it has started goes on.
-            self.terminal.write(&doubled(&format!("{name} quit")))?;
-            return Ok(Seen::Another);
-        }
-        if let Some(reader) = reader(&shown.bytes) {
-            return Ok(Seen::Reader(reader));
-        }
-        let claim = format!("#{}", self.draw());
-        self.terminal.write(format!("{claim}\n").as_bytes())?;
-        let mut after = self.listen(wait, |_| false).await?;
-        let is_echoed = contains(&after.bytes, claim.as_bytes());
-        after.bytes.splice(0..0, shown.bytes);
-        let is_served = shown.replies.iter().chain(&after.replies).next().is_some();
-        let others = claims(&after.bytes).any(|it| it != claim.as_bytes());
-        let is_starting = contains(&after.bytes, b"exec sh -c") || after.replies.iter().any(is_ready);
-        Ok(match () {
-            () if others || is_starting || is_served => Seen::Another,
-            () if is_echoed => Seen::Shell,
-            () => Seen::Else,
-        })
-    }
-
-    /// Replaces the shell by a hub. That it is one it proves first: what is typed before a program that only echoes is
-    /// read by a shell later.
-    async fn start(&mut self) -> Result<Option<Unique>, Failed> {
-        let proof = self.draw();
-        self.terminal.write(format!(" printf '\\137%s\\n' {proof}\n").as_bytes())?;
-        self.hear(format!("_{proof}").as_bytes(), PROOF).await?;
-        let name = self.draw();
-        self.terminal.write(starter(&name, &packed()).as_bytes())?;
-        self.hear(format!("_{name} ").as_bytes(), REPLACING).await?;
-        self.hand_over(&name).await
-    }
-
-    /// Waits until the terminal shows something.
-    async fn hear(&mut self, wanted: &[u8], wait: Duration) -> Result<(), Failed> {
-        let wait = wait + self.terminal.round_trip * 2;
-        let shown = self.listen(wait, |shown| contains(&shown.bytes, wanted)).await?;
-        if contains(&shown.bytes, wanted) { Ok(()) } else { Err(Failed::NoHub) }
-    }
-
-    /// Hands the script over to the reader of this name.
-    async fn hand_over(&mut self, name: &str) -> Result<Option<Unique>, Failed> {
-        let script = packed();
-        for _ in 0..SENDINGS {
-            self.terminal.write(format!("{name}{script}\n").as_bytes())?;
-            let is_told = |it: &Reply| is_ready(it) || matches!(it, Reply::Lacks(_));
-            let wait = SENDING + self.terminal.round_trip * 2;
-            let shown = self.listen(wait, |shown| shown.replies.iter().any(is_told)).await?;
-            match shown.replies.into_iter().find(is_told) {
-                Some(Reply::Ready(of, boot)) if of == version() => return Ok(Some(boot)),
-                Some(Reply::Lacks(program)) => return Err(Failed::Lacks(program)),
-                _ => {}
+    /// Reads replies, until then at most.
+    async fn read_until(
+        &mut self,
+        until: OffsetDateTime,
+        mut is_enough: impl FnMut(&mut Self) -> bool,
+    ) -> Result<(), Ended> {
+        while !is_enough(self) {
+            let Some(bytes) = self.terminal.read(until).await? else { break };
+            for reply in self.heard(&bytes) {
+                if reply.process() == Some(self.process) && self.waiting.len() < REPLIES {
+                    self.waiting.push_back(reply);
+                }
             }
         }
-        Err(Failed::NoHub)
-    }
-
-    /// Lets another client start its hub.
-    async fn give_way(&mut self) -> Result<(), Failed> {
-        let [chance, ..] = self.invocation.draw();
-        let wait = YIELDING + YIELDING * 2 * u32::from(chance) / 255;
-        self.listen(wait, |shown| shown.replies.iter().any(is_ready)).await?;
         Ok(())
     }
 
-    /// Listens until something is shown, and no longer than `wait`.
-    async fn listen(&mut self, wait: Duration, is_enough: impl Fn(&Shown) -> bool) -> Result<Shown, Ended> {
-        let until = self.now() + wait;
-        let mut shown = Shown::default();
-        while !is_enough(&shown) {
-            let Some(bytes) = self.terminal.read(until).await? else { break };
-            shown.replies.extend(self.replies.push(&bytes));
-            shown.replies.truncate(REPLIES);
-            shown.bytes.extend(bytes);
-            let excess = shown.bytes.len().saturating_sub(SHOWN);
-            shown.bytes.drain(..excess);
+    /// The replies that bytes complete.
+    fn heard(&mut self, bytes: &[u8]) -> Vec<Reply> {
+        let (now, round_trip) = (self.terminal.now(), self.terminal.round_trip);
+        let replies = self.replies.push(bytes);
+        for reply in &replies {
+            self.floor.hear(reply, self.process, now, round_trip);
         }
-        Ok(shown)
+        replies
+    }
+
+    /// A part of a time, by chance.
+    fn by_chance(&self, time: Duration) -> Duration {
+        let [chance, ..] = self.invocation.draw();
+        time * u32::from(chance) / 255
     }
 
     /// Six hexadecimal digits that nobody else draws.
     fn draw(&self) -> String {
         let drawn: [u8; 16] = self.invocation.draw();
         hex::encode(drawn.first_chunk::<3>().copied().unwrap_or_default())
-    }
-}
-
-/// Why there is no hub yet.
-enum Failed {
-    Ended,
-    NoHub,
-    /// The guest has no such program.
-    Lacks(String),
-}
-
-impl From<Ended> for Failed {
-    fn from(Ended: Ended) -> Self {
-        Self::Ended
-    }
-}
-
-fn is_ready(reply: &Reply) -> bool {
-    matches!(reply, Reply::Ready(..))
-}
-
-/// The name of a reader that has answered: `_`, six hexadecimal digits, and a space.
-fn reader(bytes: &[u8]) -> Option<String> {
-    let named = |it: &[u8]| match it {
-        [b'_', name @ .., b' '] if name.iter().all(is_digit) => String::from_utf8(name.to_vec()).ok(),
-        _ => None,
-    };
-    bytes.windows(8).find_map(named)
-}
-
-fn is_digit(byte: &u8) -> bool {
-    byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|it| it == wanted)
-}
-
-/// Claims in what a terminal shows: lines of `#` and six hexadecimal digits.
-fn claims(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.windows(8).filter_map(|it| match it {
-        [b'#', digits @ .., b'\r' | b'\n'] if digits.iter().all(is_digit) => it.get(..7),
-        _ => None,
-    })
-}
-
-/// The version of the hub.
-pub(super) fn version() -> Version {
-    let mut version = sum(squeezed().as_bytes());
-    version.truncate(8);
-    version
-}
-
-/// The script without comments and indentation.
-fn squeezed() -> String {
-    let lines = SCRIPT.lines().map(str::trim_start).filter(|it| !it.is_empty() && !it.starts_with("# "));
-    lines.flat_map(|it| [it, "\n"]).collect()
-}
-
-/// The script on one line, as `printf %b` reads it.
-fn packed() -> String {
-    let script = format!("H={}\n{}", version(), squeezed());
-    script.replace('\\', "\\\\").replace('\n', "\\n")
-}
-
-/// The line that replaces a shell by one that reads a packed script behind `name`, and runs it if it is whole. It answers
-/// whoever looks for a hub, and ends where nobody sends the script. What is typed meanwhile is passed over. The space before it keeps it out of the shell's history.
-fn starter(name: &str, packed: &str) -> String {
-    let digest = hex::encode(<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(packed)));
-    // 137 is `_` in octal: the answer differs from the echo of the line.
-    let reader = format!(
-        "(sleep {READER};kill -KILL $$)&w=$!;stty raw -echo;printf \"\\137{name} \";while IFS= read -r s;do case $s in \
-         '#'*) printf \"\\137{name} \";;*)s=${{s#{name}}};[ \"$(printf %s \"$s\"|sha256sum)\" = \"{digest}  -\" ]&&\
-         eval \"$(printf %b \"$s\")\";;esac;done"
-    );
-    format!(" exec sh -c {}\n", quote(&reader))
-}
-
-fn ended() -> Error {
-    let text = "the container's console ended: is the container running?";
-    Error::new(Code::ExecUnreachable, text).retry_after(2)
-}
-
-fn lacks(program: &str) -> Error {
-    let text = format!(
-        "commands cannot go through this container's console, because it has no `{program}`: install it, or put \
-         pve-edge-guest into the template"
-    );
-    Error::new(Code::Unsupported, text)
-}
-
-/// The error of a console that shows no shell.
-fn in_use() -> Error {
-    let text = "the container's console is no shell that waits for a command: somebody works in it (the tasks of the \
-                node tell who), or it asks for a login; leave it with `exit`, or restart the sandbox";
-    Error::new(Code::ConsoleInUse, text).retry_after(5)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_script_fits_and_is_one_line() {
-        let packed = packed();
-        assert!(!packed.contains('\n') && packed.is_ascii());
-        assert!(packed.len() < 8 << 10, "{}", packed.len());
-        assert!(!squeezed().contains("\n# "));
-    }
-
-    #[test]
-    fn the_starter_is_a_line_that_a_terminal_takes() {
-        // A terminal that is not raw takes lines of 4095 bytes.
-        let line = starter("abcdef", &packed());
-        assert!(line.len() < 1000 && line.ends_with('\n') && line.matches('\n').count() == 1);
-        assert!(!line.contains("_abcdef "), "the echo is taken for the answer");
-    }
-
-    #[test]
-    fn a_reader_that_waits_is_found_by_its_answer() {
-        let shown = b"#0a1b2c hi . 0a1b2c hi\r\n_fedcba \r\n";
-        assert_eq!(reader(shown).as_deref(), Some("fedcba"));
-        for other in ["_fedcb ", "_fedcba", "_FEDCBA ", "_fedcbag "] {
-            assert_eq!(reader(other.as_bytes()), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn claims_are_found_among_what_is_shown() {
-        let shown = b"root@x:~# #0a1b2c\r\n# comment\n#fedcba\n#12345g\n #abcdef0\n";
-        assert_eq!(claims(shown).collect::<Vec<_>>(), [b"#0a1b2c", b"#fedcba"]);
     }
 }

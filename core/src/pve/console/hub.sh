@@ -64,7 +64,7 @@ frames() { # output, from where, how many, and where it ends
 is_over() { [ -s x ] || { p=; read -r p <kp; [ -n "$p" ] && ! kill -0 $p && [ ! -s x ]; } 2>/dev/null; }
 tell() { # follower, number of its request, from where and how many frames of each output, milliseconds to wait for more
   echo $2 >f.$1; t=0 d=10
-  while sizes; ! is_over && [ $a -le $3 ] && [ $b -le $5 ] && [ $t -lt $7 ]; do
+  while sizes; ! is_over && [ $a -le $3 ] && [ $b -le $5 ] && [ $t -lt $7 ] && { [ $4 -gt 0 ] || [ ! -s pid ]; }; do
     sleep 0.$(printf %03d $d) || sleep 1
     t=$((t + d)); d=$((d < 160 ? d * 2 : 160)); l=; read -r l <f.$1; [ "$l" = $2 ] || return
   done
@@ -100,6 +100,7 @@ $b
   : >beat.$$
   case $op in
   hi) say $id hi $H $B;;
+  turn) say $id turn $3;;
   put) # c or i, which piece, text
     case $3 in c | i) ;; *) continue;; esac
     [ -e $id/go ] || { mkdir -p $id; printf %s "$5" | base64 -d | dd of=$id/$3 bs=2048 seek=$4 conv=notrunc 2>/dev/null; } || continue

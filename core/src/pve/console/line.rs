@@ -25,6 +25,8 @@ pub(super) enum Reply {
     Here(String, Version, Unique),
     /// A piece of a file of a process is in place.
     Put(Unique, File, u64),
+    /// A client has got its turn to send so many requests of a process.
+    Turn(Unique, u32),
     /// The process was started by this request, or was before, or is not: its files are not what was sent.
     Run(Unique, Started),
     /// There is no such process.
@@ -33,6 +35,21 @@ pub(super) enum Reply {
     Frame(Unique, Frame),
     /// How a process stands.
     Stands(Unique, Stands),
+}
+
+impl Reply {
+    /// The process that it is about.
+    pub(super) fn process(&self) -> Option<Unique> {
+        match self {
+            Self::Put(process, ..)
+            | Self::Turn(process, _)
+            | Self::Run(process, _)
+            | Self::None(process)
+            | Self::Frame(process, _)
+            | Self::Stands(process, _) => Some(*process),
+            Self::Ready(..) | Self::Lacks(_) | Self::Here(..) => None,
+        }
+    }
 }
 
 /// Version of a hub: the beginning of its script's digest.
@@ -223,6 +240,7 @@ fn said(text: &str) -> Option<Reply> {
                 _ => return None,
             },
         ),
+        [process, "turn", requests] => Reply::Turn(process.parse().ok()?, requests.parse().ok()?),
         [process, "none"] => Reply::None(process.parse().ok()?),
         [process, "s", question, pid, stdout, stderr, ref end @ ..] => {
             let stands = Stands {

@@ -72,14 +72,26 @@ impl<I: Io> Console<I> {
         let mut follower = Follower::observer(process, "0".into());
         loop {
             let hub = self.hub().await?;
-            let asked = follower.next(hub, Duration::ZERO).await;
+            let asked = follower.next(hub, Duration::MAX).await;
             let (_, stands) = asked.map_err(|failure| self.failed(failure))?;
             match stands.filter(|it| it.pid > 0 || it.end.is_some()) {
-                Some(stands) => return Ok(Some(stands.pid).filter(|it| *it > 0)),
+                Some(stands) => {
+                    self.seen = Some(process);
+                    return Ok(Some(stands.pid).filter(|it| *it > 0));
+                }
                 None if self.invocation.now() >= until => return Err(self.failed(Failure::Unanswered)),
                 None => {}
             }
         }
+    }
+
+    /// Makes sure that it has a process, unless that was seen last.
+    pub(in crate::pve) async fn find(
+        &mut self,
+        process: Unique,
+        until: OffsetDateTime,
+    ) -> Result<(), CallFailure> {
+        if self.seen == Some(process) { Ok(()) } else { self.look(process, until).await.map(|_| ()) }
     }
 
     /// Runs a command of our own to its end; its exit code. It may be run again.

@@ -26,10 +26,11 @@ const FRAMES: (u32, u32) = (4, 12);
 const LONGEST_ANSWER: Duration = Duration::from_secs(20);
 /// Bytes of output in a frame.
 const FRAME: u64 = 3000;
-/// Time that the hub waits for more before it answers that there is none.
-const WAIT: Duration = Duration::from_secs(5);
-/// Questions in a row that are not answered, after which the hub counts as gone.
-const SILENT: u32 = 5;
+/// Time that the hub waits for more before it answers that there is none: at first, and at most. A question that is lost is
+/// noticed after twice that.
+const WAIT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// Questions in a row that are not answered, after which the hub counts as gone; and where it is heard to serve others.
+const SILENT: (u32, u32) = (5, 15);
 /// Questions in a row that may be answered with nothing new until a process that is followed is said to be alive.
 const QUIET: u32 = 3;
 
@@ -59,9 +60,11 @@ pub(super) enum Input {
 /// Failure of a request to a hub.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The console ended, or the hub did not answer in time: before anything could be run.
+    /// The console ended, before anything could be run.
     Unsent,
-    /// The same, afterwards.
+    /// The hub did not get all of it in time, before anything could be run.
+    Crowded,
+    /// The console ended, or the hub did not answer in time: it may have been run.
     Unanswered,
     /// There is no such process.
     NoSuchProcess,
@@ -74,21 +77,22 @@ pub(super) async fn start<I: Io>(
     job: &Job,
     until: OffsetDateTime,
 ) -> Result<Started, Failure> {
-    upload(hub, process, File::Script, job.script.as_bytes(), until).await.map_err(|_| Failure::Unsent)?;
+    hub.serve(process);
+    put_through(upload(hub, process, File::Script, job.script.as_bytes(), until).await)?;
     let (kind, input) = match &job.input {
         Input::None => ("-", "-".to_owned()),
         Input::Live => ("s", "-".to_owned()),
         // The hub makes no file of nothing.
         Input::Whole(bytes) if bytes.is_empty() => ("-", "-".to_owned()),
         Input::Whole(bytes) => {
-            upload(hub, process, File::Input, bytes, until).await.map_err(|_| Failure::Unsent)?;
+            put_through(upload(hub, process, File::Input, bytes, until).await)?;
             ("i", sum(bytes))
         }
     };
     let (script, ms, kept) = (sum(job.script.as_bytes()), job.timeout_ms.unwrap_or(0), u8::from(job.is_kept));
     let run = summed(&format!("{process} run {script} {input} {ms} {kind} {KEPT} {kept}"));
     for tries in 0.. {
-        hub.send(&run).map_err(|Ended| Failure::Unanswered)?;
+        hub.send(&run).await.map_err(|Ended| Failure::Unanswered)?;
         let wait = (hub.now() + hub.patience(tries)).min(until);
         while let Some(reply) = hub.next(wait).await.map_err(|Ended| Failure::Unanswered)? {
             match reply {
@@ -103,29 +107,47 @@ pub(super) async fn start<I: Io>(
     Err(Failure::Unanswered)
 }
 
-/// Puts a file of a process in place, piece by piece.
+/// What it means for a process that its file was, or was not, put in place.
+fn put_through(uploaded: Result<bool, Ended>) -> Result<(), Failure> {
+    match uploaded {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Crowded),
+        Err(Ended) => Err(Failure::Unsent),
+    }
+}
+
+/// Puts a file of a process in place, piece by piece; `false` where not all of it gets through until then.
 async fn upload<I: Io>(
     hub: &mut Hub<I>,
     process: Unique,
     file: File,
     bytes: &[u8],
     until: OffsetDateTime,
-) -> Result<(), Ended> {
+) -> Result<bool, Ended> {
     let piece = |number: u64| {
         let from = usize::try_from(number).unwrap_or_default();
         put(process, file, number, bytes.chunks(PIECE).nth(from).unwrap_or_default())
     };
     let count = bytes.len().div_ceil(PIECE) as u64;
-    let (mut next, mut on_the_way) = (0_u64, VecDeque::new());
-    let (mut tries, mut again) = (0, hub.now() + hub.patience(0));
+    let (mut next, mut unsent, mut on_the_way) = (0_u64, VecDeque::new(), VecDeque::new());
+    let (mut tries, mut again) = (0, hub.now());
     loop {
-        while next < count && on_the_way.len() < PIECES {
-            hub.send(&piece(next))?;
-            on_the_way.push_back(next);
+        while next < count && unsent.len() + on_the_way.len() < PIECES {
+            unsent.push_back(next);
             next += 1;
         }
-        if on_the_way.is_empty() {
-            return Ok(());
+        if unsent.is_empty() && on_the_way.is_empty() {
+            return Ok(true);
+        }
+        if !unsent.is_empty() {
+            if !hub.turn(unsent.len(), tries > 0, until).await? {
+                return Ok(false);
+            }
+            while let Some(number) = unsent.pop_front() {
+                hub.send(&piece(number)).await?;
+                on_the_way.push_back(number);
+            }
+            again = hub.now() + hub.patience(tries);
         }
         // However much others are told meanwhile.
         match hub.next(again.min(until)).await? {
@@ -134,13 +156,10 @@ async fn upload<I: Io>(
                 (tries, again) = (0, hub.now() + hub.patience(0));
             }
             Some(_) => {}
-            None if hub.now() >= until => return Err(Ended),
+            None if hub.now() >= until => return Ok(false),
             None => {
-                for number in &on_the_way {
-                    hub.send(&piece(*number))?;
-                }
+                unsent.append(&mut on_the_way);
                 tries += 1;
-                again = hub.now() + hub.patience(tries);
             }
         }
     }
@@ -161,6 +180,8 @@ pub(super) struct Follower {
     is_behind: bool,
     is_started: bool,
     is_over: bool,
+    /// Time that the hub is to wait.
+    wait: Duration,
     quiet: u32,
     silent: u32,
 }
@@ -181,6 +202,7 @@ impl Follower {
             is_behind: false,
             is_started: false,
             is_over: false,
+            wait: WAIT.0,
             quiet,
             silent,
         }
@@ -212,7 +234,8 @@ impl Follower {
         hub: &mut Hub<I>,
         wait: Duration,
     ) -> Result<(Vec<Line>, Option<Stands>), Failure> {
-        let wait = if self.is_behind { Duration::ZERO } else { wait.min(WAIT) };
+        hub.serve(self.process);
+        let wait = if self.is_behind { Duration::ZERO } else { wait.min(self.wait) };
         self.question += 1;
         let before @ Sizes { stdout, stderr } = self.at;
         let (frames, ms) = (self.frames, wait.as_millis());
@@ -220,7 +243,7 @@ impl Follower {
             "{} p {} {} {stdout} {frames} {stderr} {frames} {ms}",
             self.process, self.name, self.question
         );
-        hub.send(&doubled(&ask)).map_err(|Ended| Failure::Unanswered)?;
+        hub.send(&doubled(&ask)).await.map_err(|Ended| Failure::Unanswered)?;
         // A guest that is busy waits longer than it is told.
         let (mut until, mut lines) = (hub.now() + wait * 2 + hub.patience(self.silent), Vec::new());
         let (last, mut is_lossy, mut heard) = (until + LONGEST_ANSWER, false, 0);
@@ -244,7 +267,8 @@ impl Follower {
                 None => {
                     self.pace(true);
                     self.silent += 1;
-                    return if self.silent < SILENT { Ok((lines, None)) } else { Err(Failure::Unanswered) };
+                    let most = if hub.is_shared() { SILENT.1 } else { SILENT.0 };
+                    return if self.silent < most { Ok((lines, None)) } else { Err(Failure::Unanswered) };
                 }
             }
         }
@@ -302,7 +326,10 @@ impl Follower {
             Some(End::Lost) => self.is_behind = true,
             None => self.is_behind |= self.at != stands.sizes,
         }
-        self.quiet = if lines.is_empty() { self.quiet + 1 } else { 0 };
+        (self.quiet, self.wait) = match lines.is_empty() {
+            true => (self.quiet + 1, (self.wait * 2).min(WAIT.1)),
+            false => (0, WAIT.0),
+        };
         if self.quiet >= QUIET {
             self.quiet = 0;
             lines.push(Line { cursor: self.place, event: Event::Alive });

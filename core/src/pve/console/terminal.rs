@@ -60,12 +60,6 @@ impl<I: Io> Terminal<I> {
         Ok(opened)
     }
 
-    /// A terminal that is open, with nothing on the way.
-    #[cfg(test)]
-    pub(super) fn opened(io: I, link: I::Link) -> Self {
-        Self { io, link, round_trip: Duration::ZERO }
-    }
-
     /// Shows the ticket.
     async fn welcome(&mut self, hello: Vec<u8>, invocation: &Invocation<I>) -> Result<(), Error> {
         let began = self.io.now();

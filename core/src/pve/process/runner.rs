@@ -228,7 +228,7 @@ impl<'c, I: Io> Runner<'c, I> {
                     Some(place) => place,
                     None => found(console.process(process, until).await, instead)?.cursor.place(),
                 };
-                found(console.look(process, until).await, instead)?;
+                found(console.find(process, until).await, instead)?;
                 Ok(Told::Console(Box::new(console.take().follow(process, place, wait, is_kept))))
             }
         }
