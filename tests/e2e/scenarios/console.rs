@@ -66,7 +66,7 @@ pub(super) async fn its_processes_outlive_their_client(world: World) {
 pub(super) async fn many_share_its_console(world: World) {
     let Some(sandbox) = world.bare_sandbox().await else { return };
     let mut clients = JoinSet::new();
-    for client in 0..4 {
+    for client in 0..8 {
         let (path, api) = (sandbox.path("/exec"), sandbox.client.clone());
         clients.spawn(async move {
             for number in 0..3 {
@@ -81,7 +81,7 @@ pub(super) async fn many_share_its_console(world: World) {
         done.expect("a client");
     }
     let all = sandbox.shell("ls -d ?.? | wc -l").await;
-    assert_eq!(all.trim(), "12");
+    assert_eq!(all.trim(), "24");
     sandbox.drop().await;
 }
 
