@@ -1,9 +1,6 @@
 //! What an administrator, a crash or a backup does: for tests.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Config, Guest, Kind, Sim, Step, Storage, Task, access::Token, config_api, resize, storage::Volume,
@@ -266,12 +263,6 @@ impl Sim {
     /// Switches a guest off or on, as from inside or by an administrator.
     pub fn set_running(&mut self, vmid: u32, running: bool) {
         if running { self.boot(vmid) } else { self.halt(vmid) }
-    }
-
-    /// Has a guest tell another address than it has, as its root can.
-    pub fn claim_address(&mut self, vmid: u32, address: Ipv4Addr) {
-        let run = self.guests.get_mut(&vmid).and_then(|it| it.run.as_mut());
-        run.expect("it runs").claimed = Some(address);
     }
 
     /// Moves a guest's config to another node.

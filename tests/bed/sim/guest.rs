@@ -197,6 +197,12 @@ impl Sim {
             daemon: super::daemon::Memory::new(memory),
         });
     }
+
+    /// Has a guest tell another address than it has, as its root can.
+    pub fn claim_address(&mut self, vmid: u32, address: Ipv4Addr) {
+        let run = self.guests.get_mut(&vmid).and_then(|it| it.run.as_mut());
+        run.expect("it runs").claimed = Some(address);
+    }
 }
 
 /// `env` wins; the line in the description needs a hook script to read it.
