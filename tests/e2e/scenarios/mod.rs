@@ -53,6 +53,11 @@ macro_rules! scenarios {
 
 /// All of them, those that take longest first.
 pub(super) const ALL: &[Scenario] = scenarios! {
+    templates: the_daemon_is_built_in a_copy_of_vms_becomes_a_preset what_is_built_is_in_its_sandboxes
+        a_copy_becomes_a_preset what_cannot_be_built_says_why an_archive_becomes_a_preset;
+    console_files: what_is_written_is_read a_part_is_read_and_an_update_is_not_lost archives_go_in_and_out
+        folders_are_made_listed_and_moved they_go_by_the_console_where_the_daemon_is_not_reached
+        another_user_does_what_that_user_may what_is_too_large_is_refused it_is_measured;
     faults: an_unaccepted_token_is_told an_unreachable_pve_is_told;
     remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
     snapshots: a_snapshot_makes_sandboxes_of_its_team a_rollback_brings_back_the_disk_alone;
@@ -66,9 +71,6 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         by_template without_a_source_it_is_the_default sizes_are_applied who_does_not_wait_asks_until_it_runs
         a_repeated_key_makes_no_second a_repeated_key_at_the_same_time_makes_no_second
         templates_that_are_not_there;
-    templates: the_daemon_is_built_in what_is_built_is_in_its_sandboxes what_cannot_be_built_says_why
-        an_archive_becomes_a_preset a_copy_becomes_a_preset
-        a_copy_of_vms_becomes_a_preset;
     stream: events_come_while_the_command_runs a_client_that_leaves_ends_the_command what_fails_is_an_event
         who_cannot_stream_says_so;
     exec: output_and_exit_code directory_environment_and_arguments what_takes_too_long_is_ended
@@ -78,8 +80,6 @@ pub(super) const ALL: &[Scenario] = scenarios! {
         bytes_are_exact signals_reach_it_and_its_end_leaves_nothing;
     console: any_template_runs_commands its_processes_outlive_their_client many_share_its_console
         events_come_from_its_console;
-    console_files: they_go_by_the_console_where_the_daemon_is_not_reached what_is_written_is_read a_part_is_read_and_an_update_is_not_lost folders_are_made_listed_and_moved
-        another_user_does_what_that_user_may archives_go_in_and_out what_is_too_large_is_refused it_is_measured;
     terminal: a_link_opens_a_shell what_was_started_goes_on_without_its_client;
     install: the_script_and_its_programs_are_handed_out;
     files: who_cannot_says_so what_is_written_is_read a_part_is_read_and_an_update_is_not_lost a_thousand_files_are_listed
