@@ -30,8 +30,10 @@ pub(super) async fn open<I: Io, E>(
     provider: &Provider<'_, I>,
     asked: &ApiRequest<'_>,
 ) -> Result<Response<ResponseBody<E, I::Body>>, Error> {
+    // What is wrong with it is told first: it would be refused as a websocket too.
+    let wanted = wanted(asked)?;
     let opening = websocket::opening(asked.request.headers(), &provider.platform)?;
-    let answer = provider.open_terminal(asked.caller, asked.id(), &wanted(asked)?, &opening).await?;
+    let answer = provider.open_terminal(asked.caller, asked.id(), &wanted, &opening).await?;
     Ok(websocket::joined(answer))
 }
 
