@@ -2,7 +2,7 @@
 //!
 //! `e2e [PVE] [PLATFORM] [WORD…]`: all combinations, or those of one PVE (`morph`
 //! is the stand-in of Morph Cloud, `pipe` the pipe to upstreams) or one platform; all scenarios, or those with
-//! the word in their names. `rest` leaves out what `cargo test` runs, see `test.rs`.
+//! the word in their names.
 
 use std::{io, process::ExitCode};
 
@@ -12,9 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const PVES: [Pve; 2] = [Pve::Simulator, Pve::Fakepve];
 const TARGETS: [Target; 4] = [Target::Local, Target::Workerd, Target::Lambda, Target::LambdaStreaming];
-/// Word that leaves out the quick part.
-const REST: &str = "rest";
-
 fn main() -> ExitCode {
     // The daemon in guests is this program, too.
     part().unwrap_or_else(run_all)
@@ -47,7 +44,7 @@ async fn all(words: &[String]) -> Tally {
     let pves: Vec<_> = PVES.into_iter().filter(|pve| is(pve.name())).collect();
     let targets: Vec<_> = TARGETS.into_iter().filter(|target| is(target.name())).collect();
     let known = |word: &str| {
-        [morph::NAME, pipe::NAME, REST].contains(&word)
+        [morph::NAME, pipe::NAME].contains(&word)
             || PVES.iter().any(|pve| pve.name() == word)
             || TARGETS.iter().any(|target| target.name() == word)
     };
@@ -55,12 +52,11 @@ async fn all(words: &[String]) -> Tally {
     let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
     let any = pves.is_empty() && !is(morph::NAME) && !is(pipe::NAME);
     let pves = if any { PVES.to_vec() } else { pves };
-    let is_quick = |target| is(REST) && target == Target::Local;
     let program = std::env::current_exe().unwrap_or_default();
     let on = async |targets: Vec<Target>| {
         let mut tally = Tally::default();
         for pve in pves.iter().copied() {
-            for &target in targets.iter().filter(|it| !is_quick(**it) || pve != Pve::Simulator) {
+            for &target in &targets {
                 tally.add(run(Combination { pve, target }, filter, &program).await);
             }
         }
@@ -70,7 +66,7 @@ async fn all(words: &[String]) -> Tally {
             }
         }
         if any || is(pipe::NAME) {
-            for &target in targets.iter().filter(|it| !is_quick(**it)) {
+            for &target in &targets {
                 tally.add(pipe::run(target, filter).await);
             }
         }
