@@ -105,16 +105,19 @@ impl Target {
         let mut command = match self {
             Self::Local => return local(settings, guests).await,
             Self::Workerd => {
-                let settings = settings.iter().map(|(name, value)| format!("{name}={value}"));
-                let mut proxy = Command::new(tests.join("tools/proxy/serve"));
-                proxy.args(settings.clone());
-                let proxy = Process::start(proxy, &log.with_extension("proxy")).await?;
                 let port = free_port().map_err(|error| error.to_string())?;
                 let mut command = Command::new(tests.join("tools/workerd/start"));
-                command.arg("--binding").arg("--gate").arg(&proxy.url).arg("--port").arg(port.to_string());
-                command.arg("--log").arg(&log);
-                command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}")).args(settings);
-                processes.push(proxy);
+                command.arg("--binding").arg("--port").arg(port.to_string()).arg("--log").arg(&log);
+                let pairs = settings.iter().map(|(name, value)| format!("{name}={value}"));
+                // Morph's sandboxes are not behind one.
+                if settings.iter().any(|(name, _)| name == "PVE_IP_POOL_CIDR") {
+                    let mut proxy = Command::new(tests.join("tools/proxy/serve"));
+                    proxy.args(pairs.clone());
+                    let proxy = Process::start(proxy, &log.with_extension("proxy")).await?;
+                    command.arg("--gate").arg(&proxy.url);
+                    processes.push(proxy);
+                }
+                command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}")).args(pairs);
                 command
             }
             Self::Lambda | Self::LambdaStreaming => {
