@@ -197,7 +197,7 @@ impl<I: Io> Gateway<'_, '_, I> {
             }
         }
         let id = credentials.iter().find_map(Credential::sandbox).map(str::to_owned);
-        let asked = Asked { vmid: door.vmid, nonce: door.nonce, id };
+        let asked = Asked { vmid: door.vmid, nonce: door.nonce, id, node: memory.node(door) };
         match self.provider.identify(&asked).await {
             Ok(identity) => {
                 memory.put(door, Some(identity.clone()), self.provider.now(), self.settings());

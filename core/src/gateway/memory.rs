@@ -67,6 +67,12 @@ impl Memory {
         self.lock().get(&(door.vmid, door.nonce)).filter(|it| it.age(now) < SILENT_SECONDS)?.identity.clone()
     }
 
+    /// The node on which the sandbox was last, however long ago: PVE is asked there first.
+    pub(super) fn node(&self, door: &Door) -> Option<String> {
+        let known = self.lock().get(&(door.vmid, door.nonce))?.identity.clone()?;
+        Some(known.id.node).filter(|it| !it.is_empty())
+    }
+
     /// Remembers what PVE has told, or that there is nobody.
     pub(super) fn put(
         &self,

@@ -204,8 +204,8 @@ impl<I: Io> Cluster<'_, I> {
             return self.sandbox(id);
         }
         if let Some(nonce) = asked.nonce {
-            let id = self.id_of(asked.vmid, nonce);
-            return id.ok_or_else(|| not_found(asked.vmid));
+            let id = self.id_of(asked.vmid, nonce).ok_or_else(|| not_found(asked.vmid))?;
+            return Ok(SandboxId { node: asked.node.clone().unwrap_or_default(), ..id });
         }
         let inventory = Inventory::read(self).await?;
         let ours = inventory

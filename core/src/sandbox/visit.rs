@@ -15,6 +15,8 @@ pub struct Asked {
     pub nonce: Option<Nonce>,
     /// Id that a pass names, which this deployment has given out.
     pub id: Option<String>,
+    /// Node on which it was at the last visit.
+    pub node: Option<String>,
 }
 
 /// What is known of a sandbox that visitors ask for.

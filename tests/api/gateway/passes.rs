@@ -1,6 +1,7 @@
 //! Passes: links, cookies and keys, what they open, and what no guest sees of them.
 
 use super::*;
+use pve_edge_bed::sim::Node;
 
 #[test]
 fn a_link_lets_a_browser_in() {
@@ -73,6 +74,28 @@ fn in_a_small_pool_pve_is_asked_each_time() {
         assert_eq!(house.stage.ask(ask).status, 200);
         assert_eq!(house.stage.pve_requests() - before, 1);
     }
+}
+
+/// A key tells no node: that of the last visit is asked first.
+#[test]
+fn a_visit_by_key_takes_one_request_too() {
+    let nodes = ["pve1", "pve2"].map(Node::new).to_vec();
+    let sim = plain_sim(Setup { nodes, ..Setup::default() });
+    let house = House::of(Stage::of(World::new(sim, 7), &settings(&[("PVE_IP_POOL_CIDR", "10.1.0.0/24")])));
+    let url = house.url();
+    let by_key = || {
+        let before = house.stage.pve_requests();
+        assert_eq!(house.stage.ask(Ask::visit(&url).header("x-pve-edge-token", "key-blue")).status, 200);
+        house.stage.pve_requests() - before
+    };
+    by_key();
+    assert_eq!((by_key(), by_key()), (1, 1));
+    // It has moved: a listing tells where it is, and from then on that node is asked.
+    let other = if house.id.ends_with("pve1") { "pve2" } else { "pve1" };
+    house.stage.world.sim_mut().migrate(house.vmid, other);
+    house.stage.world.advance(Duration::seconds(30));
+    assert!(by_key() > 1);
+    assert_eq!(by_key(), 1);
 }
 
 #[test]
