@@ -168,7 +168,7 @@ mod tests {
             let script = script
                 .replace(FOLDER, &format!("{}/build", self.0))
                 .replace(OVER, &format!("{}/over", self.0))
-                .replace("/run/pve-edge-work", &format!("{}/work", self.0))
+                .replace("/run/pve-edge-work", &format!("{}/script", self.0))
                 .replace("/run/systemd", "/nowhere")
                 .replace("-ge 60", "-ge 0");
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
