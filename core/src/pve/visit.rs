@@ -65,17 +65,21 @@ impl<I: Io> Cluster<'_, I> {
             (Want::On, Phase::Committed) if is_at_it => Rest::ComingUp,
             _ if !found.committed || mark.is_doing(What::Rollback) => Rest::ComingUp,
             _ if found.config.is_suspended() => Rest::Asleep(State::Paused),
-            _ => match (condition(self, &found).await?, mark) {
-                (Condition::Working(_), Mark { want: Want::On, .. }) => Rest::ComingUp,
-                (seen, mark) => match state(mark, seen.is_running(), now) {
+            _ => {
+                let seen = condition(self, &found).await?;
+                let is_working = matches!(seen, Condition::Working(_));
+                // While PVE works on it, such as for a snapshot, it is what it shall be.
+                let running = seen.is_running() || is_working && mark.want == Want::On;
+                match state(mark, running, now) {
                     State::Running => Rest::Up,
+                    State::Creating if is_working => Rest::ComingUp,
                     State::Creating => Rest::Left,
                     State::Error => {
                         Rest::Failed(mark.problem.clone().unwrap_or_else(|| "it did not come up".into()))
                     }
                     asleep @ (State::Paused | State::Stopped) => Rest::Asleep(asleep),
-                },
-            },
+                }
+            }
         })
     }
 

@@ -279,3 +279,19 @@ fn its_port_is_closed_while_it_runs() {
     assert_eq!((refused.refusal(), refused.retry_after()), ("502 port-closed".into(), Some(2)));
     assert!(refused.body.contains("0.0.0.0"), "{}", refused.body);
 }
+
+/// What PVE does to one that runs is no start of it.
+#[test]
+fn its_port_is_closed_while_pve_works_on_it() {
+    let house = House::new();
+    house.stage.world.advance(Duration::seconds(60));
+    let closed = house.url().replace("port-3000", "port-3001");
+    let taking = house.stage.pending(Ask::act(&house.id, "snapshots", json!({})).wait(20));
+    let taking = house.stage.world.spawn(taking);
+    let mut told = Vec::new();
+    while !taking.is_done() {
+        told.push(house.stage.ask(Ask::visit(&closed).header("x-pve-edge-token", "key-blue")).refusal());
+        house.stage.world.advance(Duration::milliseconds(200));
+    }
+    assert!(told.len() > 2 && told.iter().all(|it| it == "502 port-closed"), "{told:?}");
+}
