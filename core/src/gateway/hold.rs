@@ -27,7 +27,7 @@ const KEPT: u32 = 3;
 impl<I: Io> Gateway<'_, '_, I> {
     /// Answers a visitor whose request nothing in the sandbox took, and sends it again when the sandbox has come up.
     ///
-    /// 1. PVE says what the sandbox does. One that runs does not listen at this port.
+    /// 1. PVE says what the sandbox does. One that has been running for a while does not listen at this port.
     /// 2. One that sleeps is woken, where the visitor means that. Of many at once one starts it.
     /// 3. The others look at its mark until it has come up, or their time is over. A start that somebody has begun and left
     ///    is begun again, by one of those who mean it.
@@ -46,13 +46,17 @@ impl<I: Io> Gateway<'_, '_, I> {
         if !outgoing.is_repeatable() {
             return Err(starting());
         }
+        let mut told = starting();
         let mut wait = deadline.paced(pace::VISIT);
         provider.io.sleep(self.jitter()).await;
         loop {
             match provider.rest(id).await.map_err(|it| self.absent(it))? {
-                Rest::Up => match outgoing.send(self).await? {
+                Rest::Up | Rest::JustUp => match outgoing.send(self).await? {
                     Sent::Answered(answer) => return Ok(answer),
-                    Sent::NotThere(again, _) => outgoing = again,
+                    Sent::NotThere(again, _) => {
+                        outgoing = again;
+                        told = not_listening(self.door.port);
+                    }
                 },
                 // Whoever has begun to start it is gone.
                 Rest::Left if visit.carries_on() => {
@@ -61,7 +65,7 @@ impl<I: Io> Gateway<'_, '_, I> {
                 _ => {}
             }
             if !wait.pause().await {
-                return Err(starting());
+                return Err(told);
             }
         }
     }
@@ -104,7 +108,7 @@ impl<I: Io> Gateway<'_, '_, I> {
             Rest::Left if visit.carries_on() => {
                 provider.wake(id, deadline).await.map_err(|it| self.absent(it))
             }
-            Rest::ComingUp | Rest::Left => Ok(()),
+            Rest::JustUp | Rest::ComingUp | Rest::Left => Ok(()),
         }
     }
 
@@ -137,6 +141,11 @@ fn asleep(state: State, why: &str) -> Error {
         _ => format!("the sandbox is stopped: open its page anew, or start it{why}"),
     };
     Error::new(Code::Asleep, text)
+}
+
+fn not_listening(port: u16) -> Error {
+    let text = format!("the sandbox has just come up, and nothing listens at its port {port} yet: ask again");
+    Error::new(Code::Starting, text).retry_after(2)
 }
 
 fn starting() -> Error {

@@ -14,8 +14,13 @@ pub const GUEST_HOST: HeaderName = HeaderName::from_static("x-edge-host");
 pub const PUBLIC_HOST: HeaderName = HeaderName::from_static("x-edge-public-host");
 /// The address of the visitor, or [`OURSELVES`].
 pub const CLIENT: HeaderName = HeaderName::from_static("x-edge-client");
+/// Of an answer: who has given it. Only the proxy can say that it is the [`GUEST`]'s own.
+pub const FROM: HeaderName = HeaderName::from_static("x-edge-from");
 /// Of an answer: why the guest has not answered.
 pub const FAULT: HeaderName = HeaderName::from_static("x-edge-fault");
+
+/// Value of [`FROM`].
+pub const GUEST: &str = "guest";
 
 /// Value of [`FAULT`]: the guest never got the request.
 pub const DIAL: &str = "dial";
@@ -39,12 +44,17 @@ pub fn fault(status: u16, headers: &HeaderMap) -> Option<NetError> {
             (Sent::Never, Failure::Unknown, detail.to_owned())
         }
         Some(_) => (Sent::Maybe, Failure::Cut, "the guest broke off before it had answered".into()),
-        None if matches!(status, 521 | 523 | 525 | 526 | 530) => {
+        // A guest may answer with any number. A proxy whose script was not run anew since does not say whose it is.
+        None if matches!(status, 521 | 523 | 525 | 526 | 530) && !is_guests(headers) => {
             (Sent::Never, Failure::Connect, format!("status {status}: the way to the sandbox is down"))
         }
         None => return None,
     };
     Some(NetError { sent, failure, detail })
+}
+
+fn is_guests(headers: &HeaderMap) -> bool {
+    headers.get(FROM).is_some_and(|it| it == GUEST)
 }
 
 #[cfg(test)]
@@ -62,6 +72,8 @@ mod tests {
         assert_eq!(of(502, Some("late")), Some(Sent::Maybe));
         assert_eq!(of(502, Some("")), Some(Sent::Maybe));
         assert_eq!(of(530, None), Some(Sent::Never));
+        let from = |whose: &'static str| fault(530, &HeaderMap::from_iter([(FROM, whose.parse().unwrap())]));
+        assert_eq!((from(GUEST), from("").map(|it| it.sent)), (None, Some(Sent::Never)));
         assert_eq!((of(502, None), of(200, None), of(101, Some("dial"))), (None, None, None));
     }
 }

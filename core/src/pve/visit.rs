@@ -60,8 +60,9 @@ impl<I: Io> Cluster<'_, I> {
         found.needs(self, &[Need::Alive])?;
         let (mark, now) = (&found.mark, self.now());
         let is_at_it = self.is_brought_up(mark);
+        let up = if mark.settled_for(now) < WARM_SECONDS { Rest::JustUp } else { Rest::Up };
         Ok(match (mark.want, mark.phase) {
-            (Want::On, Phase::Ready) if is_at_it => Rest::Up,
+            (Want::On, Phase::Ready) if is_at_it => up,
             (Want::On, Phase::Committed) if is_at_it => Rest::ComingUp,
             _ if !found.committed || mark.is_doing(What::Rollback) => Rest::ComingUp,
             _ if found.config.is_suspended() => Rest::Asleep(State::Paused),
@@ -71,7 +72,7 @@ impl<I: Io> Cluster<'_, I> {
                 // While PVE works on it, such as for a snapshot, it is what it shall be.
                 let running = seen.is_running() || is_working && mark.want == Want::On;
                 match state(mark, running, now) {
-                    State::Running => Rest::Up,
+                    State::Running => up,
                     State::Creating if is_working => Rest::ComingUp,
                     State::Creating => Rest::Left,
                     State::Error => {
@@ -237,6 +238,9 @@ impl<I: Io> Cluster<'_, I> {
 /// Seconds after which one that shall run, and does not, is brought up by whoever means to use it: whoever has begun that is
 /// gone.
 const LEFT_SECONDS: i64 = 10;
+
+/// Seconds from a start, in which the servers of a sandbox may begin to listen later than its daemon.
+const WARM_SECONDS: i64 = 60;
 
 fn no_service(name: &ServiceName) -> Error {
     Error::new(Code::NotFound, format!("the sandbox has no service {name} that was declared"))

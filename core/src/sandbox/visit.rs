@@ -48,8 +48,10 @@ pub struct Visited {
 /// What a sandbox does, in which nothing has taken a visitor's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// It has come up.
+    /// It is up.
     Up,
+    /// It is up since a moment ago: what shall listen in it may still be starting.
+    JustUp,
     /// Somebody brings it up.
     ComingUp,
     /// Somebody began to bring it up, some time ago, and has not come to an end.

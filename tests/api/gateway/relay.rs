@@ -78,6 +78,7 @@ fn a_server_of_development_is_told_localhost() {
 #[test]
 fn each_fault_says_which_link_is_broken() {
     let house = House::new();
+    house.stage.world.advance(Duration::seconds(60));
     let cookie = house.cookie();
     let ask = || house.stage.ask(house.inside(&cookie));
     for (fault, told) in
@@ -93,6 +94,9 @@ fn each_fault_says_which_link_is_broken() {
     // What a guest itself says is its own.
     answers(&house, 502, &[], vec![Piece::Bytes(b"mine".to_vec())]);
     assert_eq!((ask().status, &*ask().body), (502, "mine"));
+    answers(&house, 530, &[("x-edge-from", "guest")], vec![Piece::Bytes(b"mine".to_vec())]);
+    let own = ask();
+    assert_eq!((own.status, &*own.body, own.headers.get("x-edge-from")), (530, "mine", None));
 }
 
 #[test]

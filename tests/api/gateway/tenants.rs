@@ -85,6 +85,9 @@ fn no_guest_leads_its_visitors_to_another_ones_address() {
     house.stage.world.advance(Duration::seconds(10));
     house.taken();
     let refused = visit(&house);
+    assert_eq!((refused.refusal(), house.taken().len()), ("503 starting".into(), 0));
+    house.stage.world.advance(Duration::seconds(60));
+    let refused = visit(&house);
     assert_eq!((refused.refusal(), house.taken().len()), ("502 no-road".into(), 0));
 }
 

@@ -270,9 +270,36 @@ fn whoever_uses_it_gives_it_its_time_again_and_seldom() {
     assert_eq!((open(&house), expires(&house)), (200, renewed));
 }
 
+/// Servers that start with a sandbox listen later than its daemon does: for a minute it is waited for them.
+#[test]
+fn a_server_that_listens_later_is_waited_for() {
+    let house = House::new();
+    let url = house.url().replace("port-3000", "port-3001");
+    let by_key = || Ask::visit(&url).header("x-pve-edge-token", "key-blue");
+    let page = || by_key().navigation();
+    let told = house.stage.ask(page());
+    assert_eq!((told.status, told.header("refresh")), (503, "2"), "{told:?}");
+    assert!(told.body.contains("nothing listens at its port 3001 yet"), "{}", told.body);
+    let post = by_key().method("POST").bytes("x").header("content-length", "1");
+    let waiting = house.stage.world.spawn(house.stage.pending(post));
+    house.stage.world.advance(Duration::seconds(5));
+    assert!(!waiting.is_done());
+    let seen = Seen::default();
+    let told = seen.clone();
+    house.stage.world.serve(&format!("{}:3001", house.vmid), move |request, _| {
+        told.borrow_mut().push(request.clone());
+        Streamed { status: 200, headers: HeaderMap::new(), pieces: vec![Piece::Bytes(b"late".to_vec())] }
+    });
+    house.stage.world.advance(Duration::seconds(5));
+    let answer = waiting.take().unwrap();
+    assert_eq!((answer.status, &*answer.body, seen.borrow().len()), (200, "late", 1));
+    assert_eq!(house.starts(), 1);
+}
+
 #[test]
 fn its_port_is_closed_while_it_runs() {
     let house = House::new();
+    house.stage.world.advance(Duration::seconds(60));
     let ask =
         Ask::visit(house.url().replace("port-3000", "port-3001")).header("x-pve-edge-token", "key-blue");
     let refused = house.stage.ask(ask);

@@ -55,8 +55,12 @@ class Guest:
             pass
 
     def plain(self, connection, reader, head):
-        forged = ("X-Edge-Fault: dial", "x-edge-other: 1", "X-EDGE-KEY: 2", "Set-Cookie: a=b", "Set-Cookie: c=d")
+        forged = ("X-Edge-Fault: dial", "X-Edge-From: proxy", "x-edge-other: 1", "X-EDGE-KEY: 2", "Set-Cookie: a=b", "Set-Cookie: c=d")
         connection.sendall(whole(b"a guest's", *forged))
+
+    def down(self, connection, reader, head):
+        """A status that Cloudflare's edge says where it has no tunnel."""
+        connection.sendall(b"HTTP/1.1 530 Mine\r\nX-Edge-From: proxy\r\nContent-Length: 4\r\n\r\nmine")
 
     def zipped(self, connection, reader, head):
         connection.sendall(whole(GZIP, "Content-Encoding: gzip", "Content-Type: text/html"))

@@ -79,8 +79,15 @@ class Relay(unittest.TestCase):
 
     @each
     def test_a_guest_says_nothing_in_the_proxys_name(self, caddy):
+        for path in ("/", "/down"):
+            answer = caddy.ask(self.to, path)
+            ours = [it for it in answer.headers if it[0].lower().startswith("x-edge-")]
+            self.assertEqual(ours, [("X-Edge-From", "guest")], answer)
+        self.assertEqual((answer.status, answer.body), (530, b"mine"))
+
+    @each
+    def test_cookies_stay_apart(self, caddy):
         answer = caddy.ask(self.to)
-        self.assertFalse([it for it in answer.headers if it[0].lower().startswith("x-edge-")], answer)
         self.assertEqual(answer.get("Set-Cookie"), ["a=b", "c=d"])
 
     @each
@@ -158,6 +165,7 @@ class Relay(unittest.TestCase):
                 self.guest.asked.clear()
                 answer = caddy.ask(to, f"{path}?pve_edge_token={TOKEN}", method=method, body=body, headers=told)
                 self.assertEqual((answer.status, answer.fault, answer.body), (502, fault, b""), path)
+                self.assertEqual(answer.get("X-Edge-From"), [])
                 # Nothing is sent twice.
                 self.assertEqual(len(self.guest.asked), 0 if fault == "dial" else 1)
 

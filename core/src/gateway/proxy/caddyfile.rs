@@ -54,7 +54,7 @@ fn refuse(name: &str, matcher: &str, values: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::proxy::{CLIENT, DIAL, FAULT, GUEST_HOST, KEY, LATE, PUBLIC_HOST, TO};
+    use crate::io::proxy::{CLIENT, DIAL, FAULT, FROM, GUEST, GUEST_HOST, KEY, LATE, PUBLIC_HOST, TO};
 
     /// The text has the names that the gateway goes by.
     #[test]
@@ -66,6 +66,7 @@ mod tests {
         for fault in [DIAL, LATE, REFUSED] {
             assert!(text.contains(&format!("{FAULT} {fault}\n")), "{fault}");
         }
+        assert!(text.contains(&format!("{FROM} {GUEST}\n")));
         assert!(TEXT.contains(&format!("@own vars {{re.ask.1}} {OWN}\n")));
     }
 }
