@@ -1,6 +1,7 @@
 //! Templates from nothing: made step by step, offered when they are made, and
 //! never what root alone can do without root.
 
+mod ends;
 mod machines;
 mod matrix;
 mod meets;
@@ -9,7 +10,7 @@ mod versions;
 mod vm_matrix;
 mod vms;
 
-use pve_edge_bed::sim::{DOWNLOAD, MINIMAL};
+use pve_edge_bed::sim::{DOWNLOAD, HOST_KEYS, MINIMAL};
 
 use crate::stage::{SECRET, guests::mark, keys_of, prelude::*};
 
@@ -31,7 +32,7 @@ fn stage() -> Stage {
     Stage::on(sim(Version::V9, StorageKind::LvmThin))
 }
 
-/// An appliance that needs nobody.
+/// An appliance that has its daemon. This adapter opens no consoles: root cleans it.
 fn body() -> Value {
     json!({"appliance": "debian-12-standard", "preset": PRESET, "features": "nesting=1", "execd": "included"})
 }
@@ -48,12 +49,40 @@ fn gc() -> Ask {
     Ask::gc()
 }
 
-/// Asked for until its status is this.
+fn commands(answer: &Answer) -> Vec<String> {
+    let all = answer.json()["commands"].as_array().cloned().unwrap_or_default();
+    all.iter().filter_map(|it| it.as_str()).map(str::to_owned).collect()
+}
+
+/// Root starts, cleans and stops what waits for no more than that, or for options too; what is to be said then.
+fn cleaned_by_root(stage: &Stage, answer: &Answer) -> Ask {
+    let vmid = vmid_of(&answer.id());
+    let all = commands(answer);
+    let clean = format!("pct exec {vmid} -- sh -c ");
+    for command in &all {
+        let mut sim = stage.world.sim_mut();
+        match command {
+            it if *it == format!("pct start {vmid}") => sim.set_running(vmid, true),
+            it if *it == format!("pct stop {vmid}") => sim.set_running(vmid, false),
+            it if it.starts_with(&clean) && it.contains("/etc/machine-id") && it.contains("/etc/ssh/ssh_host_") => {
+                HOST_KEYS.iter().for_each(|path| sim.admin_remove_file(vmid, path));
+            }
+            it if it.starts_with("pct set ") => {}
+            other => panic!("{other} of {all:?}"),
+        }
+    }
+    Ask::patch(format!("/api/templates/{}", answer.id()), json!({"execd": "included"})).by("ops")
+}
+
+/// Asked for until its status is this; root does its part on the way.
 fn until(stage: &Stage, ask: &Ask, status: &str) -> Answer {
     for _ in 0..80 {
         let answer = stage.ask(ask.clone());
         if answer.json()["status"] == status {
             return answer;
+        }
+        if answer.json()["status"] == "needs-root" && status == "ready" {
+            stage.ask(cleaned_by_root(stage, &answer));
         }
         assert!(matches!(answer.status, 200..=202 | 409 | 503), "{answer:?}\n{}", stage.told());
         stage.world.advance(Duration::seconds(3));
@@ -91,6 +120,8 @@ fn from_nothing_to_a_sandbox() {
         );
         let sim = stage.world.sim();
         let guest = sim.guest(vmid_of(&id)).unwrap();
+        let keys: Vec<_> = HOST_KEYS.iter().filter_map(|path| guest.file(path)).collect();
+        assert!(keys.is_empty(), "all sandboxes would have them: {keys:?}");
         let rootfs = guest.config.get("rootfs").unwrap_or_default();
         assert!(rootfs.starts_with("store:base") && rootfs.ends_with("size=8G"), "{rootfs}");
         let get = |key: &str| guest.config.get(key).unwrap_or_default().to_owned();
@@ -119,6 +150,9 @@ fn it_is_offered_only_when_it_is_made() {
         if status == "ready" {
             break;
         }
+        if status == "needs-root" {
+            stage.ask(cleaned_by_root(&stage, &answer).wait(0));
+        }
         // Nobody gets half of it, and nobody waits for it.
         let early = sandbox(&stage);
         assert_eq!(early.code(), "template-not-found", "{status}: {early:?}\n{}", stage.told());
@@ -134,8 +168,9 @@ fn it_is_offered_only_when_it_is_made() {
 fn a_get_and_the_sweep_carry_it_on() {
     for by_sweep in [false, true] {
         let stage = stage();
-        let first = until(&stage, &build(&body()).wait(0), "building");
+        let first = until(&stage, &build(&body()).wait(0), "needs-root");
         let id = first.id();
+        stage.ask(cleaned_by_root(&stage, &first).wait(0));
         stage.world.advance(Duration::seconds(30));
         for _ in 0..8 {
             match by_sweep {
@@ -169,7 +204,6 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         assert_eq!(answer.status, 202, "{answer:?}");
         let id = answer.id();
         let vmid = vmid_of(&id);
-        let commands = |answer: &Answer| answer.json()["commands"].as_array().cloned().unwrap_or_default();
         let all = commands(&answer);
         assert_eq!(all[0], format!("pct set {vmid} --features 'keyctl=1,mount=nfs;cifs,nesting=1'"));
         assert_eq!(all[1], format!("pct set {vmid} --hookscript {hook}"));
@@ -182,7 +216,8 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         stage.world.sim_mut().admin_set(vmid, "hookscript", hook);
         stage.world.sim_mut().set_running(vmid, true);
         let left = commands(&stage.ask(get(&id)));
-        assert!(left[0].as_str().unwrap().starts_with(first), "{left:?}");
+        assert!(left[0].starts_with(first), "{left:?}");
+        assert!(left[left.len() - 2].contains("rm -f /etc/ssh/ssh_host_"), "{left:?}");
         if daemon == "guest" {
             // From the API as the client has found it.
             let told = commands(&stage.ask(get(&id).header("host", "edge.test")));
@@ -206,6 +241,42 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         let config = &sim.guest(vmid_of(&made.id())).unwrap().config;
         assert_eq!(config.get("hookscript"), Some(hook), "{version:?}");
         assert!(config.get("features").unwrap().contains("keyctl=1"));
+    }
+}
+
+/// Without a daemon, and with nothing to install: PVE's host keys go all the same, by root where there is no console.
+#[test]
+fn what_nothing_is_built_in_is_cleaned_too() {
+    for version in [Version::V7_4, Version::V8, Version::V9] {
+        let stage = Stage::on(sim(version, StorageKind::LvmThin));
+        let mut wanted = body();
+        wanted.as_object_mut().unwrap().remove("execd");
+        wanted["guest"] = json!(false);
+        let waiting = until(&stage, &build(&wanted), "needs-root");
+        let vmid = vmid_of(&waiting.id());
+        let all = commands(&waiting);
+        assert_eq!((all.len(), &*all[0]), (3, &*format!("pct start {vmid}")), "{all:?}");
+        // Nobody has said that it is done, however it stands.
+        stage.world.advance(Duration::hours(2));
+        assert_eq!(stage.ask(get(&waiting.id())).json()["status"], "needs-root");
+        let ready = until(&stage, &build(&wanted), "ready");
+        let sim = stage.world.sim();
+        assert!(HOST_KEYS.iter().all(|path| sim.guest(vmid).unwrap().file(path).is_none()));
+        drop(sim);
+        assert!(ready.json()["daemon"].is_null(), "{ready:?}");
+    }
+}
+
+/// What a console would be needed for is refused before anything is got, and never left out without a word.
+#[test]
+fn what_only_a_console_can_do_is_refused_without_one() {
+    for (field, value) in [("packages", json!(["git"])), ("run", json!("true"))] {
+        let stage = stage();
+        let mut wanted = body();
+        wanted[field] = value;
+        let answer = stage.ask(build(&wanted));
+        assert_eq!(answer.refusal(), "501 upgrade-unsupported", "{answer:?}");
+        assert_eq!(stage.world.sim().tasks().len(), 0, "{}", stage.told());
     }
 }
 

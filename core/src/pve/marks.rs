@@ -23,7 +23,7 @@ mod tests;
 
 pub use self::{
     head::{Doing, Phase, Role, Want, What},
-    mark::{Base, Build, Mark, TakenFrom},
+    mark::{Base, Build, Cleaned, Mark, TakenFrom},
     notes::{EXEC_TOKEN_MARKER, Notes},
 };
 use super::api::config::Config;

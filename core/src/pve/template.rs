@@ -131,6 +131,9 @@ pub async fn build<I: Io>(
         return Ok(Built { template, replayed: true });
     }
     inventory.room_for_tags()?;
+    if request.from_template.is_none() {
+        leave_to_root(cluster, &mut base)?;
+    }
     let (target, archive) = match request.from_template {
         Some(vmid) => (source(cluster, &inventory, caller, vmid)?, String::new()),
         None => {
@@ -145,10 +148,12 @@ pub async fn build<I: Io>(
         }
     };
     match request.from_template.filter(|_| target.kind == Kind::Qemu) {
-        Some(vmid) => machine::check(cluster, &base, &target.node, vmid).await?,
-        // What opens no websockets leaves the daemon to root.
-        None if !cluster.io.has_links() => base.build = None,
-        None => {}
+        Some(vmid) => {
+            // A VM in which nothing is built is not started, and as clean as the one that is copied.
+            base.build = base.build.take().filter(|it| !it.is_empty());
+            machine::check(cluster, &base, &target.node, vmid).await?;
+        }
+        None => leave_to_root(cluster, &mut base)?,
     }
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| Mark {
@@ -175,6 +180,21 @@ pub async fn build<I: Io>(
     }
 }
 
+/// Leaves to root what goes through a container's console, where this deployment opens no websockets.
+fn leave_to_root<I: Io>(cluster: &Cluster<'_, I>, base: &mut Base) -> Result<(), Error> {
+    if cluster.io.has_links() {
+        return Ok(());
+    }
+    let Some(build) = &mut base.build else { return Ok(()) };
+    if !build.packages.is_empty() || !build.run.is_empty() {
+        let text = "packages and run go through the container's console, and this deployment opens no websockets: \
+                    build it by another one, or put them in by hand and say fromTemplate";
+        return Err(Error::new(Code::UpgradeUnsupported, text));
+    }
+    build.by_root = true;
+    Ok(())
+}
+
 /// A template that was made from nothing; one that is still being made is carried on.
 pub async fn get<I: Io>(
     cluster: &Cluster<'_, I>,
@@ -190,7 +210,7 @@ pub async fn get<I: Io>(
     }
 }
 
-/// An admin says that the exec daemon is in it now.
+/// An admin says that root has done what only root can: put the daemon in, and removed what is one machine's own.
 pub async fn confirm<I: Io>(
     cluster: &Cluster<'_, I>,
     caller: &Caller,
@@ -202,10 +222,19 @@ pub async fn confirm<I: Io>(
         return Err(Error::field("execd", "included, or daemon: that the daemon is in the template"));
     }
     let mut attempts = Attempts::default();
+    let mut has_looked = false;
     loop {
         let found = find_own(cluster, caller, id).await?;
-        if found.mark.phase != Phase::Claimed || found.mark.base.as_ref().is_none_or(|it| it.execd) {
-            return carry_on(cluster, found, deadline).await;
+        let is_claimed = found.mark.phase == Phase::Claimed;
+        if !is_claimed || found.mark.base.as_ref().is_none_or(|it| !it.is_for_root()) {
+            let is_built = is_claimed && found.mark.base.as_ref().is_some_and(|it| it.build.is_some());
+            let template = carry_on(cluster, found, deadline).await?;
+            // That the console is refused may just have been found out.
+            if template.status == Status::NeedsRoot && is_built && !has_looked {
+                has_looked = true;
+                continue;
+            }
+            return if is_built { not_for_root(template) } else { Ok(template) };
         }
         let keys = key_names(cluster);
         let note = |mark: &mut Mark| {
@@ -222,6 +251,21 @@ pub async fn confirm<I: Io>(
         };
         let written = write(cluster, &found, &note).await?;
         attempts.count(written.err().unwrap_or_default(), id)?;
+    }
+}
+
+/// The answer to whoever confirms what is not root's to do.
+fn not_for_root(template: Template) -> Result<Template, Error> {
+    match template.status {
+        Status::Failed => {
+            let text = "this template could not be built, and is deleted: see its step and output, and ask for another";
+            Err(Error::new(Code::Condemned, text))
+        }
+        Status::Building | Status::Downloading => {
+            let text = "this template is still being built through its console, and nothing is left to root; ask again";
+            Err(Error::new(Code::StillCreating, text).retry_after(3))
+        }
+        Status::NeedsRoot | Status::Ready => Ok(template),
     }
 }
 

@@ -35,14 +35,16 @@ pub(super) struct Machine {
     pub(super) begun: u32,
     /// Looks until the work ends.
     looks: u32,
-    /// Whether the folder of the build is there.
-    pub(super) folder: bool,
+    /// The folder of a build that is there.
+    pub(super) folder: Option<String>,
     code: Option<i32>,
     pushed: Vec<u8>,
     /// What was installed.
     pub(super) installed: Vec<u8>,
-    /// Whether what is one machine's own was removed, with all else done before it.
+    /// Whether what is one machine's own was removed since the last start, with all else done before it.
     pub(super) cleaned: bool,
+    /// How often it was removed.
+    pub(super) cleanings: u32,
     /// Whether the build is over, until the VM stops.
     over: bool,
 }
@@ -57,6 +59,10 @@ struct Inner {
     work: Work,
     /// Bytes of the program that its disk has room for; all, where none are said.
     room: Option<usize>,
+    /// Folder that the template has from which they are copied.
+    left: Option<String>,
+    /// Number of times that what a build has left cannot be removed.
+    busy: u32,
 }
 
 impl Machines {
@@ -77,6 +83,23 @@ impl Machines {
     /// Their disks have room for so many bytes of the program.
     pub(super) fn set_room(&self, bytes: usize) {
         self.inner().room = Some(bytes);
+    }
+
+    /// The template from which they are copied has the folder of an earlier build, which ended well.
+    pub(super) fn leave(&self, folder: &str) {
+        self.inner().left = Some(folder.into());
+    }
+
+    /// So many times what a build has left cannot be removed.
+    pub(super) fn set_busy(&self, times: u32) {
+        self.inner().busy = times;
+    }
+
+    /// A VM has started: it has a machine's own again.
+    pub(super) fn boot(&self, vmid: u32) {
+        let mut inner = self.inner();
+        let machine = inner.all.entry(vmid).or_default();
+        (machine.cleaned, machine.over) = (false, false);
     }
 
     /// This VM as it is now.
@@ -100,12 +123,14 @@ impl Inner {
         let [_, _, script] = &program.arguments[..] else { return (127, String::new()) };
         let input = URL_SAFE.decode(program.input.as_deref().unwrap_or_default()).expect("base64");
         let (work, room) = (self.work, self.room.unwrap_or(usize::MAX));
-        let machine = self.all.entry(vmid).or_default();
+        let left = &self.left;
+        let earlier = || Machine { folder: left.clone(), code: Some(0), ..Machine::default() };
+        let machine = self.all.entry(vmid).or_insert_with(earlier);
         if script.contains("pve-edge-work") {
-            return machine.begin(work);
+            return machine.begin(&folder(script), work);
         }
         if script.contains("tail -c") {
-            return (0, machine.look(work));
+            return (0, machine.look(&folder(script), work));
         }
         if script.contains("dd of=program") {
             let number = |name: &str| {
@@ -119,10 +144,12 @@ impl Inner {
         }
         if script.contains("/etc/machine-id") {
             machine.cleaned = machine.code == Some(0);
-            return (0, String::new());
-        }
-        if script.contains("rm -rf /var/lib/pve-edge-build; sync") {
-            (machine.folder, machine.over) = (false, true);
+            machine.cleanings += 1;
+            if self.busy > 0 {
+                self.busy -= 1;
+                return (75, "rm: it is in use\n".into());
+            }
+            (machine.folder, machine.over) = (None, true);
             return (0, String::new());
         }
         assert!(!script.contains("/var/lib/pve-edge-build"), "what is this? {script}");
@@ -130,36 +157,50 @@ impl Inner {
     }
 }
 
+/// The folder that a script names.
+fn folder(script: &str) -> String {
+    let path = script.split("/var/lib/pve-edge-build").nth(1).unwrap_or_default();
+    let end = path.find(|it: char| !it.is_ascii_alphanumeric() && it != '/').unwrap_or(path.len());
+    format!("/var/lib/pve-edge-build{}", &path[..end])
+}
+
 impl Machine {
-    fn begin(&mut self, work: Work) -> (i32, String) {
+    fn begin(&mut self, folder: &str, work: Work) -> (i32, String) {
         match work {
             Work::NoRoom => (1, "it could not be begun: is the disk full?\n".into()),
-            _ if self.folder || self.over => (0, String::new()),
+            _ if self.is(folder) || self.over => (0, String::new()),
             _ => {
-                (self.folder, self.begun) = (true, self.begun + 1);
+                (self.folder, self.begun) = (Some(folder.to_owned()), self.begun + 1);
+                self.code = None;
                 (0, String::new())
             }
         }
     }
 
-    fn look(&mut self, work: Work) -> String {
-        if self.folder && self.code.is_none() {
+    fn is(&self, folder: &str) -> bool {
+        self.folder.as_deref() == Some(folder)
+    }
+
+    fn look(&mut self, folder: &str, work: Work) -> String {
+        let is_there = self.is(folder);
+        if is_there && self.code.is_none() {
             self.looks += 1;
         }
         let is_over = self.looks > 3;
         self.code = match work {
+            _ if !is_there => None,
             Work::Ends if is_over => Some(0),
             Work::Fails(code) if is_over => Some(code),
             _ => None,
         };
-        let state = match (self.folder, work, is_over) {
+        let state = match (is_there, work, is_over) {
             (false, ..) => "none",
             (true, Work::Vanishes, true) => "exited",
             (true, Work::Restarts, true) => "lost",
             (true, ..) if self.code.is_some() => "exited",
             _ => "running",
         };
-        let step = if !self.folder {
+        let step = if !is_there {
             "-"
         } else if self.looks > 1 {
             "running"
@@ -178,7 +219,7 @@ impl Machine {
     }
 
     fn write(&mut self, at: usize, bytes: &[u8], room: usize) -> (i32, String) {
-        if !self.folder || at + bytes.len() > room {
+        if self.folder.is_none() || at + bytes.len() > room {
             return (1, String::new());
         }
         self.pushed.resize(self.pushed.len().max(at + bytes.len()), 0);

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{PRESET, body, build, gc, get, sim, stage, until};
+use super::{PRESET, body, build, cleaned_by_root, gc, get, sim, stage, until};
 use crate::{ids::old_id, stage::prelude::*};
 
 /// "The team's snapshots and all presets": also one that an admin's team has made.
@@ -93,7 +93,9 @@ fn what_was_not_tried_is_not_given_up() {
     let stage = stage();
     let mut wanted = body();
     wanted["hookscript"] = json!("local:snippets/hook.sh");
-    let id = until(&stage, &build(&wanted), "needs-root").id();
+    let waiting = until(&stage, &build(&wanted), "needs-root");
+    let id = waiting.id();
+    assert_eq!(stage.ask(cleaned_by_root(&stage, &waiting)).json()["status"], "needs-root");
     stage.world.sim_mut().admin_set(vmid_of(&id), "hookscript", "local:snippets/hook.sh");
     // The sweep commits it, and a backup begins at that moment.
     stage.ask(gc());
@@ -174,7 +176,9 @@ fn a_promoted_one_and_a_built_one_get_different_versions() {
         let two = build(&body()).header("idempotency-key", "two");
         let promote = Ask::act(&id, "snapshots", json!({"promote": {"preset": PRESET}}));
         let promote = promote.by("ops").wait(20);
-        let answers = stage.world.run_all(vec![stage.pending(promote), beside.pending(two.clone())]);
+        let waiting = until(&beside, &two, "needs-root");
+        let built = beside.pending(cleaned_by_root(&beside, &waiting));
+        let answers = stage.world.run_all(vec![stage.pending(promote), built]);
         for _ in 0..6 {
             stage.world.advance(Duration::seconds(20));
             stage.ask(gc());

@@ -29,7 +29,7 @@ pub(super) fn stage(work: Work) -> (Stage, Machines) {
     stage_of(Version::V9, Spec::vm_template(SOURCE), work)
 }
 
-fn stage_of(version: Version, source: Spec, work: Work) -> (Stage, Machines) {
+pub(super) fn stage_of(version: Version, source: Spec, work: Work) -> (Stage, Machines) {
     let mut sim = sim(version, StorageKind::LvmThin);
     let agent = if version == Version::V9 { AGENT } else { MONITOR };
     let role = [MINIMAL, agent].concat();
@@ -69,7 +69,7 @@ pub(super) fn assert_built(machines: &Machines, vmid: u32, told: &str) {
     let machine = machines.machine(vmid);
     assert_eq!(machine.begun, 1, "{told}: packages and script ran {} times", machine.begun);
     assert!(machine.installed == program(), "{told}: another program");
-    assert!(machine.cleaned && !machine.folder, "{told}: {machine:?}");
+    assert!(machine.cleaned && machine.folder.is_none(), "{told}: {machine:?}");
 }
 
 #[test]

@@ -93,8 +93,9 @@ impl Guests {
         }
         let layer = match &mut home.files.layer {
             Some(layer) => &*layer,
-            none => none.insert(self.fresh_layer()?),
+            none => none.insert(Layer::new()?),
         };
+        self.add_programs(layer)?;
         let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
         let is_cut_off = self.shared.is_cut_off.load(Ordering::SeqCst);
         let root = Root::make(layer, home.files.folder.path(), memory.path(), is_cut_off)?;
@@ -138,11 +139,9 @@ impl Guests {
         self.shared.homes().values().filter(|it| it.console.is_some()).count()
     }
 
-    fn fresh_layer(&self) -> io::Result<Layer> {
-        let layer = Layer::new()?;
+    fn add_programs(&self, layer: &Layer) -> io::Result<()> {
         let programs = self.shared.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        programs.iter().try_for_each(|(path, text)| layer.add(path, text))?;
-        Ok(layer)
+        programs.iter().try_for_each(|(path, text)| layer.add(path, text))
     }
 }
 

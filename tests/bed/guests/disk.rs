@@ -1,7 +1,7 @@
 //! The files of guests: what clones, snapshots and rollbacks make of them.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs, io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +29,13 @@ impl Files {
     pub(super) fn new() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("pve-edge-guest-").tempdir()?;
         Ok(Self { folder, layer: None })
+    }
+
+    /// These, by their paths.
+    fn with(files: &BTreeMap<String, String>) -> io::Result<Self> {
+        let layer = Layer::new()?;
+        files.iter().try_for_each(|(path, text)| layer.add(path, text))?;
+        Ok(Self { layer: Some(layer), ..Self::new()? })
     }
 
     /// The same, for another guest.
@@ -65,6 +72,12 @@ impl Changes {
 /// A guest that has run nothing has no files, and neither has what is made of it.
 fn follow(homes: &mut Homes, change: Disk) {
     match change {
+        Disk::Created { vmid, files } => {
+            homes.remove(&vmid);
+            if let Ok(files) = Files::with(&files) {
+                homes.insert(vmid, Home::of(files, None));
+            }
+        }
         Disk::Cloned { from, snapshot, to } => {
             // Whatever had this VMID before is gone.
             homes.remove(&to);

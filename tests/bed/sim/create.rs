@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     Config, Guest, Kind, Sim, clone, config_api,
+    disk::Disk,
     reply::{Answer, Fail},
     resize,
     tasks::Work,
@@ -28,6 +29,9 @@ const OWN: [&str; 13] = [
     "unique",
     "vmid",
 ];
+
+/// Files of a container with what only it may have, which clones have too.
+pub const HOST_KEYS: [&str; 2] = ["/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key.pub"];
 
 /// Claims the VMID with a config that says nothing but its lock, and answers
 /// with the UPID of the worker that writes the rest when all is unpacked.
@@ -85,6 +89,7 @@ pub(crate) fn work(sim: &mut Sim, upid: &str, vmid: u32, work: Work) {
             let bytes = resize::bytes(&format!("{gib}G")).unwrap_or(0);
             let volid = sim.new_volume(Kind::Lxc, &storage, vmid, bytes, None);
             guest.config.set("rootfs", format!("{volid},size={gib}G"));
+            sim.tell(Disk::Created { vmid, files: guest.files.clone() });
             sim.guests.insert(vmid, *guest);
             sim.then(Duration::milliseconds(300), upid, vmid, Work::Created);
         }
@@ -156,6 +161,7 @@ fn made(sim: &mut Sim, call: &Call, options: &BTreeMap<&String, &String>, storag
         saved: BTreeMap::new(),
         unclean: false,
         recovers_until: None,
-        files: BTreeMap::new(),
+        // PVE makes host keys of its own [pve-container `LXC/Setup.pm` rewrite_ssh_host_keys].
+        files: HOST_KEYS.iter().map(|it| ((*it).to_owned(), format!("made for {vmid}"))).collect(),
     }
 }

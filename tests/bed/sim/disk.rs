@@ -1,12 +1,19 @@
 //! What becomes of guests' disks, told to whoever keeps the files that the simulator has none of.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Sim;
 
 /// A change of a guest's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disk {
+    /// An archive was unpacked, and PVE has written these files to it.
+    Created {
+        /// The guest.
+        vmid: u32,
+        /// Their contents, by their paths.
+        files: BTreeMap<String, String>,
+    },
     /// A clone is ready: of the source as it is, or as one of its snapshots kept it.
     Cloned {
         /// The source.

@@ -93,7 +93,7 @@ pub struct Guest {
     pub(crate) unclean: bool,
     /// Until when the start that mounts such a disk waits; then it is up.
     pub(crate) recovers_until: Option<OffsetDateTime>,
-    /// Files that the guest agent wrote.
+    /// Files that PVE or the guest agent wrote.
     pub(crate) files: BTreeMap<String, String>,
 }
 

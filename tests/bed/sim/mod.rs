@@ -44,6 +44,7 @@ use time::{Duration, OffsetDateTime};
 pub use access::{AGENT, DOWNLOAD, MINIMAL, MONITOR, TOKEN};
 pub use admin::Spec;
 pub use config::Config;
+pub use create::HOST_KEYS;
 pub use guest::{Guest, Kind, Run};
 pub use parameters::schema;
 pub use qemu::agent;

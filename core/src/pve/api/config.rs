@@ -23,6 +23,8 @@ pub struct Config {
     pub template: Option<bool>,
     /// Whether PVE refuses to destroy it.
     pub protection: Option<bool>,
+    /// Whether it starts with its node.
+    pub onboot: Option<bool>,
     /// `name=eth0,bridge=vmbr0,hwaddr=…,ip=dhcp`, of a VM `virtio=MAC,bridge=vmbr0`
     pub net0: Option<String>,
     /// NUL-separated; left out without `VM.Config.Options`; containers, PVE ≥ 9.1.
@@ -60,6 +62,7 @@ impl<'de> Deserialize<'de> for Config {
             searchdomain: text("searchdomain"),
             template: rest.get("template").map(perl::truthy),
             protection: rest.get("protection").map(perl::truthy),
+            onboot: rest.get("onboot").map(perl::truthy),
             rest,
         })
     }

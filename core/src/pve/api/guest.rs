@@ -18,6 +18,14 @@ impl Kind {
         }
     }
 
+    /// As tasks name what starts one.
+    pub const fn starts(self) -> &'static str {
+        match self {
+            Self::Lxc => "vzstart",
+            Self::Qemu => "qmstart",
+        }
+    }
+
     /// As tasks name what destroys one.
     pub const fn destroys(self) -> &'static str {
         match self {

@@ -97,10 +97,14 @@ impl Task {
     /// Whether it is such work on this guest that began at `since` or later:
     /// asked of the UPID too, since a filter that is passed over tells nothing.
     pub fn is_since(&self, wanted: &str, vmid: impl fmt::Display, since: i64) -> bool {
-        let mut parts = self.upid.split(':').skip(4);
-        let began = parts.next().and_then(|it| i64::from_str_radix(it, 16).ok());
+        let mut parts = self.upid.split(':').skip(5);
         let (kind, id) = (parts.next(), parts.next());
-        kind == Some(wanted) && id == Some(&*vmid.to_string()) && began.is_some_and(|it| it >= since)
+        kind == Some(wanted) && id == Some(&*vmid.to_string()) && self.began().is_some_and(|it| it >= since)
+    }
+
+    /// When it began, in Unix seconds by its node's clock.
+    pub fn began(&self) -> Option<i64> {
+        self.upid.split(':').nth(4).and_then(|it| i64::from_str_radix(it, 16).ok())
     }
 
     /// Whether it starts a guest, so that the guest may answer before it ends.

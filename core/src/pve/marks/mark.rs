@@ -191,7 +191,8 @@ pub struct Base {
     pub hookscript: String,
     /// Whether nothing is left to be put into it: a daemon is in it, as its admin says or as it was built, or none is wanted.
     pub execd: bool,
-    /// What is built in it.
+    /// What is built in it; `None` once root has done it, of what older versions began without a build, and of VMs in
+    /// which nothing is built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
 }
@@ -208,15 +209,47 @@ pub struct Build {
     /// Whether our daemon is put in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guest: bool,
-    /// Whether all of it is done.
+    /// Whether its folder on the guest's disk has the guest's nonce for its name; older versions' have not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named: bool,
+    /// Whether packages, script and daemon are done: they are never begun again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub done: bool,
+    /// The start of the guest in which what is one machine's own was removed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleaned: Option<Cleaned>,
+    /// Whether nothing can be done through the container's console, so that root has to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_root: bool,
     /// Step at which it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Step>,
     /// When the guest agent was first found silent that should answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<i64>,
+}
+
+impl Build {
+    /// Whether nothing is to be put in.
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.run.is_empty() && !self.guest
+    }
+}
+
+/// The start of a guest in which what is one machine's own was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// When PVE's last task that starts it began, by the node's clock; 0 where there is none.
+    pub start: i64,
+    /// When the removal began, by ours.
+    pub at: i64,
+}
+
+impl Base {
+    /// Whether root has to put something in or to clean it, and says so when it is done: PVE cannot tell.
+    pub fn is_for_root(&self) -> bool {
+        self.build.as_ref().map_or(!self.execd, |it| it.by_root)
+    }
 }
 
 fn is_sandbox(role: &Role) -> bool {

@@ -4,6 +4,7 @@
 //! The mark says what is to be built, and the guest's disk how far that has come. The user's script is begun once at
 //! most: where its end is not known, the build has failed.
 
+mod finish;
 mod next;
 mod script;
 mod way;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use self::{
-    next::{Next, decide},
+    next::{Next, decide, decide_done},
     script::CHANGED,
     way::{Stop, Way},
 };
@@ -23,10 +24,10 @@ use crate::{
     io::{Io, deadline::Deadline},
     pve::{
         cluster::Cluster,
-        guest::{Located, hello::key_names, located::was_destroyed, wait::wait, write::write},
+        guest::{Located, write::write},
         marks::{Build, Mark},
     },
-    sandbox::{channel::Channel, id::Kind, template::Step},
+    sandbox::{id::Kind, template::Step},
 };
 
 /// Time of the packages and the script.
@@ -52,7 +53,7 @@ pub(super) enum Turn {
     Over,
     /// It has failed, and the guest is stopped.
     Failed(Step, String),
-    /// The container's console cannot be had, and only the daemon is missing.
+    /// Nothing can be done through the container's console, as its mark says: root has to.
     NoConsole,
 }
 
@@ -63,18 +64,23 @@ pub(super) async fn turn<I: Io>(
     build: &Build,
     deadline: Deadline<'_, I>,
 ) -> Result<Turn, Error> {
+    if build.by_root {
+        return Ok(Turn::NoConsole);
+    }
     let way = Way::new(cluster, found);
-    let mut builder = Builder { cluster, found, build, way, uptime: 0, deadline };
+    let folder = script::folder(build, found.mark.nonce);
+    let mut builder = Builder { cluster, found, build, way, folder, uptime: 0, deadline };
     match builder.turn().await {
         Ok(turn) => Ok(turn),
+        Err(Stop::Again) if build.done => Ok(Turn::Working(Step::Cleaning, String::new())),
         Err(Stop::Again) => Ok(Turn::Working(Step::Starting, String::new())),
         Err(Stop::Error(error)) => Err(error),
         Err(Stop::Silent) => builder.silent().await,
         Err(Stop::NoWay(error)) => {
-            // Root can put the daemon into a container.
+            // Root can put the daemon into a container, and clean it.
             let is_for_root = build.packages.is_empty() && build.run.is_empty();
             match found.mark.kind {
-                Kind::Lxc if is_for_root => Ok(Turn::NoConsole),
+                Kind::Lxc if is_for_root => builder.leave_to_root().await,
                 _ => builder.fail(Step::Starting, error.detail()).await,
             }
         }
@@ -88,6 +94,7 @@ struct Builder<'a, 'c, I: Io> {
     found: &'a Located,
     build: &'a Build,
     way: Way<'a, 'c, I>,
+    folder: String,
     /// Seconds since the guest's start.
     uptime: i64,
     deadline: Deadline<'a, I>,
@@ -99,9 +106,12 @@ impl<I: Io> Builder<'_, '_, I> {
         let status = cluster.send(found.api(cluster).status()).await?;
         let running = status.status != "stopped";
         self.uptime = status.uptime();
+        if build.done && build.failed.is_none() {
+            return self.finish(running).await;
+        }
         let mut seen = None;
-        if running && !build.done && build.failed.is_none() {
-            seen = Some(self.way.look(self.until()).await?);
+        if running && build.failed.is_none() {
+            seen = Some(self.way.look(&self.folder, self.until()).await?);
             self.note_silence(None).await?;
         }
         let manifest = match &seen {
@@ -116,7 +126,8 @@ impl<I: Io> Builder<'_, '_, I> {
         match decide(build, running, seen.as_ref(), program) {
             Next::Start => self.start().await,
             Next::Work => {
-                self.way.begin(script::work(self.build), self.until()).await?;
+                let work = script::work(&self.folder, build);
+                self.way.begin(&self.folder, work, self.until()).await?;
                 Ok(Turn::Working(Step::Packages, String::new()))
             }
             Next::Wait(step) => working(step),
@@ -132,17 +143,12 @@ impl<I: Io> Builder<'_, '_, I> {
                 }
                 working(Step::Guest)
             }
-            Next::Clean => {
-                self.clean().await?;
+            Next::Done => {
+                self.note_done().await?;
                 working(Step::Cleaning)
             }
-            Next::Stop => {
-                self.stop().await?;
-                Ok(match build.failed {
-                    Some(step) => Turn::Working(step, found.mark.problem.clone().unwrap_or_default()),
-                    None => Turn::Working(Step::Stopping, String::new()),
-                })
-            }
+            Next::Clean => self.clean().await,
+            Next::Stop => self.stop().await,
             Next::Over => Ok(Turn::Over),
             Next::Failed(step) => Ok(Turn::Failed(step, found.mark.problem.clone().unwrap_or_default())),
             Next::Fail(step, why) => Err(Stop::Failed(step, format!("{output}\n{why}").trim().to_owned())),
@@ -159,30 +165,6 @@ impl<I: Io> Builder<'_, '_, I> {
         self.way.script(text, input, until).await
     }
 
-    /// Starts the guest; a container with root's shell as its console.
-    async fn start(&mut self) -> Result<Turn, Stop> {
-        let Located { node, mark, config, .. } = self.found;
-        // Its admin has deleted it, and a late request has brought it back.
-        if was_destroyed(self.cluster, node, mark).await? {
-            return Err(Error::new(Code::Condemned, "this template was deleted").into());
-        }
-        let guest = self.found.api(self.cluster);
-        if mark.kind == Kind::Lxc && config.option("cmode") != Some("shell") {
-            let form = [("cmode", "shell"), ("digest", &*config.digest)];
-            self.cluster.send(guest.set_config(&form)).await?;
-        }
-        let started = match self.cluster.send(guest.start()).await {
-            Ok(task) => wait(self.cluster, &task, self.deadline.keeping(REQUESTS)).await,
-            Err(error) => Some(Err(error)),
-        };
-        // Others may have started it meanwhile: the next look shows it.
-        let why = match started {
-            Some(Err(error)) if !error.is_beside_another() => error.to_string(),
-            _ => String::new(),
-        };
-        Ok(Turn::Working(Step::Starting, why))
-    }
-
     /// Pushes the program from a byte on, as far as time and requests allow.
     async fn push(&mut self, manifest: &Manifest, arch: Arch, from: u64) -> Result<(), Stop> {
         let began = self.cluster.now();
@@ -197,7 +179,7 @@ impl<I: Io> Builder<'_, '_, I> {
             if is_late || self.cluster.left() < REQUESTS {
                 return Ok(());
             }
-            let (code, said) = self.say(script::piece(number, size), piece.to_vec()).await?;
+            let (code, said) = self.say(script::piece(&self.folder, number, size), piece.to_vec()).await?;
             if code != 0 {
                 let said = String::from_utf8_lossy(&said);
                 let why =
@@ -212,58 +194,12 @@ impl<I: Io> Builder<'_, '_, I> {
     async fn install(&mut self, manifest: &Manifest, arch: Arch) -> Result<(), Stop> {
         let base = self.cluster.asked_at.as_deref().unwrap_or("EDGE");
         let installer = program::script(base, self.cluster.settings, manifest, None);
-        let text = script::install(&manifest.program(arch).sha256);
+        let text = script::install(&self.folder, &manifest.program(arch).sha256);
         let (code, said) = self.say(text, installer.into_bytes()).await?;
         match code {
             // What was pushed is pushed anew.
             0 | CHANGED => Ok(()),
             _ => Err(Stop::Failed(Step::Guest, script::plain(&String::from_utf8_lossy(&said)))),
-        }
-    }
-
-    /// Removes what is one machine's own, and notes that the build is done.
-    async fn clean(&mut self) -> Result<(), Stop> {
-        let (code, said) = self.say(script::clean(), Vec::new()).await?;
-        if code != 0 {
-            return Err(Stop::Failed(Step::Cleaning, script::plain(&String::from_utf8_lossy(&said))));
-        }
-        let keys = key_names(self.cluster);
-        let note = |mark: &mut Mark| {
-            let Some(base) = &mut mark.base else { return Ok(()) };
-            let guest = base.build.as_ref().is_some_and(|it| it.guest);
-            base.build = Some(Build { done: true, ..Build::default() });
-            if guest {
-                base.execd = true;
-                mark.commands = Some(Channel::Guest);
-                mark.guest_keys.clone_from(&keys);
-            }
-            Ok(())
-        };
-        // Whether it was written, the next look shows.
-        let _ = write(self.cluster, self.found, &note).await?;
-        Ok(())
-    }
-
-    /// Stops the guest; what the build has left goes first.
-    async fn stop(&mut self) -> Result<(), Stop> {
-        let guest = self.found.api(self.cluster);
-        let is_vm = self.found.mark.kind == Kind::Qemu;
-        if self.build.done {
-            let tidied = self.say(script::tidy(is_vm), Vec::new()).await;
-            // What a VM has not written when it is killed is lost.
-            if is_vm {
-                tidied?;
-            }
-        }
-        let call = if is_vm && self.build.done { guest.shutdown(SHUTDOWN) } else { guest.stop() };
-        match self.cluster.send(call).await {
-            Ok(task) if is_vm => {
-                wait(self.cluster, &task, self.deadline.keeping(REQUESTS)).await;
-                Ok(())
-            }
-            // Somebody else has stopped it, or is about to.
-            Err(error) if !error.is_not_running() && !error.is_locked() => Err(error.into()),
-            Ok(_) | Err(_) => Ok(()),
         }
     }
 

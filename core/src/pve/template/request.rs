@@ -101,7 +101,7 @@ impl TemplateRequest {
         // The kind of a copy is not known yet, and no bare one has them.
         defaults.check(self.channel(Kind::Lxc))?;
         let execd = self.execd == Some(Execd::Included) || self.is_bare();
-        let base = Base { preset, features, hookscript, execd, build: self.build() };
+        let base = Base { preset, features, hookscript, execd, build: Some(self.build()) };
         Ok((base, defaults))
     }
 
@@ -110,13 +110,12 @@ impl TemplateRequest {
         self.daemon.or(self.execd.is_none().then_some(TemplateDaemon::Guest))
     }
 
-    /// What is built in it, if anything.
-    fn build(&self) -> Option<Build> {
+    /// What is built in it; where that is nothing, it is cleaned all the same: PVE has made it host keys.
+    fn build(&self) -> Build {
         let run = self.run.clone().unwrap_or_default();
         let is_theirs = self.execd == Some(Execd::Included) && self.guest != Some(true);
         let guest = self.daemon() == Some(TemplateDaemon::Guest) && self.guest != Some(false) && !is_theirs;
-        let is_any = guest || !run.is_empty() || !self.packages.is_empty();
-        is_any.then(|| Build { packages: self.packages.clone(), run, guest, ..Build::default() })
+        Build { packages: self.packages.clone(), run, guest, named: true, ..Build::default() }
     }
 
     /// Whether no daemon is to be in it.

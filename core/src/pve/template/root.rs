@@ -18,6 +18,9 @@ use crate::{
 /// The one feature that a token may set.
 pub(super) const NESTING: &str = "nesting=1";
 
+/// Removes what each clone has to make for itself: machine-id, and the host keys that PVE has made.
+const CLEAN: &str = ": >/etc/machine-id; rm -f /etc/ssh/ssh_host_*_key* /etc/dropbear/dropbear_*_host_key";
+
 /// What is missing; nothing when it can go on.
 pub(crate) async fn missing<I: Io>(
     cluster: &Cluster<'_, I>,
@@ -73,11 +76,12 @@ fn commands(
     if !base.hookscript.is_empty() && config.hookscript.as_ref() != Some(&base.hookscript) {
         commands.push(format!("pct set {vmid} --hookscript {}", quoted(&base.hookscript)));
     }
-    if !base.execd {
+    if base.is_for_root() {
         commands.extend((!running).then(|| format!("pct start {vmid}")));
-        commands.extend(daemon);
+        commands.extend(if base.execd { Vec::new() } else { daemon });
+        commands.push(format!("pct exec {vmid} -- sh -c {}", quote(CLEAN)));
     }
-    if running || !base.execd {
+    if running || base.is_for_root() {
         commands.push(format!("{tool} stop {vmid}"));
     }
     commands

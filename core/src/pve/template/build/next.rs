@@ -27,11 +27,13 @@ pub(super) enum Next {
     Push(u64),
     /// Install the program.
     Install,
-    /// Remove what is one machine's own, and note that it is done.
+    /// Note that all is in it that shall be.
+    Done,
+    /// Remove what is one machine's own, and note in which start of the guest.
     Clean,
     /// Stop the guest.
     Stop,
-    /// It is done, and the guest is stopped.
+    /// It is done and clean, and the guest is stopped.
     Over,
     /// Note that it has failed, and why.
     Fail(Step, String),
@@ -41,16 +43,25 @@ pub(super) enum Next {
 
 /// Decides; `program` is the one for the guest's processor.
 pub(super) fn decide(build: &Build, running: bool, seen: Option<&Seen>, program: Option<&Program>) -> Next {
-    match (build.failed, build.done, running, seen) {
-        (Some(_), _, true, _) | (None, true, true, _) => Next::Stop,
-        (Some(step), _, false, _) => Next::Failed(step),
-        (None, true, false, _) => Next::Over,
-        (None, false, false, _) | (None, false, true, None) => Next::Start,
-        (None, false, true, Some(seen)) => match seen.left.code {
+    match (build.failed, running, seen) {
+        (Some(_), true, _) => Next::Stop,
+        (Some(step), false, _) => Next::Failed(step),
+        (None, false, _) | (None, true, None) => Next::Start,
+        (None, true, Some(seen)) => match seen.left.code {
             Some(0) => after_work(build, &seen.left, program),
             Some(code) => Next::Fail(step(&seen.left), format!("exit code {code}")),
             None => at_work(seen),
         },
+    }
+}
+
+/// Decides once all is in it that shall be: a start after the last removal has made a machine's own anew.
+pub(super) fn decide_done(running: bool, is_clean: bool) -> Next {
+    match (running, is_clean) {
+        (true, true) => Next::Stop,
+        (true, false) => Next::Clean,
+        (false, true) => Next::Over,
+        (false, false) => Next::Start,
     }
 }
 
@@ -74,12 +85,12 @@ fn at_work(Seen { process, left }: &Seen) -> Next {
 fn after_work(build: &Build, left: &Left, program: Option<&Program>) -> Next {
     let is = |sum: &Option<String>| sum.as_ref() == program.map(|it| &it.sha256);
     match program {
-        _ if !build.guest => Next::Clean,
+        _ if !build.guest => Next::Done,
         None => {
             let why = format!("this guest is {}; there are programs for x86_64 and aarch64", left.arch);
             Next::Fail(Step::Guest, why)
         }
-        Some(_) if is(&left.installed) && is(&left.program) => Next::Clean,
+        Some(_) if is(&left.installed) && is(&left.program) => Next::Done,
         Some(it) if is(&left.program) || left.pushed >= it.bytes => Next::Install,
         Some(_) => Next::Push(left.pushed),
     }
@@ -127,11 +138,14 @@ mod tests {
         assert_eq!(next(&build, None, pushed), Next::Install);
         let in_place = Left { program: Some(SUM.into()), ..ended };
         assert_eq!(next(&build, None, in_place.clone()), Next::Install);
-        assert_eq!(next(&build, None, Left { installed: Some(SUM.into()), ..in_place }), Next::Clean);
-        assert_eq!(next(&Build::default(), None, at("running", Some(0))), Next::Clean);
-        let done = Build { done: true, ..Build::default() };
-        assert_eq!(decide(&done, true, None, None), Next::Stop);
-        assert_eq!(decide(&done, false, None, None), Next::Over);
+        assert_eq!(next(&build, None, Left { installed: Some(SUM.into()), ..in_place }), Next::Done);
+        assert_eq!(next(&Build::default(), None, at("running", Some(0))), Next::Done);
+    }
+
+    #[test]
+    fn what_is_done_is_over_only_where_its_last_start_was_cleaned() {
+        assert_eq!((decide_done(true, false), decide_done(false, false)), (Next::Clean, Next::Start));
+        assert_eq!((decide_done(true, true), decide_done(false, true)), (Next::Stop, Next::Over));
     }
 
     #[test]

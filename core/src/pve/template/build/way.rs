@@ -126,8 +126,13 @@ impl<'a, 'c, I: Io> Way<'a, 'c, I> {
         }
     }
 
-    /// Starts the packages and the user's script, once at most.
-    pub(super) async fn begin(&mut self, work: String, until: OffsetDateTime) -> Result<(), Stop> {
+    /// Starts the packages and the user's script, once at most, with this folder.
+    pub(super) async fn begin(
+        &mut self,
+        folder: &str,
+        work: String,
+        until: OffsetDateTime,
+    ) -> Result<(), Stop> {
         match self {
             Self::Console(console, name) => {
                 let argv = ["sh".into(), "-c".into(), work].into();
@@ -139,7 +144,7 @@ impl<'a, 'c, I: Io> Way<'a, 'c, I> {
             }
             Self::Agent(..) => {
                 let (code, said) =
-                    self.script(script::detached(&work, WORK.as_secs()), Vec::new(), until).await?;
+                    self.script(script::detached(folder, &work, WORK.as_secs()), Vec::new(), until).await?;
                 match code {
                     0 => Ok(()),
                     _ => Err(Stop::Failed(Packages, script::plain(&String::from_utf8_lossy(&said)))),
@@ -148,12 +153,12 @@ impl<'a, 'c, I: Io> Way<'a, 'c, I> {
         }
     }
 
-    /// Looks how far the build has come: at its process first, which may end meanwhile.
-    pub(super) async fn look(&mut self, until: OffsetDateTime) -> Result<Seen, Stop> {
+    /// Looks how far the build of this folder has come: at its process first, which may end meanwhile.
+    pub(super) async fn look(&mut self, folder: &str, until: OffsetDateTime) -> Result<Seen, Stop> {
         match self {
             Self::Console(console, name) => {
                 let mut process = process(console, *name, until).await?;
-                let (_, said) = console.script(script::look(), Vec::new(), until).await?;
+                let (_, said) = console.script(script::look(folder), Vec::new(), until).await?;
                 let left: Left = script::left(&said).ok_or(Stop::Again)?;
                 // Somebody has just begun it.
                 if process.is_none() && left.step.is_some() {
@@ -162,7 +167,7 @@ impl<'a, 'c, I: Io> Way<'a, 'c, I> {
                 Ok(Seen { process, left })
             }
             Self::Agent(..) => {
-                let text = format!("{}{}", script::state(), script::look());
+                let text = format!("{}{}", script::state(folder), script::look(folder));
                 let (_, said) = self.script(text, Vec::new(), until).await?;
                 let at = said.iter().position(|it| *it == b'\n').ok_or(Stop::Again)?;
                 let (state, rest) = said.split_at_checked(at + 1).ok_or(Stop::Again)?;

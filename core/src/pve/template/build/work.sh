@@ -1,13 +1,15 @@
-# Builds a template, as root, once: F is its folder, O says that it is over, R is the user's script; the packages are the
+# Builds a template, as root, once: F is its folder, A where those of all builds are, O says that it is over, R is the user's script; the packages are the
 # arguments.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; umask 022
 mkdir -p "${F%/*}"
+# What another build has left, from which this template was copied, says nothing of this one.
+[ "$F" = "$A" ] || for d in "$A"/*; do [ "$d" = "$F" ] || rm -rf "$d"; done
 # One that was begun before may have run anything.
 mkdir -m 700 "$F" || exit 75
 { read -r b </proc/sys/kernel/random/boot_id; s=$(cut -d ' ' -f 22 /proc/$$/stat); } 2>/dev/null
 # This one came late: the build of this start is over.
 o=; [ ! -e "$O" ] || read -r o <"$O"
-[ -z "$o" ] || [ "$o" != "$b" ] || { rmdir "$F"; exit 75; }
+[ -z "$o" ] || [ "$o" != "$b" ] || { rm -rf "$F"; exit 75; }
 echo "$$ ${b:--} ${s:--}" >"$F/pid.t"; mv "$F/pid.t" "$F/pid"
 [ -n "$HOME" ] || HOME=/root; export HOME
 cd / || exit
