@@ -64,7 +64,10 @@ fn cleaned_by_root(stage: &Stage, answer: &Answer) -> Ask {
         match command {
             it if *it == format!("pct start {vmid}") => sim.set_running(vmid, true),
             it if *it == format!("pct stop {vmid}") => sim.set_running(vmid, false),
-            it if it.starts_with(&clean) && it.contains("/etc/machine-id") && it.contains("/etc/ssh/ssh_host_") => {
+            it if it.starts_with(&clean)
+                && it.contains("/etc/machine-id")
+                && it.contains("/etc/ssh/ssh_host_") =>
+            {
                 HOST_KEYS.iter().for_each(|path| sim.admin_remove_file(vmid, path));
             }
             it if it.starts_with("pct set ") => {}
@@ -275,7 +278,7 @@ fn what_only_a_console_can_do_is_refused_without_one() {
         let mut wanted = body();
         wanted[field] = value;
         let answer = stage.ask(build(&wanted));
-        assert_eq!(answer.refusal(), "501 upgrade-unsupported", "{answer:?}");
+        assert_eq!(answer.refusal(), "422 unsupported", "{answer:?}");
         assert_eq!(stage.world.sim().tasks().len(), 0, "{}", stage.told());
     }
 }

@@ -189,7 +189,7 @@ fn leave_to_root<I: Io>(cluster: &Cluster<'_, I>, base: &mut Base) -> Result<(),
     if !build.packages.is_empty() || !build.run.is_empty() {
         let text = "packages and run go through the container's console, and this deployment opens no websockets: \
                     build it by another one, or put them in by hand and say fromTemplate";
-        return Err(Error::new(Code::UpgradeUnsupported, text));
+        return Err(Error::new(Code::Unsupported, text));
     }
     build.by_root = true;
     Ok(())

@@ -1,6 +1,8 @@
 //! How a build ends, whatever happens to its VM meanwhile: what is one machine's own is never in a template, nor is what
 //! the build has left.
 
+use std::{cell::Cell, rc::Rc};
+
 use http::Request;
 use pve_edge_bed::{
     sim::{Sim, TOKEN},
@@ -37,27 +39,35 @@ fn built(
 ) -> (Stage, Machines, u32) {
     let (stage, machines) = stage(Work::Ends);
     let kept = machines.clone();
-    let mut has_happened = false;
+    let happened = Rc::new(Cell::new(false));
+    let has_happened = happened.clone();
     stage.world.hook(move |sim, moment, seen| {
-        if moment == Moment::After && !has_happened && seen.path.contains("/qemu/1") && is_due(sim, seen) {
-            has_happened = true;
+        if moment == Moment::After
+            && !has_happened.get()
+            && seen.path.contains("/qemu/1")
+            && is_due(sim, seen)
+        {
+            has_happened.set(true);
             happens(sim, &kept, &seen.path);
         }
     });
     let made = until(&stage, &build(&body()), "ready");
     stage.world.unhook();
+    assert!(happened.get(), "{}", stage.told());
     let vmid = vmid_of(&made.id());
     assert_built(&machines, vmid, &stage.told());
     (stage, machines, vmid)
 }
 
 fn notes(what: &'static str) -> impl Fn(&Sim, &Seen) -> bool {
-    move |_, seen| seen.is_write() && seen.path.ends_with("/config") && seen.body.contains(what)
+    move |_, seen| {
+        seen.is_write() && seen.path.ends_with("/config") && seen.body.contains(&format!("\"{what}\":"))
+    }
 }
 
 #[test]
 fn one_that_is_stopped_before_it_is_clean_is_started_and_cleaned() {
-    let (.., machines, vmid) = built(notes("%22done%22%3Atrue"), |sim, machines, path| {
+    let (.., machines, vmid) = built(notes("done"), |sim, machines, path| {
         sim.set_running(vmid_in(path), false);
         machines.boot(vmid_in(path));
     });
@@ -81,7 +91,7 @@ fn one_that_is_started_late_is_cleaned_again() {
 /// A restart from inside, or by an admin, that no task tells.
 #[test]
 fn one_that_restarts_after_it_was_cleaned_is_cleaned_again() {
-    let (stage, machines, vmid) = built(notes("%22cleaned%22"), |sim, machines, path| {
+    let (stage, machines, vmid) = built(notes("cleaned"), |sim, machines, path| {
         sim.advance(Duration::seconds(2));
         sim.set_running(vmid_in(path), false);
         sim.set_running(vmid_in(path), true);
@@ -126,10 +136,9 @@ fn a_copy_does_not_start_with_its_node() {
 /// Root has nothing to do with it, and what nobody knows is not declared done.
 #[test]
 fn what_is_not_for_root_is_not_confirmed() {
-    for (work, status, refusal) in [
-        (Work::RunsOn, "building", "409 still-creating"),
-        (Work::Fails(3), "failed", "409 condemned"),
-    ] {
+    for (work, status, refusal) in
+        [(Work::RunsOn, "building", "409 still-creating"), (Work::Fails(3), "failed", "409 condemned")]
+    {
         for said in [json!({"daemon": "guest"}), json!({"execd": "included"})] {
             let (stage, machines) = stage(work);
             let id = until(&stage, &build(&body()), status).id();

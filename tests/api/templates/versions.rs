@@ -23,8 +23,10 @@ fn two_at_once_get_different_versions() {
             vec![stage.pending(one.clone()), beside.pending(two.clone())];
         stage.world.run_all(both);
         let both = [(&stage, &one), (&beside, &two)].map(|(stage, ask)| until(stage, ask, "needs-root"));
-        let confirmed: Vec<Pin<Box<dyn Future<Output = Answer>>>> =
-            vec![stage.pending(cleaned_by_root(&stage, &both[0])), beside.pending(cleaned_by_root(&beside, &both[1]))];
+        let confirmed: Vec<Pin<Box<dyn Future<Output = Answer>>>> = vec![
+            stage.pending(cleaned_by_root(&stage, &both[0])),
+            beside.pending(cleaned_by_root(&beside, &both[1])),
+        ];
         stage.world.run_all(confirmed);
         let (one, two) = (version(&until(&stage, &one, "ready")), version(&until(&beside, &two, "ready")));
         assert_ne!(one, two, "seed {seed}\n{}", stage.told());

@@ -54,7 +54,7 @@ macro_rules! scenarios {
 /// All of them, those that take longest first.
 pub(super) const ALL: &[Scenario] = scenarios! {
     templates: the_daemon_is_built_in a_copy_of_vms_becomes_a_preset what_is_built_is_in_its_sandboxes
-        a_copy_becomes_a_preset what_cannot_be_built_says_why an_archive_becomes_a_preset;
+        a_copy_becomes_a_preset what_is_one_machines_own_is_in_no_sandbox what_cannot_be_built_says_why an_archive_becomes_a_preset;
     console_files: what_is_written_is_read a_part_is_read_and_an_update_is_not_lost archives_go_in_and_out
         folders_are_made_listed_and_moved they_go_by_the_console_where_the_daemon_is_not_reached
         another_user_does_what_that_user_may what_is_too_large_is_refused it_is_measured;

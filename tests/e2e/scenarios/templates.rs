@@ -9,6 +9,8 @@ use crate::{cluster::BARE, rig::Pve, world::World};
 const PRESET: &str = "3vcpu_1gb_8gb";
 /// Those of templates that are built.
 const BUILT: [&str; 3] = ["3vcpu_1gb_9gb", "3vcpu_1gb_10gb", "3vcpu_1gb_11gb"];
+/// That of one in which nothing is built.
+const BARE_ONE: &str = "3vcpu_1gb_16gb";
 /// That of the copy.
 const COPIED: &str = "3vcpu_1gb_12gb";
 /// Those of copies of VMs.
@@ -59,8 +61,23 @@ pub(super) async fn what_is_built_is_in_its_sandboxes(world: World) {
     assert!(ready["step"].is_null() && ready["output"].is_null(), "{ready}");
     let sandbox = world.sandbox(json!({"preset": BUILT[0]})).await;
     assert_eq!(sandbox.shown["commands"], "terminal", "{}", sandbox.shown);
-    let look = "cat /etc/built/it /opt/installed; wc -c </etc/machine-id; ls /root/.bash_history /var/lib/pve-edge-build 2>&1 | wc -l";
-    assert_eq!(sandbox.shell(look).await, "yes\nfiglet jq\n0\n2\n");
+    let look = "cat /etc/built/it /opt/installed; wc -c </etc/machine-id; \
+                ls /root/.bash_history /etc/ssh/ssh_host_ed25519_key /var/lib/pve-edge-build 2>&1 | wc -l";
+    assert_eq!(sandbox.shell(look).await, "yes\nfiglet jq\n0\n3\n");
+    sandbox.drop().await;
+}
+
+/// Nothing is put in, and what PVE made for one machine is in none of its sandboxes.
+pub(super) async fn what_is_one_machines_own_is_in_no_sandbox(world: World) {
+    if world.behind != Pve::Simulator {
+        return;
+    }
+    let path = begin(&world, &json!({"url": ARCHIVE, "preset": BARE_ONE, "guest": false})).await;
+    until(&world, &path, "ready").await;
+    let sandbox = world.sandbox(json!({"preset": BARE_ONE})).await;
+    let look =
+        "ls /etc/ssh/ssh_host_* /var/lib/pve-edge-build 2>/dev/null | wc -l; cat /etc/machine-id 2>/dev/null";
+    assert_eq!(sandbox.shell(look).await, "0\n");
     sandbox.drop().await;
 }
 

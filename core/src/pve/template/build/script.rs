@@ -1,6 +1,10 @@
 //! Scripts of a build, and what one of them tells.
 
-use crate::{pve::marks::Build, sandbox::{nonce::Nonce, process::State}, text::shell::quote};
+use crate::{
+    pve::marks::Build,
+    sandbox::{nonce::Nonce, process::State},
+    text::shell::quote,
+};
 
 /// Where a build has its folder on the guest's disk: what was begun is known after a restart too.
 const ALL: &str = "/var/lib/pve-edge-build";
@@ -180,7 +184,8 @@ mod tests {
                 script = script.replace(place, &format!("{}{place}", self.0));
             }
             // This machine's own are not to be cleaned.
-            let script = script.replace("command -v apt-get", "false").replace("command -v cloud-init", "false");
+            let script =
+                script.replace("command -v apt-get", "false").replace("command -v cloud-init", "false");
             let mut command = std::process::Command::new("sh");
             let output = command.current_dir(cwd).args(["-c", &script]).output().unwrap();
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -233,10 +238,12 @@ mod tests {
     #[test]
     fn what_another_build_has_left_is_not_this_ones() {
         let shell = Shell::new("left");
-        let old = Build { named: false, ..Build::default() };
-        let nonce = "00000000000000000000000g";
-        assert_eq!(folder(&old, nonce.parse().unwrap_or_else(|_| panic!("a nonce"))), ALL);
-        shell.run(&format!("mkdir -p {ALL}/other; cd {ALL}; echo running >step; echo 0 >code; echo 1 >other/code"));
+        let nonce: Nonce = "abuvloiazucki5md34kko2j3".parse().unwrap();
+        assert_eq!(folder(&Build { named: true, ..Build::default() }, nonce), format!("{ALL}/{nonce}"));
+        assert_eq!(folder(&Build::default(), nonce), ALL);
+        shell.run(&format!(
+            "mkdir -p {ALL}/other; cd {ALL}; echo running >step; echo 0 >code; echo 1 >other/code"
+        ));
         assert_eq!(left(shell.run(&(look(OWN) + "echo")).as_bytes()).and_then(|it| it.step), None);
         assert_eq!(shell.state(), "none");
         shell.run(&work_of(&format!("echo ran >>{}/ran", shell.0)));
@@ -302,7 +309,9 @@ mod tests {
         shell.run(&format!("sleep 20 >/dev/null 2>&1 & : >{own}/../beat.$!; echo script >{own}/c"));
         shell.run_in(&own, &clean(false));
         assert_eq!(shell.run(&format!("sleep 0.3; cat {own}/c")), "script");
-        let gone = format!("rm {own}/c; n=0; while [ -e {own}/.. ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done");
+        let gone = format!(
+            "rm {own}/c; n=0; while [ -e {own}/.. ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done"
+        );
         let ended = "[ -z \"$(cat /proc/$p/cmdline 2>/dev/null)\" ] && echo ended";
         assert_eq!(shell.run(&format!("p=$(echo {own}/../beat.*); p=${{p##*.}}; {gone}; {ended}")), "ended");
         assert!(!std::path::Path::new(&own).exists());
