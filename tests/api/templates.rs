@@ -220,7 +220,7 @@ fn what_only_root_can_do_is_told_and_looked_for() {
         stage.world.sim_mut().set_running(vmid, true);
         let left = commands(&stage.ask(get(&id)));
         assert!(left[0].starts_with(first), "{left:?}");
-        assert!(left[left.len() - 2].contains("rm -f /etc/ssh/ssh_host_"), "{left:?}");
+        assert!(left[left.len() - 2].contains("rm -rf /etc/ssh/ssh_host_"), "{left:?}");
         if daemon == "guest" {
             // From the API as the client has found it.
             let told = commands(&stage.ask(get(&id).header("host", "edge.test")));

@@ -9,6 +9,7 @@
 pub(crate) mod advance;
 mod build;
 mod claim;
+mod confirm;
 mod delete;
 mod download;
 mod locate;
@@ -22,6 +23,7 @@ pub(crate) mod vmid;
 pub(crate) use self::{advance::discard, locate::find};
 pub use self::{
     advance::{Advanced, advance},
+    confirm::confirm,
     delete::delete,
 };
 use self::{
@@ -36,12 +38,10 @@ use super::{
     guest::{
         Located,
         claimed::{read_claimed, taken_by_unknown},
-        hello::key_names,
         wait::failure_of_task,
-        write::{Attempts, write},
     },
     inventory::Inventory,
-    marks::{Base, Mark, Phase, Role, Want},
+    marks::{Base, Mark, Role, Want},
 };
 pub use crate::sandbox::template::{Confirmation, Execd, TemplateRequest};
 use crate::{
@@ -49,7 +49,6 @@ use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline},
     sandbox::{
-        channel::Channel,
         creation::Key,
         id::{Kind, SandboxId, SourceId},
         nonce::Origin,
@@ -180,12 +179,14 @@ pub async fn build<I: Io>(
     }
 }
 
-/// Leaves to root what goes through a container's console, where this deployment opens no websockets.
+/// Leaves a container to root into which root alone puts anything, and what goes through its console where this
+/// deployment opens no websockets.
 fn leave_to_root<I: Io>(cluster: &Cluster<'_, I>, base: &mut Base) -> Result<(), Error> {
+    let Some(build) = &mut base.build else { return Ok(()) };
     if cluster.io.has_links() {
+        build.by_root = !base.execd && build.is_empty();
         return Ok(());
     }
-    let Some(build) = &mut base.build else { return Ok(()) };
     if !build.packages.is_empty() || !build.run.is_empty() {
         let text = "packages and run go through the container's console, and this deployment opens no websockets: \
                     build it by another one, or put them in by hand and say fromTemplate";
@@ -207,65 +208,6 @@ pub async fn get<I: Io>(
         Err(error) if error.code() == Code::StillCreating => Ok(Template::building(id)),
         Err(error) if error.code() == Code::NotFound => explain_absence(cluster, id, error).await,
         Err(error) => Err(error),
-    }
-}
-
-/// An admin says that root has done what only root can: put the daemon in, and removed what is one machine's own.
-pub async fn confirm<I: Io>(
-    cluster: &Cluster<'_, I>,
-    caller: &Caller,
-    id: &SandboxId,
-    asked: &Confirmation,
-    deadline: Deadline<'_, I>,
-) -> Result<Template, Error> {
-    if asked.execd != Some(Execd::Included) && asked.daemon.is_none() {
-        return Err(Error::field("execd", "included, or daemon: that the daemon is in the template"));
-    }
-    let mut attempts = Attempts::default();
-    let mut has_looked = false;
-    loop {
-        let found = find_own(cluster, caller, id).await?;
-        let is_claimed = found.mark.phase == Phase::Claimed;
-        if !is_claimed || found.mark.base.as_ref().is_none_or(|it| !it.is_for_root()) {
-            let is_built = is_claimed && found.mark.base.as_ref().is_some_and(|it| it.build.is_some());
-            let template = carry_on(cluster, found, deadline).await?;
-            // That the console is refused may just have been found out.
-            if template.status == Status::NeedsRoot && is_built && !has_looked {
-                has_looked = true;
-                continue;
-            }
-            return if is_built { not_for_root(template) } else { Ok(template) };
-        }
-        let keys = key_names(cluster);
-        let note = |mark: &mut Mark| {
-            mark.commands = asked.daemon.map(TemplateDaemon::channel).or(mark.commands);
-            // Whoever puts it in puts the deployment's keys in.
-            if mark.commands == Some(Channel::Guest) {
-                mark.guest_keys.clone_from(&keys);
-            }
-            if let Some(base) = &mut mark.base {
-                base.execd = true;
-                base.build = None;
-            }
-            Ok(())
-        };
-        let written = write(cluster, &found, &note).await?;
-        attempts.count(written.err().unwrap_or_default(), id)?;
-    }
-}
-
-/// The answer to whoever confirms what is not root's to do.
-fn not_for_root(template: Template) -> Result<Template, Error> {
-    match template.status {
-        Status::Failed => {
-            let text = "this template could not be built, and is deleted: see its step and output, and ask for another";
-            Err(Error::new(Code::Condemned, text))
-        }
-        Status::Building | Status::Downloading => {
-            let text = "this template is still being built through its console, and nothing is left to root; ask again";
-            Err(Error::new(Code::StillCreating, text).retry_after(3))
-        }
-        Status::NeedsRoot | Status::Ready => Ok(template),
     }
 }
 

@@ -79,6 +79,15 @@ pub(super) async fn what_is_one_machines_own_is_in_no_sandbox(world: World) {
         "ls /etc/ssh/ssh_host_* /var/lib/pve-edge-build 2>/dev/null | wc -l; cat /etc/machine-id 2>/dev/null";
     assert_eq!(sandbox.shell(look).await, "0\n");
     sandbox.drop().await;
+    // Where root puts the daemon in after it was built, root cleans it too, and not before.
+    let path =
+        begin(&world, &json!({"url": ARCHIVE, "preset": BARE_ONE, "daemon": "execd", "run": "sleep 2"}))
+            .await;
+    let early = world.admin.ask("PATCH", &path, &json!({"daemon": "execd"})).await;
+    early.problem(409, "still-creating");
+    let waiting = until(&world, &path, "needs-root").await;
+    assert!(waiting["commands"].to_string().contains("rm -rf /etc/ssh/ssh_host_"), "{waiting}");
+    world.admin.ask("DELETE", &path, &Value::Null).await;
 }
 
 /// Any template of the user's becomes a preset, with what is added to it.

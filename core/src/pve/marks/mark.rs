@@ -218,7 +218,8 @@ pub struct Build {
     /// The start of the guest in which what is one machine's own was removed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleaned: Option<Cleaned>,
-    /// Whether nothing can be done through the container's console, so that root has to.
+    /// Whether what is left is root's to do: nothing can be done through the container's console, or root puts the daemon
+    /// in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_root: bool,
     /// Step at which it failed.

@@ -110,7 +110,7 @@ pub async fn advance<I: Io>(
                         Turn::Failed(step, output) => {
                             return Ok(Advanced { failed: true, step, output, ..unfinished(now.mark) });
                         }
-                        Turn::Over | Turn::NoConsole => over = Some(&now),
+                        Turn::Over | Turn::ForRoot => over = Some(&now),
                     }
                 }
                 if let Some(now) = over {

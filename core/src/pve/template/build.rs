@@ -53,8 +53,8 @@ pub(super) enum Turn {
     Over,
     /// It has failed, and the guest is stopped.
     Failed(Step, String),
-    /// Nothing can be done through the container's console, as its mark says: root has to.
-    NoConsole,
+    /// What is left is root's, as its mark says.
+    ForRoot,
 }
 
 /// Does the next missing thing of a build.
@@ -65,7 +65,7 @@ pub(super) async fn turn<I: Io>(
     deadline: Deadline<'_, I>,
 ) -> Result<Turn, Error> {
     if build.by_root {
-        return Ok(Turn::NoConsole);
+        return Ok(Turn::ForRoot);
     }
     let way = Way::new(cluster, found);
     let folder = script::folder(build, found.mark.nonce);

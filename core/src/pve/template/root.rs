@@ -18,8 +18,9 @@ use crate::{
 /// The one feature that a token may set.
 pub(super) const NESTING: &str = "nesting=1";
 
-/// Removes what each clone has to make for itself: machine-id, and the host keys that PVE has made.
-const CLEAN: &str = ": >/etc/machine-id; rm -f /etc/ssh/ssh_host_*_key* /etc/dropbear/dropbear_*_host_key";
+/// Removes what each clone has to make for itself, such as the host keys that PVE has made, and what a build has left.
+const CLEAN: &str = ": >/etc/machine-id; rm -rf /etc/ssh/ssh_host_*_key* /etc/dropbear/dropbear_*_host_key \
+                     /var/lib/pve-edge-build";
 
 /// What is missing; nothing when it can go on.
 pub(crate) async fn missing<I: Io>(

@@ -32,6 +32,10 @@ impl<I: Io> Builder<'_, '_, I> {
             Next::Clean => self.clean().await,
             Next::Start => self.start().await,
             Next::Stop => self.stop().await,
+            // Root starts it for the daemon, and cleans it after that.
+            _ if self.found.mark.base.as_ref().is_some_and(|it| !it.execd) => {
+                Ok(self.leave_to_root().await?)
+            }
             _ => Ok(Turn::Over),
         }
     }
@@ -121,7 +125,7 @@ impl<I: Io> Builder<'_, '_, I> {
         Ok(Turn::Working(Step::Cleaning, String::new()))
     }
 
-    /// Notes that nothing can be done through the console; the next look tells root's commands.
+    /// Notes that what is left is root's; the next look tells the commands.
     pub(super) async fn leave_to_root(&mut self) -> Result<Turn, Error> {
         let note = |mark: &mut Mark| {
             if let Some(build) = mark.base.as_mut().and_then(|it| it.build.as_mut()) {
