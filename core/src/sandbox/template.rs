@@ -168,7 +168,7 @@ pub enum Execd {
     Manual,
 }
 
-/// Confirmation that root has put the daemon into a template; one of both, or both.
+/// Confirmation that root has run the `commands` of a template; one of both, or both.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "contract", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -176,7 +176,7 @@ pub struct Confirmation {
     /// Daemon that is in the template now.
     #[cfg_attr(feature = "contract", schemars(with = "TemplateDaemon"))]
     pub daemon: Option<TemplateDaemon>,
-    /// `included`: the daemon that the template was asked for with is in it now.
+    /// `included`: the daemon that the template was asked for with, if any, is in it now, and it is clean.
     #[cfg_attr(feature = "contract", schemars(with = "String", extend("enum" = ["included"])))]
     pub execd: Option<Execd>,
 }
@@ -257,7 +257,8 @@ pub struct Template {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub archive: Option<String>,
-    /// Commands that root has to run on the node. GET and the sweep look for their effect, and give up after a day.
+    /// Commands that root has to run on the node. GET and the sweep look for the effect of those on options; PATCH confirms
+    /// those in the container. They are given up after a day.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
 }
