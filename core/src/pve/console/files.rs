@@ -235,6 +235,12 @@ fn leaf(path: &str) -> Result<(&str, &str), CallFailure> {
     script::split(path).ok_or_else(|| CallFailure::Refused(said::at(Refused::BadPath, path, words)))
 }
 
+/// The script that tells what is at a path.
+#[cfg(test)]
+pub(super) fn stat_script(path: &str) -> String {
+    script::stat("0a1b2c3d4e5f6071", path)
+}
+
 /// Digest and length, as scripts compare them.
 fn sum(bytes: &[u8]) -> String {
     format!("{}.{}", hex::encode(Sha256::digest(bytes)), bytes.len())

@@ -88,9 +88,10 @@ pub(super) fn as_user(user: Option<&str>, env: &BTreeMap<String, String>, body: 
     let unknown = format!("{}; exit 126", note("user"));
     format!(
         "_pve_edge_why=$PWD/why; export _pve_edge_why; unset S LC_ALL; umask 022; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n\
-         u={wanted}; n=\n\
-         while IFS=: read -r n p i g c h s; do [ \"$n\" = \"$u\" ] || [ \"$i\" = \"$u\" ] && break; n=; done </etc/passwd\n\
-         [ -n \"$n\" ] || {{ {unknown}; }}\n\
+         u={wanted}; m=\n\
+         while IFS=: read -r n p i g c h s || [ -n \"$n\" ]; do\n\
+         [ \"$n\" = \"$u\" ] || [ \"$i\" = \"$u\" ] && {{ m=1; break; }}; done </etc/passwd\n\
+         [ -n \"$m\" ] || {{ {unknown}; }}\n\
          HOME=$h USER=$n LOGNAME=$n SHELL=${{s:-/bin/sh}}; export HOME USER LOGNAME SHELL; unset XDG_RUNTIME_DIR\n\
          set -- \"$i\" \"$n\" {}\n{exports}\
          if [ \"$1\" = 0 ]; then eval \"$3\"; else exec su -m -s /bin/sh -- \"$2\" -c \"$3\"; fi\n",
@@ -127,11 +128,12 @@ pub(super) fn stand(of: Option<Unique>) -> String {
 
 /// A script that sends a signal to a process, and tells how it stands.
 pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
-    let alone = format!("kill -s {signal} $p 2>/dev/null");
-    let kill = match scope {
-        Scope::Tree => format!("kill -s {signal} -- -$p 2>/dev/null || {alone}"),
-        Scope::Process => alone,
+    // busybox takes `--` for a process, and would be asked twice.
+    let group = match scope {
+        Scope::Tree => "kill -0 -$p 2>/dev/null && p=-$p; ",
+        Scope::Process => "",
     };
+    let kill = format!("{group}kill -{signal} $p 2>/dev/null");
     format!(
         "{}[ -s x ] && exit {ended}\np=; [ -e pid ] && read -r p <pid; [ -n \"$p\" ] || exit {ended}\n{kill} || exit \
          {ended}\n{}",
@@ -145,7 +147,7 @@ pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
 pub(super) fn forget(process: Unique) -> String {
     format!(
         "{}p=; [ -e pid ] && read -r p <pid\n\
-         [ -s x ] || [ -z \"$p\" ] || kill -s KILL -- -$p 2>/dev/null || kill -s KILL $p 2>/dev/null\n\
+         [ -s x ] || [ -z \"$p\" ] || kill -KILL -$p 2>/dev/null || kill -KILL $p 2>/dev/null\n\
          n=0; until [ -s x ] || [ $n -ge 100 ]; do sleep 0.02 || sleep 1; n=$((n + 1)); done\n\
          rm -rf [!g]*\n",
         within(process)

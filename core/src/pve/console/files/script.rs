@@ -35,8 +35,8 @@ pub(super) mod words {
 /// Blocks of 512 bytes that an archive may have while it is packed; where a shell counts larger ones, it is so many of these.
 const PACKED: u64 = LIMIT * 2 / 512;
 
-/// What all scripts begin with; `M` is the mark.
-const BEGIN: &str = r#"set -f; umask 022; QUOTING_STYLE=literal; export QUOTING_STYLE
+/// What all scripts begin with; `M` is the mark. The programs' words are read in English, whatever the user's language is.
+const BEGIN: &str = r#"set -f; umask 022; LC_ALL=C QUOTING_STYLE=literal; export LC_ALL QUOTING_STYLE
 F="/$M/%f %s %u %g %i %Y %Z %y %z %U %G/$M>%n/$M>%N/$M;"
 no() { printf %s "$1"; exit 70; }
 partly() { printf %s "$1"; exit 71; }
