@@ -66,6 +66,15 @@ impl<'c, I: Io> Runner<'c, I> {
         }
     }
 
+    /// Why what depends on the daemon's state is refused: the console is in its place, and knows nothing of it. What was told
+    /// from there, such as that there are no processes, would be wrong.
+    pub(super) fn knows_all(&self) -> Result<(), CallFailure> {
+        match self {
+            Self::Console(_, Some(failure)) => Err(failure.clone()),
+            Self::Daemon(_) | Self::Console(_, None) => Ok(()),
+        }
+    }
+
     /// The world and the limits of its calls.
     pub(super) fn invocation(&self) -> &Invocation<I> {
         match self {
@@ -98,7 +107,8 @@ impl<'c, I: Io> Runner<'c, I> {
         }
     }
 
-    /// Starts a process. One that is not `is_kept` may be forgotten once its end was told.
+    /// Starts a process. One that is not `is_kept` may be forgotten once its end was told. In the daemon's place only those
+    /// are started, and without a terminal: it would know nothing of the others.
     pub(super) async fn start(
         &mut self,
         start: &Start,
@@ -106,6 +116,9 @@ impl<'c, I: Io> Runner<'c, I> {
         is_kept: bool,
         until: OffsetDateTime,
     ) -> Result<Process, CallFailure> {
+        if is_kept || spec.pty.is_some() {
+            self.knows_all()?;
+        }
         match self {
             Self::Daemon(daemon) => {
                 let body = serde_json::to_vec(spec).unwrap_or_default();
@@ -134,6 +147,7 @@ impl<'c, I: Io> Runner<'c, I> {
 
     /// Lists the processes, the oldest first.
     pub(super) async fn processes(&mut self) -> Result<Vec<Process>, CallFailure> {
+        self.knows_all()?;
         match self {
             Self::Daemon(daemon) => {
                 let all: process::Processes = call(daemon, &Operation::Processes {}, &[]).await?;
@@ -169,6 +183,7 @@ impl<'c, I: Io> Runner<'c, I> {
 
     /// Writes to a process's standard input.
     pub(super) async fn write_stdin(&mut self, stdin: StdinCall, bytes: &[u8]) -> Result<Stdin, CallFailure> {
+        self.knows_all()?;
         match self {
             Self::Daemon(daemon) => {
                 let taken: StdinTaken = call(daemon, &Operation::Stdin(stdin), bytes).await?;
@@ -182,6 +197,7 @@ impl<'c, I: Io> Runner<'c, I> {
 
     /// Changes the size of a process's terminal.
     pub(super) async fn resize(&mut self, resize: Resize) -> Result<Process, CallFailure> {
+        self.knows_all()?;
         let process = resize.process;
         match self {
             Self::Daemon(daemon) => {
@@ -253,7 +269,8 @@ impl<I: Io> Told<I> {
     }
 }
 
-/// The answer of a console. A process that it does not have may be the daemon's in whose place it is.
+/// The answer of a console. A process that it does not have may be the daemon's in whose place it is; one that it has is its
+/// own, since a name is given once.
 fn found<T>(answer: Result<T, CallFailure>, instead: &Instead) -> Result<T, CallFailure> {
     match (answer, instead) {
         (Err(CallFailure::Refused(refusal)), Some(failure)) if refusal.code == Refused::NoSuchProcess => {

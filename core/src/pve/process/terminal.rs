@@ -47,6 +47,9 @@ pub(super) async fn terminal<I: Io>(
             (process::Terminal { process: shell.process, after, hangup: true }, runner)
         }
     };
+    if let Err(failure) = runner.knows_all() {
+        return Err(told(cluster, &found, failure).await);
+    }
     let Runner::Daemon(mut daemon) = runner else { return Err(Channel::Terminal.lacks("a terminal")) };
     let failure = match daemon.terminal(wanted.clone(), opening, deadline(cluster)).await {
         Ok(answer) => return Ok(answer),

@@ -6,8 +6,9 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use pve_edge_guest_protocol::{
     Unique,
-    process::{Spec, Stream},
+    process::{Resize, Size, Spec, Start, Stdin, Stream},
 };
+use time::OffsetDateTime;
 
 use self::guest::{Fault, Guest};
 use super::{
@@ -16,11 +17,14 @@ use super::{
     start::{Names, failed, start},
 };
 use crate::{
-    access::secret::Keyring,
+    access::secret::{Keyring, Secret},
     daemon::CallFailure,
     error::Error,
+    io::{Failure as Broken, NetError, Sent},
+    pve::{api::Pve, console::Console, marks::Mark},
     sandbox::{
         command::Outcome,
+        id::Kind,
         process::{After, Decoder, Encoding, Process, State},
     },
 };
@@ -72,6 +76,40 @@ fn a_start_that_is_not_answered_is_repeated_and_runs_once() {
     assert_eq!(begin(&guest, Names::own(PROCESS)).unwrap(), PROCESS);
     let world = guest.world();
     assert_eq!((world.runs, world.calls.as_slice()), (1, ["start", "start", "start"].as_slice()));
+}
+
+/// In the daemon's place a console would tell that there are no processes.
+#[test]
+fn what_only_the_daemon_knows_is_not_told_in_its_place() {
+    let guest = Guest::new(&secrets());
+    let daemon = guest.daemon(&secrets());
+    let pve = Pve::new("http://pve", &Secret::new("t".to_owned()), None).unwrap();
+    let nonce = "a".repeat(24).parse().unwrap();
+    let mark = Mark::claimed("home", "t", "200001".parse().unwrap(), Kind::Lxc, nonce);
+    let console = || Box::new(Console::new(daemon.invocation(), &pve, "node", &mark));
+    let lost = NetError { sent: Sent::Never, failure: Broken::Cut, detail: "no way".into() };
+    let in_its_place = || Runner::Console(console(), Some(CallFailure::NotSent(lost.clone())));
+    let stdin = || Stdin { process: PROCESS, at: 0, end: true };
+    let size = || Size { cols: 80, rows: 24 };
+    let terminal = Spec { pty: Some(size()), ..Spec::default() };
+    let until = OffsetDateTime::UNIX_EPOCH;
+    let own = Start { process: PROCESS, keyed: None };
+    let failures = now(async {
+        [
+            in_its_place().processes().await.err(),
+            in_its_place().write_stdin(stdin(), b"x").await.err(),
+            in_its_place().resize(Resize { process: PROCESS, size: size() }).await.err(),
+            in_its_place().start(&own, &Spec::default(), true, until).await.err(),
+            in_its_place().start(&own, &terminal, false, until).await.err(),
+        ]
+    });
+    for failure in failures {
+        let failure = failure.expect("a failure");
+        assert_eq!(code(&Error::from(failure)), "exec-unreachable");
+    }
+    let mut alone = Runner::Console(console(), None);
+    let failure = now(alone.resize(Resize { process: PROCESS, size: size() })).unwrap_err();
+    assert_eq!(code(&Error::from(failure)), "unsupported");
 }
 
 #[test]
