@@ -43,6 +43,11 @@ use crate::{
 const ANSWER: usize = (4 << 20) + (64 << 10);
 /// Milliseconds after which a script of our own is killed.
 const SCRIPT_MS: u64 = 30_000;
+/// Time for which a container counts as proved to be the sandbox's.
+const PROVED: Duration = Duration::from_secs(3);
+
+/// Why nothing can be run in a sandbox whose memory, or disk, is full.
+const FULL: &str = "no room is left in the sandbox";
 
 /// Console of one container.
 pub(in crate::pve) struct Console<I: Io> {
@@ -55,7 +60,9 @@ pub(in crate::pve) struct Console<I: Io> {
     hub: Option<Hub<I>>,
     /// Start of the guest in which a hub was found last.
     boot: Option<Unique>,
-    /// Start of the guest that all further requests are for.
+    /// When it was proved last that the container is the sandbox's.
+    proved: Option<OffsetDateTime>,
+    /// Start of the guest that all further requests are for: the one in which its hub was found first.
     pinned: Option<Unique>,
     /// Process that was seen in it last.
     seen: Option<Unique>,
@@ -74,7 +81,7 @@ impl<I: Io> Console<I> {
     /// yet.
     pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, mark: &Mark) -> Self {
         let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
-        let (vmid, nonce) = (mark.vmid, mark.nonce);
+        let (vmid, nonce, proved) = (mark.vmid, mark.nonce, invocation.now());
         Self {
             invocation,
             pve,
@@ -83,10 +90,16 @@ impl<I: Io> Console<I> {
             nonce,
             hub: None,
             boot: None,
+            proved: Some(proved),
             pinned: None,
             seen: None,
             is_streaming: false,
         }
+    }
+
+    /// The same, of a container of which nobody knows when it was proved to be the sandbox's.
+    pub(in crate::pve) fn unproved(self) -> Self {
+        Self { proved: None, ..self }
     }
 
     /// The console with its hub, for an answer that streams on; the next request opens it anew.
@@ -95,13 +108,20 @@ impl<I: Io> Console<I> {
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
         let (vmid, nonce, boot, pinned, seen) = (*vmid, *nonce, self.boot, *pinned, self.seen);
-        Self { invocation, pve, node, vmid, nonce, hub, boot, pinned, seen, is_streaming: true }
+        let proved = self.proved;
+        Self { invocation, pve, node, vmid, nonce, hub, boot, proved, pinned, seen, is_streaming: true }
     }
 
     /// The same console, for an answer that streams on: it has time of its own from now on.
     pub(in crate::pve) fn streaming(mut self) -> Self {
-        self.is_streaming = true;
+        self.stream();
         self
+    }
+
+    /// Gives what comes next time of its own, because a client's body took as long as it liked.
+    pub(in crate::pve) fn stream(&mut self) {
+        self.is_streaming = true;
+        self.renew();
     }
 
     /// Begins what is asked for next: an answer that streams on has a request's time for each.
@@ -139,6 +159,7 @@ impl<I: Io> Console<I> {
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
             let hub = Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?;
             self.boot = Some(hub.boot());
+            self.pinned = self.pinned.or(self.boot);
             self.hub = Some(hub);
         }
         let pinned = self.pinned;
@@ -149,10 +170,11 @@ impl<I: Io> Console<I> {
         }
     }
 
-    /// Proves that the container is still the one that it was, for an answer that streams on: its VMID may be another's by
-    /// now, and nothing is typed in a console that is not its own.
+    /// Proves that the container is still the one that it was, unless that was proved a moment ago: its VMID may be another's
+    /// by now, and nothing is typed in a console that is not its own.
     async fn prove(&mut self) -> Result<(), CallFailure> {
-        if !self.is_streaming {
+        let now = self.invocation.now();
+        if self.proved.is_some_and(|it| now < it + PROVED) {
             return Ok(());
         }
         let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
@@ -160,6 +182,7 @@ impl<I: Io> Console<I> {
             api::send(&self.invocation, guest.config()).await.map_err(|error| no_way(error.into()))?;
         let reading = Reading::of(self.vmid, &config);
         if reading.mark().is_some_and(|it| it.nonce == self.nonce) {
+            self.proved = Some(now);
             return Ok(());
         }
         let text = "the sandbox was deleted, or is no longer this deployment's";
@@ -206,7 +229,7 @@ impl<I: Io> Console<I> {
             stdout.extend(lines.iter().flat_map(stdout_of).copied());
             match stands.and_then(|it| it.end) {
                 Some(End::Exit(exit)) if follower.is_over() => match exit.why.as_deref() {
-                    Some("full") => return Err(refused(Refused::DiskFull, "no room is left in the sandbox")),
+                    Some("full") => return Err(refused(Refused::DiskFull, FULL)),
                     Some("timeout") => return Err(self.failed(Failure::Unanswered)),
                     _ if exit.dropped != [0, 0] => return Err(self.failed(Failure::Unanswered)),
                     _ => break exit.code,
@@ -218,14 +241,14 @@ impl<I: Io> Console<I> {
                 _ => {}
             }
         };
-        self.forget(process).await;
+        self.forget(&format!("{process} bye")).await;
         Ok(Said { code, stdout })
     }
 
-    /// Has the hub forget a process that has ended.
-    async fn forget(&mut self, process: Unique) {
+    /// Has the hub forget a process that has ended. It may not hear of it, and forgets it by itself later.
+    async fn forget(&mut self, bye: &str) {
         if let Some(hub) = &mut self.hub {
-            let _ = hub.send(&line::doubled(&format!("{process} bye"))).await;
+            let _ = hub.send(&line::doubled(bye)).await;
         }
     }
 
@@ -245,7 +268,8 @@ impl<I: Io> Console<I> {
     ) -> Following<I> {
         let follower = self.follower(process, from);
         let until = wait.map(|it| self.invocation.now() + it);
-        Following { console: self, follower, until, is_kept, has_told: false }
+        let is_from_start = from == Place::default();
+        Following { console: self, follower, until, is_kept, is_from_start, has_told: false }
     }
 
     /// The failure of a request; a hub that was not heard is looked for anew.
@@ -269,6 +293,7 @@ impl<I: Io> Console<I> {
                 CallFailure::Unanswered(broken(Sent::Maybe))
             }
             Failure::NoSuchProcess => refused(Refused::NoSuchProcess, "there is no such process"),
+            Failure::Full => refused(Refused::DiskFull, FULL),
         }
     }
 }
@@ -279,6 +304,8 @@ pub(in crate::pve) struct Following<I: Io> {
     follower: Follower,
     until: Option<OffsetDateTime>,
     is_kept: bool,
+    is_from_start: bool,
+    /// Whether something was told that a client waits for.
     has_told: bool,
 }
 
@@ -300,11 +327,12 @@ impl<I: Io> Following<I> {
                 Err(failure) => return Some(Err(cut(&self.console.failed(failure)))),
             };
             if self.follower.is_over() && !self.is_kept {
-                let process = self.follower.process();
-                self.console.forget(process).await;
+                // The client may never see these lines, and ask for them again.
+                let bye = format!("{} bye keep", self.follower.process());
+                self.console.forget(&bye).await;
             }
             if !lines.is_empty() {
-                self.has_told = true;
+                self.has_told |= lines.iter().any(|it| self.is_news(&it.event));
                 return Some(Ok(lines));
             }
             if is_last || self.has_told && self.until.is_some() && !self.follower.is_behind() {
@@ -312,6 +340,15 @@ impl<I: Io> Following<I> {
             }
         }
         None
+    }
+
+    /// Whether a client waits for this: a start is told to each follower, and is nothing new behind it.
+    fn is_news(&self, event: &Event) -> bool {
+        match event {
+            Event::Started { .. } => self.is_from_start,
+            Event::Alive => false,
+            _ => true,
+        }
     }
 }
 

@@ -86,6 +86,7 @@ impl<I: Io> Files<'_, I> {
             Self::Daemon(daemon) => daemon.write_file(&writing, length, body).await,
             Self::Console(Shell(console, _), defaults) => {
                 let content = whole::<I>("the file", length, body).await?;
+                console.stream();
                 let writing = Writing { at: defaults.at(writing.at), ..writing };
                 console.write_file(&writing, content).await
             }
@@ -104,6 +105,7 @@ impl<I: Io> Files<'_, I> {
             Self::Daemon(daemon) => daemon.unpack_files(&at, mkdirs, archive, length, body).await,
             Self::Console(Shell(console, _), defaults) => {
                 let content = whole::<I>("the archive", length, body).await?;
+                console.stream();
                 console.unpack_files(&defaults.at(at), mkdirs, archive, content).await
             }
         }

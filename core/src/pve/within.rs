@@ -34,20 +34,19 @@ impl<'c, I: Io> Within<'c, I> {
     /// What does things within a sandbox: of a container whose daemon is not reached, its console. A sandbox whose commands
     /// go another way is refused.
     pub(super) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
-        let console = || Box::new(Console::new(cluster, cluster.pve, &found.node, &found.mark));
+        // The sandbox was found now, before the daemon takes its time.
+        let mut console = Box::new(Console::new(cluster, cluster.pve, &found.node, &found.mark));
         if found.mark.channel() == Some(Channel::Terminal) {
-            return Ok(Self::Console(console(), None));
+            return Ok(Self::Console(console, None));
         }
         let mut daemon = reach::daemon(cluster, found).await?;
         // It would be asked first anyway.
         let asked = daemon.health(deadline(cluster)).await.map_err(CallFailure::before_a_call);
         if let Err(failure @ CallFailure::NotSent(_)) = asked
             && found.mark.kind == Kind::Lxc
+            && console.open().await.is_ok()
         {
-            let mut console = console();
-            if console.open().await.is_ok() {
-                return Ok(Self::Console(console, Some(failure)));
-            }
+            return Ok(Self::Console(console, Some(failure)));
         }
         Ok(Self::Daemon(daemon))
     }

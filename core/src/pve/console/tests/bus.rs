@@ -36,6 +36,14 @@ pub(super) struct Faults {
     pub(super) lost_output: Option<u64>,
     /// Whether a shell is in the terminal, and no hub yet.
     pub(super) is_shell: bool,
+    /// Time that commands take.
+    pub(super) lasts: Option<Duration>,
+    /// Whether the guest promises output that never comes.
+    pub(super) promises: bool,
+    /// Whether the guest lacks a program, and tells that it is ready nevertheless.
+    pub(super) lacks: bool,
+    /// Whether the guest has no room.
+    pub(super) is_full: bool,
     /// Of the dice.
     pub(super) seed: u64,
 }
@@ -56,6 +64,8 @@ struct State {
     turn: usize,
     inboxes: Vec<VecDeque<Vec<u8>>>,
     guest: Guest,
+    /// Tags of the container.
+    tags: String,
     faults: Faults,
     dice: u64,
 }
@@ -81,7 +91,8 @@ impl Bus {
             typed: Vec::new(),
             turn: 0,
             inboxes: Vec::new(),
-            guest: Guest::new(faults.is_shell, faults.lost_puts),
+            guest: Guest::new(faults),
+            tags: String::new(),
             faults,
             dice: faults.seed,
         };
@@ -107,6 +118,16 @@ impl Bus {
             }
             while !self.state().pass() {}
         }
+    }
+
+    /// Gives the container these tags.
+    pub(super) fn tag(&self, tags: String) {
+        self.state().tags = tags;
+    }
+
+    /// Number of connections that were made.
+    pub(super) fn connections(&self) -> usize {
+        self.state().inboxes.len()
     }
 
     /// Of the dice.
@@ -254,12 +275,17 @@ impl Io for Bus {
 
     async fn open(
         &self,
-        _: http::Request<RequestBody<Self::Upload>>,
+        request: http::Request<RequestBody<Self::Upload>>,
         _: OffsetDateTime,
     ) -> Result<Answer<Self::Body>, NetError> {
         let more = self.state().below(OPENING.as_millis() as u64);
         self.sleep(OPENING + Duration::from_millis(more)).await;
-        let body = br#"{"data":{"user":"who","ticket":"t","port":"5900"}}"#.to_vec();
+        let data = if request.uri().path().ends_with("/config") {
+            serde_json::json!({"tags": self.state().tags, "digest": "d"})
+        } else {
+            serde_json::json!({"user": "who", "ticket": "t", "port": "5900"})
+        };
+        let body = serde_json::json!({"data": data}).to_string().into_bytes();
         let body = stream::iter(Some(Ok(body)));
         Ok(Answer { status: 200, reason: String::new(), headers: HeaderMap::new(), body })
     }

@@ -8,7 +8,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
-use super::super::{hub::version, line::sum};
+use super::{
+    super::{hub::version, line::sum},
+    bus::Faults,
+};
 
 /// Time that the hub takes for a request that changes something, and for a question.
 const CHANGE: Duration = Duration::from_millis(25);
@@ -32,7 +35,7 @@ pub(super) struct Guest {
     busy: Option<Duration>,
     processes: BTreeMap<String, Process>,
     questions: Vec<Question>,
-    lost_puts: u32,
+    faults: Faults,
     /// Lines that were whole, and that were not.
     pub(super) whole: usize,
     pub(super) broken: usize,
@@ -64,15 +67,15 @@ struct Question {
 }
 
 impl Guest {
-    pub(super) fn new(is_shell: bool, lost_puts: u32) -> Self {
+    pub(super) fn new(faults: Faults) -> Self {
         Self {
-            within: if is_shell { Within::Shell } else { Within::Hub },
+            within: if faults.is_shell { Within::Shell } else { Within::Hub },
             line: Vec::new(),
             waiting: VecDeque::new(),
             busy: None,
             processes: BTreeMap::new(),
             questions: Vec::new(),
-            lost_puts,
+            faults,
             whole: 0,
             broken: 0,
             again: 0,
@@ -158,7 +161,9 @@ impl Guest {
                     return None;
                 }
                 self.within = Within::Hub;
-                Some(said(&format!("- ready {} {}", version(), boot())))
+                let ready = said(&format!("- ready {} {}", version(), boot()));
+                let lacks = if self.faults.lacks { said("- lacks fold") } else { Vec::new() };
+                Some([lacks, ready].concat())
             }
             Within::Hub => None,
         }
@@ -178,8 +183,9 @@ impl Guest {
         let words: Vec<_> = line.strip_prefix('#')?.split(' ').collect();
         match words[..] {
             [name, "hi", ..] => Some(said(&format!("{name} hi {} {}", version(), boot()))),
-            [_, "put", ..] if self.lost_puts > 0 => {
-                self.lost_puts -= 1;
+            [name, "put", ..] if self.faults.is_full => Some(said(&format!("{name} full"))),
+            [_, "put", ..] if self.faults.lost_puts > 0 => {
+                self.faults.lost_puts -= 1;
                 None
             }
             [name, "put", file, number, piece, _] => {
@@ -198,7 +204,7 @@ impl Guest {
                 self.again += usize::from(!is_new);
                 if is_new {
                     process.begun = Some(now);
-                    again.extend([now + BEGUN, now + ENDED]);
+                    again.extend([now + BEGUN, now + self.lasts()]);
                 }
                 Some(said(&format!("{name} run {}", if is_new { "new" } else { "old" })))
             }
@@ -217,9 +223,13 @@ impl Guest {
         }
     }
 
+    fn lasts(&self) -> Duration {
+        self.faults.lasts.unwrap_or(ENDED)
+    }
+
     fn has_more(&self, question: &Question, now: Duration) -> bool {
         let begun = self.processes.get(&question.process).and_then(|it| it.begun);
-        let wanted = if question.frames == 0 { BEGUN } else { ENDED };
+        let wanted = if question.frames == 0 { BEGUN } else { self.lasts() };
         begun.is_none_or(|it| now >= it + wanted)
     }
 
@@ -231,8 +241,11 @@ impl Guest {
             return vec![said(&format!("{id} none"))];
         };
         let age = now - begun;
-        let (pid, is_over) = (if age >= BEGUN { 7 } else { 0 }, age >= ENDED);
+        let (pid, is_over) = (if age >= BEGUN { 7 } else { 0 }, age >= self.lasts());
         let there = if is_over { script.len() } else { 0 };
+        if self.faults.promises {
+            return vec![said(&format!("{id} s {number} {pid} 0 0 0 4 0 - 0 0"))];
+        }
         let end = if is_over { format!("0 {there} 0 - 0 0") } else { "+".to_owned() };
         let rest = script.get(*from..there).unwrap_or_default();
         let mut at = *from;
