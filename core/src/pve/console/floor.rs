@@ -54,10 +54,11 @@ impl Floor {
         }
         self.pass(now);
         match reply {
+            // One that is told again, because its asker has not heard it, stays where it is.
+            Reply::Turn(..) if self.turns.iter().any(|it| it.process == process) => {}
             Reply::Turn(_, requests) if self.turns.len() < TURNS => {
                 let from = self.turns.back().map_or(now, |it| it.until + PAUSE);
                 let until = from + TURN + round_trip * 2;
-                self.turns.retain(|it| it.process != process);
                 self.turns.push_back(Turn { process, requests: (*requests).min(REQUESTS), from, until });
             }
             Reply::Put(..) => {
@@ -138,6 +139,15 @@ mod tests {
         assert_eq!(floor.taken(OWN, own), None);
         assert_eq!(floor.taken(OTHER, own), Some(own + TURN));
         assert_eq!(floor.turn(OWN, own + TURN), None);
+    }
+
+    #[test]
+    fn a_turn_that_is_told_again_stays_where_it_is() {
+        let mut floor = heard(&[Reply::Turn(OTHER, 1), Reply::Turn(OWN, 1), Reply::Turn(OWN, 1)]);
+        assert_eq!(floor.turn(OWN, START), Some(START + TURN + PAUSE));
+        floor.hear(&Reply::Turn(OTHER, 1), OWN, START + TURN / 2, Duration::ZERO);
+        assert_eq!(floor.taken(OWN, START), Some(START + TURN));
+        assert_eq!(floor.turn(OTHER, START + TURN), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 pub(super) use self::opening::crowded;
 #[cfg(test)]
-pub(super) use self::opening::version;
+pub(super) use self::opening::{script, version};
 use super::{
     floor::{Floor, PAUSE},
     line::{Replies, Reply, doubled},
@@ -97,11 +97,12 @@ impl<I: Io> Hub<I> {
             self.send(&ask).await?;
             let wait = (self.now() + self.patience(tries)).min(until);
             self.read_until(wait, |hub| hub.own_turn().is_some()).await?;
-            while let Some(from) = self.own_turn() {
+            // A guest may tell of turns without end.
+            while let Some(from) = self.own_turn().filter(|_| self.now() < until) {
                 if from <= self.now() {
                     return Ok(true);
                 }
-                self.read_until(from, |hub| hub.own_turn().is_none_or(|it| it < from)).await?;
+                self.read_until(from.min(until), |hub| hub.own_turn().is_none_or(|it| it < from)).await?;
             }
             if self.now() >= until {
                 break;

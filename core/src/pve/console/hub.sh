@@ -6,24 +6,27 @@ for R in "$XDG_RUNTIME_DIR" /run /dev/shm /tmp; do
   [ -n "$R" ] || continue
   R=$R/pve-edge-console; mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ] && { f=1; break; }
 done
-[ -n "$f" ] && cd "$R" || exit
+# Without it the hub cannot work: it ends when that was heard.
+lacks() { printf '@- lacks %s . - lacks %s\n' $1 $1; sleep 1; exit; }
+[ -n "$f" ] && cd "$R" || lacks room
 out() { dd ibs=8192 obs=65536 2>/dev/null; }
 say() { printf '@%s . %s\n' "$*" "$*" | out; }
 sum() { set -- $(sha256sum); s=${1%"${1#????????????????}"}; }
-for c in base64 dd fold head mkfifo sha256sum sleep stty tail tr wc; do command -v $c >/dev/null || say - lacks $c; done
+for c in base64 dd fold head mkfifo sha256sum sleep stty tail tr wc; do command -v $c >/dev/null || lacks $c; done
 S=; setsid true 2>/dev/null && S=setsid; export S
 # A shell ignores INT and QUIT in the background, and what it starts there too.
 E=; env --default-signal=INT,QUIT true 2>/dev/null && E='env --default-signal=INT,QUIT'
 # Of all starts of the guest, this one: what was begun before it is gone.
 read -r l </proc/1/stat; set -- ${l##*) }
 B=$(printf %s "$(cat /proc/sys/kernel/random/boot_id).${20}" | sha256sum | head -c 32)
-l=; [ -e boot ] && read -r l <boot; [ "$l" = $B ] || { rm -rf ./*; echo $B >boot; }
+l=; [ -e boot ] && read -r l <boot; [ "$l" = $B ] || { rm -rf ./*; echo $B >boot; read -r l <boot; [ "$l" = $B ] || lacks room; }
 # The keeper of one process, which outlives the hub. Its arguments are milliseconds, the kind of standard input, and the
-# bytes that are kept of each output.
-cat >keeper.$H <<'K'
+# bytes that are kept of each output. One that runs reads on in its file. What it tells at the end has its place from the
+# beginning, because the output may leave none.
+[ -s keeper.$H ] || { cat >k.$$ <<'K' && mv k.$$ keeper.$H; }
 pump() {
   sh -c 'echo $$ >"h$0"; trap "" XFSZ; ulimit -f $(($1 / 512)); exec cat' $1 $2 >$1 || [ $(wc -c <$1) -ge $2 ] || : >full
-  sh -c 'echo $$ >"h$0"; exec wc -c' $1 >l$1.t; mv l$1.t l$1
+  sh -c 'echo $$ >"h$0"; exec wc -c' $1 1<>l$1.t; mv l$1.t l$1
 }
 drained() {
   p=; read -r p <h$1 || return; l=; read -r l </proc/$p/stat || { [ -e l$1 ]; return; }
@@ -38,21 +41,25 @@ feed() {
   : >closed
 }
 exec 2>/dev/null
+rm -f room; for f in x lo le; do printf %099d 1 >$f.t; done
 echo $$ >kp; date +%s >t; : >o; : >e; mkfifo po pe
 pump o $3 <po & pump e $3 <pe &
 i=/dev/null
 case $2 in i) i=i;; s) i=pi; mkfifo pi q; [ -e i ] || : >i; exec 6<>q; feed & exec 6>&-;; esac
-w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); echo timeout >why; read -r p <pid; kill -KILL -$p || kill -KILL $p' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) & w=$!; }
-( exec <$i >po 2>pe; exec $S sh -c 'echo $$ >pid; exec sh ./c' ); r=$?
+w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); until [ -s pid ] || [ -e over ] || [ ! -e c ]; do sleep 0.01 || sleep 1; done
+[ ! -e over ] && read -r p <pid || exit; echo timeout >why; kill -KILL -$p || kill -KILL $p' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) & w=$!; }
+( exec <$i >po 2>pe; exec $S sh -c 'echo $$ >pid && exec sh ./c; exit 126' ); r=$?; : >over
 n=0; until drained o && drained e || [ $n -ge 500 ] || [ ! -e c ]; do sleep 0.01 || sleep 1; n=$((n + 1)); done
 [ -n "$w" ] && { kill -KILL -$w || kill -KILL $w; }
-y=-; [ -e full ] && y=full; [ -e why ] && read -r y <why
+y=-; [ -s pid ] && [ ! -e full ] || y=full; [ -s why ] && read -r y <why
 o=$(wc -c <o); e=$(wc -c <e); a=0; b=0
 [ $o -ge $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
 [ $e -ge $3 ] && { b=1; [ -e le ] && read -r b <le; }
-until echo $r $o $e $y $a $b >x.t && [ -s x.t ] || [ ! -e c ]; do sleep 1; done; mv x.t x
+until echo $r $o $e $y $a $b 1<>x.t || [ ! -e c ]; do sleep 1; done; mv x.t x
 [ $2 = s ] && { : >closed; echo end 1<>q; }
 K
+[ -s keeper.$H ] || lacks room
+[ -s spare ] || head -c 262144 /dev/zero >spare
 sizes() { set -- $(wc -c o e 2>/dev/null); a=${1:-0} b=${3:-0}; }
 frames() { # output, from where, how many, and where it ends
   k=$2; n=$(($3 * 3000)); [ $(($4 - $2)) -ge $n ] || n=$(($4 - $2))
@@ -66,22 +73,40 @@ tell() { # follower, number of its request, from where and how many frames of ea
   echo $2 >f.$1; t=0 d=10
   while sizes; ! is_over && [ $a -le $3 ] && [ $b -le $5 ] && [ $t -lt $7 ] && { [ $4 -gt 0 ] || [ ! -s pid ]; }; do
     sleep 0.$(printf %03d $d) || sleep 1
-    t=$((t + d)); d=$((d < 160 ? d * 2 : 160)); l=; read -r l <f.$1; [ "$l" = $2 ] || return
+    t=$((t + d)); d=$((d < 160 ? d * 2 : 160)); l=$2; [ -s f.$1 ] && read -r l <f.$1; [ "$l" = $2 ] || return
   done
   x=+; is_over && { sizes; x=lost; [ -s x ] && read -r x <x && read -r _ a b _ <x; }
   p=0; [ -e pid ] && read -r p <pid
   frames o $3 $4 $a; frames e $5 $6 $b
   say $id s $2 $p $a $b $x
 }
-( trap '' HUP; n=0; : >beat.$$
-  while sleep 5; do
-    kill -0 $$ || { rm -f beat.$$; exit; }
-    if [ -e beat.$$ ]; then rm -f beat.$$; n=0; else n=$((n + 1)); [ $n -lt 12 ] || break; fi
+# What nobody asks for any more goes when it was seen twice, a quarter of an hour apart: no start is sent again by then.
+sweep() {
+  g=; ls -td */keep | tail -n +1025 | while read -r D; do [ ! -s ${D%keep}x ] || rm -f $D; done
+  n=; read -r n l </proc/uptime; n=${n%.*}; [ -n "$n" ] || return
+  for D in */; do
+    D=${D%/}; [ -d $D ] && [ ! -e $D/keep ] || continue
+    g=1 p=; [ -s $D/x ] || { [ -e $D/kp ] && read -r p <$D/kp; }
+    if [ -n "$p" ] && kill -0 $p; then rm -f $D/old
+    elif [ -s $D/old ]; then read -r l <$D/old; [ $((n - l)) -lt 900 ] || rm -rf $D
+    else echo $n >$D/old; fi
   done
-  for D in */; do [ -e $D/keep ] || [ ! -s $D/x ] && [ -e $D/c ] || rm -rf $D; done
-  kill -KILL $$ ) </dev/null >/dev/null 2>&1 &
+}
+# The hub ends before anything is removed, and only one tidies up after it.
+echo $$ >hub
+( trap '' HUP; h=1 q=0 m=0; : >beat.$$
+  while sleep 5; do
+    l=; read -r l <hub; [ "${l:-$$}" = $$ ] || break
+    [ -n "$h" ] && kill -0 $$ || h=
+    if [ -e beat.$$ ]; then rm -f beat.$$; q=0; else q=$((q + 1)); fi
+    [ -z "$h" ] || [ $q -lt 12 ] || [ -e beat.$$ ] || { kill -KILL $$; h=; }
+    m=$((m + 1)); [ $m -lt 12 ] || { m=0; sweep; [ -n "$h$g" ] || break; }
+  done; rm -f beat.$$ ) </dev/null >/dev/null 2>&1 &
 stty raw -echo icrnl 2>/dev/null; say - ready $H $B
-z=
+# What was told to its end stays for those who were cut off meanwhile: the last four, while there is room.
+free() { for D in $y; do ( cd $D && rm -rf [!g]* ); done; y=; rm -f spare; }
+piece() { mkdir -p $1 && printf %s "$4" | base64 -d | dd of=$1/$2 bs=2048 seek=$3 conv=notrunc 2>/dev/null; }
+z= y=
 dd bs=8192 2>/dev/null | while IFS= read -r line; do
   case $line in
   '#'*) z=;;
@@ -103,21 +128,28 @@ $b
   turn) say $id turn $3;;
   put) # c or i, which piece, text
     case $3 in c | i) ;; *) continue;; esac
-    [ -e $id/go ] || { mkdir -p $id; printf %s "$5" | base64 -d | dd of=$id/$3 bs=2048 seek=$4 conv=notrunc 2>/dev/null; } || continue
+    [ -e $id/go ] || piece $id $3 $4 $5 || { free; piece $id $3 $4 $5; } || { say $id full; continue; }
     say $id put $3 $4;;
   run) # sums of c and i, milliseconds, kind of standard input, most output, whether it is kept
     mkdir -p $id
     if mkdir $id/go 2>/dev/null; then
       s=; sum <$id/c; k=$s; s=-; [ $6 = i ] && sum <$id/i
-      if [ $k.$s = $3.$4 ]; then
+      if [ $k.$s != $3.$4 ]; then rmdir $id/go; rm -f $id/c $id/i; say $id run bad
+      elif ! printf %49152s . >$id/room && { free; ! printf %49152s . >$id/room; }; then rm -f $id/room; rmdir $id/go; say $id full
+      else
         [ $8 = 1 ] && : >$id/keep
         ( cd $id && exec $E $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1 ) &
         say $id run new
-      else rmdir $id/go; rm -f $id/c $id/i; say $id run bad; fi
-    else say $id run old; fi;;
+      fi
+    elif [ -e $id/go ]; then say $id run old
+    else free; say $id full; fi;;
   p) if [ -e $id/go ] && [ -e $id/c ]; then ( cd $id && tell $3 $4 $5 $6 $7 $8 $9 ) & else say $id none; fi;;
   bye) # what is left proves that it was run
-    [ -s $id/x ] && ( cd $id && rm -rf [!g]* );;
+    [ -s $id/x ] || continue
+    if [ $3 = . ]; then ( cd $id && rm -rf [!g]* )
+    else case " $y " in *" $id "*) continue;; esac; set -- $y $id
+      [ $# -le 4 ] || { ( cd $1 && rm -rf [!g]* ); shift; }; y="$*"
+    fi;;
   quit) say $id quit; kill -KILL $$;;
   esac
 done

@@ -31,6 +31,8 @@ pub(super) enum Reply {
     Run(Unique, Started),
     /// There is no such process.
     None(Unique),
+    /// No room is left in the guest: what was asked for a process was not done.
+    Full(Unique),
     /// Bytes of a process's output.
     Frame(Unique, Frame),
     /// How a process stands.
@@ -45,6 +47,7 @@ impl Reply {
             | Self::Turn(process, _)
             | Self::Run(process, _)
             | Self::None(process)
+            | Self::Full(process)
             | Self::Frame(process, _)
             | Self::Stands(process, _) => Some(*process),
             Self::Ready(..) | Self::Lacks(_) | Self::Here(..) => None,
@@ -242,6 +245,7 @@ fn said(text: &str) -> Option<Reply> {
         ),
         [process, "turn", requests] => Reply::Turn(process.parse().ok()?, requests.parse().ok()?),
         [process, "none"] => Reply::None(process.parse().ok()?),
+        [process, "full"] => Reply::Full(process.parse().ok()?),
         [process, "s", question, pid, stdout, stderr, ref end @ ..] => {
             let stands = Stands {
                 question: question.parse().ok()?,

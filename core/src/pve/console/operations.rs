@@ -10,7 +10,7 @@ use pve_edge_guest_protocol::{
 use time::OffsetDateTime;
 
 use super::{
-    Console, Said,
+    Console, FULL, Said,
     line::{End, Sizes, Started},
     process::{self, Failure, Follower, Input, Job},
     refused,
@@ -203,7 +203,7 @@ fn refusal(said: &Said) -> Option<CallFailure> {
         exit::NO_SUCH_PROCESS => refused(Refused::NoSuchProcess, "there is no such process"),
         exit::ENDED => refused(Refused::ProcessGone, "the process has ended"),
         exit::BUSY => refused(Refused::Busy, "another request writes to the process"),
-        exit::FULL => refused(Refused::DiskFull, "no room is left in the sandbox"),
+        exit::FULL => refused(Refused::DiskFull, FULL),
         code => refused(Refused::Failed, &format!("a script in the sandbox ended with {code}")),
     })
 }

@@ -33,6 +33,8 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_s
 const SILENT: (u32, u32) = (5, 15);
 /// Questions in a row that may be answered with nothing new until a process that is followed is said to be alive.
 const QUIET: u32 = 3;
+/// Answers in a row that may promise bytes of which none come, until the hub counts as one that cannot send them.
+const EMPTY: u32 = 15;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(super) enum Failure {
     Unanswered,
     /// There is no such process.
     NoSuchProcess,
+    /// No room is left in the guest; nothing was run.
+    Full,
 }
 
 /// Starts a process, once at most: a name is given once, as long as the guest is not restarted (rule S11.4).
@@ -78,14 +82,14 @@ pub(super) async fn start<I: Io>(
     until: OffsetDateTime,
 ) -> Result<Started, Failure> {
     hub.serve(process);
-    put_through(upload(hub, process, File::Script, job.script.as_bytes(), until).await)?;
+    upload(hub, process, File::Script, job.script.as_bytes(), until).await?;
     let (kind, input) = match &job.input {
         Input::None => ("-", "-".to_owned()),
         Input::Live => ("s", "-".to_owned()),
         // The hub makes no file of nothing.
         Input::Whole(bytes) if bytes.is_empty() => ("-", "-".to_owned()),
         Input::Whole(bytes) => {
-            put_through(upload(hub, process, File::Input, bytes, until).await)?;
+            upload(hub, process, File::Input, bytes, until).await?;
             ("i", sum(bytes))
         }
     };
@@ -97,6 +101,7 @@ pub(super) async fn start<I: Io>(
         while let Some(reply) = hub.next(wait).await.map_err(|Ended| Failure::Unanswered)? {
             match reply {
                 Reply::Run(of, started) if of == process => return Ok(started),
+                Reply::Full(of) if of == process => return Err(Failure::Full),
                 _ => {}
             }
         }
@@ -107,23 +112,21 @@ pub(super) async fn start<I: Io>(
     Err(Failure::Unanswered)
 }
 
-/// What it means for a process that its file was, or was not, put in place.
-fn put_through(uploaded: Result<bool, Ended>) -> Result<(), Failure> {
-    match uploaded {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::Crowded),
-        Err(Ended) => Err(Failure::Unsent),
+/// Before a start is sent, nothing can have run.
+impl From<Ended> for Failure {
+    fn from(Ended: Ended) -> Self {
+        Self::Unsent
     }
 }
 
-/// Puts a file of a process in place, piece by piece; `false` where not all of it gets through until then.
+/// Puts a file of a process in place, piece by piece.
 async fn upload<I: Io>(
     hub: &mut Hub<I>,
     process: Unique,
     file: File,
     bytes: &[u8],
     until: OffsetDateTime,
-) -> Result<bool, Ended> {
+) -> Result<(), Failure> {
     let piece = |number: u64| {
         let from = usize::try_from(number).unwrap_or_default();
         put(process, file, number, bytes.chunks(PIECE).nth(from).unwrap_or_default())
@@ -137,11 +140,11 @@ async fn upload<I: Io>(
             next += 1;
         }
         if unsent.is_empty() && on_the_way.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         if !unsent.is_empty() {
             if !hub.turn(unsent.len(), tries > 0, until).await? {
-                return Ok(false);
+                return Err(Failure::Crowded);
             }
             while let Some(number) = unsent.pop_front() {
                 hub.send(&piece(number)).await?;
@@ -155,8 +158,9 @@ async fn upload<I: Io>(
                 on_the_way.retain(|it| *it != number);
                 (tries, again) = (0, hub.now() + hub.patience(0));
             }
+            Some(Reply::Full(of)) if of == process => return Err(Failure::Full),
             Some(_) => {}
-            None if hub.now() >= until => return Ok(false),
+            None if hub.now() >= until => return Err(Failure::Crowded),
             None => {
                 unsent.append(&mut on_the_way);
                 tries += 1;
@@ -184,6 +188,8 @@ pub(super) struct Follower {
     wait: Duration,
     quiet: u32,
     silent: u32,
+    /// Answers in a row that promised bytes and brought none.
+    empty: u32,
 }
 
 impl Follower {
@@ -205,6 +211,7 @@ impl Follower {
             wait: WAIT.0,
             quiet,
             silent,
+            empty: 0,
         }
     }
 
@@ -261,6 +268,7 @@ impl Follower {
                     self.silent = 0;
                     self.pace(is_lossy || self.missed(&stands, before));
                     self.stand(&stands, &mut lines);
+                    self.count(before)?;
                     return Ok((lines, Some(stands)));
                 }
                 Some(_) => {}
@@ -296,6 +304,13 @@ impl Follower {
         !self.at.beyond(before).reach(wanted)
     }
 
+    /// Counts an answer that has promised bytes and brought none: a guest that never sends them is not asked without end.
+    fn count(&mut self, before: Sizes) -> Result<(), Failure> {
+        let is_empty = self.is_behind && !self.is_over && self.at == before;
+        self.empty = if is_empty { self.empty + 1 } else { 0 };
+        if self.empty < EMPTY { Ok(()) } else { Err(Failure::Unanswered) }
+    }
+
     /// Asks for more frames next time, or for fewer.
     fn pace(&mut self, is_lossy: bool) {
         if self.frames == 0 {
@@ -324,7 +339,7 @@ impl Follower {
                 lines.push(Line { cursor: self.place, event: Event::Lost });
             }
             Some(End::Lost) => self.is_behind = true,
-            None => self.is_behind |= self.at != stands.sizes,
+            None => self.is_behind |= !self.at.reach(stands.sizes),
         }
         (self.quiet, self.wait) = match lines.is_empty() {
             true => (self.quiet + 1, (self.wait * 2).min(WAIT.1)),

@@ -21,7 +21,11 @@ use crate::{
 };
 
 mod bus;
+mod followers;
 mod guest;
+mod proof;
+mod scripts;
+mod shells;
 
 /// As the API lets a start take.
 const TIME: Duration = Duration::from_secs(25);
@@ -35,10 +39,8 @@ async fn command(bus: &Bus, client: u8, number: u8, length: usize) -> Result<Vec
     let mut seed = [client; 32];
     seed[1] = number;
     seed[2..10].copy_from_slice(&bus.seed().to_be_bytes());
-    let invocation = Invocation::new(bus.clone(), "test", platform(), seed);
-    let pve = Pve::new("http://pve", &Secret::new("t".to_owned()), None).expect("a header");
-    let mark = Mark::claimed("d", "t", "200000".parse().unwrap(), Kind::Lxc, "a".repeat(24).parse().unwrap());
-    let mut console = Console::new(&invocation, &pve, "node", &mark);
+    let mut console = console(bus, seed);
+    let invocation = console.invocation();
     let (process, until) = (Unique(invocation.draw()), invocation.now() + TIME);
     let text = format!("{client}.{number} {}", "x".repeat(length));
     let spec = Spec { argv: Some(vec![text]), ..Spec::default() };
@@ -54,6 +56,18 @@ async fn command(bus: &Bus, client: u8, number: u8, length: usize) -> Result<Vec
         }
     }
     Ok(output)
+}
+
+fn console(bus: &Bus, seed: [u8; 32]) -> Console<Bus> {
+    let invocation = Invocation::new(bus.clone(), "test", platform(), seed);
+    let pve = Pve::new("http://pve", &Secret::new("t".to_owned()), None).expect("a header");
+    Console::new(&invocation, &pve, "node", &mark('a'))
+}
+
+/// Of a sandbox of which others are told apart by a letter.
+fn mark(letter: char) -> Mark {
+    let nonce = letter.to_string().repeat(24).parse().unwrap();
+    Mark::claimed("d", "t", "200000".parse().unwrap(), Kind::Lxc, nonce)
 }
 
 fn platform() -> Platform {

@@ -52,6 +52,8 @@ const SENDINGS: u32 = 5;
 const YIELDING: Duration = Duration::from_millis(300);
 /// Number of times that a terminal may not act as a shell, and time in which: one that is new may begin late.
 const PATIENCE: (u32, Duration) = (5, Duration::from_secs(4));
+/// What the hub says that it lacks where it cannot write its files.
+const ROOM: &str = "room";
 /// Bytes that are kept of what a terminal shows while a hub is looked for.
 const SHOWN: usize = 64 << 10;
 
@@ -177,9 +179,12 @@ impl<I: Io> Hub<I> {
             self.terminal.write(format!("{name}{script}\n").as_bytes())?;
             let wait = SENDING + self.terminal.round_trip * 2 + self.by_chance(SENDING);
             let mut shown = self.listen(wait, |shown| !shown.replies.is_empty()).await?;
+            // Whatever else is told: such a hub cannot work, and ends.
+            if let Some(program) = shown.replies.iter().find_map(lacking) {
+                return Err(Failed::Lacks(program.to_owned()));
+            }
             match shown.replies.pop() {
                 Some(Reply::Ready(of, boot)) if of == version() => return Ok(Some(boot)),
-                Some(Reply::Lacks(program)) => return Err(Failed::Lacks(program)),
                 // Another's hub is there.
                 Some(_) => return Ok(None),
                 None => {}
@@ -242,6 +247,11 @@ fn found(reply: &Reply) -> Option<Unique> {
     }
 }
 
+/// The program without which a hub tells that it cannot work.
+fn lacking(reply: &Reply) -> Option<&str> {
+    if let Reply::Lacks(program) = reply { Some(program) } else { None }
+}
+
 /// The name of a reader that has answered: `_`, six hexadecimal digits, and a space.
 fn reader(bytes: &[u8]) -> Option<String> {
     let named = |it: &[u8]| match it {
@@ -280,10 +290,14 @@ fn squeezed() -> String {
     lines.flat_map(|it| [it, "\n"]).collect()
 }
 
+/// The script as it is run.
+pub(in super::super) fn script() -> String {
+    format!("H={}\n{}", version(), squeezed())
+}
+
 /// The script on one line, as `printf %b` reads it.
 fn packed() -> String {
-    let script = format!("H={}\n{}", version(), squeezed());
-    script.replace('\\', "\\\\").replace('\n', "\\n")
+    script().replace('\\', "\\\\").replace('\n', "\\n")
 }
 
 /// The line that replaces a shell by one that reads a packed script behind `name`, and runs it if it is whole. It answers
@@ -304,7 +318,13 @@ fn ended() -> Error {
     Error::new(Code::ExecUnreachable, text).retry_after(2)
 }
 
+/// The error of a guest without something that the hub needs: a program, or room for its files.
 fn lacks(program: &str) -> Error {
+    if program == ROOM {
+        let text =
+            "commands cannot go through this container's console, because no room is left in the sandbox";
+        return Error::new(Code::DiskFull, text);
+    }
     let text = format!(
         "commands cannot go through this container's console, because it has no `{program}`: install it, or put \
          pve-edge-guest into the template"
