@@ -150,6 +150,13 @@ $b
     else case " $y " in *" $id "*) continue;; esac; set -- $y $id
       [ $# -le 4 ] || { ( cd $1 && rm -rf [!g]* ); shift; }; y="$*"
     fi;;
+  forget) # whatever room there is
+    [ -e $id/c ] || { say $id none; continue; }
+    ( cd $id && {
+      p=; read -r p <pid; [ -s x ] || [ -z "$p" ] || kill -KILL -$p || kill -KILL $p
+      n=0; until [ -s x ] || [ $n -ge 100 ]; do sleep 0.02 || sleep 1; n=$((n + 1)); done
+      rm -rf [!g]*
+    } 2>/dev/null; say $id gone ) &;;
   quit) say $id quit; kill -KILL $$;;
   esac
 done

@@ -31,6 +31,8 @@ pub(super) enum Reply {
     Run(Unique, Started),
     /// There is no such process.
     None(Unique),
+    /// The process was killed, and is forgotten.
+    Gone(Unique),
     /// No room is left in the guest: what was asked for a process was not done.
     Full(Unique),
     /// Bytes of a process's output.
@@ -47,6 +49,7 @@ impl Reply {
             | Self::Turn(process, _)
             | Self::Run(process, _)
             | Self::None(process)
+            | Self::Gone(process)
             | Self::Full(process)
             | Self::Frame(process, _)
             | Self::Stands(process, _) => Some(*process),
@@ -245,6 +248,7 @@ fn said(text: &str) -> Option<Reply> {
         ),
         [process, "turn", requests] => Reply::Turn(process.parse().ok()?, requests.parse().ok()?),
         [process, "none"] => Reply::None(process.parse().ok()?),
+        [process, "gone"] => Reply::Gone(process.parse().ok()?),
         [process, "full"] => Reply::Full(process.parse().ok()?),
         [process, "s", question, pid, stdout, stderr, ref end @ ..] => {
             let stands = Stands {

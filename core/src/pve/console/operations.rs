@@ -11,10 +11,12 @@ use time::OffsetDateTime;
 
 use super::{
     Console, FULL, Said,
-    line::{End, Sizes, Started},
+    hub::Hub,
+    line::{End, Reply, Sizes, Started, doubled},
     process::{self, Failure, Follower, Input, Job},
     refused,
     script::{self, About, exit},
+    terminal::Ended,
 };
 use crate::{
     daemon::CallFailure,
@@ -155,8 +157,8 @@ impl<I: Io> Console<I> {
         Named { process }: &Named,
         until: OffsetDateTime,
     ) -> Result<(), CallFailure> {
-        let said = self.ask(script::forget(*process), Input::None, until).await?;
-        refusal(&said).map_or(Ok(()), Err)
+        let forgotten = forget(self.hub().await?, *process, until).await;
+        forgotten.map_err(|failure| self.failed(failure))
     }
 
     /// Writes to a process's standard input.
@@ -194,6 +196,28 @@ impl<I: Io> Console<I> {
         let text = String::from_utf8_lossy(&said.stdout);
         text.lines().map(|line| row(line).ok_or_else(foreign)).collect()
     }
+}
+
+/// Kills a process, and has it forgotten. For this alone the guest needs no room.
+async fn forget<I: Io>(hub: &mut Hub<I>, process: Unique, until: OffsetDateTime) -> Result<(), Failure> {
+    hub.serve(process);
+    for tries in 0.. {
+        hub.send(&doubled(&format!("{process} forget"))).await.map_err(|Ended| Failure::Unanswered)?;
+        let wait = (hub.now() + hub.patience(tries)).min(until);
+        while let Some(reply) = hub.next(wait).await.map_err(|Ended| Failure::Unanswered)? {
+            match reply {
+                Reply::Gone(of) if of == process => return Ok(()),
+                // A request before may have removed it.
+                Reply::None(of) if of == process && tries > 0 => return Ok(()),
+                Reply::None(of) if of == process => return Err(Failure::NoSuchProcess),
+                _ => {}
+            }
+        }
+        if hub.now() >= until {
+            break;
+        }
+    }
+    Err(Failure::Unanswered)
 }
 
 /// Why a script did nothing.

@@ -143,17 +143,6 @@ pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
     )
 }
 
-/// A script that kills a process, and forgets it. What is left of it proves that it was started.
-pub(super) fn forget(process: Unique) -> String {
-    format!(
-        "{}p=; [ -e pid ] && read -r p <pid\n\
-         [ -s x ] || [ -z \"$p\" ] || kill -KILL -$p 2>/dev/null || kill -KILL $p 2>/dev/null\n\
-         n=0; until [ -s x ] || [ $n -ge 100 ]; do sleep 0.02 || sleep 1; n=$((n + 1)); done\n\
-         rm -rf [!g]*\n",
-        within(process)
-    )
-}
-
 /// A script that writes its own input to that of a process, behind the first `at` bytes, and tells how much was taken.
 pub(super) fn stdin(process: Unique, at: u64, is_end: bool) -> String {
     let end = if is_end { ": >ended; echo end 1<>q" } else { "echo . 1<>q" };

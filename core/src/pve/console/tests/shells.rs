@@ -284,6 +284,12 @@ fn output_that_fills_the_folder_ends_and_locks_nobody_out() {
             told == Reply::Full(*it)
         });
         assert!(filled.is_some_and(|it| !hub.has(it, "go")), "{shell:?}");
+        // Whoever forgets a process makes room again.
+        let forget = |number| doubled(&format!("{} forget", name(number)));
+        assert_eq!(hub.ask(&forget(1)), Reply::Gone(name(1)), "{shell:?}");
+        assert_eq!(hub.ask(&forget(1)), Reply::None(name(1)), "{shell:?}");
+        hub.begin(name(30), "exit 3", 0, false);
+        assert_eq!(hub.exit(name(30)).code, 3, "{shell:?}");
     }
 }
 
@@ -301,5 +307,22 @@ fn a_guest_that_lacks_a_program_gets_no_hub() {
         command.args(["-c", &script()]).env("PATH", programs.path()).env("XDG_RUNTIME_DIR", memory.path());
         let output = command.stdin(Stdio::null()).output().expect("it ends");
         assert_eq!(Replies::default().push(&output.stdout), [Reply::Lacks("fold".into())]);
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_killed_and_never_run_again() {
+    for shell in shells() {
+        let memory = memory();
+        let mut hub = Hub::start(&shell, memory.path(), &script());
+        let line = format!("while :; do echo x >>{}/beat; sleep 0.05; done", memory.path().display());
+        hub.begin(name(1), &line, 0, true);
+        let beat = || fs::metadata(memory.path().join("beat")).map_or(0, |it| it.len());
+        eventually("it runs", || beat() > 0);
+        assert_eq!(hub.ask(&doubled(&format!("{} forget", name(1)))), Reply::Gone(name(1)), "{shell:?}");
+        let last = beat();
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!((beat(), hub.stands(name(1)).is_none()), (last, true), "{shell:?}");
+        assert_eq!(hub.run_again(name(1), &line, 0, true), Reply::Run(name(1), Started::Before));
     }
 }
