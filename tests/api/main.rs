@@ -46,6 +46,7 @@ mod services;
 mod setup;
 mod sizes;
 mod snapshots;
+mod sources;
 mod spread;
 mod stage;
 mod sweep;

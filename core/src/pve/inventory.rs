@@ -1,9 +1,9 @@
 //! One listing of the cluster, and what it says about templates, sandboxes and room.
 
 use super::{
-    api::cluster::Resource,
+    api::{cluster::Resource, config::Config},
     cluster::Cluster,
-    marks::{self, Listed, Mark, Role, Want},
+    marks::{self, Listed, Mark, Reading, Role, Want},
 };
 use crate::{
     error::{Code, Error},
@@ -59,6 +59,21 @@ pub struct Template {
     pub own: Option<Mark>,
     /// Who works on it.
     pub lock: Option<String>,
+}
+
+impl Template {
+    /// Whether a guest is still the template that was listed. A listing may show who had the VMID before, and leaves out
+    /// whose a guest is whose tags were taken off; what nothing offers is nobody's of any deployment.
+    pub fn is_still(&self, config: &Config) -> bool {
+        let reading = Reading::of(self.vmid, config);
+        match (&self.own, &self.snapshot) {
+            (Some(own), _) => reading.mark().is_some_and(|it| it.nonce == own.nonce),
+            (None, None) => matches!(reading, Reading::Foreign),
+            (None, offered) => {
+                marks::template(config.tags.as_deref().unwrap_or_default()).flatten() == *offered
+            }
+        }
+    }
 }
 
 /// The guests, nodes and storages that one listing shows.

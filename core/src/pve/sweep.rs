@@ -137,7 +137,9 @@ fn is_candidate<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest) -> bool {
     // A template that is being made; those that are made need nothing.
     if guest.snapshot.is_some() || cluster.settings.template_range.contains(guest.vmid) {
         let condemned = guest.snapshot.as_ref().is_some_and(|it| it.mark.want == Want::Gone);
-        return condemned || guest.row.template != Some(true) || guest.is_unoffered();
+        // Of one whose tags were taken off its notes tell whose it is.
+        let is_bare = guest.tags().trim().is_empty();
+        return condemned || guest.row.template != Some(true) || guest.is_unoffered() || is_bare;
     }
     match &guest.ours {
         Some(listed) => {

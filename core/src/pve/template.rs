@@ -29,7 +29,7 @@ pub use self::{
 use self::{
     claim::{Claimed, claim},
     download::{Archive, fetch},
-    target::{Target, source, target},
+    target::{Target, beside, source, target},
     vmid::{candidates, vmids_of_key},
 };
 use super::{
@@ -133,8 +133,11 @@ pub async fn build<I: Io>(
     if request.from_template.is_none() {
         leave_to_root(cluster, &mut base)?;
     }
-    let (target, archive) = match request.from_template {
-        Some(vmid) => (source(cluster, &inventory, caller, vmid)?, String::new()),
+    let copied = request.from_template.map(|vmid| source(cluster, &inventory, caller, vmid)).transpose()?;
+    let (target, archive) = match &copied {
+        Some(source) => {
+            (beside(cluster, &inventory, source, request.storage.as_deref()).await?, String::new())
+        }
         None => {
             let target = target(cluster, &inventory, request).await?;
             match fetch(cluster, request, &target, deadline).await? {
@@ -161,7 +164,7 @@ pub async fn build<I: Io>(
         ..intent(cluster, caller, &target, key.as_ref(), vmid, &base)
     };
     let intents: Vec<Mark> = vmids.into_iter().map(intent).collect();
-    let claimed = claim(cluster, request, &target, &archive, &intents, deadline).await?;
+    let claimed = claim(cluster, request, (&target, copied.as_ref()), &archive, &intents, deadline).await?;
     // A claim of another request with the same key carries that one's nonce.
     let replayed = match &claimed {
         Claimed::Known(found) => found.mark.nonce.origin() != Origin::of(cluster),

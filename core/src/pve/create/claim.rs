@@ -45,6 +45,10 @@ pub(super) async fn claim<I: Io>(
         let source = queue.source()?.clone();
         let config = cluster.send(cluster.pve.guest(&source.node, source.kind, source.vmid).config()).await;
         let config = config.map_err(|error| of_source(error, &source))?;
+        if !source.is_still(&config) {
+            queue.without(&source, another(&source))?;
+            continue;
+        }
         if !config.is_finished_template() {
             queue.without(&source, no_template(&source, &config))?;
             continue;
@@ -100,6 +104,13 @@ fn no_template(source: &Template, config: &Config) -> Error {
         source.kind.tool()
     );
     Error::new(Code::NotATemplate, text)
+}
+
+/// The listing is older than the config.
+fn another(source: &Template) -> Error {
+    let text =
+        format!("guest {} is another one by now than the template that was listed; ask again", source.vmid);
+    Error::new(Code::TemplateNotFound, text).retry_after(2)
 }
 
 /// The result of an attempt to clone.

@@ -5,7 +5,10 @@
 //! A VM's clone takes the VMID in its worker alone, and one of any number of clones
 //! gets it (rule S2.4).
 
-use super::{creation_failed, root, target::Target};
+use super::{
+    creation_failed, root,
+    target::{Target, still},
+};
 use crate::{
     error::{Code, Error},
     io::{Io, deadline::Deadline, pace},
@@ -17,6 +20,7 @@ use crate::{
             claimed::{is_same_claim, taken_by_unknown},
             wait::end_of_task,
         },
+        inventory::Template,
         marks::{Mark, Notes},
         reserve,
     },
@@ -39,14 +43,17 @@ pub(super) enum Claimed {
 pub(super) async fn claim<I: Io>(
     cluster: &Cluster<'_, I>,
     request: &TemplateRequest,
-    target: &Target,
+    (target, source): (&Target, Option<&Template>),
     archive: &str,
     intents: &[Mark],
     deadline: Deadline<'_, I>,
 ) -> Result<Claimed, Error> {
     for mark in intents {
-        let making = match request.from_template {
-            Some(vmid) => Making::Copy(vmid, notes(mark)?, request.storage.clone()),
+        let making = match source {
+            Some(source) => {
+                still(cluster, source).await?;
+                Making::Copy(source.vmid, notes(mark)?, request.storage.clone())
+            }
             None => Making::New(form(request, target, archive, mark)?),
         };
         if let Some(claimed) = attempt(cluster, &target.node, mark, &making, deadline).await? {

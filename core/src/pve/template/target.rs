@@ -5,7 +5,7 @@ use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::cluster::Resource,
+        api::{cluster::Resource, config::Config},
         cluster::Cluster,
         inventory::{Inventory, Template},
     },
@@ -25,23 +25,66 @@ pub(super) struct Target {
     pub(super) bridge: String,
 }
 
-/// Where the template is that is to be copied: the copy is made beside it.
+/// The template that is to be copied.
 pub(super) fn source<I: Io>(
     cluster: &Cluster<'_, I>,
     inventory: &Inventory,
     caller: &Caller,
     vmid: Vmid,
-) -> Result<Target, Error> {
+) -> Result<Template, Error> {
     let (settings, deployment) = (cluster.settings, &cluster.settings.deployment);
     let offered = inventory.templates(settings).into_iter().find(|it| it.vmid == vmid);
     let found = offered.or_else(|| inventory.plain_template(settings, vmid));
     let is_seen = |it: &Template| it.own.as_ref().is_none_or(|mark| mark.is_seen_by(caller, deployment));
     let none = || Error::field("fromTemplate", format!("no template has the VMID {vmid}"));
-    let Template { node, kind, .. } = found.filter(is_seen).ok_or_else(none)?;
-    if !inventory.is_online(&node) {
-        return Err(Error::new(Code::NodeOffline, format!("node {node} is offline")).retry_after(30));
+    let found = found.filter(is_seen).ok_or_else(none)?;
+    if !inventory.is_online(&found.node) {
+        return Err(Error::new(Code::NodeOffline, format!("node {} is offline", found.node)).retry_after(30));
     }
+    Ok(found)
+}
+
+/// Where a copy of a template is made: beside it. Refuses what nothing could be cloned from afterwards.
+pub(super) async fn beside<I: Io>(
+    cluster: &Cluster<'_, I>,
+    inventory: &Inventory,
+    source: &Template,
+    storage: Option<&str>,
+) -> Result<Target, Error> {
+    let config = still(cluster, source).await?;
+    let Template { node, kind, .. } = source;
+    let of_node = |name: &str| inventory.storages(node).find(|it| it.storage.as_deref() == Some(name));
+    if let Some(asked) = storage
+        && of_node(asked).is_none_or(|it| !it.takes_disks(*kind))
+    {
+        return Err(Error::field(
+            "storage",
+            format!("node {node} has no such storage for disks of these guests"),
+        ));
+    }
+    let names = storage.map_or_else(|| config.storages(), |asked| vec![asked]);
+    // Of a storage that the token does not see nothing is known.
+    if let Some(name) =
+        names.into_iter().find(|name| of_node(name).is_some_and(|it| !it.makes_linked_clones(*kind)))
+    {
+        let text = format!(
+            "storage {name} makes no linked clones, so that no sandbox could be made of the copy: name another"
+        );
+        return Err(Error::new(Code::LinkedCloneUnsupported, text));
+    }
+    let (node, kind) = (node.clone(), *kind);
     Ok(Target { node, kind, storage: String::new(), archives: String::new(), bridge: String::new() })
+}
+
+/// The config of a template that is copied next. The listing may be older: its VMID may be somebody's guest by now (rule
+/// S2.2).
+pub(super) async fn still<I: Io>(cluster: &Cluster<'_, I>, source: &Template) -> Result<Config, Error> {
+    let Template { vmid, node, kind, .. } = source;
+    let config = cluster.send(cluster.pve.guest(node, *kind, *vmid).config()).await?;
+    if source.is_still(&config) && config.is_finished_template() {
+        return Ok(config);
+    }
+    Err(Error::field("fromTemplate", format!("no template has the VMID {vmid}")))
 }
 
 /// What the request says, else the settings, else what has most room.

@@ -1,0 +1,73 @@
+//! What is cloned is the template that was listed: a listing is older than a config, and does not tell whose a guest is
+//! whose tags were taken off.
+
+use crate::stage::prelude::*;
+
+/// A template without a tag.
+const PLAIN: u32 = 105;
+
+/// A snapshot is its team's by its notes, whatever becomes of its tags.
+#[test]
+fn a_snapshot_without_its_tags_is_nobody_elses() {
+    let stage = Stage::on_storage(Kind::Lxc, StorageKind::LvmThin);
+    let id = stage.created(json!({}));
+    let taken = stage.act(&id, "snapshots", json!({})).snapshot_id();
+    stage.ready(&taken);
+    let vmid = vmid_of(&taken);
+    stage.world.sim_mut().admin_set(vmid, "tags", "");
+    let clones = clones(&stage);
+    for by in ["red", "ops"] {
+        let refused = stage.ask(Ask::sandbox(json!({"templateVmid": vmid})).by(by));
+        assert_eq!(refused.refusal(), "422 template-not-found", "{refused:?}");
+    }
+    let refused = stage.ask(copy(vmid));
+    assert_eq!(refused.refusal(), "400 invalid-request", "{refused:?}");
+    assert_eq!(self::clones(&stage), clones, "{}", stage.told());
+    // The sweep gives it its tags again, by which its team finds it.
+    let missing = stage.ask(Ask::sandbox(json!({"snapshotId": taken})));
+    assert_eq!(missing.status, 422, "{missing:?}");
+    assert_eq!(stage.ask(Ask::gc()).status, 200);
+    assert_eq!(stage.ask(Ask::sandbox(json!({"snapshotId": taken}))).status, 201, "{}", stage.told());
+}
+
+/// 1. A template is destroyed, and PVE gives its VMID to somebody's guest.
+/// 2. PVE's listing calls that a template, until its daemon has looked again.
+/// 3. A copy of it would be started, and offered to all teams.
+#[test]
+fn a_guest_that_the_listing_takes_for_a_template_is_not_copied() {
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::template(PLAIN));
+    let stage = Stage::on(sim);
+    stage.world.sim_mut().silence_stats(true);
+    stage.world.sim_mut().admin_set(PLAIN, "template", "0");
+    let before = stage.world.sim().snapshot_of(|_| true);
+    for ask in [copy(PLAIN), Ask::sandbox(json!({"templateVmid": PLAIN}))] {
+        let refused = stage.ask(ask);
+        assert!(matches!(refused.status, 400 | 409 | 422), "{refused:?}");
+    }
+    assert_eq!((clones(&stage), stage.world.sim().snapshot_of(|_| true)), (0, before));
+}
+
+/// What nothing could be cloned from afterwards is not built at all.
+#[test]
+fn a_copy_on_a_storage_without_linked_clones_is_refused() {
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::template(PLAIN));
+    sim.add_storage(Storage::new("files", StorageKind::Dir));
+    let stage = Stage::on(sim);
+    for (storage, told) in [("files", "422 linked-clone-unsupported"), ("nowhere", "400 invalid-request")] {
+        let body = json!({"fromTemplate": PLAIN, "preset": "9vcpu_9gb_9gb", "storage": storage});
+        let refused = stage.ask(Ask::post("/api/templates", body).by("ops"));
+        assert_eq!(refused.refusal(), told, "{refused:?}");
+    }
+    assert_eq!(clones(&stage), 0);
+}
+
+fn copy(vmid: u32) -> Ask {
+    let body = json!({"fromTemplate": vmid, "preset": "9vcpu_9gb_9gb", "run": "true"});
+    Ask::post("/api/templates", body).by("ops")
+}
+
+fn clones(stage: &Stage) -> usize {
+    stage.world.requests().iter().filter(|it| it.method == "POST" && it.path.ends_with("/clone")).count()
+}
