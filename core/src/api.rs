@@ -81,7 +81,7 @@ impl Service {
         let ready = Settings::read(settings, &platform).and_then(|settings| {
             let client = Client::new(&settings).ok_or_else(|| {
                 let why = "and PVE_API_TOKEN, or MORPH_API_KEY, are needed".to_owned();
-                vec![Problem { name: "PVE_API_URL".to_owned(), why }]
+                vec![Problem::missing("PVE_API_URL", why)]
             })?;
             Ok(Ready { settings, client })
         });

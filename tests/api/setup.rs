@@ -51,7 +51,8 @@ fn each_state_of_the_settings_is_told_with_its_commands() {
     let none: Vec<_> = none.iter().map(|it| (it.as_str(), "")).collect();
     let on_pve = "curl -fsSL https://edge.test/api/setup/pve.sh -o pve.sh";
     let secret = "openssl rand -hex 32 | npx wrangler secret put EDGE_SECRET";
-    let rows: [Row<'_>; 12] = [
+    let corrected = "npx wrangler secret put EDGE_SECRET    # asks for it: the value that it has, corrected";
+    let rows: [Row<'_>; 14] = [
         (
             &none,
             WORKERS,
@@ -85,7 +86,25 @@ fn each_state_of_the_settings_is_told_with_its_commands() {
             &["- EDGE_SECRET is needed", secret],
             &["EDGE_API_KEYS", "PVE_API_URL"],
         ),
-        (&[("EDGE_SECRET", "short")], WORKERS, &["- EDGE_SECRET is wrong: ", "32 bytes", secret], &["short"]),
+        // A new one in its place would have every sandbox forgotten.
+        (
+            &[("EDGE_SECRET", "short")],
+            WORKERS,
+            &["- EDGE_SECRET is wrong: ", "32 bytes", corrected],
+            &["short", "openssl rand -hex 32 |"],
+        ),
+        (
+            &[("EDGE_API_KEYS", "blue:zz")],
+            WORKERS,
+            &["secret put EDGE_API_KEYS    # asks for it: the keys that it has"],
+            &["KEY=home", "blue:zz", "| npx"],
+        ),
+        (
+            &[("EDGE_SECRET", "\"short\"")],
+            LAMBDA,
+            &["# EDGE_SECRET: the value that it has, corrected", "\"EDGE_SECRET\": \"…\""],
+            &["openssl"],
+        ),
         (
             &[("PVE_API_URL", "")],
             WORKERS,

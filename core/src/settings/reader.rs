@@ -11,6 +11,20 @@ pub struct Problem {
     pub name: String,
     /// What is wrong with it, as the end of a sentence that begins with the name.
     pub why: String,
+    /// Whether it has no value, so that a new one takes nothing away.
+    pub is_missing: bool,
+}
+
+impl Problem {
+    /// One with the value that a setting has.
+    fn wrong(name: &str, why: &str) -> Self {
+        Self { name: name.to_owned(), why: why.to_owned(), is_missing: false }
+    }
+
+    /// One of a setting that has no value.
+    pub(crate) fn missing(name: &str, why: String) -> Self {
+        Self { name: name.to_owned(), why, is_missing: true }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -34,7 +48,7 @@ impl<'a> Reader<'a> {
         for (name, value) in set {
             match form_error(value) {
                 None => right.push((name, value)),
-                Some(why) => problems.push(Problem { name: name.to_owned(), why: why.to_owned() }),
+                Some(why) => problems.push(Problem::wrong(name, why)),
             }
         }
         Self { pairs: right, problems }
@@ -56,7 +70,7 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem with a setting.
     pub(super) fn add_problem(&mut self, name: &str, why: &str) {
-        self.problems.push(Problem { name: name.to_owned(), why: why.to_owned() });
+        self.problems.push(Problem::wrong(name, why));
     }
 
     /// Parses the value of a setting, or the table's default where it is not set; notes a problem where the value is wrong.
@@ -89,7 +103,7 @@ impl<'a> Reader<'a> {
     pub(super) fn require(&mut self, name: &str, or: &str) {
         if !self.has(name) && self.problems.iter().all(|it| it.name != name) {
             let what = setting(name).map(ToString::to_string).unwrap_or_default();
-            self.add_problem(name, &format!("is needed{or}: {what}"));
+            self.problems.push(Problem::missing(name, format!("is needed{or}: {what}")));
         }
     }
 

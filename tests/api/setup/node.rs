@@ -83,7 +83,7 @@ impl Node {
         fs::write(self.folder.path().join("state").join(name), text).expect("a file");
     }
 
-    fn state(&self, name: &str) -> String {
+    pub(crate) fn state(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join("state").join(name)).unwrap_or_default()
     }
 

@@ -146,6 +146,28 @@ fn a_secret_is_printed_once_and_is_in_no_list_of_processes() {
     }
 }
 
+/// It has the roles that it had, those that somebody else gave it too, and no others.
+#[test]
+fn a_new_secret_changes_nothing_else() {
+    for (shell, separated) in shells().iter().flat_map(|it| ["1", "0"].map(|separated| (it, separated))) {
+        let (node, script) = (Node::new(Version::V9), script(&[]));
+        let least = ["--yes", "--vms", "--storage", "local-lvm", "--bridge", "blue", "--archives", "local"];
+        assert!(node.run(shell, &script, &least).succeeds);
+        node.put("tokens/edge@pve!api", separated);
+        let by_hand = "/pool/ci|0|EdgeNode|token|edge@pve!api\n/|1|EdgeNode|token|edge@pve!other\n";
+        node.put("acl", &(node.state("acl") + by_hand));
+        let rows = || {
+            let mut rows: Vec<_> = node.state("acl").lines().map(str::to_owned).collect();
+            rows.sort();
+            rows
+        };
+        let before = rows();
+        let run = node.run(shell, &script, &["--yes", "--new-secret"]);
+        assert!(run.succeeds && run.stdout.starts_with("PVE_API_TOKEN=edge@pve!api="), "{run:?}");
+        assert_eq!((rows(), node.state("tokens/edge@pve!api").trim()), (before, separated), "{run:?}");
+    }
+}
+
 /// Whichever step failed, the next run does what is missing.
 #[test]
 fn a_run_that_broke_off_is_finished_by_the_next() {

@@ -97,12 +97,23 @@ case "$program $1 $2" in
         esac
         ;;
     'pveum acl modify')
-        [ "$4 $6 $8" = '--users --tokens --roles' ] || die 'this stand-in takes no other order'
-        path=$3 user=$5 token=$7 role=$9
+        path=$3 user='' token='' role='' propagate=1
+        shift 3
+        while [ "$#" -gt 0 ]; do
+            case $1 in
+                --users) user=$2 ;;
+                --tokens) token=$2 ;;
+                --roles) role=$2 ;;
+                --propagate) propagate=$2 ;;
+                *) die "Unknown option: $1" ;;
+            esac
+            shift 2
+        done
         [ -e "roles/$role" ] || die "role '$role' does not exist"
-        [ -e "users/$user" ] || die "user '$user' does not exist"
-        [ -e "tokens/$token" ] || die "no such token '$token'"
-        for line in "$path|1|$role|user|$user" "$path|1|$role|token|$token"; do
+        [ -z "$user" ] || [ -e "users/$user" ] || die "user '$user' does not exist"
+        [ -z "$token" ] || [ -e "tokens/$token" ] || die "no such token '$token'"
+        for line in "$path|$propagate|$role|user|$user" "$path|$propagate|$role|token|$token"; do
+            case $line in *'|') continue ;; esac
             grep -qxF "$line" acl || echo "$line" >>acl
         done
         ;;

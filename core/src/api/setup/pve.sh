@@ -8,7 +8,8 @@
 #   sh pve.sh --bridge NAME     this bridge or vnet; without one, all bridges of this node. May be given again
 #   sh pve.sh --vms             for virtual machines too
 #   sh pve.sh --archives NAME   for templates that the API makes from nothing, with their archives on this storage
-#   sh pve.sh --new-secret      gives the token a new secret, and its old one ends
+#   sh pve.sh --new-secret      gives the token a new secret, and its old one ends; it keeps the roles that it has, and
+#                               nothing else is done
 #
 # It does what is missing and takes nothing away, so it may be run again. It writes no file. The secret of a token that
 # it makes is printed on standard output, once; everything else is printed on standard error.
@@ -110,6 +111,10 @@ has_role() {
 
 # Prints the commands that are missing, a line each.
 plan() {
+    if [ -n "$has_token" ] && [ -n "$new_secret" ]; then
+        renew
+        return
+    fi
     guests=$for_guests nodes=$for_nodes bridge_paths=''
     if [ -n "$vms" ]; then
         agent=$(first_known $for_agents) || exit 1
@@ -179,21 +184,39 @@ make_role() {
 }
 
 make_token() {
-    if [ -n "$has_token" ] && [ -n "$new_secret" ]; then
-        echo "pveum user token remove $user $token"
-        has_token=''
-    fi
     if [ -z "$has_token" ]; then
-        echo "pveum user token add $user $token --privsep 1 --output-format json"
+        add_token
     elif [ -z "$is_separated" ]; then
+        tell "The token $user!$token has all that its user may do. It loses that, and has what is given to it alone: do not" \
+            'go on where something else uses it.'
         echo "pveum user token modify $user $token --privsep 1"
     fi
 }
 
-# A role on a path, for the user and the token: a separated token has what both have. A token that is made anew has lost
-# its own.
+add_token() {
+    echo "pveum user token add $user $token --privsep ${1-1} --output-format json"
+}
+
+# The token anew, with the roles that it has, whoever gave them: PVE takes them with the token.
+renew() {
+    echo "pveum user token remove $user $token"
+    if [ -n "$is_separated" ]; then add_token; else add_token 0; fi
+    printf '%s\n' "$acls" | rows | grep -F "\"ugid\":\"$user!$token\"" | while IFS= read -r row; do
+        path=$(printf '%s\n' "$row" | member path) role=$(printf '%s\n' "$row" | member roleid) below=''
+        refuse_odd "$path$role"
+        case $row in *'"propagate":0'* | *'"propagate":"0"'*) below=' --propagate 0' ;; esac
+        echo "pveum acl modify $path --tokens '$user!$token' --roles $role$below"
+    done
+}
+
+# What becomes a word of a command has plain characters.
+refuse_odd() {
+    case $1 in *[!A-Za-z0-9/._-]*) die "the path or role $1 has characters that this script does not take" ;; esac
+}
+
+# A role on a path, for the user and the token: a separated token has what both have.
 give() {
-    case $2 in *[!A-Za-z0-9/._-]*) die "the path $2 has characters that this script does not take" ;; esac
+    refuse_odd "$2"
     if [ -z "$has_token" ] || ! has_role "$2" "$1" "$user" || ! has_role "$2" "$1" "$user!$token"; then
         echo "pveum acl modify $2 --users $user --tokens '$user!$token' --roles $1"
     fi
