@@ -1,13 +1,19 @@
 //! Commands through the console of a container in which nothing is installed, whose terminal loses bytes: through each
-//! platform, one after the other with random input, and from many clients at once from nothing.
+//! platform, one after the other with random input, and from many clients at once from nothing; through the Worker also
+//! with PVE 40 ms away, and what a template takes that is built there.
 
-use std::{path::Path, process::ExitCode, time::Instant};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use pve_edge_tests::{Pve, Rig, Target, client::Client, cluster::BARE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use crate::exec::median;
 
@@ -15,6 +21,8 @@ use crate::exec::median;
 const TIMES: usize = 100;
 /// Clients at once, commands of each, and rounds.
 const CLIENTS: (usize, usize, usize) = (8, 12, 3);
+/// A round trip to a PVE that is far away.
+const FAR: Duration = Duration::from_millis(40);
 /// Bytes of the output that is timed, and of the input.
 const OUTPUT: usize = 1 << 20;
 const INPUT: usize = 128 << 10;
@@ -23,9 +31,16 @@ const INPUT: usize = 128 << 10;
 pub(crate) async fn main(program: &Path) -> ExitCode {
     println!("\ncommands through a console that loses bytes");
     let asked = std::env::args().nth(3);
-    let all = [Target::Local, Target::Workerd, Target::Lambda];
-    for target in all.into_iter().filter(|it| asked.as_deref().is_none_or(|asked| asked == it.name())) {
-        if let Err(why) = measure(target, program).await {
+    let all = [
+        (Target::Local, Duration::ZERO),
+        (Target::Workerd, Duration::ZERO),
+        (Target::Workerd, FAR),
+        (Target::Lambda, Duration::ZERO),
+    ];
+    for (target, far) in
+        all.into_iter().filter(|(it, _)| asked.as_deref().is_none_or(|asked| asked == it.name()))
+    {
+        if let Err(why) = measure(target, far, program).await {
             println!("  {}: {why}", target.name());
             return ExitCode::FAILURE;
         }
@@ -33,10 +48,13 @@ pub(crate) async fn main(program: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn measure(target: Target, program: &Path) -> Result<(), String> {
-    let rig = Rig::start(Pve::Simulator, target, program).await?;
+async fn measure(target: Target, far: Duration, program: &Path) -> Result<(), String> {
+    let rig = Rig::start_in(Pve::Simulator, target, program, (24, far)).await?;
+    println!("  {}, PVE {} ms away", target.name(), far.as_millis());
     let client = rig.client();
+    build(&rig).await?;
     let path = create(client, &json!({"templateVmid": BARE})).await?;
+    first(&rig, &path).await?;
     let mut taken = Vec::new();
     for number in 0..TIMES {
         let input = noise(number, number * 300);
@@ -58,14 +76,49 @@ async fn measure(target: Target, program: &Path) -> Result<(), String> {
     let crowd = together(client).await?;
     let slowest = crowd.iter().copied().fold(0.0, f64::max);
     println!(
-        "        {:<18} {TIMES} of {TIMES} right, {:.0} ms median; `true` {small:.0} ms, by the daemon {daemon:.0} ms; output \
-         {output:.0} kB/s, input {input:.0} kB/s; {} commands of {} clients at once, each run once, {:.0} ms median, {slowest:.0} ms at most",
-        target.name(),
+        "    {TIMES} of {TIMES} with random input right, {:.0} ms median\n    `true` {small:.0} ms, by the daemon {daemon:.0} ms; output \
+         {output:.0} kB/s, input {input:.0} kB/s\n    {} commands of {} clients at once, each run once, {:.0} ms median, {slowest:.0} ms \
+         at most",
         median(taken),
         crowd.len(),
         CLIENTS.0,
         median(crowd),
     );
+    Ok(())
+}
+
+/// The first command of a container, in which no hub is.
+async fn first(rig: &Rig, path: &str) -> Result<(), String> {
+    let (start, before) = (Instant::now(), rig.cluster().requests());
+    exec(rig.client(), path, &json!({"command": "true"})).await?;
+    let requests = rig.cluster().requests().zip(before).map(|(after, before)| after - before);
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    println!("    the first `true` {ms:.0} ms, with {} requests to PVE", requests.unwrap_or_default());
+    Ok(())
+}
+
+/// A template of one in which nothing is, with a package, a script and the daemon.
+async fn build(rig: &Rig) -> Result<(), String> {
+    let (start, before) = (Instant::now(), rig.cluster().requests());
+    let body = json!({"fromTemplate": BARE, "preset": "1vcpu_1gb_9gb", "packages": ["jq"], "run": "sleep 1"});
+    let begun = rig.admin().ask("POST", "/api/templates", &body).await;
+    let path = begun.header("location").to_owned();
+    let (mut asked, mut last) = (1, begun.text());
+    while !last.contains("\"ready\"") {
+        if start.elapsed() > Duration::from_secs(300) || last.contains("\"failed\"") {
+            return Err(format!("a template is not built: {last}"));
+        }
+        sleep(Duration::from_millis(500)).await;
+        last = rig.admin().ask("GET", &path, &Value::Null).await.text();
+        asked += 1;
+    }
+    let requests = rig.cluster().requests().zip(before).map(|(after, before)| after - before);
+    println!(
+        "    a template with a package, a script of 1 s and the daemon: {:.0} s, {asked} requests to the API, {} to PVE",
+        start.elapsed().as_secs_f64(),
+        requests.unwrap_or_default()
+    );
+    rig.admin().ask("DELETE", &path, &Value::Null).await;
     Ok(())
 }
 

@@ -56,7 +56,8 @@ struct Visit<'r> {
 }
 
 async fn relayed(program: &Path) -> Result<(), String> {
-    let rig = Rig::start_in(Pve::Simulator, Target::Workerd, program, POOL).await?;
+    let rig =
+        Rig::start_in(Pve::Simulator, Target::Workerd, program, (POOL, std::time::Duration::ZERO)).await?;
     let client = rig.client();
     let shown = client.ask("POST", "/api/sandboxes", &json!({})).await.json(201);
     let id = shown["id"].as_str().ok_or("a sandbox has no id")?.to_owned();

@@ -165,6 +165,14 @@ impl Cluster {
         }
     }
 
+    /// Requests that it has had so far, where it counts them.
+    pub fn requests(&self) -> Option<u64> {
+        match &self.behind {
+            Behind::Simulator { seen, .. } => Some(seen.requests()),
+            Behind::Fakepve { .. } => None,
+        }
+    }
+
     /// Every exec token that there ever was.
     pub fn exec_tokens(&self) -> Vec<String> {
         match &self.behind {

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod cluster;
+mod distance;
 mod events;
 mod inventory;
 mod log;

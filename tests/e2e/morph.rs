@@ -56,7 +56,7 @@ async fn flows(target: Target, filter: &str, place: &str, tally: &mut Tally) -> 
     let morph = stand_in(&account).await.map_err(failed)?;
     let settings = settings(&morph, &account, &keys);
     let guests = Guests::new(Arc::new(Nobody), None);
-    let api = target.start(&settings, None, &guests, &log, NAME).await?;
+    let api = target.start(&settings, None, &guests, (&log, NAME), std::time::Duration::ZERO).await?;
     let heard = Heard::default();
     let anyone = Client::new(&api.url, heard.clone())?;
     let [blue, red, admin] = [&keys.blue, &keys.red, &keys.admin].map(|key| anyone.with_key(key));

@@ -1,10 +1,11 @@
 //! One PVE, its guests, and the API before it: all that a run of scenarios needs.
 
-use std::{io, net::Ipv4Addr, path::Path};
+use std::{io, net::Ipv4Addr, path::Path, time::Duration};
 
 use super::{
     client::{Client, Heard},
     cluster::{Cluster, Speed, VMIDS, random},
+    distance::Distance,
     log::Log,
     network::Network,
     target::{Running, Target},
@@ -35,6 +36,7 @@ pub struct Rig {
     secrets: Vec<String>,
     guests: Guests,
     _network: Network,
+    _distance: Option<Distance>,
     _apis: [Running; 3],
     _folder: TempDir,
 }
@@ -81,11 +83,16 @@ echo "$*" >/opt/installed
 impl Rig {
     /// Starts all of it. `program` plays the daemon in the guests of the simulator.
     pub async fn start(pve: Pve, target: Target, program: &Path) -> Result<Self, String> {
-        Self::start_in(pve, target, program, 24).await
+        Self::start_in(pve, target, program, (24, Duration::ZERO)).await
     }
 
-    /// The same, with a pool of addresses of this prefix.
-    pub async fn start_in(pve: Pve, target: Target, program: &Path, pool: u8) -> Result<Self, String> {
+    /// The same, with a pool of addresses of this prefix, and a round trip to PVE, and to the proxy beside it, of this time.
+    pub async fn start_in(
+        pve: Pve,
+        target: Target,
+        program: &Path,
+        (pool, round_trip): (u8, Duration),
+    ) -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
         let folder = tempfile::Builder::new().prefix("pve-edge-e2e-").tempdir().map_err(failed)?;
         let logs = folder.path().join("logs");
@@ -107,12 +114,18 @@ impl Rig {
         // What is installed in a template is asked of nobody, and its daemon listens for nobody.
         guests.add_program("/usr/local/sbin/apt-get", APT_GET);
         guests.cut_off();
-        let good = settings(&cluster, &keys, &network);
+        let mut good = settings(&cluster, &keys, &network);
+        let mut far = None;
+        if let Some(authority) = cluster.url.strip_prefix("http://").filter(|_| !round_trip.is_zero()) {
+            let way = Distance::to(authority, round_trip).await.map_err(failed)?;
+            good = with(&good, "PVE_API_URL", &format!("http://{}", way.authority));
+            far = Some(way);
+        }
         let unreachable = with(&good, "PVE_API_URL", &nobody().await.map_err(failed)?);
         let wrong = random()?;
         let unauthorized = with(&good, "PVE_API_TOKEN", &format!("edge@pve!edge={wrong}"));
         let certificate = cluster.certificate.as_deref();
-        let start = |settings, name| target.start(settings, certificate, &guests, &log, name);
+        let start = |settings, name| target.start(settings, certificate, &guests, (&log, name), round_trip);
         // One after the other: the emulator compiles, and two of three would only wait.
         let apis = [
             start(&good, "api").await?,
@@ -147,6 +160,7 @@ impl Rig {
             secrets,
             guests,
             _network: network,
+            _distance: far,
             _apis: apis,
             _folder: folder,
         })
@@ -155,6 +169,11 @@ impl Rig {
     /// A client of a team.
     pub fn client(&self) -> &Client {
         &self.world.blue
+    }
+
+    /// A client of the admin.
+    pub fn admin(&self) -> &Client {
+        &self.world.admin
     }
 
     /// Its PVE.

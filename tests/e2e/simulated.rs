@@ -40,9 +40,9 @@ impl Simulated {
         console.faults.lost_input = Some(LostInput { seed: 7, one_in: 2000 });
     }
 
-    /// Somebody types this as soon as the next console shows anything.
+    /// Somebody has typed this in the next console before anybody else does.
     pub fn somebody_types(&self, bytes: &[u8]) {
-        let human = Human { at: At::Output(1), bytes: bytes.to_vec() };
+        let human = Human { at: At::Input(0), bytes: bytes.to_vec() };
         lock(&self.sim).console().faults.humans.push(human);
     }
 
@@ -52,6 +52,11 @@ impl Simulated {
             format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", sh.display());
         let words = ["env", &path].into_iter().chain(shell.iter().copied());
         lock(&self.sim).console().shell = words.map(str::to_owned).collect();
+    }
+
+    /// Requests that it has had so far.
+    pub fn requests(&self) -> u64 {
+        lock(&self.sim).counts().values().sum()
     }
 
     /// Node, state and config of these guests.

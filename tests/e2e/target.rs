@@ -1,8 +1,8 @@
 //! What serves the API: each platform as near to the real one as a machine can have it.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
-use super::{log::Log, pipe, process::Process};
+use super::{distance::Distance, log::Log, pipe, process::Process};
 use http::Request;
 use hyper::body::Incoming;
 use pve_edge_bed::{
@@ -31,6 +31,7 @@ pub(super) struct Running {
     pub(super) url: String,
     /// The platform, and the proxy beside PVE.
     _processes: Vec<Process>,
+    _distance: Option<Distance>,
     _server: JoinSet<()>,
 }
 
@@ -82,7 +83,8 @@ impl Target {
             }
         };
         let process = Process::start(command, &log.with_extension("stderr")).await?;
-        Ok(Running { url: process.url.clone(), _processes: vec![process], _server: JoinSet::new() })
+        let url = process.url.clone();
+        Ok(Running { url, _processes: vec![process], _distance: None, _server: JoinSet::new() })
     }
 
     /// Whether it is a gateway to what sandboxes serve.
@@ -90,23 +92,24 @@ impl Target {
         matches!(self, Self::Local | Self::Workerd)
     }
 
-    /// Serves the API of `settings`, before a PVE of that certificate; `name` tells its log from others'.
+    /// Serves the API of `settings`, before a PVE of that certificate, so far from the proxy beside it; `name` tells its log
+    /// from others'.
     pub(super) async fn start(
         self,
         settings: &Pairs,
         certificate: Option<&Path>,
         guests: &Guests,
-        log: &Log,
-        name: &str,
+        (log, name): (&Log, &str),
+        round_trip: Duration,
     ) -> Result<Running, String> {
         let log = log.file(&format!("{}-{name}", self.name()));
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut processes = Vec::new();
+        let (mut processes, mut far) = (Vec::new(), None);
         let mut command = match self {
             Self::Local => return local(settings, guests).await,
             Self::Workerd => {
                 let port = free_port().map_err(|error| error.to_string())?;
-                let mut command = Command::new(tests.join("tools/workerd/start"));
+                let mut command = Command::new(tests.join("tools/workerd/bare.py"));
                 command.arg("--binding").arg("--port").arg(port.to_string()).arg("--log").arg(&log);
                 let pairs = settings.iter().map(|(name, value)| format!("{name}={value}"));
                 // Morph's sandboxes are not behind one.
@@ -114,7 +117,13 @@ impl Target {
                     let mut proxy = Command::new(tests.join("tools/proxy/serve"));
                     proxy.args(pairs.clone());
                     let proxy = Process::start(proxy, &log.with_extension("proxy")).await?;
-                    command.arg("--gate").arg(&proxy.url);
+                    let mut gate = proxy.url.trim_start_matches("http://").to_owned();
+                    if !round_trip.is_zero() {
+                        let way = Distance::to(&gate, round_trip).await.map_err(|error| error.to_string())?;
+                        gate.clone_from(&way.authority);
+                        far = Some(way);
+                    }
+                    command.arg("--gate").arg(gate);
                     processes.push(proxy);
                 }
                 command.arg(format!("PVE_PUBLIC_DOMAIN=http://sandbox.localhost:{port}")).args(pairs);
@@ -130,12 +139,12 @@ impl Target {
             }
         };
         if let Some(certificate) = certificate {
-            command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
+            command.env("SSL_CERT_FILE", certificate);
         }
         let process = Process::start(command, &log.with_extension("stderr")).await?;
         let url = process.url.clone();
         processes.push(process);
-        Ok(Running { url, _processes: processes, _server: JoinSet::new() })
+        Ok(Running { url, _processes: processes, _distance: far, _server: JoinSet::new() })
     }
 }
 
@@ -153,7 +162,7 @@ async fn local_pipe() -> std::io::Result<Running> {
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, handler, std::future::pending()));
-    Ok(Running { url, _processes: Vec::new(), _server: server })
+    Ok(Running { url, _processes: Vec::new(), _distance: None, _server: server })
 }
 
 fn free_port() -> std::io::Result<u16> {
@@ -181,5 +190,6 @@ async fn local(settings: &Pairs, guests: &Guests) -> Result<Running, String> {
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, handler, std::future::pending()));
-    Ok(Running { url: format!("http://127.0.0.1:{port}"), _processes: Vec::new(), _server: server })
+    let url = format!("http://127.0.0.1:{port}");
+    Ok(Running { url, _processes: Vec::new(), _distance: None, _server: server })
 }

@@ -86,7 +86,7 @@ struct Shared {
     /// Programs that containers bring, by their paths.
     programs: Mutex<Vec<(String, String)>>,
     /// VMIDs whose daemon answers nobody.
-    unplugged: Mutex<BTreeSet<u32>>,
+    unplugged: Mutex<BTreeSet<(u32, Identity)>>,
     /// Whether containers have a network of their own, which leads nowhere.
     is_cut_off: AtomicBool,
     /// Set when the guests end: nothing is started any more.
@@ -163,11 +163,13 @@ impl Guests {
 
     /// Has the daemon of a guest answer nobody from now on.
     pub fn unplug(&self, vmid: u32) {
-        self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner).insert(vmid);
+        let guest = self.running(vmid).map(|it| (vmid, it.identity()));
+        self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner).extend(guest);
     }
 
-    fn is_unplugged(&self, vmid: u32) -> bool {
-        self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner).contains(&vmid)
+    fn is_unplugged(&self, vmid: u32, guest: &GuestState) -> bool {
+        let unplugged = self.shared.unplugged.lock().unwrap_or_else(PoisonError::into_inner);
+        unplugged.contains(&(vmid, guest.identity()))
     }
 
     /// Kills all processes and removes all folders; nothing starts any more.

@@ -106,7 +106,7 @@ pub(super) async fn by_address(guests: &Guests, request: Request<Incoming>) -> R
 
 /// Answers a request to what runs commands in a guest.
 async fn command(guests: &Guests, vmid: u32, guest: GuestState, request: Request<Incoming>) -> Reply {
-    if guest.is_bare || guests.is_unplugged(vmid) {
+    if guest.is_bare || guests.is_unplugged(vmid, &guest) {
         return bad_gateway(format!("no daemon listens in guest {vmid}\n"));
     }
     let Some(daemon) = guests.shared.daemon.as_ref().filter(|_| guest.card.is_some()) else {

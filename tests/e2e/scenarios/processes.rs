@@ -112,11 +112,16 @@ pub(super) async fn bytes_are_exact(world: World) {
 /// A client that was cut goes on where it was, and the command has not noticed.
 pub(super) async fn a_client_that_was_cut_goes_on(world: World) {
     let Some(sandbox) = world.sandbox_with_our_daemon().await else { return };
-    let process =
-        sandbox.start(json!({"command": "for i in $(seq 1 40); do echo $i; sleep 0.03; done"})).await;
-    let wanted: String = (1..=40).map(|it| format!("{it}\n")).collect();
+    let counts = "n=0; until [ -e over ]; do n=$((n + 1)); echo $n; sleep 0.03; done";
+    let process = sandbox.start(json!({"command": counts})).await;
+    let is_whole = |text: &str| {
+        let numbers: Vec<_> = text.lines().map(str::parse::<usize>).collect();
+        numbers.len() > 2 && text.ends_with('\n') && numbers.iter().cloned().eq((1..=numbers.len()).map(Ok))
+    };
     if !world.target.streams() {
-        assert_eq!(sandbox.output(&process, "start".into()).await.0, wanted);
+        sandbox.shell("sleep 0.3; touch over").await;
+        let text = sandbox.output(&process, "start".into()).await.0;
+        assert!(is_whole(&text), "{text}");
         return sandbox.drop().await;
     }
     let (mut text, mut last_id, mut cuts) = (String::new(), None::<String>, 0);
@@ -132,7 +137,7 @@ pub(super) async fn a_client_that_was_cut_goes_on(world: World) {
         while heard < 5 {
             let (name, data) = events.next().await.expect("an end");
             if name == "exit" {
-                assert_eq!((text, data["exitCode"].clone(), cuts > 2), (wanted, json!(0), true));
+                assert!(is_whole(&text) && data["exitCode"] == 0 && cuts > 2, "{cuts} {data} {text}");
                 return sandbox.drop().await;
             }
             text.push_str(data["data"].as_str().expect("text"));
@@ -140,6 +145,9 @@ pub(super) async fn a_client_that_was_cut_goes_on(world: World) {
             heard += 1;
         }
         cuts += 1;
+        if cuts == 3 {
+            sandbox.shell("touch over").await;
+        }
     }
 }
 
