@@ -125,11 +125,12 @@ async fn was_tried<I: Io>(cluster: &Cluster<'_, I>, Located { node, mark, .. }: 
 }
 
 fn is_offered(config: &Config, mark: &Mark) -> bool {
-    let version = mark.snapshot.as_ref().and_then(SourceId::preset);
+    let (tags, version) =
+        (config.tags.as_deref().unwrap_or_default(), mark.snapshot.as_ref().and_then(SourceId::preset));
     if version.is_none() {
-        return !mark.is_doing(What::Template);
+        return !mark.is_doing(What::Template) && marks::listed(mark.vmid, tags).is_some();
     }
-    marks::template(config.tags.as_deref().unwrap_or_default()).flatten().is_some()
+    marks::template(tags).flatten().is_some()
 }
 
 /// How long a template that is not committed is carried on; root may take a day.

@@ -103,14 +103,20 @@ pub async fn advance<I: Io>(
                 known = now;
             }
             (Next::Build, Some(now)) => {
+                step = if step == Step::Creating { Step::Starting } else { step };
                 let mut over = None;
                 if let Some(build) = now.mark.base.as_ref().and_then(|it| it.build.as_ref()) {
-                    match turn(cluster, &now, build, deadline).await? {
-                        Turn::Working(at, told) => (step, output) = (at, told),
-                        Turn::Failed(step, output) => {
+                    match turn(cluster, &now, build, deadline).await {
+                        Ok(Turn::Working(at, told)) => (step, output) = (at, told),
+                        Ok(Turn::Failed(step, output)) => {
                             return Ok(Advanced { failed: true, step, output, ..unfinished(now.mark) });
                         }
-                        Turn::Over | Turn::ForRoot => over = Some(&now),
+                        Ok(Turn::Over | Turn::ForRoot) => over = Some(&now),
+                        // What this request may ask is spent: the next one goes on.
+                        Err(error) if error.code() == Code::BudgetExhausted => {
+                            return Ok(Advanced { step, output, ..unfinished(now.mark) });
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
                 if let Some(now) = over {
@@ -207,7 +213,9 @@ async fn offer<I: Io>(cluster: &Cluster<'_, I>, found: Located) -> Result<Advanc
     let mark = &found.mark;
     let version = mark.snapshot.as_ref().and_then(SourceId::preset);
     let offered = marks::template(found.tags()).flatten();
-    let offered = if !mark.is_doing(What::Template) && (version.is_none() || version == offered.as_ref()) {
+    let is_tagged = marks::listed(mark.vmid, found.tags()).is_some();
+    let is_found = is_tagged && (version.is_none() || version == offered.as_ref());
+    let offered = if !mark.is_doing(What::Template) && is_found {
         Ok(mark.clone())
     } else {
         write(cluster, &found, &repair::clear).await?
