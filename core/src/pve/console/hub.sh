@@ -81,18 +81,19 @@ tell() { # follower, number of its request, from where and how many frames of ea
   say $id s $2 $p $a $b $x
 }
 # What nobody asks for any more goes when it was seen twice, a quarter of an hour apart: no start is sent again by then.
+runs() { p=; [ -s $1/x ] || { [ -e $1/kp ] && read -r p <$1/kp; }; [ -n "$p" ] && kill -0 $p; }
 sweep() {
-  g=; ls -td */keep | tail -n +1025 | while read -r D; do [ ! -s ${D%keep}x ] || rm -f $D; done
+  g=; ls -td */keep | tail -n +1025 | while read -r D; do runs ${D%/keep} || rm -f $D; done
   n=; read -r n l </proc/uptime; n=${n%.*}; [ -n "$n" ] || return
   for D in */; do
     D=${D%/}; [ -d $D ] && [ ! -e $D/keep ] || continue
-    g=1 p=; [ -s $D/x ] || { [ -e $D/kp ] && read -r p <$D/kp; }
-    if [ -n "$p" ] && kill -0 $p; then rm -f $D/old
+    g=1
+    if runs $D; then rm -f $D/old
     elif [ -s $D/old ]; then read -r l <$D/old; [ $((n - l)) -lt 900 ] || rm -rf $D
     else echo $n >$D/old; fi
   done
 }
-# The hub ends before anything is removed, and only one tidies up after it.
+# The cleaner of the last hub alone tidies up. It ends the hub when that is quiet, and goes on while something is left.
 echo $$ >hub
 ( trap '' HUP; h=1 q=0 m=0; : >beat.$$
   while sleep 5; do
