@@ -245,13 +245,6 @@ impl Sim {
         }
     }
 
-    /// Removes a file in a guest, as `pct exec` would.
-    pub fn admin_remove_file(&mut self, vmid: u32, path: &str) {
-        if let Some(guest) = self.guests.get_mut(&vmid) {
-            guest.files.remove(path);
-        }
-    }
-
     /// Removes a guest at once, as `pct destroy` would.
     pub fn admin_remove(&mut self, vmid: u32) {
         self.guests.remove(&vmid);

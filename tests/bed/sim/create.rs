@@ -165,3 +165,12 @@ fn made(sim: &mut Sim, call: &Call, options: &BTreeMap<&String, &String>, storag
         files: HOST_KEYS.iter().map(|it| ((*it).to_owned(), format!("made for {vmid}"))).collect(),
     }
 }
+
+impl Sim {
+    /// Removes a file in a guest, as `pct exec` would.
+    pub fn admin_remove_file(&mut self, vmid: u32, path: &str) {
+        if let Some(guest) = self.guests.get_mut(&vmid) {
+            guest.files.remove(path);
+        }
+    }
+}
