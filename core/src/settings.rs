@@ -3,6 +3,7 @@
 mod cloudflare;
 mod named;
 mod origins;
+mod problem;
 mod reader;
 mod table;
 mod values;
@@ -13,7 +14,7 @@ pub use self::cloudflare::Cloudflare;
 pub(crate) use self::named::{Apart, Named};
 pub use self::{
     origins::Origins,
-    reader::Problem,
+    problem::Problem,
     table::{SETTINGS, Setting, Takes, Unset},
 };
 use self::{
