@@ -41,11 +41,27 @@ fn a_guest_that_the_listing_takes_for_a_template_is_not_copied() {
     stage.world.sim_mut().silence_stats(true);
     stage.world.sim_mut().admin_set(PLAIN, "template", "0");
     let before = stage.world.sim().snapshot_of(|_| true);
-    for ask in [copy(PLAIN), Ask::sandbox(json!({"templateVmid": PLAIN}))] {
-        let refused = stage.ask(ask);
-        assert!(matches!(refused.status, 400 | 409 | 422), "{refused:?}");
+    let sandbox = Ask::sandbox(json!({"templateVmid": PLAIN}));
+    for (ask, told) in [(copy(PLAIN), "400 invalid-request"), (sandbox, "422 not-a-template")] {
+        assert_eq!(stage.ask(ask).refusal(), told);
     }
     assert_eq!((clones(&stage), stage.world.sim().snapshot_of(|_| true)), (0, before));
+}
+
+/// PVE locks a template while it is copied: whoever copies it too comes after that.
+#[test]
+fn a_source_that_is_copied_already_is_waited_for() {
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::template(PLAIN));
+    let stage = Stage::on(sim);
+    stage.world.sim_mut().set_lock(PLAIN, Some("disk"));
+    let asked = stage.world.spawn(stage.pending(copy(PLAIN)));
+    stage.world.advance(Duration::seconds(3));
+    assert!(!asked.is_done(), "{:?}", asked.take());
+    stage.world.sim_mut().set_lock(PLAIN, None);
+    stage.world.advance(Duration::seconds(30));
+    let begun = asked.take().unwrap();
+    assert_eq!(begun.status, 202, "{begun:?}");
 }
 
 /// What nothing could be cloned from afterwards is not built at all.
@@ -64,7 +80,7 @@ fn a_copy_on_a_storage_without_linked_clones_is_refused() {
 }
 
 fn copy(vmid: u32) -> Ask {
-    let body = json!({"fromTemplate": vmid, "preset": "9vcpu_9gb_9gb", "run": "true"});
+    let body = json!({"fromTemplate": vmid, "preset": "9vcpu_9gb_9gb", "guest": false});
     Ask::post("/api/templates", body).by("ops")
 }
 

@@ -80,9 +80,9 @@ pub(super) async fn what_is_one_machines_own_is_in_no_sandbox(world: World) {
     assert_eq!(sandbox.shell(look).await, "0\n");
     sandbox.drop().await;
     // Where root puts the daemon in after it was built, root cleans it too, and not before.
-    let path =
-        begin(&world, &json!({"url": ARCHIVE, "preset": BARE_ONE, "daemon": "execd", "run": "sleep 2"}))
-            .await;
+    let body = json!({"url": ARCHIVE, "preset": BARE_ONE, "daemon": "execd", "run": "sleep 2"});
+    let begun = world.admin.ask_with("POST", "/api/templates", &body, &[("prefer", "wait=0")]).await;
+    let path = begun.header("location").to_owned();
     let early = world.admin.ask("PATCH", &path, &json!({"daemon": "execd"})).await;
     early.problem(409, "still-creating");
     let waiting = until(&world, &path, "needs-root").await;

@@ -157,7 +157,8 @@ async fn attempt<I: Io>(
             Err(error) => error,
         };
         sent.unanswered |= error.may_be_executed();
-        if !(error.is_never_sent() || error.is_lock_timeout() || sent.unanswered) {
+        // Others copy the same source, one after the other.
+        if !(error.is_never_sent() || error.is_locked() || sent.unanswered) {
             return Err(error.into());
         }
         if !wait.pause().await {
