@@ -155,7 +155,11 @@ async fn upload<I: Io>(
         // However much others are told meanwhile.
         match hub.next(again.min(until)).await? {
             Some(Reply::Put(of, which, number)) if of == process && which == file => {
-                on_the_way.retain(|it| *it != number);
+                // The hub takes one after the other: what was sent before this one was lost, or its reply was.
+                if let Some(at) = on_the_way.iter().position(|it| *it == number) {
+                    unsent.extend(on_the_way.drain(..at));
+                    on_the_way.pop_front();
+                }
                 (tries, again) = (0, hub.now() + hub.patience(0));
             }
             Some(Reply::Full(of)) if of == process => return Err(Failure::Full),
