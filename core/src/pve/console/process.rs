@@ -112,13 +112,6 @@ pub(super) async fn start<I: Io>(
     Err(Failure::Unanswered)
 }
 
-/// Before a start is sent, nothing can have run.
-impl From<Ended> for Failure {
-    fn from(Ended: Ended) -> Self {
-        Self::Unsent
-    }
-}
-
 /// Puts a file of a process in place, piece by piece.
 async fn upload<I: Io>(
     hub: &mut Hub<I>,
@@ -143,17 +136,17 @@ async fn upload<I: Io>(
             return Ok(());
         }
         if !unsent.is_empty() {
-            if !hub.turn(unsent.len(), tries > 0, until).await? {
+            if !hub.turn(unsent.len(), tries > 0, until).await.map_err(unsent_yet)? {
                 return Err(Failure::Crowded);
             }
             while let Some(number) = unsent.pop_front() {
-                hub.send(&piece(number)).await?;
+                hub.send(&piece(number)).await.map_err(unsent_yet)?;
                 on_the_way.push_back(number);
             }
             again = hub.now() + hub.patience(tries);
         }
         // However much others are told meanwhile.
-        match hub.next(again.min(until)).await? {
+        match hub.next(again.min(until)).await.map_err(unsent_yet)? {
             Some(Reply::Put(of, which, number)) if of == process && which == file => {
                 // The hub takes one after the other: what was sent before this one was lost, or its reply was.
                 if let Some(at) = on_the_way.iter().position(|it| *it == number) {
@@ -171,6 +164,11 @@ async fn upload<I: Io>(
             }
         }
     }
+}
+
+/// What the end of a console means while files are put in place: no start was sent, so that nothing can have run.
+fn unsent_yet(Ended: Ended) -> Failure {
+    Failure::Unsent
 }
 
 /// Follower of one process's output.
