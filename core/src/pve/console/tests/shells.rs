@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pve_edge_guest_protocol::Unique;
@@ -21,6 +21,8 @@ use super::super::{
 
 /// Time in which all of this happens, on a machine that is busy.
 const LONG: Duration = Duration::from_secs(20);
+/// Lines among which a reply is, and looks until something is so.
+const LINES: usize = 1000;
 /// What the hub's cleaner waits for, and what it waits for here: it ends a hub after 12 quiet moments, and tidies up at each.
 const QUICK: [(&str, &str); 3] =
     [("while sleep 5", "while sleep 0.1"), ("$m -lt 12", "$m -lt 1"), ("-lt 900", "-lt 0")];
@@ -67,14 +69,9 @@ impl Hub {
     }
 
     fn hear(&mut self, is_wanted: impl Fn(&Reply) -> bool) -> Option<Reply> {
-        let until = Instant::now() + LONG;
         let mut replies = Replies::default();
-        loop {
-            let line = self.shown.recv_timeout(until - Instant::now()).ok()?;
-            if let Some(found) = replies.push(line.as_bytes()).into_iter().find(&is_wanted) {
-                return Some(found);
-            }
-        }
+        let lines = (0..LINES).map_while(|_| self.shown.recv_timeout(LONG).ok());
+        lines.flat_map(|it| replies.push(it.as_bytes())).find(is_wanted)
     }
 
     fn ask(&mut self, request: &[u8]) -> Reply {
@@ -111,13 +108,12 @@ impl Hub {
 
     /// How it ends.
     fn end(&mut self, process: Unique) -> End {
-        let until = Instant::now() + LONG;
-        loop {
-            assert!(Instant::now() < until, "it does not end");
-            if let Some(end) = self.stands(process).expect("it is known").end {
-                return end;
-            }
-        }
+        let mut end = None;
+        eventually("it ends", || {
+            end = self.stands(process).expect("it is known").end;
+            end.is_some()
+        });
+        end.expect("an end")
     }
 
     fn exit(&mut self, process: Unique) -> Exit {
@@ -145,11 +141,12 @@ impl Drop for Hub {
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}: never");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let is_so = (0..LINES).any(|_| {
+        let is_so = is_so();
+        thread::sleep(if is_so { Duration::ZERO } else { LONG / 1000 });
+        is_so
+    });
+    assert!(is_so, "{what}: never");
 }
 
 fn name(number: u8) -> Unique {
