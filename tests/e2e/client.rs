@@ -7,16 +7,13 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, Method, Request, request::Builder};
-use pve_edge_core::io::{Answer as Head, Failure, Io, NetError, RequestBody, Whole, fetch};
+use http::{HeaderMap, Request, request::Builder};
+use pve_edge_core::io::{Answer as Head, Io, NetError, RequestBody, Whole, fetch};
 use pve_edge_lambda::net::{Net, Transport};
 use serde_json::Value;
 
 /// Longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Longer than the emulator takes where it answers at all: a wait for PVE takes up to 25 s.
-const EMULATOR: Duration = Duration::from_secs(40);
 
 /// Larger than any answer may be.
 const LARGEST: usize = 64 << 20;
@@ -101,20 +98,10 @@ impl Client {
         &self.net
     }
 
-    /// Sends anything. cargo-lambda's emulator now and then stops reading an answer of megabytes that it has been sent
-    /// whole, and hands nothing of it on: a read that it does not answer is sent again.
+    /// Sends anything.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Answer {
         let asked = format!("{} {}", request.method(), request.uri().path());
-        let is_read = request.method() == Method::GET && request.uri().path().contains("/lambda-url/");
-        let again = is_read.then(|| request.clone());
-        let patience = if is_read { EMULATOR } else { PATIENCE };
-        let mut answer = fetch(&self.net, request, self.net.now() + patience, LARGEST).await;
-        if let (Err(error), Some(request)) = (&answer, again)
-            && error.failure == Failure::Timeout
-        {
-            println!("-- the emulator has not answered {asked}: it is asked again");
-            answer = fetch(&self.net, request, self.net.now() + PATIENCE, LARGEST).await;
-        }
+        let answer = fetch(&self.net, request, self.net.now() + PATIENCE, LARGEST).await;
         let Whole { status, headers, body, .. } = answer.unwrap_or_else(|error| panic!("{asked}: {error}"));
         self.heard.hear(&headers, &body);
         Answer { asked, status, headers, body }

@@ -46,13 +46,8 @@ pub async fn run(combination: Combination, filter: &str, program: &Path) -> Tall
     println!("-- {place}: started in {:.1} s", start.elapsed().as_secs_f64());
     let before = rig.cluster.strangers().await;
     let wanted = ALL.iter().filter(|it| it.name.contains(filter) && it.applies(target));
-    // They share two cores with what they test, and in this process mostly wait. With six, the emulator
-    // has been seen never to deliver an answer of 4 MB.
-    let at_once = match target {
-        Target::Local => 16,
-        Target::Workerd => 6,
-        Target::Lambda | Target::LambdaStreaming => 3,
-    };
+    // They share two cores with what they test, and in this process mostly wait.
+    let at_once = if target == Target::Local { 16 } else { 6 };
     let named = |it: &'static Scenario| {
         let running = attempt((it.run)(rig.world.clone()));
         async move { (it.name, running.await) }

@@ -72,6 +72,9 @@ export async function visit(flow, { entered = true, ...options } = {}) {
         same(kept, [[], "", `${API}/`]);
         same(await context.cookies(), []);
         ok(urls.every((it) => !it.includes(KEY)), "the key is in a URL");
+    } catch (error) {
+        error.stack += `\nThe page shows:\n${await page.locator("body").innerText({ timeout: 1000 }).catch(() => "nothing")}`;
+        throw error;
     } finally {
         await context.close();
     }

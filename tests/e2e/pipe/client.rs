@@ -22,9 +22,6 @@ use tokio::{
 /// Longer than anything takes here.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Longer than the emulator takes where it answers at all.
-const EMULATOR: Duration = Duration::from_secs(20);
-
 pub(super) const MIB: usize = 1 << 20;
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -72,16 +69,8 @@ impl Pipe {
         format!("{}/{port}{path}", self.prefix)
     }
 
-    /// A request without a body. cargo-lambda's emulator now and then stops reading an answer of megabytes that it has
-    /// been sent whole, and hands nothing of it on: what it does not answer is asked again.
+    /// A request without a body.
     pub(super) async fn get(&self, port: u16, path: &str) -> Answer {
-        let again = if self.prefix.contains("/lambda-url/") { 2 } else { 0 };
-        for _ in 0..again {
-            if let Ok(answer) = timeout(EMULATOR, self.send(port, Request::get(path), Bytes::new())).await {
-                return answer;
-            }
-            println!("-- the emulator has not answered GET {path}: it is asked again");
-        }
         self.send(port, Request::get(path), Bytes::new()).await
     }
 
