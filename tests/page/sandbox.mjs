@@ -4,6 +4,7 @@ import { deepStrictEqual as same, ok } from "node:assert";
 import { HOSTILE, ask, enter, visit, withSandbox } from "./browser.mjs";
 
 const dialog = (page, name) => page.getByRole("dialog", { name });
+/// A message; other flows' sandboxes are in the same list, and messages tell of them, too.
 const said = (page, text) => page.locator("#notices").getByText(text).first().waitFor();
 
 export const fromCreationToDeletion = () => visit(async (page) => {
@@ -57,17 +58,23 @@ async function commands(page, shown) {
 async function power(page, shown, { id, expiresAt }) {
     await shown.getByLabel("From now on").selectOption("4 hours");
     await shown.getByRole("button", { name: "Set" }).click();
-    await said(page, "4 hours");
+    await said(page, `${HOSTILE}: 4 hours`);
     const later = await ask("GET", `sandboxes/${id}`);
     ok(new Date(later.expiresAt) - new Date(expiresAt) > 3 * 3_600_000, later.expiresAt);
     await shown.getByRole("button", { name: "Pause" }).click();
-    await said(page, "is paused. Its files are kept");
+    await said(page, `${HOSTILE} is paused. Its files are kept`);
     same((await ask("GET", `sandboxes/${id}`)).state, "paused");
     await shown.getByRole("button", { name: "Resume" }).click();
-    await said(page, "is running");
+    await said(page, `${HOSTILE} is running`);
     same((await ask("GET", `sandboxes/${id}`)).state, "running");
+    // The list may tell that it has stopped before the answer does.
+    await page.route(`**/sandboxes/${id}/stop`, async (route) => {
+        const response = await route.fetch();
+        await shown.getByRole("button", { name: "Start", disabled: true }).waitFor();
+        await route.fulfill({ response });
+    });
     await shown.getByRole("button", { name: "Stop" }).click();
-    await said(page, "is stopped");
+    await said(page, `${HOSTILE} is stopped`);
     await shown.getByRole("button", { name: "Start" }).click();
     await shown.getByRole("button", { name: "Reboot" }).waitFor();
 }
@@ -92,7 +99,7 @@ async function deletion(page, shown, { id }) {
     same((await ask("GET", `sandboxes/${id}`)).id, id);
     await shown.getByRole("button", { name: "Delete …" }).click();
     await asks.getByRole("button", { name: `Delete ${HOSTILE}` }).click();
-    await said(page, "was deleted");
+    await said(page, `${HOSTILE} was deleted`);
     await shown.waitFor({ state: "hidden" });
     same((await ask("GET", `sandboxes/${id}`)).status, 404);
     same(await page.getByRole("button", { name: HOSTILE, exact: true }).count(), 0);

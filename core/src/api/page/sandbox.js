@@ -47,7 +47,7 @@ function renderSandbox() {
     write(at("sandbox-reason"), it.problem ?? "");
     fill(at("sandbox-services"), [it.state, it.services], () => openers(it, (one) => one.name !== "exec"));
     write(at("sandbox-time"), life(it).filter(Boolean).join(", "));
-    fill(at("sandbox-power"), [it.state, it.provider], () => powers(it));
+    fill(at("sandbox-power"), [it.state, it.provider, working.has(it.id)], () => powers(it));
     fill(at("sandbox-about"), [it.metadata, it.team, it.node, it.cpu, it.memory, it.disk, it.commands, it.snapshotId], () => about(it));
 }
 
@@ -118,7 +118,9 @@ function timeForm(id) {
 }
 
 function powers(it) {
-    const power = (text, doing, path) => button(text, () => act(it.id, doing, () => change(it.id, path)));
+    // What is clicked meanwhile does nothing but to say so; a button that was disabled would lose the focus.
+    const properties = working.has(it.id) ? { ariaDisabled: "true" } : {};
+    const power = (text, doing, path) => button(text, () => act(it.id, doing, () => change(it.id, path)), properties);
     const canPause = it.state === "running";
     const isOff = it.state === "stopped" || it.state === "paused" || it.state === "error";
     return [
