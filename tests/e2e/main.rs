@@ -72,10 +72,13 @@ async fn all(words: &[String]) -> Tally {
         }
         tally
     };
-    // The scenarios on the local server mostly wait: they run beside the others, whose emulators take the cores.
-    let (local, emulated) = targets.into_iter().partition(|&target| target == Target::Local);
-    let (mut tally, others) = tokio::join!(on(local), on(emulated));
+    // Scenarios mostly wait: what serves them takes the cores in turn.
+    let (local, emulated): (Vec<_>, Vec<_>) =
+        targets.into_iter().partition(|&target| target == Target::Local);
+    let (workerd, lambda) = emulated.into_iter().partition(|&target| target == Target::Workerd);
+    let (mut tally, others, more) = tokio::join!(on(local), on(workerd), on(lambda));
     tally.add(others);
+    tally.add(more);
     tally
 }
 

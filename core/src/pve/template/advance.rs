@@ -74,82 +74,131 @@ fn decide(found: Option<&Located>, lock: Option<&str>) -> Next {
 /// something, or `deadline` has passed.
 pub async fn advance<I: Io>(
     cluster: &Cluster<'_, I>,
-    mut known: Located,
+    known: Located,
     deadline: Deadline<'_, I>,
 ) -> Result<Advanced, Error> {
-    let mut wait = deadline.keeping(reserve::TEMPLATE_STEP).paced(pace::TASK);
-    let (mut is_alone, mut refused) = (false, false);
-    let (mut step, mut output) = (Step::Creating, String::new());
-    let mut config = known.config.clone();
-    loop {
-        let lock = config.lock.clone();
-        let now = Located::of(&known.node, known.mark.vmid, config);
-        let now = now.filter(|it| it.mark.nonce == known.mark.nonce);
-        match (decide(now.as_ref(), lock.as_deref()), now) {
-            (Next::Wait, _) => {}
-            (Next::Offer, Some(now)) => {
-                discard(cluster, &now.node, &now.mark).await;
-                return offer(cluster, now).await;
-            }
-            (Next::Remake, Some(now)) => remake(cluster, &now).await,
-            (Next::Make, Some(now)) => {
-                is_alone = is_alone || has_its_version_alone(cluster, &now).await?;
-                step = Step::Converting;
-                if is_alone {
-                    // It answers null, and works on.
-                    let made = cluster.send(now.api(cluster).make_template(None)).await;
-                    refused = made.is_err_and(|it| it.is_refusal());
+    let mut making =
+        Making { known, step: Step::Creating, output: String::new(), refused: false, is_alone: false };
+    match making.carry_on(cluster, deadline).await {
+        // What this request may ask is spent: the next one goes on.
+        Err(error) if error.code() == Code::BudgetExhausted => Ok(making.so_far()),
+        result => result,
+    }
+}
+
+/// A template that is being made, as this request has seen it.
+struct Making {
+    known: Located,
+    step: Step,
+    output: String,
+    refused: bool,
+    /// Whether no other template has its version.
+    is_alone: bool,
+}
+
+impl Making {
+    async fn carry_on<I: Io>(
+        &mut self,
+        cluster: &Cluster<'_, I>,
+        deadline: Deadline<'_, I>,
+    ) -> Result<Advanced, Error> {
+        let mut wait = deadline.keeping(reserve::TEMPLATE_STEP).paced(pace::TASK);
+        let mut config = self.known.config.clone();
+        loop {
+            let lock = config.lock.clone();
+            let now = Located::of(&self.known.node, self.known.mark.vmid, config);
+            let now = now.filter(|it| it.mark.nonce == self.known.mark.nonce);
+            let end = match (decide(now.as_ref(), lock.as_deref()), now) {
+                (Next::Wait, _) => None,
+                (Next::Offer, Some(now)) => {
+                    discard(cluster, &now.node, &now.mark).await;
+                    Some(offer(cluster, now).await?)
                 }
-                known = now;
-            }
-            (Next::Build, Some(now)) => {
-                step = if step == Step::Creating { Step::Starting } else { step };
-                let mut over = None;
-                if let Some(build) = now.mark.base.as_ref().and_then(|it| it.build.as_ref()) {
-                    match turn(cluster, &now, build, deadline).await {
-                        Ok(Turn::Working(at, told)) => (step, output) = (at, told),
-                        Ok(Turn::Failed(step, output)) => {
-                            return Ok(Advanced { failed: true, step, output, ..unfinished(now.mark) });
-                        }
-                        Ok(Turn::Over | Turn::ForRoot) => over = Some(&now),
-                        // What this request may ask is spent: the next one goes on.
-                        Err(error) if error.code() == Code::BudgetExhausted => {
-                            return Ok(Advanced { step, output, ..unfinished(now.mark) });
-                        }
-                        Err(error) => return Err(error),
-                    }
+                (Next::Remake, Some(now)) => {
+                    remake(cluster, &now).await;
+                    None
                 }
-                if let Some(now) = over {
-                    let commands = commit(cluster, now).await?;
-                    if !commands.is_empty() {
-                        return Ok(Advanced { commands, ..unfinished(known.mark) });
-                    }
-                    step = Step::Converting;
+                (Next::Make, Some(now)) => {
+                    self.make(cluster, now).await?;
+                    None
                 }
-            }
-            (Next::Commit, Some(now)) => {
-                let commands = commit(cluster, &now).await?;
-                if !commands.is_empty() {
-                    return Ok(Advanced { commands, ..unfinished(known.mark) });
+                (Next::Build, Some(now)) => self.build(cluster, &now, deadline).await?,
+                (Next::Commit, Some(now)) => self.commit(cluster, &now).await?,
+                (Next::Gone, _) | (_, None) => {
+                    return Err(Error::new(Code::NotFound, "the template was removed meanwhile"));
                 }
-                step = Step::Converting;
+            };
+            if let Some(end) = end {
+                return Ok(end);
             }
-            (Next::Gone, _) | (_, None) => {
-                return Err(Error::new(Code::NotFound, "the template was removed meanwhile"));
+            if !wait.pause().await {
+                return Ok(self.so_far());
             }
+            config = match cluster.send(self.known.api(cluster).config()).await {
+                Ok(config) => config,
+                Err(error) if error.is_missing() => {
+                    discard(cluster, &self.known.node, &self.known.mark).await;
+                    return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
+                }
+                Err(error) if error.is_refusal() => return Err(error.into()),
+                Err(_) => return Ok(self.so_far()),
+            };
         }
-        if !wait.pause().await {
-            return Ok(Advanced { refused, step, output, ..unfinished(known.mark) });
+    }
+
+    /// Has PVE make a template of the guest.
+    async fn make<I: Io>(&mut self, cluster: &Cluster<'_, I>, now: Located) -> Result<(), Error> {
+        self.is_alone = self.is_alone || has_its_version_alone(cluster, &now).await?;
+        self.step = Step::Converting;
+        if self.is_alone {
+            // It answers null, and works on.
+            let made = cluster.send(now.api(cluster).make_template(None)).await;
+            self.refused = made.is_err_and(|it| it.is_refusal());
         }
-        config = match cluster.send(known.api(cluster).config()).await {
-            Ok(config) => config,
-            Err(error) if error.is_missing() => {
-                discard(cluster, &known.node, &known.mark).await;
-                return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
+        self.known = now;
+        Ok(())
+    }
+
+    /// Does the next thing that is to be built in the guest; commits it after the last.
+    async fn build<I: Io>(
+        &mut self,
+        cluster: &Cluster<'_, I>,
+        now: &Located,
+        deadline: Deadline<'_, I>,
+    ) -> Result<Option<Advanced>, Error> {
+        if self.step == Step::Creating {
+            self.step = Step::Starting;
+        }
+        let Some(build) = now.mark.base.as_ref().and_then(|it| it.build.as_ref()) else { return Ok(None) };
+        match turn(cluster, now, build, deadline).await? {
+            Turn::Working(step, output) => {
+                (self.step, self.output) = (step, output);
+                Ok(None)
             }
-            Err(error) if error.is_refusal() => return Err(error.into()),
-            Err(_) => return Ok(Advanced { step, output, ..unfinished(known.mark) }),
-        };
+            Turn::Failed(step, output) => {
+                Ok(Some(Advanced { failed: true, step, output, ..unfinished(now.mark.clone()) }))
+            }
+            Turn::Over | Turn::ForRoot => self.commit(cluster, now).await,
+        }
+    }
+
+    /// Commits what was claimed, unless root has to do something before.
+    async fn commit<I: Io>(
+        &mut self,
+        cluster: &Cluster<'_, I>,
+        now: &Located,
+    ) -> Result<Option<Advanced>, Error> {
+        let commands = commit(cluster, now).await?;
+        if !commands.is_empty() {
+            return Ok(Some(Advanced { commands, ..unfinished(self.known.mark.clone()) }));
+        }
+        self.step = Step::Converting;
+        Ok(None)
+    }
+
+    fn so_far(&self) -> Advanced {
+        let (step, output) = (self.step, self.output.clone());
+        Advanced { refused: self.refused, step, output, ..unfinished(self.known.mark.clone()) }
     }
 }
 
