@@ -79,6 +79,35 @@ fn a_copy_on_a_storage_without_linked_clones_is_refused() {
     assert_eq!(clones(&stage), 0);
 }
 
+/// 1. A copy takes longer than the request that asks for it.
+/// 2. It fails: PVE removes what it has made, whose it was to be included.
+/// 3. Whoever looks is told why, by the task, which names the source alone.
+#[test]
+fn a_copy_that_fails_later_is_told() {
+    const SAID: &str = "clone failed: no space left on device";
+    let mut sim = plain_sim(Setup::default());
+    sim.add(Spec::template(PLAIN));
+    let stage = Stage::on(sim);
+    // An earlier one's failure tells nothing of this one.
+    stage.world.sim_mut().fail_next("vzclone", "an earlier failure");
+    assert_eq!(stage.ask(Ask::create()).status, 502);
+    stage.world.advance(Duration::seconds(1));
+    stage.world.sim_mut().fail_next("vzclone", "no space left on device");
+    let template = stage.ask(copy(PLAIN).wait(0));
+    assert_eq!(template.status, 202, "{template:?}");
+    stage.world.advance(Duration::seconds(100));
+    stage.world.sim_mut().fail_next("vzclone", "no space left on device");
+    let sandbox = stage.ask(Ask::create().wait(0));
+    assert_eq!(sandbox.status, 202, "{sandbox:?}");
+    stage.world.settle();
+    let told = stage.ask(Ask::get(format!("/api/templates/{}", template.id())).by("ops"));
+    assert_eq!(told.refusal(), "507 storage-full", "{told:?}\n{}", stage.told());
+    assert!(told.body.contains(SAID), "{told:?}");
+    let told = stage.ask(Ask::one(&sandbox.id()));
+    assert_eq!(told.shows(), "200 creating", "{told:?}");
+    assert!(told.json()["problem"].as_str().is_some_and(|it| it.contains(SAID)), "{told:?}");
+}
+
 fn copy(vmid: u32) -> Ask {
     let body = json!({"fromTemplate": vmid, "preset": "9vcpu_9gb_9gb", "guest": false});
     Ask::post("/api/templates", body).by("ops")

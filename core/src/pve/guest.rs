@@ -4,6 +4,7 @@ pub mod agent;
 pub mod claimed;
 pub mod commit;
 pub mod condition;
+pub(crate) mod copied;
 pub mod destroy;
 pub mod execd;
 pub mod hello;

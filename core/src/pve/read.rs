@@ -16,6 +16,7 @@ use super::{
     guest::{
         Located,
         condition::{Condition, condition, condition_beside},
+        copied::failed_copy,
         located::{Found, find, was_destroyed},
         needs::{Need, ensure_alive},
         reach, repair,
@@ -56,7 +57,11 @@ pub async fn get<I: Io>(
             let seen = condition_by_listing(cluster, &found, &row).await?;
             return show_exactly(cluster, repair::settle(cluster, *found).await?, seen, deadline).await;
         }
-        Ok(Found::NotYet) => return Ok(without_etag(show_claimed(cluster, caller, id))),
+        Ok(Found::NotYet) => {
+            let problem = failed_copy(cluster, id).await.map(|it| it.to_string());
+            let claimed = Sandbox { problem, ..show_claimed(cluster, caller, id) };
+            return Ok(without_etag(claimed));
+        }
         Ok(Found::Offline(guest)) => return Ok(without_etag(show_offline(cluster, &guest, id)?)),
         Err(error) if error.code() == Code::StillCreating => {
             return Ok(without_etag(show_claimed(cluster, caller, id)));

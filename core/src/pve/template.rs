@@ -38,6 +38,7 @@ use super::{
     guest::{
         Located,
         claimed::{read_claimed, taken_by_unknown},
+        copied::failed_copy,
         wait::failure_of_task,
     },
     inventory::Inventory,
@@ -273,19 +274,25 @@ async fn explain_absence<I: Io>(
     }
     let since = id.nonce.birth().unix_timestamp();
     let tasks = cluster.send(cluster.pve.tasks_of(&id.node, CREATES, id.vmid, since)).await?;
-    let age = cluster.now().unix_timestamp() - since;
     match tasks.iter().find(|it| it.is_since(CREATES, id.vmid, since)) {
-        Some(task) if task.is_running() => Ok(Template::building(id)),
-        Some(task) if !task.has_succeeded() => Err(creation_failed(&failure_of_task(cluster, task).await)),
-        // It may be executed late, unless it was, and was deleted.
-        None if (-LATE_SECONDS..LATE_SECONDS).contains(&age) => {
-            let kind = id.kind().destroys();
-            let gone = cluster.send(cluster.pve.tasks_of(&id.node, kind, id.vmid, since)).await?;
-            let is_gone = gone.iter().any(|it| it.is_since(kind, id.vmid, since));
-            if is_gone { Err(error) } else { Ok(Template::building(id)) }
+        Some(task) if task.is_running() => return Ok(Template::building(id)),
+        Some(task) if !task.has_succeeded() => {
+            return Err(creation_failed(&failure_of_task(cluster, task).await));
         }
-        _ => Err(error),
+        Some(_) => return Err(error),
+        None => {}
     }
+    let kind = id.kind().destroys();
+    let gone = cluster.send(cluster.pve.tasks_of(&id.node, kind, id.vmid, since)).await?;
+    if gone.iter().any(|it| it.is_since(kind, id.vmid, since)) {
+        return Err(error);
+    }
+    if let Some(cause) = failed_copy(cluster, id).await {
+        return Err(cause);
+    }
+    // It may be executed late.
+    let age = cluster.now().unix_timestamp() - since;
+    if (-LATE_SECONDS..LATE_SECONDS).contains(&age) { Ok(Template::building(id)) } else { Err(error) }
 }
 
 /// Type of PVE's task that makes a container of an archive.

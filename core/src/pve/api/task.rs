@@ -184,4 +184,12 @@ impl Pve {
         let query = [("source", "all"), ("typefilter", kind), ("vmid", &*vmid), ("since", &*since)];
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
     }
+
+    /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Work of one kind on any guest, as above.
+    pub fn all_of(&self, node: &str, kind: &str, since: i64) -> Call<Vec<Task>> {
+        let query = [("source", "all"), ("typefilter", kind), ("since", &*since.to_string())];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
 }
