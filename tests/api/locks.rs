@@ -60,6 +60,30 @@ fn a_long_copy_is_not_called_crashed() {
     assert!(report.body.contains(&format!("pct unlock {copy}")), "{report:?}");
 }
 
+/// The task of a copy is about its source.
+#[test]
+fn a_template_whose_copy_crashed_is_told() {
+    const SOURCE: u32 = 105;
+    let mut sim = plain_sim(Setup { full_clone_secs: Duration::minutes(30), ..Setup::default() });
+    sim.add(Spec::template(SOURCE));
+    let stage = Stage::on(sim);
+    let body = json!({"fromTemplate": SOURCE, "preset": "9vcpu_9gb_9gb", "guest": false});
+    let begun = stage.ask(Ask::post("/api/templates", body).by("ops"));
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let look = || stage.ask(Ask::get(format!("/api/templates/{}", begun.id())).by("ops"));
+    stage.world.advance(Duration::minutes(15));
+    assert_eq!(look().json()["status"], "building");
+    let report = stage.sweep();
+    assert!(!report.body.contains("unlock"), "{report:?}");
+    stage.world.sim_mut().crash(SOURCE);
+    let told = look();
+    assert_eq!(told.refusal(), "503 template-lock-stale", "{told:?}");
+    let command = format!("pct unlock {}", vmid_of(&begun.id()));
+    assert!(told.body.contains(&command), "{told:?}");
+    let report = stage.sweep();
+    assert!(report.body.contains(&command), "{report:?}");
+}
+
 /// A crashed rollback, snapshot or suspension, too, is for root alone to clear.
 #[test]
 fn every_lock_of_ours_that_lasts_is_told() {

@@ -14,6 +14,7 @@ pub mod network;
 pub mod probe;
 pub mod reach;
 pub mod repair;
+pub(crate) mod stale;
 pub mod wait;
 pub mod write;
 

@@ -7,7 +7,6 @@
 //! sweeps at once are harmless (rule S4.1).
 
 mod sandbox;
-mod stale;
 mod suspended;
 mod template;
 
@@ -15,10 +14,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use self::{sandbox::tend_sandbox, stale::crashed, template::tend_template};
+use self::{sandbox::tend_sandbox, template::tend_template};
 use super::{
     cluster::Cluster,
-    guest::{Located, write::write},
+    guest::{Located, stale::crashed, write::write},
     inventory::{Guest, Inventory},
     marks::{
         Mark, Phase, Reading, Role, Want,

@@ -183,6 +183,9 @@ pub struct TakenFrom {
 pub struct Base {
     /// The preset that it becomes a version of.
     pub preset: PresetId,
+    /// The template that it is a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Vmid>,
     /// Features as `pct set --features` takes them; empty where any will do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub features: String,

@@ -2,7 +2,6 @@
 
 use super::{
     Verdict, action, report,
-    stale::refuse_locked,
     suspended::{overdue, renew, was_resumed},
     swap, verdict,
 };
@@ -18,6 +17,7 @@ use crate::{
             destroy::destroy_or_stop,
             located::was_destroyed,
             repair,
+            stale::refuse_locked,
         },
         marks::{self, Mark, Phase, Want, lifetime},
         power::halt,

@@ -2,14 +2,14 @@
 
 use time::OffsetDateTime;
 
-use super::{CONDEMNED_SECONDS, Verdict, action, stale::refuse_locked, swap};
+use super::{CONDEMNED_SECONDS, Verdict, action, swap};
 use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
         api::config::Config,
         cluster::Cluster,
-        guest::{Located, destroy::destroy_or_stop},
+        guest::{Located, destroy::destroy_or_stop, stale::refuse_locked},
         marks::{self, Mark, Phase, Want, What},
         template::advance,
     },

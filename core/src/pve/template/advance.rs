@@ -10,7 +10,7 @@ use crate::{
     pve::{
         api::LATE_SECONDS,
         cluster::Cluster,
-        guest::{Located, commit, located::was_destroyed, repair, write::write},
+        guest::{Located, commit, located::was_destroyed, repair, stale::left_by_a_crash, write::write},
         inventory::Inventory,
         marks::{self, Mark, Phase, Want, What},
         reserve,
@@ -77,6 +77,11 @@ pub async fn advance<I: Io>(
     known: Located,
     deadline: Deadline<'_, I>,
 ) -> Result<Advanced, Error> {
+    if let Some(lock) = &known.config.lock
+        && let Some(reason) = left_by_a_crash(cluster, &known, lock).await
+    {
+        return Err(Error::new(Code::TemplateLockStale, format!("on node {}: {reason}", known.node)));
+    }
     let mut making =
         Making { known, step: Step::Creating, output: String::new(), refused: false, is_alone: false };
     match making.carry_on(cluster, deadline).await {

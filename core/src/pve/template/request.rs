@@ -101,7 +101,8 @@ impl TemplateRequest {
         // The kind of a copy is not known yet, and no bare one has them.
         defaults.check(self.channel(Kind::Lxc))?;
         let execd = self.execd == Some(Execd::Included) || self.is_bare();
-        let base = Base { preset, features, hookscript, execd, build: Some(self.build()) };
+        let (source, build) = (self.from_template, Some(self.build()));
+        let base = Base { preset, source, features, hookscript, execd, build };
         Ok((base, defaults))
     }
 
