@@ -56,6 +56,8 @@ pub fn shape<T: DeserializeOwned>(data: Value) -> Result<T, PveError> {
 pub struct Pve {
     base: String,
     authorization: HeaderValue,
+    /// The token's name, as its tasks have it: `USER@REALM!TOKENID`.
+    user: String,
     access: Option<(HeaderValue, HeaderValue)>,
 }
 
@@ -81,6 +83,7 @@ impl Pve {
         Some(Self {
             base: base.to_owned(),
             authorization: header(&format!("PVEAPIToken={}", token.expose()))?,
+            user: token.expose().rsplit_once('=').map_or("", |(user, _)| user).to_owned(),
             access,
         })
     }

@@ -30,7 +30,8 @@ use self::{
 };
 use super::{
     api::{self, Pve},
-    marks::{Mark, Reading},
+    guest::Located,
+    marks::Reading,
 };
 use crate::{
     daemon::CallFailure,
@@ -62,6 +63,8 @@ pub(in crate::pve) struct Console<I: Io> {
     boot: Option<Unique>,
     /// When it was proved last that the container is the sandbox's.
     proved: Option<OffsetDateTime>,
+    /// The hardware address of its first network card then, if it has one.
+    address: Option<String>,
     /// Start of the guest that all further requests are for: the one in which its hub was found first.
     pinned: Option<Unique>,
     /// Process that was seen in it last.
@@ -79,8 +82,9 @@ struct Said {
 impl<I: Io> Console<I> {
     /// The console of the container that a mark names, on a node, where it was proved to be a moment ago; nothing is opened
     /// yet.
-    pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, node: &str, mark: &Mark) -> Self {
-        let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.to_owned());
+    pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, found: &Located) -> Self {
+        let Located { node, config, mark, .. } = found;
+        let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.clone());
         let (vmid, nonce, proved) = (mark.vmid, mark.nonce, invocation.now());
         Self {
             invocation,
@@ -91,6 +95,7 @@ impl<I: Io> Console<I> {
             hub: None,
             boot: None,
             proved: Some(proved),
+            address: config.hardware_address().map(str::to_ascii_lowercase),
             pinned: None,
             seen: None,
             is_streaming: false,
@@ -108,8 +113,21 @@ impl<I: Io> Console<I> {
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
         let (vmid, nonce, boot, pinned, seen) = (*vmid, *nonce, self.boot, *pinned, self.seen);
-        let proved = self.proved;
-        Self { invocation, pve, node, vmid, nonce, hub, boot, proved, pinned, seen, is_streaming: true }
+        let (proved, address) = (self.proved, self.address.clone());
+        Self {
+            invocation,
+            pve,
+            node,
+            vmid,
+            nonce,
+            hub,
+            boot,
+            proved,
+            address,
+            pinned,
+            seen,
+            is_streaming: true,
+        }
     }
 
     /// The same console, for an answer that streams on: it has time of its own from now on.
@@ -157,7 +175,9 @@ impl<I: Io> Console<I> {
             self.prove().await?;
             let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
-            let hub = Hub::open(self.invocation.clone(), terminal).await.map_err(no_way)?;
+            let hub = Hub::open(self.invocation.clone(), terminal, self.address.as_deref())
+                .await
+                .map_err(no_way)?;
             self.boot = Some(hub.boot());
             self.pinned = self.pinned.or(self.boot);
             self.hub = Some(hub);
@@ -183,6 +203,7 @@ impl<I: Io> Console<I> {
         let reading = Reading::of(self.vmid, &config);
         if reading.mark().is_some_and(|it| it.nonce == self.nonce) {
             self.proved = Some(now);
+            self.address = config.hardware_address().map(str::to_ascii_lowercase);
             return Ok(());
         }
         let text = "the sandbox was deleted, or is no longer this deployment's";

@@ -58,7 +58,7 @@ pub async fn get<I: Io>(
             return show_exactly(cluster, repair::settle(cluster, *found).await?, seen, deadline).await;
         }
         Ok(Found::NotYet) => {
-            let problem = failed_copy(cluster, id).await.map(|it| it.to_string());
+            let problem = failed_copy(cluster, id, false).await.map(|it| it.to_string());
             let claimed = Sandbox { problem, ..show_claimed(cluster, caller, id) };
             return Ok(without_etag(claimed));
         }

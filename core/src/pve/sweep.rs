@@ -175,7 +175,7 @@ async fn tend<I: Io>(cluster: &Cluster<'_, I>, guest: &Guest, dry_run: bool) -> 
             }
             // The last that a destruction leaves of a guest, whosoever it was.
             Reading::Foreign if lock.as_deref() == Some("destroyed") => {
-                let reason = crashed(cluster, node, (guest.kind, vmid), vmid, "destroyed").await?;
+                let reason = crashed(cluster, node, (guest.kind, vmid), "destroyed", None).await?;
                 Some(report(vmid, reason))
             }
             _ => None,

@@ -131,10 +131,15 @@ pub async fn build<I: Io>(
         return Ok(Built { template, replayed: true });
     }
     inventory.room_for_tags()?;
-    if request.from_template.is_none() {
-        leave_to_root(cluster, &mut base)?;
-    }
     let copied = request.from_template.map(|vmid| source(cluster, &inventory, caller, vmid)).transpose()?;
+    match copied.as_ref().filter(|it| it.kind == Kind::Qemu) {
+        Some(source) => {
+            // A VM in which nothing is built is not started, and as clean as the one that is copied.
+            base.build = base.build.take().filter(|it| !it.is_empty());
+            machine::check(cluster, &base, source).await?;
+        }
+        None => leave_to_root(cluster, &mut base)?,
+    }
     let (target, archive) = match &copied {
         Some(source) => {
             (beside(cluster, &inventory, source, request.storage.as_deref()).await?, String::new())
@@ -150,14 +155,6 @@ pub async fn build<I: Io>(
             }
         }
     };
-    match request.from_template.filter(|_| target.kind == Kind::Qemu) {
-        Some(vmid) => {
-            // A VM in which nothing is built is not started, and as clean as the one that is copied.
-            base.build = base.build.take().filter(|it| !it.is_empty());
-            machine::check(cluster, &base, &target.node, vmid).await?;
-        }
-        None => leave_to_root(cluster, &mut base)?,
-    }
     let vmids = candidates(cluster, &inventory, key.as_ref())?;
     let intent = |vmid| Mark {
         commands: request.channel(target.kind),
@@ -287,12 +284,14 @@ async fn explain_absence<I: Io>(
     if gone.iter().any(|it| it.is_since(kind, id.vmid, since)) {
         return Err(error);
     }
-    if let Some(cause) = failed_copy(cluster, id).await {
-        return Err(cause);
-    }
-    // It may be executed late.
+    let cause = failed_copy(cluster, id, true).await;
     let age = cluster.now().unix_timestamp() - since;
-    if (-LATE_SECONDS..LATE_SECONDS).contains(&age) { Ok(Template::building(id)) } else { Err(error) }
+    if (-LATE_SECONDS..LATE_SECONDS).contains(&age) {
+        // It may be executed late.
+        let output = cause.map(|it| it.to_string()).unwrap_or_default();
+        return Ok(Template { output, ..Template::building(id) });
+    }
+    Err(cause.unwrap_or(error))
 }
 
 /// Type of PVE's task that makes a container of an archive.

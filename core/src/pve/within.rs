@@ -35,7 +35,7 @@ impl<'c, I: Io> Within<'c, I> {
     /// go another way is refused.
     pub(super) async fn of(cluster: &'c Cluster<'_, I>, found: &Located) -> Result<Self, Error> {
         // The sandbox was found now, before the daemon takes its time.
-        let mut console = Box::new(Console::new(cluster, cluster.pve, &found.node, &found.mark));
+        let mut console = Box::new(Console::new(cluster, cluster.pve, found));
         if found.mark.channel() == Some(Channel::Terminal) {
             return Ok(Self::Console(console, None));
         }

@@ -126,6 +126,9 @@ fn what_a_request_may_ask_is_enough_to_tell_how_far_it_is() {
         }
         assert_eq!(last.json()["status"], "ready", "{told}: {last:?}");
         assert_eq!(machines.begun(), 1, "{told}");
+        let machine = machines.machine(vmid_of(&begun.id()));
+        assert!(machine.cleaned && machine.folder.is_none(), "{told}: {machine:?}");
+        assert_eq!(machine.installed == program(), guest, "{told}: another program");
     }
 }
 

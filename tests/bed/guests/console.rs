@@ -18,7 +18,7 @@ use crate::console::{Client, Host, Login, Order, Session, Settings, Shell, locke
 /// Folder that everything names which builds a template.
 const BUILD: &str = "/var/lib/pve-edge-build";
 /// Where a guest that shares this machine's `/run` has what it keeps in memory.
-const MEMORY: &str = "XDG_RUNTIME_DIR";
+const MEMORY: &str = "PVE_EDGE_RUN";
 
 /// A console that was opened.
 pub(super) struct Open {
@@ -58,7 +58,7 @@ impl Guests {
         if let Some(client) = home.console.as_ref().and_then(|it| it.session.as_ref()?.attach()) {
             return Ok(client);
         }
-        self.open_root(home)?;
+        self.open_root(home, guest)?;
         let Some(Open { root, memory, .. }) = home.console.take() else {
             return Err(io::ErrorKind::Other.into());
         };
@@ -86,7 +86,7 @@ impl Guests {
     }
 
     /// Makes the root of a guest that runs, where it has none.
-    fn open_root(&self, home: &mut Home) -> io::Result<()> {
+    fn open_root(&self, home: &mut Home, guest: &GuestState) -> io::Result<()> {
         home.used = true;
         if home.console.is_some() {
             return Ok(());
@@ -96,6 +96,9 @@ impl Guests {
             none => none.insert(Layer::new()?),
         };
         self.add_programs(layer)?;
+        if let Some(card) = &guest.card {
+            layer.set_card(card)?;
+        }
         let memory = tempfile::Builder::new().prefix("pve-edge-run-").tempdir()?;
         let is_cut_off = self.shared.is_cut_off.load(Ordering::SeqCst);
         let root = Root::make(layer, home.files.folder.path(), memory.path(), is_cut_off)?;
@@ -118,7 +121,7 @@ impl Guests {
         if !is_build && home.files.layer.is_none() {
             return Ok(Vec::new());
         }
-        self.open_root(home)?;
+        self.open_root(home, guest)?;
         Ok(home.console.iter().flat_map(|it| it.root.enter()).collect())
     }
 

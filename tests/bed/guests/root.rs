@@ -71,6 +71,13 @@ impl Layer {
         if made.success() { Ok(copy) } else { Err(io::Error::other("the root was not copied")) }
     }
 
+    /// Has the kernel tell this hardware address of its network card.
+    pub(super) fn set_card(&self, address: &str) -> io::Result<()> {
+        let card = self.0.path().join("root/sys/class/net/eth0");
+        fs::create_dir_all(&card)?;
+        fs::write(card.join("address"), format!("{}\n", address.to_lowercase()))
+    }
+
     /// Writes a program, as if an image had brought it.
     pub(super) fn add(&self, path: &str, text: &str) -> io::Result<()> {
         let file = self.0.path().join("upper").join(path.trim_start_matches('/'));

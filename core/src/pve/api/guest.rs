@@ -26,6 +26,14 @@ impl Kind {
         }
     }
 
+    /// As tasks name what copies one.
+    pub const fn clones(self) -> &'static str {
+        match self {
+            Self::Lxc => "vzclone",
+            Self::Qemu => "qmclone",
+        }
+    }
+
     /// As tasks name what destroys one.
     pub const fn destroys(self) -> &'static str {
         match self {

@@ -9,6 +9,8 @@ use super::{Call, Pve, perl};
 
 /// More than a log has in which every hundredth of a copy is a line.
 const LOG_LINES: &str = "1000";
+/// More tasks than a node has in a minute and a half.
+const TASKS: &str = "1000";
 
 /// `UPID:{node}:{pid}:{pstart}:{starttime}:{type}:{id}:{user}:`
 /// (pve-common `UPID.pm`). For a clone, `id` is the *source's* VMID.
@@ -107,6 +109,11 @@ impl Task {
         self.upid.split(':').nth(4).and_then(|it| i64::from_str_radix(it, 16).ok())
     }
 
+    /// Whether it works on this guest; a copy is about what is copied.
+    pub fn is_about(&self, vmid: impl fmt::Display) -> bool {
+        self.upid.split(':').nth(6) == Some(&*vmid.to_string())
+    }
+
     /// Whether it starts a guest, so that the guest may answer before it ends.
     pub fn is_start(&self) -> bool {
         matches!(
@@ -119,8 +126,7 @@ impl Task {
     pub fn is_work_on(&self, vmid: impl fmt::Display) -> bool {
         const BESIDE: [&str; 8] =
             ["vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell", "vzdump", "vzclone", "qmclone"];
-        let id = self.upid.split(':').nth(6);
-        id == Some(&*vmid.to_string()) && !BESIDE.contains(&self.kind.as_str())
+        self.is_about(vmid) && !BESIDE.contains(&self.kind.as_str())
     }
 
     /// Whether it has succeeded.
@@ -187,9 +193,29 @@ impl Pve {
 
     /// `GET /nodes/{node}/tasks?source=all` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
     ///
-    /// Work of one kind on any guest, as above.
-    pub fn all_of(&self, node: &str, kind: &str, since: i64) -> Call<Vec<Task>> {
-        let query = [("source", "all"), ("typefilter", kind), ("since", &*since.to_string())];
+    /// Work of one kind on any guest that began in this time, running or over; PVE lists 50 unless it is told otherwise.
+    pub fn tasks_between(&self, node: &str, kind: &str, since: i64, until: i64) -> Call<Vec<Task>> {
+        let (since, until) = (since.to_string(), until.to_string());
+        let query = [
+            ("source", "all"),
+            ("typefilter", kind),
+            ("since", &*since),
+            ("until", &*until),
+            ("limit", TASKS),
+        ];
         self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+
+    /// `GET /nodes/{node}/tasks?source=active` ([API viewer](https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks))
+    ///
+    /// Whatever runs on a node; what is seen without `Sys.Audit` is as above.
+    pub fn active(&self, node: &str) -> Call<Vec<Task>> {
+        let query = [("source", "active"), ("limit", TASKS)];
+        self.get("/nodes/{node}/tasks", &[&"nodes", &node, &"tasks"], &query)
+    }
+
+    /// Whether a task was begun by the token of these calls.
+    pub fn has_begun(&self, task: &Task) -> bool {
+        !self.user.is_empty() && task.upid.split(':').nth(7) == Some(&*self.user)
     }
 }

@@ -1,14 +1,9 @@
 # The hub serves processes of this guest over its console, on whose raw terminal each request and each reply is a line.
 # All that it tells is in files, so that everything may be asked again. H is the version, which the edge sets.
 [ -n "$w" ] && kill -KILL $w 2>/dev/null
-LC_ALL=C; export LC_ALL; umask 077; f=
-for R in "$XDG_RUNTIME_DIR" /run /dev/shm /tmp; do
-  [ -n "$R" ] || continue
-  R=$R/pve-edge-console; mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ] && { f=1; break; }
-done
+LC_ALL=C; export LC_ALL; umask 077
 # Without it the hub cannot work: it ends when that was heard.
 lacks() { printf '@- lacks %s . - lacks %s\n' $1 $1; sleep 1; exit; }
-[ -n "$f" ] && cd "$R" || lacks room
 out() { dd ibs=8192 obs=65536 2>/dev/null; }
 say() { printf '@%s . %s\n' "$*" "$*" | out; }
 sum() { set -- $(sha256sum); s=${1%"${1#????????????????}"}; }
@@ -19,13 +14,20 @@ E=; env --default-signal=INT,QUIT true 2>/dev/null && E='env --default-signal=IN
 # Of all starts of the guest, this one: what was begun before it is gone.
 read -r l </proc/1/stat; set -- ${l##*) }
 B=$(printf %s "$(cat /proc/sys/kernel/random/boot_id).${20}" | sha256sum | head -c 32)
+# All hubs of one start have the same folder, or a name would be given twice: one that is there comes first.
+fits() { R=$1/pve-edge-console; [ -n "$2" ] || mkdir -p "$R" 2>/dev/null; [ ! -L "$R" ] && [ -O "$R" ] && [ -w "$R" ]; }
+f=; D=${PVE_EDGE_RUN:-/run /dev/shm /tmp}
+for d in $D; do l=; fits $d old && [ -e $R/boot ] && read -r l <$R/boot; [ "$l" = $B ] && { f=1; break; }; done
+[ -n "$f" ] || for d in $D; do fits $d && { f=1; break; }; done
+[ -n "$f" ] && cd "$R" || lacks room
 l=; [ -e boot ] && read -r l <boot; [ "$l" = $B ] || { rm -rf ./*; echo $B >boot; read -r l <boot; [ "$l" = $B ] || lacks room; }
 # The keeper of one process, which outlives the hub. Its arguments are milliseconds, the kind of standard input, and the
 # bytes that are kept of each output. One that runs reads on in its file. What it tells at the end has its place from the
 # beginning, because the output may leave none.
-[ -s keeper.$H ] || { cat >k.$$ <<'K' && mv k.$$ keeper.$H; }
+keeper() { cat >k.$$ && mv k.$$ keeper.$H || { rm -f k.* spare; false; }; }
+[ -s keeper.$H ] || for l in 1 2; do [ -s keeper.$H ] || keeper <<'K'
 pump() {
-  sh -c 'echo $$ >"h$0"; trap "" XFSZ; ulimit -f $(($1 / 512)); exec cat' $1 $2 >$1 || [ $(wc -c <$1) -ge $2 ] || : >full
+  sh -c 'echo $$ >"h$0"; trap "" XFSZ; ulimit -f $(($1 / 512)); exec cat' $1 $2 >$1 || { [ $(wc -c <$1) -ge $2 ] && mv n$1 m$1; } || true >full
   sh -c 'echo $$ >"h$0"; exec wc -c' $1 1<>l$1.t; mv l$1.t l$1
 }
 drained() {
@@ -38,27 +40,32 @@ feed() {
     s=$(wc -c <i); [ $s -gt $n ] && { tail -c +$((n + 1)) i | head -c $((s - n)) >&5 || break; }
     n=$s; [ "$w" = end ] && break
   done
-  : >closed
+  true >closed
 }
 exec 2>/dev/null
-rm -f room; for f in x lo le; do printf %099d 1 >$f.t; done
-echo $$ >kp; date +%s >t; : >o; : >e; mkfifo po pe
+# A hub that finds it not begun has given it up.
+rm -f room; mkdir go/on || exit; for f in x lo le no ne; do printf %099d 1 >$f.t; done; mv no.t no; mv ne.t ne
+echo $$ >kp; date +%s >t; true >o; true >e; mkfifo po pe
 pump o $3 <po & pump e $3 <pe &
 i=/dev/null
-case $2 in i) i=i;; s) i=pi; mkfifo pi q; [ -e i ] || : >i; exec 6<>q; feed & exec 6>&-;; esac
+case $2 in i) i=i;; s) i=pi; mkfifo pi q; [ -e i ] || true >i; exec 6<>q; feed & exec 6>&-;; esac
 w=; [ $1 -gt 0 ] && { $S sh -c 'sleep $0 || sleep $((${0%.*} + 1)); until [ -s pid ] || [ -e over ] || [ ! -e c ]; do sleep 0.01 || sleep 1; done
 [ ! -e over ] && read -r p <pid || exit; echo timeout >why; kill -KILL -$p || kill -KILL $p' $(($1 / 1000)).$(printf %03d $(($1 % 1000))) & w=$!; }
-( exec <$i >po 2>pe; exec $S sh -c 'echo $$ >pid && exec sh ./c; exit 126' ); r=$?; : >over
+( exec <$i >po 2>pe; exec $S sh -c 'echo $$ >pid && exec sh ./c; exit 126' ); r=$?; true >over
 n=0; until drained o && drained e || [ $n -ge 500 ] || [ ! -e c ]; do sleep 0.01 || sleep 1; n=$((n + 1)); done
 [ -n "$w" ] && { kill -KILL -$w || kill -KILL $w; }
 y=-; [ -s pid ] && [ ! -e full ] || y=full; [ -s why ] && read -r y <why
 o=$(wc -c <o); e=$(wc -c <e); a=0; b=0
-[ $o -ge $3 ] && { a=1; [ -e lo ] && read -r a <lo; }
-[ $e -ge $3 ] && { b=1; [ -e le ] && read -r b <le; }
+# What was read and not written any more is not counted: a byte stands for it.
+[ $o -ge $3 ] && { a=1; [ -e lo ] && read -r a <lo; [ ! -e mo ] || a=$((a + 1)); }
+[ $e -ge $3 ] && { b=1; [ -e le ] && read -r b <le; [ ! -e me ] || b=$((b + 1)); }
 until echo $r $o $e $y $a $b 1<>x.t || [ ! -e c ]; do sleep 1; done; mv x.t x
-[ $2 = s ] && { : >closed; echo end 1<>q; }
+[ $2 = s ] && { true >closed; echo end 1<>q; }
 K
+done
 [ -s keeper.$H ] || lacks room
+# What a hub was ended at before its keeper began is begun by nobody any more.
+for d in */go; do [ ! -e $d ] || [ -e ${d%go}kp ] || { mkdir $d/on 2>/dev/null && echo lost >${d%go}kp; }; done
 [ -s spare ] || head -c 262144 /dev/zero >spare
 sizes() { set -- $(wc -c o e 2>/dev/null); a=${1:-0} b=${3:-0}; }
 frames() { # output, from where, how many, and where it ends
@@ -95,7 +102,7 @@ sweep() {
 }
 # The cleaner of the last hub alone tidies up. It ends the hub when that is quiet, and goes on while something is left.
 echo $$ >hub
-( trap '' HUP; h=1 q=0 m=0; : >beat.$$
+( trap '' HUP; h=1 q=0 m=0; true >beat.$$
   while sleep 5; do
     l=; read -r l <hub; [ "${l:-$$}" = $$ ] || break
     [ -n "$h" ] && kill -0 $$ || h=
@@ -123,7 +130,7 @@ $b
     [ "${line##* }" = "$s" ] || continue;;
   *) b=${line#?}; [ "${b%% . *}" = "${b##* . }" ] || continue;;
   esac
-  : >beat.$$
+  true >beat.$$
   case $op in
   hi) say $id hi $H $B;;
   turn) say $id turn $3;;
@@ -133,18 +140,20 @@ $b
     say $id put $3 $4;;
   run) # sums of c and i, milliseconds, kind of standard input, most output, whether it is kept
     mkdir -p $id
-    if mkdir $id/go 2>/dev/null; then
+    # It is refused for good: the same request may come once more.
+    if [ -e $id/refused ]; then say $id full
+    elif mkdir $id/go 2>/dev/null; then
       s=; sum <$id/c; k=$s; s=-; [ $6 = i ] && sum <$id/i
       if [ $k.$s != $3.$4 ]; then rmdir $id/go; rm -f $id/c $id/i; say $id run bad
-      elif ! printf %49152s . >$id/room && { free; ! printf %49152s . >$id/room; }; then rm -f $id/room; rmdir $id/go; say $id full
+      elif ! printf %49152s . >$id/room && { free; ! printf %49152s . >$id/room; }; then rm -f $id/room; mv $id/c $id/refused; say $id full
       else
-        [ $8 = 1 ] && : >$id/keep
-        ( cd $id && exec $E $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1 ) &
-        say $id run new
+        [ $8 = 1 ] && true >$id/keep
+        ( cd $id && { [ -n "$S" ] || trap '' HUP; exec $E $S sh ../keeper.$H $5 $6 $7 </dev/null >/dev/null 2>&1; } ) &
+        ( n=0; until [ -s $id/kp ] || [ $n -ge 500 ]; do sleep 0.005 || sleep 1; n=$((n + 1)); done; say $id run new ) &
       fi
     elif [ -e $id/go ]; then say $id run old
-    else free; say $id full; fi;;
-  p) if [ -e $id/go ] && [ -e $id/c ]; then ( cd $id && tell $3 $4 $5 $6 $7 $8 $9 ) & else say $id none; fi;;
+    else mv $id/c $id/refused; free; say $id full; fi;;
+  p) if [ -e $id/go ] && [ -e $id/c ]; then rm -f $id/old; ( cd $id && tell $3 $4 $5 $6 $7 $8 $9 ) & else say $id none; fi;;
   bye) # what is left proves that it was run
     [ -s $id/x ] || continue
     if [ $3 = . ]; then ( cd $id && rm -rf [!g]* )

@@ -92,7 +92,7 @@ pub(super) fn as_user(user: Option<&str>, env: &BTreeMap<String, String>, body: 
          while IFS=: read -r n p i g c h s || [ -n \"$n\" ]; do\n\
          [ \"$n\" = \"$u\" ] || [ \"$i\" = \"$u\" ] && {{ m=1; break; }}; done </etc/passwd\n\
          [ -n \"$m\" ] || {{ {unknown}; }}\n\
-         HOME=$h USER=$n LOGNAME=$n SHELL=${{s:-/bin/sh}}; export HOME USER LOGNAME SHELL; unset XDG_RUNTIME_DIR\n\
+         HOME=$h USER=$n LOGNAME=$n SHELL=${{s:-/bin/sh}}; export HOME USER LOGNAME SHELL; unset XDG_RUNTIME_DIR PVE_EDGE_RUN\n\
          set -- \"$i\" \"$n\" {}\n{exports}\
          if [ \"$1\" = 0 ]; then eval \"$3\"; else exec su -m -s /bin/sh -- \"$2\" -c \"$3\"; fi\n",
         quote(body)
@@ -145,21 +145,24 @@ pub(super) fn signal(process: Unique, signal: &str, scope: Scope) -> String {
 
 /// A script that writes its own input to that of a process, behind the first `at` bytes, and tells how much was taken.
 pub(super) fn stdin(process: Unique, at: u64, is_end: bool) -> String {
-    let end = if is_end { ": >ended; echo end 1<>q" } else { "echo . 1<>q" };
+    let end = if is_end { "true >ended; echo end 1<>q" } else { "echo . 1<>q" };
+    // One writes at a time. A lock whose owner is gone is taken off by one alone.
     format!(
         "{}[ -p q ] || exit {ended}; n=0\n\
-         while :; do\n\
-         s=$(wc -c <i); [ $s -ge {at} ] || {{ echo $s; exit {}; }}\n\
-         mkdir w$s 2>/dev/null && break\n\
+         until ln -s $$ w 2>/dev/null; do\n\
+         p=$(readlink w) && ! kill -0 $p 2>/dev/null && mkdir wb 2>/dev/null && {{\n\
+         p=$(readlink w) && ! kill -0 $p 2>/dev/null && rm -f w; rmdir wb; }}\n\
          n=$((n + 1)); [ $n -lt 200 ] || exit {}; sleep 0.05 || sleep 1\n\
          done\n\
-         k=$(($s - {at} + 1)); trap '[ $(wc -c <i) = $s ] && rmdir w$s' EXIT\n\
+         trap 'rm -f w' EXIT\n\
+         s=$(wc -c <i); [ $s -ge {at} ] || {{ echo $s; exit {}; }}\n\
+         k=$(($s - {at} + 1))\n\
          if [ -e ended ] || [ -e closed ]; then [ $(tail -c +$k | wc -c) = 0 ] || exit {ended}\n\
          else tail -c +$k >>i || exit {full}; {end}; fi\n\
          c=; [ -e ended ] || [ -e closed ] && c=/; echo $(wc -c <i)$c\n",
         within(process),
-        exit::OFFSET,
         exit::BUSY,
+        exit::OFFSET,
         full = exit::FULL,
         ended = exit::ENDED
     )

@@ -16,10 +16,15 @@ use crate::{
     daemon::CallFailure,
     error::{Code, Error},
     io::{Io, Platform, invocation::Invocation},
-    pve::{api::Pve, marks::Mark},
+    pve::{
+        api::{Pve, config::Config},
+        guest::Located,
+        marks::Mark,
+    },
     sandbox::{id::Kind, process::Place},
 };
 
+mod broken;
 mod bus;
 mod followers;
 mod guest;
@@ -27,6 +32,8 @@ mod proof;
 mod scripts;
 mod shells;
 
+/// Hardware address of the guest.
+const ADDRESS: &str = "BC:24:11:AA:00:01";
 /// As the API lets a start take.
 const TIME: Duration = Duration::from_secs(25);
 /// Clients at once, and commands of each.
@@ -61,7 +68,10 @@ async fn command(bus: &Bus, client: u8, number: u8, length: usize) -> Result<Vec
 fn console(bus: &Bus, seed: [u8; 32]) -> Console<Bus> {
     let invocation = Invocation::new(bus.clone(), "test", platform(), seed);
     let pve = Pve::new("http://pve", &Secret::new("t".to_owned()), None).expect("a header");
-    Console::new(&invocation, &pve, "node", &mark('a'))
+    let mut config = Config::default();
+    config.net0 = Some(format!("name=eth0,bridge=vmbr0,hwaddr={ADDRESS},ip=dhcp"));
+    let found = Located { node: "node".into(), config, mark: mark('a'), committed: true };
+    Console::new(&invocation, &pve, &found)
 }
 
 /// Of a sandbox of which others are told apart by a letter.

@@ -1,54 +1,80 @@
-//! Copies that PVE began and could not finish: it removes what it had made, and with it whose it was to be.
+//! Copies that PVE makes of a guest: what their tasks tell about the guest that was to be made.
+//!
+//! A clone's task names its source alone (pve-container `API2/LXC.pm`, qemu-server `API2/Qemu.pm`), and PVE removes all
+//! that a failed one has made: which guest it was to be can only be told by the time.
 
 use crate::{
     error::{Code, Error},
     io::Io,
     pve::{
-        api::{LATE_SECONDS, task::Task},
+        api::{LATE_SECONDS, PveError, task::Task},
         cluster::Cluster,
-        guest::wait::failure_of_task,
+        guest::{Located, wait::failure_of_task},
     },
-    sandbox::id::{Kind, SandboxId},
+    sandbox::{
+        id::{Kind, SandboxId},
+        nonce::Nonce,
+    },
 };
 
-/// Why PVE could not make the guest of this id as a copy, as far as its tasks tell; `None` where no copy has failed, or
-/// one is still made. A copy's task names its source alone: where several have failed since this guest was claimed, all
-/// that they ended with is told.
-pub(crate) async fn failed_copy<I: Io>(cluster: &Cluster<'_, I>, id: &SandboxId) -> Option<Error> {
-    if id.node.is_empty() {
+/// Seconds by which a node's clock may differ from the one that the time of the claim was taken from.
+const SKEW_SECONDS: i64 = 5;
+
+/// Why PVE could not make the guest of this id as a copy, where its tasks leave no doubt: one copy of ours was begun on
+/// its node in the time in which the guest was asked for, and that has failed. Who asks may be told its log only where
+/// all that this deployment copies is theirs to see.
+pub(crate) async fn failed_copy<I: Io>(
+    cluster: &Cluster<'_, I>,
+    id: &SandboxId,
+    tells_log: bool,
+) -> Option<Error> {
+    let mut copies = copies(cluster, &id.node, id.kind(), id.nonce).await;
+    // Where another one was faster, or held the lock, it was tried again.
+    copies.retain(|it| {
+        let end = PveError::Task(it.status.clone().unwrap_or_default());
+        it.may_count() || !(end.is_outdone() || end.is_beside_another())
+    });
+    let [task] = copies.as_slice() else { return None };
+    if task.may_count() {
         return None;
     }
-    let kind = match id.kind() {
-        Kind::Lxc => "vzclone",
-        Kind::Qemu => "qmclone",
-    };
-    let since = id.nonce.birth().unix_timestamp();
-    let tasks = cluster.send(cluster.pve.all_of(&id.node, kind, since)).await.ok()?;
-    let is_meant = |it: &&Task| {
-        it.kind == kind && it.began().is_some_and(|at| (since..since + LATE_SECONDS).contains(&at))
-    };
-    let tasks: Vec<&Task> = tasks.iter().filter(is_meant).collect();
-    if tasks.iter().any(|it| it.is_running()) {
-        return None;
-    }
-    let failed: Vec<&Task> = tasks.into_iter().filter(|it| !it.has_succeeded()).collect();
-    match failed.as_slice() {
-        [] => None,
-        [task] => {
-            let cause = failure_of_task(cluster, task).await;
-            Some(
-                cause.problem(
-                    Code::CloneFailed,
-                    "PVE could not make the copy, and has removed what it had made",
-                ),
-            )
+    let cause = failure_of_task(cluster, task).await;
+    Some(match (tells_log, cause.is_storage_full()) {
+        (true, _) => {
+            cause.problem(Code::CloneFailed, "PVE could not make the copy, and has removed what it had made")
         }
-        several => {
-            let mut ends: Vec<&str> = several.iter().filter_map(|it| it.status.as_deref()).collect();
-            ends.sort_unstable();
-            ends.dedup();
-            let text = format!("copies on node {} have failed since then: {}", id.node, ends.join("; "));
-            Some(Error::new(Code::CloneFailed, text))
+        (false, true) => Error::new(Code::StorageFull, "no room was left for its copy; PVE has removed it"),
+        (false, false) => {
+            let text = format!(
+                "PVE could not make its copy, and has removed it: see the clone's task log on {}",
+                id.node
+            );
+            Error::new(Code::CloneFailed, text)
         }
+    })
+}
+
+/// Whether a guest is what a crash has left of a copy: volumes may be missing, and its config does not tell. Known where
+/// each copy of ours that may have made it has ended, and none of them well.
+pub(crate) async fn is_torn<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> bool {
+    let mark = &found.mark;
+    let copies = copies(cluster, &found.node, mark.kind, mark.nonce).await;
+    !copies.is_empty() && !copies.iter().any(Task::may_count)
+}
+
+/// The copies of ours that were begun on a node in the time in which PVE may have been asked for the guest of this nonce.
+async fn copies<I: Io>(cluster: &Cluster<'_, I>, node: &str, kind: Kind, nonce: Nonce) -> Vec<Task> {
+    if node.is_empty() {
+        return Vec::new();
     }
+    let birth = nonce.birth().unix_timestamp();
+    let (since, until) = (birth - SKEW_SECONDS, birth + LATE_SECONDS);
+    let call = cluster.pve.tasks_between(node, kind.clones(), since, until);
+    let mut tasks = cluster.send(call).await.unwrap_or_default();
+    // Asked of each task too: a filter that is passed over tells nothing.
+    tasks.retain(|it| {
+        let is_then = it.began().is_some_and(|at| (since..=until).contains(&at));
+        it.kind == kind.clones() && is_then && cluster.pve.has_begun(it)
+    });
+    tasks
 }

@@ -143,7 +143,7 @@ impl<'e, 'a, I: Io> Prober<'e, 'a, I> {
 
     fn console(&self) -> Console<I> {
         // It may be a long wait since the sandbox was found.
-        Console::new(self.cluster, self.cluster.pve, &self.found.node, &self.found.mark).unproved()
+        Console::new(self.cluster, self.cluster.pve, self.found).unproved()
     }
 
     async fn ask_agent(&self) -> Result<Probe, Error> {

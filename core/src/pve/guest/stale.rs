@@ -2,7 +2,12 @@
 
 use crate::{
     io::Io,
-    pve::{cluster::Cluster, guest::Located},
+    pve::{
+        api::{LATE_SECONDS, task::Task},
+        cluster::Cluster,
+        guest::Located,
+        marks::Mark,
+    },
     sandbox::{FINISH_SECONDS, id::Kind, vmid::Vmid},
 };
 
@@ -28,30 +33,50 @@ pub(crate) async fn refuse_locked<I: Io>(
 /// The reason to report a lock that was left ten minutes after the guest's claim or later, by work that has crashed.
 pub(crate) async fn left_by_a_crash<I: Io>(
     cluster: &Cluster<'_, I>,
-    Located { node, mark, .. }: &Located,
+    found: &Located,
     lock: &str,
 ) -> Option<String> {
+    let Located { node, mark, .. } = found;
     if mark.age(cluster.now()) < FINISH_SECONDS {
         return None;
     }
-    // A task that makes a guest is about what it is made of.
-    let copied = mark.base.as_ref().and_then(|it| it.source);
-    let source = mark.taken_from.as_ref().map(|it| it.vmid).or(mark.template).or(copied);
-    let about = source.filter(|_| matches!(lock, "create" | "clone")).unwrap_or(mark.vmid);
-    crashed(cluster, node, (mark.kind, mark.vmid), about, lock).await
+    let of_copy = matches!(lock, "create" | "clone").then_some(mark);
+    let reason = crashed(cluster, node, (mark.kind, mark.vmid), lock, of_copy).await?;
+    // The work may have ended between both looks: PVE takes its lock off first.
+    let now = found.read_again(cluster).await.ok()??;
+    (now.config.lock.as_deref() == Some(lock)).then_some(reason)
 }
 
-/// The reason to report a lock under which nobody works: PVE runs no task about the guest.
+/// The reason to report a lock under which nobody works: PVE runs no task about the guest, nor a copy that may make the
+/// guest of this mark.
 pub(crate) async fn crashed<I: Io>(
     cluster: &Cluster<'_, I>,
     node: &str,
     (kind, vmid): (Kind, Vmid),
-    about: Vmid,
     lock: &str,
+    of_copy: Option<&Mark>,
 ) -> Option<String> {
-    if !OURS.contains(&lock) || !cluster.send(cluster.pve.active_on(node, about)).await.ok()?.is_empty() {
+    if !OURS.contains(&lock) {
+        return None;
+    }
+    let active = match of_copy {
+        Some(_) => cluster.pve.active(node),
+        None => cluster.pve.active_on(node, vmid),
+    };
+    let tasks = cluster.send(active).await.ok()?;
+    if tasks.iter().any(|it| it.is_about(vmid) || of_copy.is_some_and(|mark| may_make(it, mark))) {
         return None;
     }
     let tool = kind.tool();
     Some(format!("lock-stale: locked ({lock}) by work that has crashed; run {tool} unlock {vmid}"))
+}
+
+/// Whether a task may be the copy that makes a guest. It is about the source, which notes of older versions do not name.
+fn may_make(task: &Task, mark: &Mark) -> bool {
+    let copied = mark.base.as_ref().and_then(|it| it.source);
+    let source = mark.taken_from.as_ref().map(|it| it.vmid).or(mark.template).or(copied);
+    let latest = mark.birth().unix_timestamp() + LATE_SECONDS;
+    task.kind == mark.kind.clones()
+        && task.began().is_none_or(|at| at <= latest)
+        && source.is_none_or(|vmid| task.is_about(vmid))
 }

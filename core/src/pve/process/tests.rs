@@ -21,7 +21,12 @@ use crate::{
     daemon::CallFailure,
     error::Error,
     io::{Failure as Broken, NetError, Sent},
-    pve::{api::Pve, console::Console, marks::Mark},
+    pve::{
+        api::{Pve, config::Config},
+        console::Console,
+        guest::Located,
+        marks::Mark,
+    },
     sandbox::{
         command::Outcome,
         id::Kind,
@@ -86,7 +91,8 @@ fn what_only_the_daemon_knows_is_not_told_in_its_place() {
     let pve = Pve::new("http://pve", &Secret::new("t".to_owned()), None).unwrap();
     let nonce = "a".repeat(24).parse().unwrap();
     let mark = Mark::claimed("home", "t", "200001".parse().unwrap(), Kind::Lxc, nonce);
-    let console = || Box::new(Console::new(daemon.invocation(), &pve, "node", &mark));
+    let found = Located { node: "node".into(), config: Config::default(), mark, committed: true };
+    let console = || Box::new(Console::new(daemon.invocation(), &pve, &found));
     let lost = NetError { sent: Sent::Never, failure: Broken::Cut, detail: "no way".into() };
     let in_its_place = || Runner::Console(console(), Some(CallFailure::NotSent(lost.clone())));
     let stdin = || Stdin { process: PROCESS, at: 0, end: true };

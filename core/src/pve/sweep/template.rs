@@ -135,6 +135,6 @@ fn is_offered(config: &Config, mark: &Mark) -> bool {
 
 /// How long a template that is not committed is carried on; root may take a day.
 fn patience(mark: &Mark, error: &Error) -> i64 {
-    let waits = mark.base.is_some() && error.code() != Code::Condemned;
+    let waits = mark.base.is_some() && !matches!(error.code(), Code::Condemned | Code::CloneFailed);
     if waits { ROOT_SECONDS } else { FINISH_SECONDS }
 }

@@ -10,7 +10,10 @@ use crate::{
     pve::{
         api::LATE_SECONDS,
         cluster::Cluster,
-        guest::{Located, commit, located::was_destroyed, repair, stale::left_by_a_crash, write::write},
+        guest::{
+            Located, commit, copied::is_torn, located::was_destroyed, repair, stale::left_by_a_crash,
+            write::write,
+        },
         inventory::Inventory,
         marks::{self, Mark, Phase, Want, What},
         reserve,
@@ -77,16 +80,21 @@ pub async fn advance<I: Io>(
     known: Located,
     deadline: Deadline<'_, I>,
 ) -> Result<Advanced, Error> {
-    if let Some(lock) = &known.config.lock
+    if let Some(lock @ ("create" | "clone")) = known.config.lock.as_deref()
         && let Some(reason) = left_by_a_crash(cluster, &known, lock).await
     {
         return Err(Error::new(Code::TemplateLockStale, format!("on node {}: {reason}", known.node)));
     }
-    let mut making =
-        Making { known, step: Step::Creating, output: String::new(), refused: false, is_alone: false };
+    let step = first_step(&known.mark);
+    let mut making = Making { known, step, output: String::new(), refused: false, is_alone: false };
     match making.carry_on(cluster, deadline).await {
-        // What this request may ask is spent: the next one goes on.
-        Err(error) if error.code() == Code::BudgetExhausted => Ok(making.so_far()),
+        // The next request goes on.
+        Err(error) if error.code() == Code::BudgetExhausted => {
+            if making.output.is_empty() {
+                error.detail().clone_into(&mut making.output);
+            }
+            Ok(making.so_far())
+        }
         result => result,
     }
 }
@@ -207,9 +215,13 @@ impl Making {
     }
 }
 
+fn first_step(mark: &Mark) -> Step {
+    if mark.phase == Phase::Claimed { Step::Creating } else { Step::Converting }
+}
+
 fn unfinished(mark: Mark) -> Advanced {
     let (commands, output) = (Vec::new(), String::new());
-    let step = if mark.phase == Phase::Claimed { Step::Creating } else { Step::Converting };
+    let step = first_step(&mark);
     Advanced { mark, ready: false, commands, refused: false, failed: false, step, output }
 }
 
@@ -225,6 +237,11 @@ async fn remake<I: Io>(cluster: &Cluster<'_, I>, found: &Located) {
 /// Commits what was claimed; what root has to do before it.
 async fn commit<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<String>, Error> {
     let mut mark = found.mark.clone();
+    let is_copy = mark.taken_from.is_some() || mark.base.as_ref().is_some_and(|it| it.source.is_some());
+    if is_copy && is_torn(cluster, found).await {
+        let text = "PVE has crashed while it copied, and disks may be missing: the sweep deletes it";
+        return Err(Error::new(Code::CloneFailed, text));
+    }
     if let Some(base) = &mark.base {
         // Its admin has deleted it, and a late request has brought it back.
         if was_destroyed(cluster, &found.node, &mark).await? {

@@ -3,8 +3,7 @@
 use crate::{
     error::{Code, Error},
     io::Io,
-    pve::{cluster::Cluster, marks::Base},
-    sandbox::{id::Kind, vmid::Vmid},
+    pve::{cluster::Cluster, inventory::Template, marks::Base},
 };
 
 /// Refuses what cannot be built in a copy of it, before anything is claimed: all of it goes through the guest agent, and
@@ -12,9 +11,9 @@ use crate::{
 pub(super) async fn check<I: Io>(
     cluster: &Cluster<'_, I>,
     base: &Base,
-    node: &str,
-    vmid: Vmid,
+    source: &Template,
 ) -> Result<(), Error> {
+    let Template { vmid, node, kind, .. } = source;
     for (field, value) in [("features", &base.features), ("hookscript", &base.hookscript)] {
         if !value.is_empty() {
             return Err(Error::field(field, format!("is for containers, and {vmid} is a template of VMs")));
@@ -29,7 +28,7 @@ pub(super) async fn check<I: Io>(
     if base.build.is_none() {
         return Ok(());
     }
-    let config = cluster.send(cluster.pve.guest(node, Kind::Qemu, vmid).config()).await?;
+    let config = cluster.send(cluster.pve.guest(node, *kind, *vmid).config()).await?;
     if config.has_agent() {
         return Ok(());
     }

@@ -24,7 +24,7 @@ async fn every_shell_runs_commands() {
         assert!(folder.contains("pve-edge-guest-"), "{folder}");
         let environment = terminal.run("env").await;
         assert!(!environment.contains("\nHOME=") && !environment.contains("TERM="), "{environment}");
-        assert!(environment.contains("XDG_RUNTIME_DIR=/"), "{environment}");
+        assert!(environment.contains("PVE_EDGE_RUN=/"), "{environment}");
         assert!(terminal.run("tty").await.starts_with("/dev/pts/"));
         terminal.send("1:132:43:").await;
         assert_eq!(terminal.run("stty size").await, "43 132\n", "{shell:?}");
@@ -116,7 +116,7 @@ async fn a_session_ends_with_its_shell() {
 async fn nothing_outlives_the_container() {
     let stage = Stage::new().await;
     let mut terminal = stage.enter(VMID).await;
-    let memory = terminal.run("echo $XDG_RUNTIME_DIR").await;
+    let memory = terminal.run("echo $PVE_EDGE_RUN").await;
     let background = terminal.run("sh -c 'setsid sleep 1000 >/dev/null & echo $!'").await;
     let shell = terminal.run("echo $$").await;
     assert!(is_alive(&shell) && is_alive(&background) && Path::new(memory.trim()).exists());

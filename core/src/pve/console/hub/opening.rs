@@ -5,7 +5,8 @@
 //! 3. It listens. Where another claim came before, or a start, it waits and begins again: the first claim is the same for
 //!    all, so that one of a crowd goes on.
 //! 4. Where its own claim is not shown, what is in the terminal is no shell: the console is in use.
-//! 5. Else it has the shell print something, since a program in the foreground shows what is typed too.
+//! 5. Else it has the shell print something, since a program in the foreground shows what is typed too: and that it is root's,
+//!    and one of the guest's hardware addresses. Somebody may have left `su`, or `ssh` to another machine, in the console.
 //! 6. The shell is replaced by one that reads the hub's script, and runs it if its digest is right. This reader answers the
 //!    question of step 1, so that another client hands the script over where the first one has gone, and ends by itself.
 
@@ -31,6 +32,8 @@ use crate::{
 const SCRIPT: &str = include_str!("../hub.sh");
 /// What is typed to see whether a shell is there; 137 is `_` in octal, so that the answer differs from what is typed.
 const PROVING: &str = " printf '\\137%s\\n'";
+/// What the shell puts behind that: its user's number, and all hardware addresses of its machine.
+const IDENTITY: &str = "$(id -u) $(cat /sys/class/net/*/address)";
 /// What replaces it. The space keeps it out of its history.
 const STARTER: &str = " exec sh -c";
 /// Time for finding or starting a hub.
@@ -80,6 +83,7 @@ impl<I: Io> Hub<I> {
     pub(in super::super) async fn open(
         invocation: Arc<Invocation<I>>,
         terminal: Terminal<I>,
+        address: Option<&str>,
     ) -> Result<Self, Error> {
         let begun = invocation.now();
         let end = (begun + OPENING).min(invocation.end());
@@ -89,7 +93,7 @@ impl<I: Io> Hub<I> {
         let mut failures = 0;
         while hub.now() < end && (failures < PATIENCE.0 || hub.now() < begun + PATIENCE.1) {
             let found = match hub.look().await {
-                Ok(Seen::Shell) => hub.start().await,
+                Ok(Seen::Shell) => hub.start(address).await,
                 Ok(Seen::Reader(name)) => hub.hand_over(&name).await,
                 Ok(Seen::Hub(boot)) => Ok(Some(boot)),
                 Ok(Seen::Another) => hub.give_way().await,
@@ -155,21 +159,27 @@ impl<I: Io> Hub<I> {
 
     /// Replaces the shell by a hub. That it is one it proves first: what is typed before a program that only echoes is
     /// read by a shell later.
-    async fn start(&mut self) -> Result<Option<Unique>, Failed> {
+    async fn start(&mut self, address: Option<&str>) -> Result<Option<Unique>, Failed> {
         let proof = self.draw();
-        self.terminal.write(format!("{PROVING} {proof}\n").as_bytes())?;
-        self.hear(format!("_{proof}").as_bytes(), PROOF).await?;
+        self.terminal.write(format!("{PROVING} {proof}{IDENTITY}\n").as_bytes())?;
+        let of_root = format!("_{proof}0\r");
+        // From a guest without a network nobody gets elsewhere.
+        let of_guest = address.map(|it| format!("_{it}"));
+        let has = |shown: &[u8], it: &str| contains(shown, it.as_bytes());
+        let is_ours =
+            |shown: &[u8]| has(shown, &of_root) && of_guest.as_ref().is_none_or(|it| has(shown, it));
+        self.hear(is_ours, PROOF).await?;
         let name = self.draw();
         self.terminal.write(starter(&name, &packed()).as_bytes())?;
-        self.hear(format!("_{name} ").as_bytes(), REPLACING).await?;
+        self.hear(|it| contains(it, format!("_{name} ").as_bytes()), REPLACING).await?;
         self.hand_over(&name).await
     }
 
     /// Waits until the terminal shows something.
-    async fn hear(&mut self, wanted: &[u8], wait: Duration) -> Result<(), Failed> {
+    async fn hear(&mut self, is_wanted: impl Fn(&[u8]) -> bool, wait: Duration) -> Result<(), Failed> {
         let wait = wait + self.terminal.round_trip * 2;
-        let shown = self.listen(wait, |shown| contains(&shown.bytes, wanted)).await?;
-        if contains(&shown.bytes, wanted) { Ok(()) } else { Err(Failed::NoHub) }
+        let shown = self.listen(wait, |shown| is_wanted(&shown.bytes)).await?;
+        if is_wanted(&shown.bytes) { Ok(()) } else { Err(Failed::NoHub) }
     }
 
     /// Hands the script over to the reader of this name.
@@ -340,8 +350,9 @@ pub(in super::super) fn crowded() -> Error {
 
 /// The error of a console that shows no shell.
 fn in_use() -> Error {
-    let text = "the container's console is no shell that waits for a command: somebody works in it (the tasks of the \
-                node tell who), or it asks for a login; leave it with `exit`, or restart the sandbox";
+    let text = "the container's console is no shell that waits for a command, or not root's in this \
+                sandbox: somebody works in it (the tasks of the node tell who), or it asks for a login; leave it with \
+                `exit`, or restart the sandbox";
     Error::new(Code::ConsoleInUse, text).retry_after(5)
 }
 

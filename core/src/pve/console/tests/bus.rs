@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) lost_output: Option<u64>,
     /// Whether a shell is in the terminal, and no hub yet.
     pub(super) is_shell: bool,
+    /// The user and the hardware address of what somebody has left in the terminal.
+    pub(super) stands_in: Option<(u32, &'static str)>,
     /// Time that commands take.
     pub(super) lasts: Option<Duration>,
     /// Whether the guest promises output that never comes.

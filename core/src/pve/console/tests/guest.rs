@@ -82,6 +82,11 @@ impl Guest {
         }
     }
 
+    /// Whether nothing has replaced the shell.
+    pub(super) fn is_shell(&self) -> bool {
+        matches!(self.within, Within::Shell)
+    }
+
     /// The scripts that were run.
     pub(super) fn ran(&self) -> Vec<&[u8]> {
         self.processes.values().filter(|it| it.begun.is_some()).map(|it| &*it.script).collect()
@@ -145,7 +150,10 @@ impl Guest {
         match &self.within {
             Within::Shell => {
                 if let Some(proof) = line.strip_prefix(" printf '\\137%s\\n' ") {
-                    return (proof.len() == 6).then(|| format!("_{proof}\r\n").into_bytes());
+                    let (user, address) = self.faults.stands_in.unwrap_or((0, "bc:24:11:aa:00:01"));
+                    let name = proof.strip_suffix("$(id -u) $(cat /sys/class/net/*/address)")?;
+                    let told = format!("_{name}{user}\r\n_{address}\r\n_00:00:00:00:00:00\r\n");
+                    return (name.len() == 6).then(|| told.into_bytes());
                 }
                 let (_, name) = line.strip_prefix(" exec sh -c ")?.split_once("\\137")?;
                 let (name, (_, digest)) = (name.get(..6)?.to_owned(), line.split_once("\" = \"")?);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     TIME,
     bus::{Bus, Faults},
-    console, mark,
+    command, console, mark,
 };
 use crate::{
     error::{Code, Error},
@@ -44,6 +44,18 @@ fn a_console_is_opened_without_a_proof_right_after_the_sandbox_was_found_alone()
             console.open().await
         });
         assert_eq!((opened.is_err(), bus.connections()), (is_unproved, connections));
+    }
+}
+
+/// Somebody has left `ssh` to another machine in the console, or `su`: it is a shell, and not the sandbox's root's.
+#[test]
+fn a_shell_of_another_machine_or_user_is_given_nothing() {
+    for stands_in in [(0, "bc:24:11:aa:00:02"), (1000, "bc:24:11:aa:00:01"), (10, "bc:24:11:aa:00:01")] {
+        let bus = Bus::new(Faults { is_shell: true, stands_in: Some(stands_in), ..Faults::default() });
+        let failure = bus.run(command(&bus, 1, 0, 100)).expect_err("it is another's");
+        assert!(failure.is_never_executed(), "{stands_in:?}: {failure:?}");
+        assert_eq!(Error::from(failure).code(), Code::ConsoleInUse, "{stands_in:?}");
+        assert!(bus.guest(|it| it.ran().is_empty() && it.is_shell()), "{stands_in:?}: a hub was started");
     }
 }
 

@@ -78,6 +78,43 @@ fn a_signal_is_sent_once() {
     }
 }
 
+/// The same bytes are written by two at once, since the first one's answer was lost; and once more behind a writer that was
+/// killed.
+#[test]
+fn input_that_is_written_again_is_not_doubled() {
+    let data: Vec<u8> = (0..1_000_000_u32).map(|it| u8::try_from(it * 7 % 251).expect("a byte")).collect();
+    for shell in shells() {
+        let all = tempfile::tempdir().expect("a folder");
+        let folder = all.path().join(PROCESS.to_string());
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(all.path().join("data"), &data).expect("a file");
+        for file in ["c", "i"] {
+            fs::write(folder.join(file), "").expect("a file");
+        }
+        // Somebody reads what wakes the feeder.
+        let mut reader = Command::new("sh");
+        reader.args(["-c", "mkfifo q; exec cat <>q >/dev/null"]).current_dir(&folder);
+        let mut reader = reader.spawn().expect("a shell");
+        while !folder.join("q").exists() {
+            sleep(Duration::from_millis(10));
+        }
+        std::os::unix::fs::symlink("999999999", folder.join("w")).expect("a lock whose owner is gone");
+        let text = script::stdin(PROCESS, 0, false);
+        let write = || {
+            let mut command = Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", &text]).current_dir(&folder);
+            command.stdin(fs::File::open(all.path().join("data")).expect("a file")).stdout(Stdio::null());
+            command.spawn().expect("a shell")
+        };
+        for mut writer in [write(), write(), write()] {
+            assert_eq!(writer.wait().expect("it ends").code(), Some(0), "{shell:?}");
+        }
+        reader.kill().expect("it is there");
+        reader.wait().expect("it ends");
+        assert!(fs::read(folder.join("i")).expect("a file") == data, "{shell:?}: other bytes");
+    }
+}
+
 #[test]
 fn programs_speak_english_to_scripts_about_files() {
     let folder = tempfile::tempdir().expect("a folder");

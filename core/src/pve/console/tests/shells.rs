@@ -36,22 +36,22 @@ pub(super) fn shells() -> Vec<Vec<&'static str>> {
 }
 
 /// A hub in a folder.
-struct Hub {
+pub(super) struct Hub {
     child: Child,
     shown: Receiver<String>,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     questions: u32,
 }
 
 impl Hub {
-    fn start(shell: &[&str], memory: &Path, script: &str) -> Self {
+    pub(super) fn start(shell: &[&str], memory: &Path, script: &str) -> Self {
         let words = [shell, &["-c", script]].concat();
         Self::run(&words, memory)
     }
 
     fn run(words: &[&str], memory: &Path) -> Self {
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("XDG_RUNTIME_DIR", memory).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(&words[1..]).env("PVE_EDGE_RUN", memory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::null()).spawn().expect("a shell");
         let (tell, shown) = channel();
         let output = BufReader::new(child.stdout.take().expect("its output"));
@@ -74,14 +74,14 @@ impl Hub {
         lines.flat_map(|it| replies.push(it.as_bytes())).find(is_wanted)
     }
 
-    fn ask(&mut self, request: &[u8]) -> Reply {
+    pub(super) fn ask(&mut self, request: &[u8]) -> Reply {
         let input = self.child.stdin.as_mut().expect("its input");
         input.write_all(request).expect("it reads");
         self.hear(|it| it.process().is_some()).expect("an answer")
     }
 
     /// Puts a script in place, and asks for its start.
-    fn begin(&mut self, process: Unique, script: &str, ms: u32, is_kept: bool) -> Reply {
+    pub(super) fn begin(&mut self, process: Unique, script: &str, ms: u32, is_kept: bool) -> Reply {
         for (number, piece) in (0..).zip(script.as_bytes().chunks(PIECE)) {
             let told = self.ask(&put(process, File::Script, number, piece));
             if told != Reply::Put(process, File::Script, number) {
@@ -92,11 +92,22 @@ impl Hub {
     }
 
     fn run_again(&mut self, process: Unique, script: &str, ms: u32, is_kept: bool) -> Reply {
-        let (sum, kept) = (sum(script.as_bytes()), u8::from(is_kept));
-        self.ask(&summed(&format!("{process} run {sum} - {ms} - 8388608 {kept}")))
+        let kept = u8::from(is_kept);
+        self.run_of(process, script, &format!("{ms} - 8388608 {kept}"))
     }
 
-    fn stands(&mut self, process: Unique) -> Option<Stands> {
+    /// Asks for the start of a script that is in place.
+    pub(super) fn run_of(&mut self, process: Unique, script: &str, how: &str) -> Reply {
+        let sum = sum(script.as_bytes());
+        self.ask(&summed(&format!("{process} run {sum} - {how}")))
+    }
+
+    /// Puts a script in place that is one piece.
+    pub(super) fn put(&mut self, process: Unique, script: &str) -> Reply {
+        self.ask(&put(process, File::Script, 0, script.as_bytes()))
+    }
+
+    pub(super) fn stands(&mut self, process: Unique) -> Option<Stands> {
         self.questions += 1;
         let ask = doubled(&format!("{process} p 0 {} 0 0 0 0 500", self.questions));
         match self.ask(&ask) {
@@ -107,7 +118,7 @@ impl Hub {
     }
 
     /// How it ends.
-    fn end(&mut self, process: Unique) -> End {
+    pub(super) fn end(&mut self, process: Unique) -> End {
         let mut end = None;
         eventually("it ends", || {
             end = self.stands(process).expect("it is known").end;
@@ -116,7 +127,7 @@ impl Hub {
         end.expect("an end")
     }
 
-    fn exit(&mut self, process: Unique) -> Exit {
+    pub(super) fn exit(&mut self, process: Unique) -> Exit {
         match self.end(process) {
             End::Exit(exit) => exit,
             End::Lost => panic!("it is lost"),
@@ -140,7 +151,7 @@ impl Drop for Hub {
     }
 }
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let is_so = (0..LINES).any(|_| {
         let is_so = is_so();
         thread::sleep(if is_so { Duration::ZERO } else { LONG / 1000 });
@@ -149,7 +160,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(is_so, "{what}: never");
 }
 
-fn name(number: u8) -> Unique {
+pub(super) fn name(number: u8) -> Unique {
     Unique([number; 16])
 }
 
@@ -160,7 +171,7 @@ fn quick() -> String {
     })
 }
 
-fn memory() -> tempfile::TempDir {
+pub(super) fn memory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -303,7 +314,7 @@ fn a_guest_that_lacks_a_program_gets_no_hub() {
         }
         let shell = String::from_utf8(Command::new("which").arg(shell[0]).output().expect("it").stdout);
         let mut command = Command::new(shell.expect("a path").trim());
-        command.args(["-c", &script()]).env("PATH", programs.path()).env("XDG_RUNTIME_DIR", memory.path());
+        command.args(["-c", &script()]).env("PATH", programs.path()).env("PVE_EDGE_RUN", memory.path());
         let output = command.stdin(Stdio::null()).output().expect("it ends");
         assert_eq!(Replies::default().push(&output.stdout), [Reply::Lacks("fold".into())]);
     }

@@ -96,7 +96,7 @@ impl<'a, 'c, I: Io> Way<'a, 'c, I> {
     pub(super) fn new(cluster: &'a Cluster<'c, I>, found: &'a Located) -> Self {
         match found.mark.kind {
             Kind::Lxc => {
-                let console = Console::new(cluster, cluster.pve, &found.node, &found.mark);
+                let console = Console::new(cluster, cluster.pve, found);
                 Self::Console(Box::new(console), name(&found.mark))
             }
             Kind::Qemu => Self::Agent(cluster, found),

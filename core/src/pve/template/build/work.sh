@@ -14,8 +14,11 @@ echo "$$ ${b:--} ${s:--}" >"$F/pid.t"; mv "$F/pid.t" "$F/pid"
 [ -n "$HOME" ] || HOME=/root; export HOME
 cd / || exit
 exec >"$F/log" 2>&1 </dev/null
-step() { echo "$1" >"$F/step.t"; mv "$F/step.t" "$F/step"; }
-end() { echo "$1" >"$F/code.t"; mv "$F/code.t" "$F/code"; exit "$1"; }
+# Each has its place from the beginning: what is built may leave none.
+for n in step code; do printf %099d 1 >"$F/$n.t"; done
+tell() { echo "$2" 1<>"$F/$1.t"; mv "$F/$1.t" "$F/$1"; }
+step() { printf %099d 1 >"$F/step.t"; tell step "$1"; }
+end() { tell code "$1"; exit "$1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 routed() {
   grep -q '^[^[:space:]]*[[:space:]]*00000000[[:space:]]' /proc/net/route ||
