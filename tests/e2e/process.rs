@@ -36,6 +36,11 @@ impl Process {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let failed = |error: std::io::Error| format!("{program}: {error}");
         let file = File::create(log).map_err(failed)?;
+        // Build scripts look at what cargo sets for what it runs: they would run again, and ring and all above it be compiled.
+        let names = std::env::vars().map(|(name, _)| name);
+        for name in names.filter(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -11,21 +11,22 @@ fn snapshot() {
         .run(
             &BOTH,
             expect![[r#"
-            GET nodes/pve1/KIND/VMID/config
-            GET nodes/pve1/KIND/VMID/feature
-            GET cluster/resources
-            GET nodes/pve1/KIND/VMID/config
-            PUT nodes/pve1/KIND/VMID/config
-            POST nodes/pve1/KIND/VMID/snapshot
-            GET nodes/pve1/tasks/UPID/status
-            POST nodes/pve1/KIND/VMID/clone
-            GET nodes/pve1/KIND/VMID/config ×2
-            PUT nodes/pve1/KIND/VMID/config
-            GET nodes/pve1/KIND/VMID/config
-            POST nodes/pve1/KIND/VMID/template
-            GET nodes/pve1/KIND/VMID/config ×2
-            DELETE nodes/pve1/KIND/VMID/snapshot/NAME
-            PUT nodes/pve1/KIND/VMID/config"#]],
+                GET nodes/pve1/KIND/VMID/config
+                GET nodes/pve1/KIND/VMID/feature
+                GET cluster/resources
+                GET nodes/pve1/KIND/VMID/config
+                PUT nodes/pve1/KIND/VMID/config
+                POST nodes/pve1/KIND/VMID/snapshot
+                GET nodes/pve1/tasks/UPID/status
+                POST nodes/pve1/KIND/VMID/clone
+                GET nodes/pve1/KIND/VMID/config ×2
+                GET nodes/pve1/tasks
+                PUT nodes/pve1/KIND/VMID/config
+                GET nodes/pve1/KIND/VMID/config
+                POST nodes/pve1/KIND/VMID/template
+                GET nodes/pve1/KIND/VMID/config ×2
+                DELETE nodes/pve1/KIND/VMID/snapshot/NAME
+                PUT nodes/pve1/KIND/VMID/config"#]],
         );
 }
 
