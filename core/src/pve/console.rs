@@ -63,8 +63,8 @@ pub(in crate::pve) struct Console<I: Io> {
     boot: Option<Unique>,
     /// When it was proved last that the container is the sandbox's.
     proved: Option<OffsetDateTime>,
-    /// The hardware address of its first network card then, if it has one.
-    address: Option<String>,
+    /// The hardware addresses of its network cards then.
+    addresses: Vec<String>,
     /// Start of the guest that all further requests are for: the one in which its hub was found first.
     pinned: Option<Unique>,
     /// Process that was seen in it last.
@@ -95,7 +95,7 @@ impl<I: Io> Console<I> {
             hub: None,
             boot: None,
             proved: Some(proved),
-            address: config.hardware_address().map(str::to_ascii_lowercase),
+            addresses: config.hardware_addresses(),
             pinned: None,
             seen: None,
             is_streaming: false,
@@ -113,7 +113,7 @@ impl<I: Io> Console<I> {
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
         let (vmid, nonce, boot, pinned, seen) = (*vmid, *nonce, self.boot, *pinned, self.seen);
-        let (proved, address) = (self.proved, self.address.clone());
+        let (proved, addresses) = (self.proved, self.addresses.clone());
         Self {
             invocation,
             pve,
@@ -123,7 +123,7 @@ impl<I: Io> Console<I> {
             hub,
             boot,
             proved,
-            address,
+            addresses,
             pinned,
             seen,
             is_streaming: true,
@@ -175,9 +175,7 @@ impl<I: Io> Console<I> {
             self.prove().await?;
             let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
-            let hub = Hub::open(self.invocation.clone(), terminal, self.address.as_deref())
-                .await
-                .map_err(no_way)?;
+            let hub = Hub::open(self.invocation.clone(), terminal, &self.addresses).await.map_err(no_way)?;
             self.boot = Some(hub.boot());
             self.pinned = self.pinned.or(self.boot);
             self.hub = Some(hub);
@@ -203,7 +201,7 @@ impl<I: Io> Console<I> {
         let reading = Reading::of(self.vmid, &config);
         if reading.mark().is_some_and(|it| it.nonce == self.nonce) {
             self.proved = Some(now);
-            self.address = config.hardware_address().map(str::to_ascii_lowercase);
+            self.addresses = config.hardware_addresses();
             return Ok(());
         }
         let text = "the sandbox was deleted, or is no longer this deployment's";

@@ -10,7 +10,7 @@ pub const CLONE: u32 = 2;
 /// After a step of a sandbox that comes up: the write of its end, or what undoes it.
 pub const STEP: u32 = 6;
 /// After a container for a template is claimed: its commit, and the look for other templates of its version.
-pub const TEMPLATE: u32 = 6;
+pub const TEMPLATE: u32 = 7;
 /// After a step of a template that is being made: the removal of the snapshot that it was copied from, and its tags.
 pub const TEMPLATE_STEP: u32 = 4;
 /// After a rollback: the write over what came back, the start, a probe, and the write that it came up.

@@ -141,9 +141,14 @@ impl Config {
 
     /// The hardware address of its first network card: `hwaddr=MAC`, of a VM `virtio=MAC`.
     pub fn hardware_address(&self) -> Option<&str> {
-        let values = self.net0.as_deref()?.split(',').filter_map(|it| it.split_once('='));
-        let is_mac = |it: &str| it.len() == 17 && it.split(':').all(|it| u8::from_str_radix(it, 16).is_ok());
-        values.map(|(_, value)| value).find(|it| is_mac(it))
+        mac(self.net0.as_deref()?)
+    }
+
+    /// The hardware addresses of all its network cards, in lower case.
+    pub fn hardware_addresses(&self) -> Vec<String> {
+        let others = self.rest.iter().filter(|(name, _)| name.starts_with("net"));
+        let others = others.filter_map(|(_, it)| mac(it.as_str()?));
+        self.hardware_address().into_iter().chain(others).map(str::to_ascii_lowercase).collect()
     }
 
     fn network(&self) -> impl Iterator<Item = &str> {
@@ -233,6 +238,13 @@ impl Config {
     pub fn is_suspended(&self) -> bool {
         self.lock.as_deref() == Some("suspended")
     }
+}
+
+/// The hardware address in a network card's options.
+fn mac(options: &str) -> Option<&str> {
+    let values = options.split(',').filter_map(|it| it.split_once('='));
+    let is_mac = |it: &str| it.len() == 17 && it.split(':').all(|it| u8::from_str_radix(it, 16).is_ok());
+    values.map(|(_, value)| value).find(|it| is_mac(it))
 }
 
 /// `8G`, `2560M` or `2.5G`: as PVE reads them (pve-common `JSONSchema.pm` `parse_size`).

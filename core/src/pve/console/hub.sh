@@ -25,7 +25,7 @@ l=; [ -e boot ] && read -r l <boot; [ "$l" = $B ] || { rm -rf ./*; echo $B >boot
 # bytes that are kept of each output. One that runs reads on in its file. What it tells at the end has its place from the
 # beginning, because the output may leave none.
 keeper() { cat >k.$$ && mv k.$$ keeper.$H || { rm -f k.* spare; false; }; }
-[ -s keeper.$H ] || for l in 1 2; do [ -s keeper.$H ] || keeper <<'K'
+for l in 1 2; do [ -s keeper.$H ] || keeper <<'K'
 pump() {
   sh -c 'echo $$ >"h$0"; trap "" XFSZ; ulimit -f $(($1 / 512)); exec cat' $1 $2 >$1 || { [ $(wc -c <$1) -ge $2 ] && mv n$1 m$1; } || true >full
   sh -c 'echo $$ >"h$0"; exec wc -c' $1 1<>l$1.t; mv l$1.t l$1
@@ -44,7 +44,7 @@ feed() {
 }
 exec 2>/dev/null
 # A hub that finds it not begun has given it up.
-rm -f room; mkdir go/on || exit; for f in x lo le no ne; do printf %099d 1 >$f.t; done; mv no.t no; mv ne.t ne
+rm -f room; mkdir go/on || { [ -e go/on ] || echo lost >kp; exit; }; for f in x.t lo.t le.t no ne; do printf %099d 1 >$f; done
 echo $$ >kp; date +%s >t; true >o; true >e; mkfifo po pe
 pump o $3 <po & pump e $3 <pe &
 i=/dev/null
@@ -65,7 +65,10 @@ K
 done
 [ -s keeper.$H ] || lacks room
 # What a hub was ended at before its keeper began is begun by nobody any more.
-for d in */go; do [ ! -e $d ] || [ -e ${d%go}kp ] || { mkdir $d/on 2>/dev/null && echo lost >${d%go}kp; }; done
+for d in */c; do
+  [ -e $d ] || continue; D=${d%c}; rmdir ${D}wb 2>/dev/null
+  [ ! -e ${D}go ] || [ -s ${D}kp ] || { mkdir ${D}go/on 2>/dev/null; echo lost >${D}kp; }
+done
 [ -s spare ] || head -c 262144 /dev/zero >spare
 sizes() { set -- $(wc -c o e 2>/dev/null); a=${1:-0} b=${3:-0}; }
 frames() { # output, from where, how many, and where it ends

@@ -10,15 +10,17 @@ use crate::{
         api::{LATE_SECONDS, PveError, task::Task},
         cluster::Cluster,
         guest::{Located, wait::failure_of_task},
+        marks::Mark,
     },
     sandbox::{
         id::{Kind, SandboxId},
         nonce::Nonce,
+        vmid::Vmid,
     },
 };
 
 /// Seconds by which a node's clock may differ from the one that the time of the claim was taken from.
-const SKEW_SECONDS: i64 = 5;
+const SKEW_SECONDS: i64 = 30;
 
 /// Why PVE could not make the guest of this id as a copy, where its tasks leave no doubt: one copy of ours was begun on
 /// its node in the time in which the guest was asked for, and that has failed. Who asks may be told its log only where
@@ -28,12 +30,7 @@ pub(crate) async fn failed_copy<I: Io>(
     id: &SandboxId,
     tells_log: bool,
 ) -> Option<Error> {
-    let mut copies = copies(cluster, &id.node, id.kind(), id.nonce).await;
-    // Where another one was faster, or held the lock, it was tried again.
-    copies.retain(|it| {
-        let end = PveError::Task(it.status.clone().unwrap_or_default());
-        it.may_count() || !(end.is_outdone() || end.is_beside_another())
-    });
+    let copies = copies(cluster, &id.node, id.kind(), id.nonce).await.ok()?;
     let [task] = copies.as_slice() else { return None };
     if task.may_count() {
         return None;
@@ -55,26 +52,43 @@ pub(crate) async fn failed_copy<I: Io>(
 }
 
 /// Whether a guest is what a crash has left of a copy: volumes may be missing, and its config does not tell. Known where
-/// each copy of ours that may have made it has ended, and none of them well.
-pub(crate) async fn is_torn<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> bool {
+/// each copy of ours of its source that may have made it has ended, and none of them well. Tasks of a guest that has moved
+/// since are another node's.
+pub(crate) async fn is_torn<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, PveError> {
     let mark = &found.mark;
-    let copies = copies(cluster, &found.node, mark.kind, mark.nonce).await;
-    !copies.is_empty() && !copies.iter().any(Task::may_count)
+    let Some(source) = source(mark).filter(|_| found.node == mark.node) else { return Ok(false) };
+    let mut copies = copies(cluster, &found.node, mark.kind, mark.nonce).await?;
+    copies.retain(|it| it.is_about(source));
+    Ok(!copies.is_empty() && !copies.iter().any(Task::may_count))
+}
+
+/// What a template or a snapshot is a copy of; notes of older versions do not name it.
+pub(crate) fn source(mark: &Mark) -> Option<Vmid> {
+    let copied = mark.base.as_ref().and_then(|it| it.source);
+    mark.taken_from.as_ref().map(|it| it.vmid).or(copied)
 }
 
 /// The copies of ours that were begun on a node in the time in which PVE may have been asked for the guest of this nonce.
-async fn copies<I: Io>(cluster: &Cluster<'_, I>, node: &str, kind: Kind, nonce: Nonce) -> Vec<Task> {
+/// One for which another was faster, or held the lock, was tried again.
+async fn copies<I: Io>(
+    cluster: &Cluster<'_, I>,
+    node: &str,
+    kind: Kind,
+    nonce: Nonce,
+) -> Result<Vec<Task>, PveError> {
     if node.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let birth = nonce.birth().unix_timestamp();
     let (since, until) = (birth - SKEW_SECONDS, birth + LATE_SECONDS);
     let call = cluster.pve.tasks_between(node, kind.clones(), since, until);
-    let mut tasks = cluster.send(call).await.unwrap_or_default();
+    let mut tasks = cluster.send(call).await?;
     // Asked of each task too: a filter that is passed over tells nothing.
     tasks.retain(|it| {
         let is_then = it.began().is_some_and(|at| (since..=until).contains(&at));
-        it.kind == kind.clones() && is_then && cluster.pve.has_begun(it)
+        let end = PveError::Task(it.status.clone().unwrap_or_default());
+        let is_tried_again = !it.may_count() && (end.is_outdone() || end.is_beside_another());
+        it.kind == kind.clones() && is_then && cluster.pve.has_begun(it) && !is_tried_again
     });
-    tasks
+    Ok(tasks)
 }

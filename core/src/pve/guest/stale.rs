@@ -5,7 +5,7 @@ use crate::{
     pve::{
         api::{LATE_SECONDS, task::Task},
         cluster::Cluster,
-        guest::Located,
+        guest::{Located, copied::source},
         marks::Mark,
     },
     sandbox::{FINISH_SECONDS, id::Kind, vmid::Vmid},
@@ -73,8 +73,7 @@ pub(crate) async fn crashed<I: Io>(
 
 /// Whether a task may be the copy that makes a guest. It is about the source, which notes of older versions do not name.
 fn may_make(task: &Task, mark: &Mark) -> bool {
-    let copied = mark.base.as_ref().and_then(|it| it.source);
-    let source = mark.taken_from.as_ref().map(|it| it.vmid).or(mark.template).or(copied);
+    let source = source(mark).or(mark.template);
     let latest = mark.birth().unix_timestamp() + LATE_SECONDS;
     task.kind == mark.kind.clones()
         && task.began().is_none_or(|at| at <= latest)

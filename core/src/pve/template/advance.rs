@@ -237,8 +237,7 @@ async fn remake<I: Io>(cluster: &Cluster<'_, I>, found: &Located) {
 /// Commits what was claimed; what root has to do before it.
 async fn commit<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Vec<String>, Error> {
     let mut mark = found.mark.clone();
-    let is_copy = mark.taken_from.is_some() || mark.base.as_ref().is_some_and(|it| it.source.is_some());
-    if is_copy && is_torn(cluster, found).await {
+    if is_torn(cluster, found).await? {
         let text = "PVE has crashed while it copied, and disks may be missing: the sweep deletes it";
         return Err(Error::new(Code::CloneFailed, text));
     }

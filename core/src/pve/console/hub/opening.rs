@@ -31,9 +31,9 @@ use crate::{
 /// The hub's script.
 const SCRIPT: &str = include_str!("../hub.sh");
 /// What is typed to see whether a shell is there; 137 is `_` in octal, so that the answer differs from what is typed.
-const PROVING: &str = " printf '\\137%s\\n'";
-/// What the shell puts behind that: its user's number, and all hardware addresses of its machine.
-const IDENTITY: &str = "$(id -u) $(cat /sys/class/net/*/address)";
+const PROVING: &str = " sh -c 'printf \"\\137%s\\n\"";
+/// What is put behind that: its user's number, and all hardware addresses of its machine. Root's own shell may be any.
+const IDENTITY: &str = "$(id -u) $(cat /sys/class/net/*/address)'";
 /// What replaces it. The space keeps it out of its history.
 const STARTER: &str = " exec sh -c";
 /// Time for finding or starting a hub.
@@ -83,7 +83,7 @@ impl<I: Io> Hub<I> {
     pub(in super::super) async fn open(
         invocation: Arc<Invocation<I>>,
         terminal: Terminal<I>,
-        address: Option<&str>,
+        addresses: &[String],
     ) -> Result<Self, Error> {
         let begun = invocation.now();
         let end = (begun + OPENING).min(invocation.end());
@@ -93,7 +93,7 @@ impl<I: Io> Hub<I> {
         let mut failures = 0;
         while hub.now() < end && (failures < PATIENCE.0 || hub.now() < begun + PATIENCE.1) {
             let found = match hub.look().await {
-                Ok(Seen::Shell) => hub.start(address).await,
+                Ok(Seen::Shell) => hub.start(addresses).await,
                 Ok(Seen::Reader(name)) => hub.hand_over(&name).await,
                 Ok(Seen::Hub(boot)) => Ok(Some(boot)),
                 Ok(Seen::Another) => hub.give_way().await,
@@ -159,15 +159,16 @@ impl<I: Io> Hub<I> {
 
     /// Replaces the shell by a hub. That it is one it proves first: what is typed before a program that only echoes is
     /// read by a shell later.
-    async fn start(&mut self, address: Option<&str>) -> Result<Option<Unique>, Failed> {
+    async fn start(&mut self, addresses: &[String]) -> Result<Option<Unique>, Failed> {
         let proof = self.draw();
         self.terminal.write(format!("{PROVING} {proof}{IDENTITY}\n").as_bytes())?;
         let of_root = format!("_{proof}0\r");
         // From a guest without a network nobody gets elsewhere.
-        let of_guest = address.map(|it| format!("_{it}"));
+        let of_guest: Vec<_> = addresses.iter().map(|it| format!("_{it}")).collect();
         let has = |shown: &[u8], it: &str| contains(shown, it.as_bytes());
-        let is_ours =
-            |shown: &[u8]| has(shown, &of_root) && of_guest.as_ref().is_none_or(|it| has(shown, it));
+        let is_ours = |shown: &[u8]| {
+            has(shown, &of_root) && (of_guest.is_empty() || of_guest.iter().any(|it| has(shown, it)))
+        };
         self.hear(is_ours, PROOF).await?;
         let name = self.draw();
         self.terminal.write(starter(&name, &packed()).as_bytes())?;

@@ -149,9 +149,9 @@ impl Guest {
     fn read(&mut self, line: &str) -> Option<Vec<u8>> {
         match &self.within {
             Within::Shell => {
-                if let Some(proof) = line.strip_prefix(" printf '\\137%s\\n' ") {
+                if let Some(proof) = line.strip_prefix(" sh -c 'printf \"\\137%s\\n\" ") {
                     let (user, address) = self.faults.stands_in.unwrap_or((0, "bc:24:11:aa:00:01"));
-                    let name = proof.strip_suffix("$(id -u) $(cat /sys/class/net/*/address)")?;
+                    let name = proof.strip_suffix("$(id -u) $(cat /sys/class/net/*/address)'")?;
                     let told = format!("_{name}{user}\r\n_{address}\r\n_00:00:00:00:00:00\r\n");
                     return (name.len() == 6).then(|| told.into_bytes());
                 }

@@ -17,7 +17,7 @@ exec >"$F/log" 2>&1 </dev/null
 # Each has its place from the beginning: what is built may leave none.
 for n in step code; do printf %099d 1 >"$F/$n.t"; done
 tell() { echo "$2" 1<>"$F/$1.t"; mv "$F/$1.t" "$F/$1"; }
-step() { printf %099d 1 >"$F/step.t"; tell step "$1"; }
+step() { tell step "$1"; printf %099d 1 >"$F/step.t"; }
 end() { tell code "$1"; exit "$1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 routed() {
