@@ -247,7 +247,7 @@ impl Inner {
         Keeper::connect(&folder).await.map_err(|error| match error.kind() {
             // It listens no more, and is about to end.
             io::ErrorKind::ConnectionRefused => gone(),
-            _ if folder.is_finished() => gone(),
+            _ if folder.is_finished() && folder.ended().is_some() => gone(),
             // One that does not accept has no room for connections any more.
             _ if folder.is_kept() => silent(),
             _ => gone(),
