@@ -85,7 +85,7 @@ fn a_copy_that_fails_later_is_told() {
     // An earlier one's failure tells nothing of this one.
     stage.world.sim_mut().fail_next("vzclone", "an earlier failure");
     assert_eq!(stage.ask(Ask::create()).status, 502);
-    stage.world.advance(Duration::seconds(10));
+    stage.world.advance(Duration::seconds(60));
     stage.world.sim_mut().fail_next("vzclone", "no space left on device");
     let template = stage.ask(copy(PLAIN).wait(0));
     assert_eq!(template.status, 202, "{template:?}");
