@@ -37,7 +37,7 @@ impl Process {
         let failed = |error: std::io::Error| format!("{program}: {error}");
         let file = File::create(log).map_err(failed)?;
         // Build scripts look at what cargo sets for what it runs: they would run again, and ring and all above it be compiled.
-        let names = std::env::vars().map(|(name, _)| name);
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for name in names.filter(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_")) {
             command.env_remove(name);
         }

@@ -61,16 +61,22 @@ pub(in crate::pve) struct Console<I: Io> {
     hub: Option<Hub<I>>,
     /// Start of the guest in which a hub was found last.
     boot: Option<Unique>,
-    /// When it was proved last that the container is the sandbox's.
-    proved: Option<OffsetDateTime>,
-    /// The hardware addresses of its network cards then.
-    addresses: Vec<String>,
+    /// The last proof that the container is the sandbox's.
+    proved: Option<Proof>,
     /// Start of the guest that all further requests are for: the one in which its hub was found first.
     pinned: Option<Unique>,
     /// Process that was seen in it last.
     seen: Option<Unique>,
     /// Whether an answer streams on, which may take longer than a request.
     is_streaming: bool,
+}
+
+/// The container was the sandbox's.
+#[derive(Clone)]
+struct Proof {
+    at: OffsetDateTime,
+    /// The hardware addresses of its network cards.
+    addresses: Vec<String>,
 }
 
 /// What a script of our own has said.
@@ -85,7 +91,8 @@ impl<I: Io> Console<I> {
     pub(in crate::pve) fn new(invocation: &Invocation<I>, pve: &Pve, found: &Located) -> Self {
         let Located { node, config, mark, .. } = found;
         let (invocation, pve, node) = (Arc::new(invocation.detached()), pve.clone(), node.clone());
-        let (vmid, nonce, proved) = (mark.vmid, mark.nonce, invocation.now());
+        let (vmid, nonce) = (mark.vmid, mark.nonce);
+        let proved = Some(Proof { at: invocation.now(), addresses: config.hardware_addresses() });
         Self {
             invocation,
             pve,
@@ -94,8 +101,7 @@ impl<I: Io> Console<I> {
             nonce,
             hub: None,
             boot: None,
-            proved: Some(proved),
-            addresses: config.hardware_addresses(),
+            proved,
             pinned: None,
             seen: None,
             is_streaming: false,
@@ -113,21 +119,8 @@ impl<I: Io> Console<I> {
         let (invocation, pve, node) = (invocation.clone(), pve.clone(), node.clone());
         let hub = self.hub.take();
         let (vmid, nonce, boot, pinned, seen) = (*vmid, *nonce, self.boot, *pinned, self.seen);
-        let (proved, addresses) = (self.proved, self.addresses.clone());
-        Self {
-            invocation,
-            pve,
-            node,
-            vmid,
-            nonce,
-            hub,
-            boot,
-            proved,
-            addresses,
-            pinned,
-            seen,
-            is_streaming: true,
-        }
+        let proved = self.proved.clone();
+        Self { invocation, pve, node, vmid, nonce, hub, boot, proved, pinned, seen, is_streaming: true }
     }
 
     /// The same console, for an answer that streams on: it has time of its own from now on.
@@ -172,10 +165,10 @@ impl<I: Io> Console<I> {
     async fn hub(&mut self) -> Result<&mut Hub<I>, CallFailure> {
         if self.hub.is_none() {
             self.renew();
-            self.prove().await?;
+            let addresses = self.prove().await?;
             let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
             let terminal = Terminal::open(&self.invocation, &guest).await.map_err(no_way)?;
-            let hub = Hub::open(self.invocation.clone(), terminal, &self.addresses).await.map_err(no_way)?;
+            let hub = Hub::open(self.invocation.clone(), terminal, &addresses).await.map_err(no_way)?;
             self.boot = Some(hub.boot());
             self.pinned = self.pinned.or(self.boot);
             self.hub = Some(hub);
@@ -189,20 +182,20 @@ impl<I: Io> Console<I> {
     }
 
     /// Proves that the container is still the one that it was, unless that was proved a moment ago: its VMID may be another's
-    /// by now, and nothing is typed in a console that is not its own.
-    async fn prove(&mut self) -> Result<(), CallFailure> {
+    /// by now, and nothing is typed in a console that is not its own. Returns its hardware addresses.
+    async fn prove(&mut self) -> Result<Vec<String>, CallFailure> {
         let now = self.invocation.now();
-        if self.proved.is_some_and(|it| now < it + PROVED) {
-            return Ok(());
+        if let Some(proof) = self.proved.as_ref().filter(|it| now < it.at + PROVED) {
+            return Ok(proof.addresses.clone());
         }
         let guest = self.pve.guest(&self.node, Kind::Lxc, self.vmid);
         let config =
             api::send(&self.invocation, guest.config()).await.map_err(|error| no_way(error.into()))?;
         let reading = Reading::of(self.vmid, &config);
         if reading.mark().is_some_and(|it| it.nonce == self.nonce) {
-            self.proved = Some(now);
-            self.addresses = config.hardware_addresses();
-            return Ok(());
+            let addresses = config.hardware_addresses();
+            self.proved = Some(Proof { at: now, addresses: addresses.clone() });
+            return Ok(addresses);
         }
         let text = "the sandbox was deleted, or is no longer this deployment's";
         Err(no_way(Error::new(Code::NotFound, text)))

@@ -7,7 +7,7 @@ use super::{
         hub::{script, version},
         line::{End, Reply, Started},
     },
-    shells::{Hub, eventually, memory, name, shells},
+    shells::{Hub, memory, name, shells},
 };
 
 /// A byte that is not kept is told, however few there are.
@@ -94,18 +94,5 @@ fn all_hubs_of_one_start_have_the_same_folder() {
         let mut hub = Hub::start(&shell, both.as_ref(), &script());
         assert_eq!(hub.exit(name(1)).code, 7, "{shell:?}");
         assert_eq!(fs::read_dir(first.path()).expect("a folder").count(), 0, "{shell:?}");
-    }
-}
-
-/// What is started outlives the hub, also where nothing gives it a session of its own.
-#[test]
-fn what_was_started_outlives_the_hub() {
-    for shell in shells() {
-        let memory = memory();
-        let mut hub = Hub::start(&shell, memory.path(), &script());
-        let ended = memory.path().join("ended");
-        hub.begin(name(1), &format!("sleep 1; echo >{}", ended.display()), 0, true);
-        drop(hub);
-        eventually("it ends by itself", || ended.exists());
     }
 }

@@ -151,7 +151,7 @@ impl Drop for Hub {
     }
 }
 
-pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let is_so = (0..LINES).any(|_| {
         let is_so = is_so();
         thread::sleep(if is_so { Duration::ZERO } else { LONG / 1000 });
