@@ -50,6 +50,7 @@ codes! {
     MethodNotAllowed "method-not-allowed" 405 Caller false "The path does not take this method";
     NotAcceptable "streaming-unavailable" 406 Caller false "This deployment cannot stream";
     IdempotencyConflict "idempotency-conflict" 409 Caller false "The Idempotency-Key was used for another request";
+    KeyInUse "key-in-use" 409 Pve true "Another request with this Idempotency-Key makes the sandbox";
     Expired "expired" 409 Caller false "The sandbox of this Idempotency-Key has expired";
     GuestLocked "guest-locked" 409 Pve true "PVE is working on this guest";
     Condemned "condemned" 409 Caller false "The sandbox is being deleted";

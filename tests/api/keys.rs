@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
-use crate::stage::{client, guests::all_committed, prelude::*};
+use crate::stage::{guests::all_committed, prelude::*};
 
 #[test]
 fn one_key_at_the_same_time_makes_one_sandbox() {
@@ -37,17 +37,44 @@ fn one_key_makes_one_sandbox_though_its_vmids_come_and_go_of(kind: Kind) {
         stage.world.sim_mut().add(Spec::guest(vmid_of(&first)));
         let slow = Fault::Slow(std::time::Duration::from_millis(held_back));
         stage.world.fault_once(|seen| seen.path.ends_with("/clone"), slow);
-        let client = |stage: &Stage| stage.world.spawn(client::create(stage.clone(), Ask::create_keyed("k")));
-        let one = client(&stage);
+        let ask = || stage.world.spawn(stage.pending(Ask::create_keyed("k")));
+        let one = ask();
         stage.world.advance(time::Duration::milliseconds(60));
         stage.world.sim_mut().admin_remove(vmid_of(&first));
-        let other = client(&stage);
+        let other = ask();
         stage.world.settle();
-        let ids = [one.take(), other.take()].map(|it| it.expect("both are served").id());
+        let answers = [one.take(), other.take()].map(|it| it.expect("both are answered"));
+        // Whoever gives way answers with the other's sandbox.
+        assert!(answers.iter().all(|it| matches!(it.status, 200..=202)), "{answers:?}\n{}", stage.told());
+        let ids = answers.map(|it| it.id());
         assert_eq!(ids[0], ids[1], "held back {held_back} ms\n{}", stage.told());
         let sim = stage.world.sim();
         assert_eq!((all_committed(&sim).len(), sim.guests().count()), (1, 2), "{}", stage.told());
     }
+}
+
+/// A stranger's guest at a VMID of the key does not tell whose it is in the first moment of its clone.
+#[test]
+fn a_strangers_clone_at_a_vmid_of_the_key_undoes_nothing() {
+    let stage = Stage::new();
+    let first = stage.ask(Ask::create_keyed("k")).id();
+    assert_eq!(stage.ask(Ask::end(&first)).status, 204);
+    let vmid = vmid_of(&first);
+    stage.world.sim_mut().add(Spec::guest(vmid));
+    let reads = Cell::new(0);
+    let path = format!("/lxc/{vmid}/config");
+    stage.world.hook(move |sim, moment, seen| {
+        if moment == Moment::Before && seen.method == "GET" && seen.path.ends_with(&path) {
+            reads.set(reads.get() + 1);
+            // The first read finds a stranger, and the second another one that is just being made there.
+            sim.set_lock(vmid, (2..5).contains(&reads.get()).then_some("create"));
+        }
+    });
+    let again = stage.ask(Ask::create_keyed("k"));
+    assert_eq!((again.status, again.state()), (201, "running".to_owned()), "{again:?}\n{}", stage.told());
+    let told = stage.told();
+    assert!(!told.contains(&format!("DELETE /nodes/pve1/lxc/{}", vmid_of(&again.id()))), "{told}");
+    assert_ne!(vmid_of(&again.id()), vmid);
 }
 
 /// Teams of the same key do not meet; neither do deployments.

@@ -31,12 +31,12 @@ use super::{
         Mark, Want,
         lifetime::{self, Time},
     },
-    quota,
+    quota, reserve,
 };
 use crate::{
     access::keys::Caller,
     error::{Code, Error},
-    io::{Io, deadline::Deadline},
+    io::{Io, deadline::Deadline, pace},
     sandbox::{
         OnExpiry, Sizes,
         creation::{CreateRequest, Key},
@@ -45,6 +45,7 @@ use crate::{
         quota::ensure_admitted,
         vmid::Vmid,
     },
+    settings::Settings,
 };
 
 /// The result of a creation.
@@ -97,38 +98,61 @@ pub async fn create<I: Io>(
     key: Option<&str>,
     deadline: Deadline<'_, I>,
 ) -> Result<Created, Error> {
+    let Settings { secrets, deployment, .. } = cluster.settings;
     if let Some(SourceId::Own(id)) = &request.snapshot_id {
-        id.prove(&cluster.settings.secrets, &cluster.settings.deployment)
-            .ok_or_else(|| source::no_snapshot(id))?;
+        id.prove(secrets, deployment).ok_or_else(|| source::no_snapshot(id))?;
     }
-    ensure_admitted(cluster, &cluster.settings.deployment, caller).await?;
+    ensure_admitted(cluster, deployment, caller).await?;
     let inventory = Inventory::read(cluster).await?;
     inventory.believe(cluster).await?;
-    let key = key.map(|it| {
-        Key::new(
-            &cluster.settings.secrets,
-            &cluster.settings.deployment,
-            caller,
-            "idempotency-key",
-            it,
-            &request.canonical(),
-        )
-    });
-    if let Some(key) = &key
-        && let Some(found) = find_replay(cluster, caller, &inventory, key, deadline).await?
-    {
-        let deadline = found.mark.expires_at().map_or(deadline, |it| deadline.at_most(it));
-        return ensure_in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true);
+    let Some(key) = key else { return make(cluster, caller, request, None, &inventory, deadline).await };
+    let text = request.canonical();
+    let key = Key::new(secrets, deployment, caller, "idempotency-key", key, &text);
+    let found = find_replay(cluster, caller, &inventory, &key, deadline).await?;
+    let mut made = match found {
+        Some(found) => replay(cluster, found, deadline).await,
+        None => make(cluster, caller, request, Some(&key), &inventory, deadline).await,
+    };
+    let mut wait = deadline.keeping(reserve::CLAIM).paced(pace::RETRY);
+    // Another request with this key makes it, unless that one has given way as well (rule S2.8).
+    while made.as_ref().is_err_and(|it| it.code() == Code::KeyInUse) && wait.pause().await {
+        let inventory = Inventory::read(cluster).await?;
+        match find_replay(cluster, caller, &inventory, &key, deadline).await? {
+            Some(found) => made = replay(cluster, found, deadline).await,
+            None => break,
+        }
     }
+    made
+}
+
+/// Finishes the sandbox that this key made before.
+async fn replay<I: Io>(
+    cluster: &Cluster<'_, I>,
+    found: Located,
+    deadline: Deadline<'_, I>,
+) -> Result<Created, Error> {
+    let deadline = found.mark.expires_at().map_or(deadline, |it| deadline.at_most(it));
+    ensure_in_time(cluster, finish(cluster, Claimed::of(found), deadline).await?, true)
+}
+
+/// Claims a VMID and finishes the sandbox there.
+async fn make<I: Io>(
+    cluster: &Cluster<'_, I>,
+    caller: &Caller,
+    request: &CreateRequest,
+    key: Option<&Key>,
+    inventory: &Inventory,
+    deadline: Deadline<'_, I>,
+) -> Result<Created, Error> {
     inventory.room_for_tags()?;
-    let sources = source::sources(cluster, &inventory, caller, request)?;
+    let sources = source::sources(cluster, inventory, caller, request)?;
     let asked = sources.first().map(|source| {
         let template = inventory.guest(source.vmid);
         quota::filled(sizes(request, source), template)
     });
     let asked = asked.unwrap_or_default();
-    quota::check(&inventory, caller.team.as_str(), asked, &cluster.settings.limits, cluster.now())?;
-    let free = source::free_vmids(cluster, &inventory, key.as_ref().map(|it| it.hash))?;
+    quota::check(inventory, caller.team.as_str(), asked, &cluster.settings.limits, cluster.now())?;
+    let free = source::free_vmids(cluster, inventory, key.map(|it| it.hash))?;
     let ttl = request.ttl(&cluster.settings.limits)?;
     // Its time counts from the request; who still waits then is told so (rule S2.15).
     let expires = ttl.after(cluster.born().unix_timestamp());
@@ -137,15 +161,15 @@ pub async fn create<I: Io>(
     let intent = |vmid, node: &str, source: &Template| Mark {
         expires,
         span: ttl.seconds(),
-        ..intent(cluster, caller, request, key.as_ref(), vmid, node, source)
+        ..intent(cluster, caller, request, key, vmid, node, source)
     };
-    let claimed = match claim::claim(cluster, &inventory, &sources, &free, intent, deadline).await {
+    let claimed = match claim::claim(cluster, inventory, &sources, &free, intent, deadline).await {
         Err(error) if is_late() && error.is_retryable() => return Err(time_is_over(None)),
         claimed => claimed?,
     };
     // A claim that another request with the same key made first carries that one's nonce.
     let replayed = claimed.mark.nonce.origin() != Origin::of(cluster);
-    if let Some(key) = key.as_ref().filter(|_| replayed) {
+    if let Some(key) = key.filter(|_| replayed) {
         key.check(claimed.mark.body.as_deref())?;
     }
     ensure_in_time(cluster, finish(cluster, claimed, deadline).await?, replayed)

@@ -19,7 +19,7 @@ pub(super) fn clone_failed(cause: &PveError, mark: &Mark) -> Error {
 
 pub(super) fn outdone(vmid: u32) -> Error {
     let text = format!("another request with this Idempotency-Key makes guest {vmid}; ask again");
-    Error::new(Code::Conflict, text).retry_after(1)
+    Error::new(Code::KeyInUse, text).retry_after(1)
 }
 
 pub(super) fn without_memory(mark: &Mark) -> Error {

@@ -11,13 +11,14 @@ use crate::{
     io::Io,
     pve::{
         cluster::Cluster,
-        guest::{Located, located::was_destroyed},
+        guest::{Located, claimed::taken_by_unknown, located::was_destroyed},
         inventory::{Guest, Inventory},
         marks::{Mark, Want},
     },
 };
 
-/// The VMID of another guest of this guest's key, or of one that PVE does not tell yet.
+/// The VMID of another guest of this guest's key. A guest at a VMID of the key of which PVE does not tell yet whose it is
+/// may be a stranger's: that is an error, and to be asked again.
 pub(super) async fn rival<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Result<Option<u32>, Error> {
     let Some(key) = mark.key else { return Ok(None) };
     let inventory = Inventory::read(cluster).await?;
@@ -44,7 +45,7 @@ pub(super) async fn rival<I: Io>(cluster: &Cluster<'_, I>, mark: &Mark) -> Resul
             };
         // The first moment of a clone tells nobody whose it is.
         if config.is_unknown_yet() {
-            return Ok(Some(guest.vmid.into()));
+            return Err(taken_by_unknown(guest.vmid));
         }
         let Some(other) = Located::of(&guest.row.node, guest.vmid, config) else { continue };
         if !is_rival(&other.mark) {
