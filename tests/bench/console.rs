@@ -68,16 +68,20 @@ async fn measure(target: Target, far: Duration, program: &Path) -> Result<(), St
         }
     }
     let small = timed(client, &path, "true").await?;
-    let (output, input) = (output(client, &path).await?, input(client, &path).await?);
+    let lossy = rates(client, &path).await?;
     delete(client, &path).await;
     let path = create(client, &json!({})).await?;
     let daemon = timed(client, &path, "true").await?;
     delete(client, &path).await;
     let crowd = together(client).await?;
+    rig.cluster().lose_nothing();
+    let path = create(client, &json!({"templateVmid": BARE})).await?;
+    let whole = rates(client, &path).await?;
+    delete(client, &path).await;
     let slowest = crowd.iter().copied().fold(0.0, f64::max);
     println!(
-        "    {TIMES} of {TIMES} with random input right, {:.0} ms median\n    `true` {small:.0} ms, by the daemon {daemon:.0} ms; output \
-         {output:.0} kB/s, input {input:.0} kB/s\n    {} commands of {} clients at once, each run once, {:.0} ms median, {slowest:.0} ms \
+        "    {TIMES} of {TIMES} with random input right, {:.0} ms median\n    `true` {small:.0} ms, by the daemon {daemon:.0} ms\n    {lossy}, where \
+         the console loses nothing {whole}\n    {} commands of {} clients at once, each run once, {:.0} ms median, {slowest:.0} ms \
          at most",
         median(taken),
         crowd.len(),
@@ -120,6 +124,12 @@ async fn build(rig: &Rig) -> Result<(), String> {
     );
     rig.admin().ask("DELETE", &path, &Value::Null).await;
     Ok(())
+}
+
+/// How fast output and input are.
+async fn rates(client: &Client, path: &str) -> Result<String, String> {
+    let (output, input) = (output(client, path).await?, input(client, path).await?);
+    Ok(format!("output {output:.0} kB/s, input {input:.0} kB/s"))
 }
 
 /// kB of output a second.

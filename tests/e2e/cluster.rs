@@ -151,6 +151,13 @@ impl Cluster {
         }
     }
 
+    /// As [`Simulated::lose_nothing`], where that PVE has consoles.
+    pub fn lose_nothing(&self) {
+        if let Behind::Simulator { seen, .. } = &self.behind {
+            seen.lose_nothing();
+        }
+    }
+
     /// As [`Simulated::somebody_types`], where that PVE has consoles.
     pub fn somebody_types(&self, bytes: &[u8]) {
         if let Behind::Simulator { seen, .. } = &self.behind {

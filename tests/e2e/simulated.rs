@@ -40,6 +40,13 @@ impl Simulated {
         console.faults.lost_input = Some(LostInput { seed: 7, one_in: 2000 });
     }
 
+    /// Consoles lose nothing any more.
+    pub fn lose_nothing(&self) {
+        let mut sim = lock(&self.sim);
+        let mut console = sim.console();
+        (console.faults.lost_output, console.faults.lost_input) = (None, None);
+    }
+
     /// Somebody has typed this in the next console before anybody else does.
     pub fn somebody_types(&self, bytes: &[u8]) {
         let human = Human { at: At::Input(0), bytes: bytes.to_vec() };
