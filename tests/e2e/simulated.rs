@@ -42,7 +42,7 @@ impl Simulated {
 
     /// Consoles lose nothing any more.
     pub fn lose_nothing(&self) {
-        let mut sim = lock(&self.sim);
+        let sim = lock(&self.sim);
         let mut console = sim.console();
         (console.faults.lost_output, console.faults.lost_input) = (None, None);
     }
