@@ -10,9 +10,12 @@
 //! 3. PVE says which sandbox has that VMID now; that is known for ten seconds (`memory`).
 //! 4. What a browser sends on behalf of another sandbox's page counts for nothing (`sibling`).
 //! 5. The request goes on (`relay`), and wakes the sandbox where somebody means that (`hold`).
+//!
+//! Beside visitors it serves the deployment's own calls that come by the gate's name (`gate`).
 
 mod credential;
 pub mod door;
+mod gate;
 mod hold;
 mod memory;
 pub mod proxy;
@@ -27,17 +30,17 @@ use http::{
 };
 
 pub(crate) use self::credential::{to_wake, with_token};
-pub use self::memory::Memory;
 use self::{
     credential::{By, Credential},
     door::Door,
     relay::Outgoing,
     sibling::Asking,
 };
+pub use self::{gate::send_on, memory::Memory};
 use crate::{
     access::pass::{Carrier, Pass, Realm},
     error::{Code, Error},
-    io::{ClientAddress, Io, ResponseBody, proxy as headers},
+    io::{ClientAddress, Io, ResponseBody},
     provider::Provider,
     sandbox::{
         address::visit_url,
@@ -93,7 +96,7 @@ async fn let_in<I: Io, E>(
     mut request: Request<I::Upload>,
 ) -> Result<Answer<E, I::Body>, Error> {
     let settings = provider.settings();
-    refuse_loop(settings, &request)?;
+    gate::refuse_loop(settings, &request)?;
     ensure_visitable(door.port)?;
     // A nonce that was made up is nobody's, and is not remembered.
     if !door.is_given_out(settings) {
@@ -349,22 +352,6 @@ impl<I: Io> Gateway<'_, '_, I> {
 /// The visitor's address, for the guest and the platform's limiter; none where the platform tells none.
 fn client<B>(request: &Request<B>) -> String {
     request.extensions().get().map_or(IpAddr::from([0; 4]), |ClientAddress(ip)| *ip).to_string()
-}
-
-/// Refuses a request that the gateway itself has sent: it would be sent again for ever.
-fn refuse_loop<B>(settings: &Settings, request: &Request<B>) -> Result<(), Error> {
-    let Some(key) = request.headers().get(headers::KEY) else { return Ok(()) };
-    let is_ours = |it: &crate::access::secret::Key| {
-        crate::access::secret::constant_time_eq(it.proxy_key(&settings.deployment).as_bytes(), key.as_bytes())
-    };
-    match settings.secrets.all().any(is_ours) {
-        true => {
-            let text = "a request to the proxy beside PVE came back here: the tunnel's hostname leads to this Worker, not to \
-                        the tunnel";
-            Err(Error::new(Code::GatewayLoop, text))
-        }
-        false => Ok(()),
-    }
 }
 
 /// The refusal of whoever shows nothing that lets them in: the same whether or not there is such a sandbox.

@@ -223,7 +223,7 @@ fn what_differs_is_ours_and_is_changed() {
     bed.make(json!({}));
     {
         let mut account = bed.account();
-        let old = json!([{"hostname": "*.old.example", "service": "http://127.0.0.1:39370"}, {"service": "http_status:404"}]);
+        let old = json!([{"hostname": WILDCARD, "service": "http://127.0.0.1:39371"}, {"service": "http_status:404"}]);
         account.tunnels[0].config = json!({"ingress": old, "warp-routing": {"enabled": true}});
         let record = account.records.iter_mut().find(|it| it["name"] == WILDCARD).expect("ours");
         record["content"] = json!("0191dce4-9ab4-7fce-b660-8e5dec5172da.cfargotunnel.com");
@@ -248,7 +248,7 @@ fn a_vpc_service_is_made_beside_a_record_that_leads_nowhere() {
     let bed = Bed::new();
     let answer = bed.make(json!({"vpc": true}));
     let told = answer.json();
-    assert_eq!(told["did"], json!(["tunnel", "ingress", "record", "service"]), "{answer:?}");
+    assert_eq!(told["did"], json!(["tunnel", "ingress", "service", "record"]), "{answer:?}");
     let service = bed.account().services[0].clone();
     assert_eq!(told["serviceId"], service["service_id"]);
     let host = json!({"ipv4": "127.0.0.1", "network": {"tunnel_id": bed.account().tunnels[0].id}});
@@ -256,7 +256,7 @@ fn a_vpc_service_is_made_beside_a_record_that_leads_nowhere() {
     let record = bed.account().records[0].clone();
     assert_eq!((&record["type"], &record["content"]), (&json!("AAAA"), &json!("100::")));
     // Who compares needs not say so: the record does.
-    let all = "certificate same, tunnel same, ingress same, record same, service same";
+    let all = "certificate same, tunnel same, ingress same, service same, record same";
     let shown = bed.compare();
     assert_eq!((rows(&shown), &shown.json()["vpc"]), (all.to_owned(), &json!(true)));
     bed.account().services[0]["http_port"] = json!(80);
@@ -265,6 +265,20 @@ fn a_vpc_service_is_made_beside_a_record_that_leads_nowhere() {
     // Back to the other way: the record leads into the tunnel again.
     assert_eq!(bed.make(json!({})).json()["did"], json!(["record"]));
     bed.assert_one("back");
+}
+
+/// The record that leads guests' names in is replaced by one that leads nowhere.
+#[test]
+fn a_vpc_service_that_cannot_be_made_leaves_the_way_that_is_there() {
+    let bed = Bed::new();
+    bed.make(json!({}));
+    bed.stage
+        .world
+        .fault_once(|seen| seen.method == "POST" && seen.path.ends_with("/services"), Fault::Page(403));
+    let refused = bed.make(json!({"vpc": true}));
+    assert!(refused.status >= 400, "{refused:?}");
+    bed.stage.world.clear_faults();
+    bed.assert_one("the record");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // What goes wrong is told with what to do; health, and the way to sandboxes.
 
 import { deepStrictEqual as same, ok } from "node:assert";
-import { visit, way } from "./browser.mjs";
+import { visit, way, withSandbox } from "./browser.mjs";
 
 const problem = (status, title, detail) => ({
     status,
@@ -38,6 +38,39 @@ export const problemsAreTold = () => visit(async (page) => {
     await again();
     await page.getByRole("alert").waitFor({ state: "hidden" });
 });
+
+/// As Cloudflare's edge, or AWS, fails: with JSON, which is none of the API's.
+export const whatIsBetweenIsNoAnswer = () => withSandbox({ name: "between" }, ({ id }) => visit(async (page) => {
+    const between = (status) => ({ status, contentType: "application/json", body: '{"error_code": 1101, "message": "x"}' });
+    const answered = () => page.getByText("something before it has answered").first();
+    await page.getByRole("button", { name: "between", exact: true }).click();
+    const shown = page.getByRole("dialog", { name: "between" });
+    for (const status of [500, 404, 200]) {
+        await page.route(`**/api/sandboxes/${id}`, (route) => (route.request().method() === "DELETE" ? route.fulfill(between(status)) : route.continue()));
+        await shown.getByRole("button", { name: "Delete …" }).click();
+        const told = page.waitForFunction(() => document.querySelector("#notices").textContent.match(/has answered|still deletes it/));
+        await page.getByRole("button", { name: "Delete between" }).click();
+        await told;
+        await shown.getByRole("button", { name: "Delete …" }).waitFor();
+        await page.unroute(`**/api/sandboxes/${id}`);
+        await page.evaluate(() => document.querySelector("#notices").replaceChildren());
+    }
+    await shown.getByRole("button", { name: "Close", exact: true }).click();
+    const keys = [];
+    await page.route("**/api/sandboxes", (route) => {
+        keys.push(route.request().headers()["idempotency-key"]);
+        return route.fulfill(between(503));
+    });
+    await page.getByRole("button", { name: "New sandbox" }).click();
+    await page.locator("#source option").first().waitFor({ state: "attached" });
+    for (let time = 0; time < 2; time += 1) {
+        await page.getByRole("button", { name: "Create", exact: true }).click();
+        await answered().waitFor();
+        await page.waitForFunction(() => document.querySelector("#create-form [type=submit]").ariaDisabled === "false");
+    }
+    // It may have been made: the same request again is the same sandbox.
+    same([keys.length, keys[0] === keys[1]], [2, true]);
+}));
 
 export const healthSaysWhatToFix = () => visit(async (page) => {
     await page.getByRole("button", { name: "Health" }).click();

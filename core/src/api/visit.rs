@@ -65,6 +65,9 @@ pub(super) async fn answer<I: Io, E: Stream<Item = Result<Vec<u8>, NetError>>>(
         let ready = service.ready.as_ref().map_err(|problems| super::misconfigured(problems))?;
         let door = match host {
             Host::Port(door) => door,
+            Host::Gate => {
+                return gateway::send_on(&ready.provider(io, platform, seed, None), request).await;
+            }
             Host::Probe => return Ok(probed().map(ResponseBody::Whole)),
             Host::Api | Host::Unknown => {
                 let text = "no sandbox has this name, and the API is at another one (EDGE_API_HOST)";

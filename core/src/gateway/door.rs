@@ -5,7 +5,7 @@ use http::uri::Authority;
 use crate::{
     io::Platform,
     sandbox::{
-        address::{PROBE, ServiceHost},
+        address::{GATE, PROBE, ServiceHost},
         id::Kind,
         nonce::Nonce,
         vmid::Vmid,
@@ -22,6 +22,8 @@ pub enum Host {
     Port(Door),
     /// The name by which a browser tests the way here.
     Probe,
+    /// The name of the proxy beside PVE, for who has its key.
+    Gate,
     /// Nothing.
     Unknown,
 }
@@ -53,16 +55,15 @@ impl Host {
         }
         let domain = settings.public_domain.as_ref();
         if let Some(domain) = domain.filter(|it| it.covers(authority)) {
+            let is = |name: &str| authority.eq_ignore_ascii_case(&format!("{name}.{}", domain.authority()));
             return match authority.parse() {
                 Ok(ServiceHost::Pve { port, vmid, nonce, domain: below }) if below == domain.authority() => {
                     let scheme = domain.scheme().to_owned();
                     Self::Port(Door { port, vmid, nonce, scheme, domain: below })
                 }
-                _ if platform.upgrades
-                    && authority.eq_ignore_ascii_case(&format!("{PROBE}.{}", domain.authority())) =>
-                {
-                    Self::Probe
-                }
+                _ if platform.upgrades && is(PROBE) => Self::Probe,
+                // From the guests' network nothing goes through the proxy.
+                _ if platform.upgrades && !platform.in_guest_network && is(GATE) => Self::Gate,
                 // Without a gateway no name below the domain leads here but by the owner's will.
                 _ if !platform.upgrades => Self::Api,
                 _ => Self::Unknown,

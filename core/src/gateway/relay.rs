@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Time in which a sandbox has to begin its answer; Cloudflare gives up then too.
-const ANSWER: Duration = Duration::from_secs(100);
+pub(super) const ANSWER: Duration = Duration::from_secs(100);
 
 /// Bytes of a body up to which it is kept, so that it can be sent when a sandbox has come up.
 const KEPT: u64 = 64 << 10;
@@ -64,6 +64,16 @@ impl<U> Body<U> {
     /// Whether it can be sent once more.
     pub(super) fn is_repeatable(&self) -> bool {
         matches!(self, Self::Kept(_))
+    }
+}
+
+impl<U> From<Body<U>> for RequestBody<U> {
+    fn from(body: Body<U>) -> Self {
+        match body {
+            Body::Kept(bytes) => Self::Whole(bytes),
+            Body::Streamed(upload) => Self::Streamed(upload),
+            Body::Spent => Self::Whole(Vec::new()),
+        }
     }
 }
 
@@ -115,10 +125,8 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
         }
         let body = match &mut self.body {
             Body::Kept(bytes) => RequestBody::Whole(bytes.clone()),
-            body => match std::mem::replace(body, Body::Spent) {
-                Body::Streamed(upload) => RequestBody::Streamed(upload),
-                _ => return Err(Error::new(Code::Internal, "a body was to be sent twice")),
-            },
+            Body::Spent => return Err(Error::new(Code::Internal, "a body was to be sent twice")),
+            body => std::mem::replace(body, Body::Spent).into(),
         };
         let mut request = Request::from_parts(self.head.clone(), body);
         *request.uri_mut() = below(&self.place.base, request.uri());
@@ -209,7 +217,7 @@ fn introduction(client: &str, public: &str, scheme: &str) -> HeaderMap {
 }
 
 /// The URI of the same path and query at another origin.
-fn below(base: &str, uri: &Uri) -> Uri {
+pub(super) fn below(base: &str, uri: &Uri) -> Uri {
     let path = uri.path_and_query().map_or("/", |it| it.as_str());
     format!("{base}{path}").parse().unwrap_or_default()
 }

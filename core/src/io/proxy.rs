@@ -48,6 +48,13 @@ pub fn fault(status: u16, headers: &HeaderMap) -> Option<NetError> {
         None if matches!(status, 521 | 523 | 525 | 526 | 530) && !is_guests(headers) => {
             (Sent::Never, Failure::Connect, format!("status {status}: the way to the sandbox is down"))
         }
+        // As cloudflared says it that finds no proxy, or loses it while that has the request.
+        None if matches!(status, 502..=504 | 520 | 522 | 524) && !is_guests(headers) => {
+            let detail = format!(
+                "status {status} came from before the sandbox: are pve-edge-proxy and cloudflared running on the PVE host?"
+            );
+            (Sent::Maybe, Failure::Cut, detail)
+        }
         None => return None,
     };
     Some(NetError { sent, failure, detail })
@@ -72,8 +79,11 @@ mod tests {
         assert_eq!(of(502, Some("late")), Some(Sent::Maybe));
         assert_eq!(of(502, Some("")), Some(Sent::Maybe));
         assert_eq!(of(530, None), Some(Sent::Never));
-        let from = |whose: &'static str| fault(530, &HeaderMap::from_iter([(FROM, whose.parse().unwrap())]));
-        assert_eq!((from(GUEST), from("").map(|it| it.sent)), (None, Some(Sent::Never)));
-        assert_eq!((of(502, None), of(200, None), of(101, Some("dial"))), (None, None, None));
+        let from = |status, whose: &'static str| {
+            fault(status, &HeaderMap::from_iter([(FROM, whose.parse().unwrap())])).map(|it| it.sent)
+        };
+        assert_eq!((from(530, GUEST), from(502, GUEST), from(530, "")), (None, None, Some(Sent::Never)));
+        assert_eq!((of(502, None), of(504, None), of(522, None)), ([Some(Sent::Maybe); 3]).into());
+        assert_eq!((of(500, None), of(200, None), of(101, Some("dial"))), (None, None, None));
     }
 }

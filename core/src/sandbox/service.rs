@@ -141,15 +141,16 @@ impl Services {
     pub fn all(&self) -> impl Iterator<Item = (String, Terms)> {
         let of_table = SERVICES.iter().map(|(name, port)| ((*name).to_owned(), *port));
         let of_table = of_table.filter(|(name, _)| !self.named.keys().any(|it| it.0 == *name));
-        let undeclared = of_table.map(|(name, port)| (name, self.undeclared(port)));
-        undeclared.chain(self.named.iter().map(|(name, it)| (name.to_string(), it.clone())))
+        of_table
+            .map(|(name, port)| (name, self.at(port)))
+            .chain(self.named.iter().map(|(name, it)| (name.to_string(), it.clone())))
     }
 
     /// The service of this name.
     pub fn get(&self, name: &ServiceName) -> Option<Terms> {
         let declared = self.named.get(name).cloned();
-        let of_table =
-            || SERVICES.iter().find(|(it, _)| *it == name.0).map(|(_, port)| self.undeclared(*port));
+        // Its port may have been declared under another name.
+        let of_table = || SERVICES.iter().find(|(it, _)| *it == name.0).map(|(_, port)| self.at(*port));
         declared.or_else(of_table)
     }
 
@@ -286,6 +287,22 @@ mod tests {
         assert_eq!(services.all().count(), all.len());
         assert_eq!(services.get(&name("xterm")).map(|it| it.port), Some(39383));
         assert_eq!(services.get(&name("none")), None);
+    }
+
+    /// Its links would open nothing, or open again what was revoked since.
+    #[test]
+    fn a_name_of_the_table_has_the_terms_of_its_port_under_whatever_name() {
+        let mut services = Services::default();
+        let at = |it: &Services| (it.at(5173).epoch, it.get(&name("preview")).map(|it| it.epoch));
+        services.put(&name("web"), wish(5173)).unwrap();
+        services.put(&name("web"), Wish { revokes: true, ..wish(5173) }).unwrap();
+        assert_eq!(at(&services), (1, Some(1)));
+        for _ in 0..3 {
+            services.put(&name("other"), wish(4000)).unwrap();
+            services.remove(&name("other"));
+        }
+        assert_eq!(at(&services), (1, Some(1)));
+        assert!(services.all().all(|(_, it)| it == services.at(it.port)));
     }
 
     #[test]

@@ -68,10 +68,11 @@ impl<I: Io> Site<I> {
         let mut work = Work { site: self, seen, force: request.force, did: Vec::new() };
         let tunnel = work.tunnel().await?;
         work.ingress(&tunnel).await?;
-        work.record(&tunnel).await?;
+        // The record leads nowhere then: what takes its place comes first.
         if work.seen.vpc {
             work.service(&tunnel).await?;
         }
+        work.record(&tunnel).await?;
         let token: String = self.send(self.client.token(&tunnel)).await?;
         let Work { seen, did, .. } = work;
         let view = self.view(&seen, Plan::of(&self.wanted, &seen));

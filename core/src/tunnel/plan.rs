@@ -1,6 +1,6 @@
 //! The plan: what is wanted beside what is there, and what is in the way.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     found::{Record, Service},
@@ -26,8 +26,8 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn of(wanted: &Wanted, seen: &Seen) -> Self {
         let mut rows = vec![certificate(wanted, seen), tunnel(wanted, seen), ingress(wanted, seen)];
-        rows.push(record(wanted, seen));
         rows.extend(seen.vpc.then(|| service(wanted, seen)));
+        rows.push(record(wanted, seen));
         Self { rows, caught: caught(wanted, seen), hash: seen.hash(wanted) }
     }
 
@@ -50,6 +50,16 @@ impl Plan {
                 let told: Vec<_> = in_the_way.iter().filter_map(|it| it.why.clone()).collect();
                 Err(self.problem(Code::TunnelConflict, told.join("; ")))
             }
+        }
+    }
+
+    /// Refuses to remove a tunnel that is not taken over, or that has rules of others, by force either.
+    pub(super) fn admit_removal(&self) -> Result<(), Error> {
+        let theirs =
+            |it: &&Row| matches!(it.part, Part::Tunnel | Part::Ingress) && it.state == State::Foreign;
+        match self.rows.iter().find(theirs) {
+            None => Ok(()),
+            Some(row) => Err(self.problem(Code::TunnelConflict, row.why.clone().unwrap_or_default())),
         }
     }
 
@@ -105,14 +115,13 @@ pub(super) fn ingress_state(wanted: &Wanted, config: &Value) -> State {
     let same = wanted_rules.as_array_mut().is_some_and(|all| {
         all.len() == rules.len() && all.iter().zip(rules).all(|(one, other)| *one == plain(other))
     });
+    // With another domain they are those of a deployment that has the same name, of another PVE.
     let is_ours = |rule: &Value| {
-        let is = |name: &str, value: &str| rule.get(name).and_then(Value::as_str) == Some(value);
-        let plain =
-            plain(rule).as_object().is_some_and(|it| it.keys().all(|it| it == "hostname" || it == "service"));
-        plain
-            && (is("service", &wanted.origin())
-                || is("hostname", &wanted.host)
-                || is("service", "http_status:404"))
+        let plain = plain(rule);
+        let is = |name: &str, value: &str| plain.get(name).and_then(Value::as_str) == Some(value);
+        let count = plain.as_object().map(Map::len);
+        count == Some(2) && is("hostname", &wanted.host) && plain.get("service").is_some()
+            || count == Some(1) && is("service", "http_status:404")
     };
     match (same, applies_to_all) {
         (true, false) => State::Same,
@@ -150,7 +159,11 @@ fn ingress(wanted: &Wanted, seen: &Seen) -> Row {
         State::Foreign => row.foreign(
             true,
             &actual,
-            format!("the tunnel {} has rules that are not pve-edge's; force replaces them", wanted.name),
+            format!(
+                "the tunnel {} has rules that are not this deployment's: another one of this name may have it; give this \
+                 one another name (EDGE_DEPLOYMENT), or force replaces them",
+                wanted.name
+            ),
         ),
     }
 }

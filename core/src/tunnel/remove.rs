@@ -17,13 +17,10 @@ use crate::{
 
 impl<I: Io> Site<I> {
     /// Removes service, records and tunnel. `force` ends the connections of a cloudflared; without it nothing is removed
-    /// while there is one.
+    /// while there is one. A tunnel with rules of others is never removed.
     pub async fn remove(&self, force: bool, vpc: Option<bool>) -> Result<Removed, Error> {
         let seen = self.look(vpc).await?;
-        let local = seen.tunnel.as_ref().is_some_and(|it| it.config_src.as_deref() == Some("local"));
-        if local {
-            Plan::of(&self.wanted, &seen).admit(true)?;
-        }
+        Plan::of(&self.wanted, &seen).admit_removal()?;
         if let (Some(tunnel), false) = (seen.id(), force) {
             self.refuse_connected(tunnel).await?;
         }

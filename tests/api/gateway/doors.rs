@@ -99,6 +99,34 @@ fn some_ports_are_nobodys() {
     );
 }
 
+/// Others' own calls come by this name: those of a Lambda, and of a Worker whose API is in another zone.
+#[test]
+fn what_has_the_proxys_key_is_sent_on_to_the_proxy_once() {
+    let house = House::new();
+    house.stage.ask(house.inside(&house.cookie()));
+    let sent = house.taken().remove(0);
+    let of_proxy = ["x-edge-key", "x-edge-to", "x-edge-client", "x-edge-host", "x-edge-public-host"];
+    let ask = Ask::visit("https://gate.sandbox.test/a?b=%20");
+    let call = of_proxy.into_iter().fold(ask, |ask, name| ask.header(name, header(&sent, name)));
+    let before = house.stage.pve_requests();
+    let answer = house.stage.ask(call.clone());
+    assert_eq!((answer.status, &*answer.body), (200, "hello"), "{answer:?}");
+    let passed = house.taken().remove(0);
+    assert_eq!(passed.uri().path_and_query().map(|it| it.as_str()), Some("/a?b=%20"));
+    assert_eq!(house.stage.pve_requests(), before);
+    // What comes back is not sent on for ever.
+    let again = call.clone().header("x-edge-sent-on", "1");
+    assert_eq!(house.stage.ask(again).refusal(), "508 gateway-loop");
+    let forged = Ask::visit("https://gate.sandbox.test/").header("x-edge-key", "0".repeat(64));
+    assert_eq!(house.stage.ask(forged).refusal(), "404 unknown-host");
+    // Whoever has asked reads from it what became of the request.
+    for (fault, status, told) in [(Fault::NeverSent, 530, ""), (Fault::Unanswered, 502, "late")] {
+        house.stage.world.fault_once(|seen| seen.path.starts_with("/a"), fault);
+        let failed = house.stage.ask(call.clone());
+        assert_eq!((failed.status, failed.header("x-edge-fault")), (status, told), "{failed:?}");
+    }
+}
+
 #[test]
 fn what_comes_back_to_the_gateway_is_a_loop() {
     let house = House::new();

@@ -42,6 +42,30 @@ fn a_guest_says_nothing_for_the_edge() {
     assert_eq!((answer.header("x-edge-key"), answer.header("access-control-allow-origin")), ("", ""));
 }
 
+/// cloudflared says 502 where it finds no proxy, or loses it: that is no answer of the sandbox, and gives it no time.
+#[test]
+fn what_comes_from_before_the_sandbox_is_not_its_answer() {
+    let house = House::new();
+    let cookie = house.cookie();
+    let expires = |house: &House| house.stage.ask(Ask::one(&house.id)).json()["expiresAt"].clone();
+    let before = expires(&house);
+    house.stage.world.advance(time::Duration::minutes(40));
+    for status in [502, 503, 504, 520, 522, 524] {
+        house.stage.world.fault_once(|seen| seen.path == "/" && seen.method == "GET", Fault::Page(status));
+        let told = house.stage.ask(house.inside(&cookie).navigation());
+        assert_eq!(told.status, 502, "{status}: {told:?}");
+        assert!(told.body.contains("came from before the sandbox"), "{status}: {told:?}");
+        assert_eq!(expires(&house), before, "{status}");
+        house.stage.world.clear_faults();
+        // What is known of the sandbox is asked for anew.
+        house.stage.world.advance(time::Duration::seconds(15));
+    }
+    answers(&house, 502, &[], vec![Piece::Bytes(b"of the guest".to_vec())]);
+    let told = house.stage.ask(house.inside(&cookie).navigation());
+    assert_eq!((told.status, &*told.body), (502, "of the guest"));
+    assert_ne!(expires(&house), before);
+}
+
 #[test]
 fn cookies_of_a_guest_stay_its_own() {
     let house = House::new();
@@ -89,12 +113,12 @@ fn each_fault_says_which_link_is_broken() {
         assert_eq!(answer.refusal(), told);
         assert!(answer.body.len() < 800, "{}", answer.body);
     }
-    answers(&house, 530, &[], vec![Piece::Bytes(b"<html>error code: 1033".to_vec())]);
+    house.stage.world.fault_once(|seen| seen.path == "/" && seen.method == "GET", Fault::Page(530));
     assert_eq!(ask().refusal(), "502 tunnel-down");
     // What a guest itself says is its own.
     answers(&house, 502, &[], vec![Piece::Bytes(b"mine".to_vec())]);
     assert_eq!((ask().status, &*ask().body), (502, "mine"));
-    answers(&house, 530, &[("x-edge-from", "guest")], vec![Piece::Bytes(b"mine".to_vec())]);
+    answers(&house, 530, &[], vec![Piece::Bytes(b"mine".to_vec())]);
     let own = ask();
     assert_eq!((own.status, &*own.body, own.headers.get("x-edge-from")), (530, "mine", None));
 }

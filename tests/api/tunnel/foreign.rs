@@ -76,6 +76,8 @@ fn foreign_rules_are_a_conflict() {
     for config in [
         json!({"ingress": [{"hostname": "ssh.example.com", "service": "ssh://10.0.0.2:22"}, {"service": "http_status:404"}]}),
         json!({"ingress": [{"service": "http://10.0.0.2"}]}),
+        // Of a deployment of the same name, before another PVE.
+        json!({"ingress": [{"hostname": "*.example.org", "service": "http://127.0.0.1:39370"}, {"service": "http_status:404"}]}),
         json!({"ingress": [{"hostname": WILDCARD, "path": "/x", "service": "http://127.0.0.1:39370"}, {"service": "http_status:404"}]}),
         json!({"ingress": [{"hostname": WILDCARD, "service": "http://127.0.0.1:39370", "originRequest": {"httpHostHeader": "x"}}, {"service": "http_status:404"}]}),
         json!({"originRequest": {"httpHostHeader": "x"}, "ingress": [{"hostname": WILDCARD, "service": "http://127.0.0.1:39370"}, {"service": "http_status:404"}]}),
@@ -86,6 +88,12 @@ fn foreign_rules_are_a_conflict() {
         let refused = bed.make(json!({}));
         assert_eq!(refused.refusal(), "409 tunnel-conflict", "{config} {refused:?}");
         assert_eq!(rows(&refused), "certificate same, tunnel same, ingress foreign, record missing");
+        for force in ["", "?force=true"] {
+            let kept = bed.stage.ask(super::undo(force));
+            assert_eq!(kept.refusal(), "409 tunnel-conflict", "{config} {kept:?}");
+        }
+        assert_eq!(bed.account().writes(), 0);
+        assert_eq!(bed.account().living().len(), 1);
         let forced = bed.make(json!({"force": true, "plan": plan_of(&refused)}));
         assert_eq!((forced.status, &forced.json()["id"]), (200, &json!(id)), "{forced:?}");
         bed.assert_one("forced");

@@ -247,7 +247,8 @@ fn proxy(inner: &mut Inner, flight: &Flight) -> Result<Executed, Blocked> {
             answered => answered.and_then(Result::ok),
         }
     };
-    let Some(streamed) = streamed else { return faulty(502, "dial") };
+    let Some(mut streamed) = streamed else { return faulty(502, "dial") };
+    streamed.headers.insert("x-edge-from", http::HeaderValue::from_static("guest"));
     inner.log_stream(&flight.seen, &streamed);
     Ok(Ok((streamed.into(), time::Duration::ZERO)))
 }

@@ -31,15 +31,16 @@ class Problem extends Error {
     }
 }
 
-/// Sends a request. Answers that are no problem come as they are, with their JSON as `body`.
-async function ask(method, path, { body, prefer, headers = {}, signal } = {}) {
-    const response = await send(method, path, { body, prefer, headers, signal });
+/// Sends a request. Answers that are no problem come as they are, with their JSON as `body`. `reports` is the status of a
+/// failure of which the answer is a report.
+async function ask(method, path, { body, prefer, headers = {}, signal, reports } = {}) {
+    const response = await send(method, path, { body, prefer, headers, signal, reports });
     const text = await response.text().catch(() => "");
     return { status: response.status, body: text ? JSON.parse(text) : null };
 }
 
 /// Sends a request, whose answer may be a stream. Whatever is no answer of the API is thrown as a Problem.
-async function send(method, path, { body, prefer, headers = {}, signal } = {}) {
+async function send(method, path, { body, prefer, headers = {}, signal, reports } = {}) {
     const used = key;
     // What goes on after the key was forgotten ends here.
     if (!used) throw new DOMException("There is no key", "AbortError");
@@ -56,9 +57,11 @@ async function send(method, path, { body, prefer, headers = {}, signal } = {}) {
         throw new Problem({ title: "No answer", detail: "The API was not reached: the network, or the deployment itself. Nothing is known of what was asked." });
     }
     const kind = response.headers.get("content-type")?.split(";")[0];
-    if (kind === "application/json" || kind === "text/event-stream" || response.status === 204) return response;
-    const said = await response.json().catch(() => ({}));
-    if (response.status === 401) {
+    // What is between may fail with JSON of its own.
+    const isAnswer = kind === "application/json" && (response.ok || response.status === reports);
+    if (isAnswer || kind === "text/event-stream" || response.status === 204) return response;
+    const said = kind === "application/problem+json" ? await response.json().catch(() => ({})) : {};
+    if (response.status === 401 && said.code) {
         const problem = refused();
         // A request that an earlier key was sent with tells nothing of this one.
         if (used === key) {

@@ -10,7 +10,8 @@ async function checkHealth() {
     const report = at("report");
     report.replaceChildren(el("p", { className: "state busy" }, icon("busy"), "PVE is asked"));
     try {
-        const { body } = await ask("GET", "health/sandbox");
+        const { body } = await ask("GET", "health/sandbox", { reports: 503 });
+        if (!body?.reasons) throw new Problem({ title: "No answer of the API", detail: "Something before it has answered." });
         report.replaceChildren(...findings(body));
     } catch (error) {
         report.replaceChildren(finding("error", error.title, error.detail ?? error.message));

@@ -179,11 +179,11 @@ async function remove(id, name) {
         try {
             ({ status } = await ask("DELETE", `sandboxes/${id}`, { prefer: "wait=10" }));
         } catch (error) {
-            if (error.status !== 404) throw error;
-            status = 404;
+            if (error.code !== "not-found") throw error;
+            status = 204;
         }
     }
-    if (status === 202) throw new Problem({ title: "PVE still deletes it", detail: "It takes longer than usual; the list shows when it is gone." });
+    if (status !== 204) throw new Problem({ title: "PVE still deletes it", detail: "It takes longer than usual; the list shows when it is gone." });
     runs.delete(id);
     drop(id);
     say(`${name} was deleted`);

@@ -47,15 +47,15 @@ pub(super) async fn test<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory,
             findings.warn(Code::ProxyRefused, fault.map_or_else(String::new, |it| it.detail));
         }
         Ok((_, Some(false), _)) => {}
-        Ok((_, None, Some(fault))) => {
-            let text = format!("{gate}: {}: is cloudflared running on the PVE host?", fault.detail);
-            findings.warn(Code::TunnelDown, text);
-        }
-        Ok((status @ (502..=504), None, None)) => {
+        Ok((status @ (502..=504), None, _)) => {
             let text = format!(
                 "{gate} answers {status}, as cloudflared does that finds no proxy: is pve-edge-proxy.service running on the \
                  PVE host?"
             );
+            findings.warn(Code::TunnelDown, text);
+        }
+        Ok((_, None, Some(fault))) => {
+            let text = format!("{gate}: {}: is cloudflared running on the PVE host?", fault.detail);
             findings.warn(Code::TunnelDown, text);
         }
         Ok((status, None, None)) => {
