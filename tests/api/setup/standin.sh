@@ -1,6 +1,7 @@
 #!/bin/sh
 # Stands for pveum and pvesh of a node: keeps in the folder $PVE_STATE what it is told, answers as they do, and notes
-# each call. What $PVE_FAILS names fails.
+# each call. What $PVE_FAILS names fails. With a file `drops` the connection of whoever calls it is lost at each change,
+# and with a file `regenerates` it is a PVE that makes a new secret in place.
 set -eu
 cd "$PVE_STATE"
 program=${0##*/}
@@ -11,6 +12,8 @@ case "$program $*" in
         exit 255
         ;;
 esac
+
+[ ! -e drops ] || [ "$program" = pvesh ] || kill -s HUP "$PPID"
 
 die() {
     echo "$*" >&2
@@ -49,7 +52,13 @@ case "$program $1 $2" in
         token=${2#/access/users/}
         token=tokens/${token%%/*}!${2##*/}
         [ -e "$token" ] || die 'no such token'
-        echo "{\"expire\":0,\"privsep\":$(cat "$token")}"
+        expire=$(sed -n 2p "$token") comment=$(sed -n 3p "$token")
+        [ -z "$comment" ] || comment="\"comment\":\"$comment\","
+        echo "{$comment\"expire\":${expire:-0},\"privsep\":$(sed -n 1p "$token")}"
+        ;;
+    'pvesh usage /access/users/'*/token/*)
+        echo "USAGE: pvesh set $2 [OPTIONS]"
+        [ ! -e regenerates ] || echo '  --regenerate <boolean>   (default=0)'
         ;;
     'pvesh get /access/users/'*)
         [ -e "users/${2##*/}" ] || die "no such user ('${2##*/}')"
@@ -74,27 +83,46 @@ case "$program $1 $2" in
         : >"users/$3"
         ;;
     'pveum user token')
-        token=tokens/$4!$5
+        full=$4!$5 privsep=1 expire='' comment='' regenerate=''
+        token=tokens/$full
         case $3 in
             add)
                 [ -e "users/$4" ] || die "no such user ('$4')"
                 [ ! -e "$token" ] || die "400 Parameter verification failed. tokenid: Token already exists."
-                echo "$7" >"$token"
-                echo made >>secrets
-                secret=7f5ab1d0-0000-4000-8000-00000000000$(($(wc -l <secrets)))
-                echo "{\"full-tokenid\":\"$4!$5\",\"info\":{\"privsep\":\"$7\"},\"value\":\"$secret\"}"
+                regenerate=1
                 ;;
             modify)
                 [ -e "$token" ] || die 'no such token'
-                echo "$7" >"$token"
+                privsep=$(sed -n 1p "$token") expire=$(sed -n 2p "$token") comment=$(sed -n 3p "$token")
                 ;;
             remove)
                 rm "$token"
                 # As soon as the file of users is read again.
-                grep -vF "|token|$4!$5" acl >acl.new || :
+                grep -vF "|token|$full" acl >acl.new || :
                 mv acl.new acl
+                exit 0
                 ;;
         esac
+        shift 5
+        while [ "$#" -gt 0 ]; do
+            case $1 in
+                --privsep) privsep=$2 ;;
+                --expire) expire=$2 ;;
+                --comment) comment=$2 ;;
+                --regenerate)
+                    [ -e regenerates ] || die 'Unknown option: regenerate'
+                    regenerate=$2
+                    ;;
+                --output-format) ;;
+                *) die "Unknown option: $1" ;;
+            esac
+            shift 2
+        done
+        printf '%s\n' "$privsep" "$expire" "$comment" >"$token"
+        [ -n "$regenerate" ] || exit 0
+        echo made >>secrets
+        secret=7f5ab1d0-0000-4000-8000-00000000000$(($(wc -l <secrets)))
+        echo "{\"full-tokenid\":\"$full\",\"info\":{\"privsep\":\"$privsep\"},\"value\":\"$secret\"}"
         ;;
     'pveum acl modify')
         path=$3 user='' token='' role='' propagate=1

@@ -8,8 +8,8 @@
 #   sh pve.sh --bridge NAME     this bridge or vnet; without one, all bridges of this node. May be given again
 #   sh pve.sh --vms             for virtual machines too
 #   sh pve.sh --archives NAME   for templates that the API makes from nothing, with their archives on this storage
-#   sh pve.sh --new-secret      gives the token a new secret, and its old one ends; it keeps the roles that it has, and
-#                               nothing else is done
+#   sh pve.sh --new-secret      gives the token a new secret, and its old one ends; it keeps roles, expiry and comment.
+#                               Nothing else is done, unless the token has no role at all
 #
 # It does what is missing and takes nothing away, so it may be run again. It writes no file. The secret of a token that
 # it makes is printed on standard output, once; everything else is printed on standard error.
@@ -32,7 +32,11 @@ main() {
     tell 'This will be done:' '' "$steps" ''
     consent
     take_steps
-    tell "Done. $user!$token has what pve-edge needs."
+    if renews && [ -n "$has_roles" ]; then
+        tell "Done. $user!$token has the roles that it had."
+    else
+        tell "Done. $user!$token has what pve-edge needs."
+    fi
     tell_secret
 }
 
@@ -68,12 +72,16 @@ look() {
     # PVE's own role with all privileges that this version knows.
     known=$(privileges_of Administrator)
     [ -n "$known" ] || die 'PVE tells no privileges of its role Administrator'
-    has_user='' has_token='' is_separated=''
+    has_user='' has_token='' is_separated='' has_roles='' expire='' comment=''
     ! pvesh get "/access/users/$user" --output-format json >/dev/null 2>&1 || has_user=yes
     [ -n "$has_user" ] || return 0
     seen=$(pvesh get "/access/users/$user/token/$token" --output-format json 2>/dev/null) || return 0
     has_token=yes
     case $seen in *'"privsep":1'* | *'"privsep":"1"'*) is_separated=yes ;; esac
+    # Without separation it has what its user has.
+    if [ -z "$is_separated" ] || [ -n "$(token_rows)" ]; then has_roles=yes; fi
+    expire=$(printf '%s\n' "$seen" | sed -n 's/.*"expire":"\{0,1\}\([0-9]*\).*/\1/p')
+    comment=$(printf '%s\n' "$seen" | member comment)
 }
 
 ask_pve() {
@@ -89,6 +97,11 @@ rows() {
 # What a member of a line is, where it is a text.
 member() {
     sed -n "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p"
+}
+
+# ACLs of the token.
+token_rows() {
+    printf '%s\n' "$acls" | rows | grep -F "\"ugid\":\"$user!$token\""
 }
 
 # Privileges of a role, as `,A,B,`; nothing where there is no such role.
@@ -109,12 +122,20 @@ has_role() {
 
 # --- What is to be done
 
+# Whether the token that is there gets a new secret.
+renews() {
+    [ -n "$has_token" ] && [ -n "$new_secret" ]
+}
+
 # Prints the commands that are missing, a line each.
 plan() {
-    if [ -n "$has_token" ] && [ -n "$new_secret" ]; then
-        renew
-        return
+    if renews; then
+        renew || exit 1
+        [ -z "$has_roles" ] || return 0
     fi
+    # As a renewal leaves it that broke off: nobody knows any more what it had.
+    [ -z "$has_token" ] || [ -n "$has_roles" ] ||
+        tell "The token $user!$token has no role. It gets what a new one gets: for more, --vms and --archives."
     guests=$for_guests nodes=$for_nodes bridge_paths=''
     if [ -n "$vms" ]; then
         agent=$(first_known $for_agents) || exit 1
@@ -133,7 +154,7 @@ plan() {
     make_role EdgeNode $nodes
     [ -z "$archives" ] || make_role EdgeArchive $for_archives
     [ -n "$has_user" ] || echo "pveum user add $user --comment pve-edge"
-    make_token
+    renews || make_token
     give Edge /vms
     for it in $storages; do
         give EdgeStorage "/storage/$it"
@@ -193,15 +214,32 @@ make_token() {
     fi
 }
 
+# The token, with the expiry and the comment of the one that was there.
 add_token() {
-    echo "pveum user token add $user $token --privsep ${1-1} --output-format json"
+    kept=''
+    [ "${expire:-0}" = 0 ] || kept=" --expire $expire"
+    case $comment in
+        '') ;;
+        *\\*) tell "The comment of $user!$token has characters that this script does not take, and is lost." ;;
+        *) kept="$kept --comment '$(printf '%s\n' "$comment" | sed "s/'/'\\\\''/g")'" ;;
+    esac
+    printf '%s\n' "pveum user token add $user $token --privsep ${1-1}$kept --output-format json"
 }
 
-# The token anew, with the roles that it has, whoever gave them: PVE takes them with the token.
+# A new secret for the token. An older PVE cannot put it in place: there the token goes, its roles with it, and all of
+# them are given again, whoever gave them.
 renew() {
+    [ "${expire:-0}" = 0 ] || tell "The token $user!$token keeps its expiry, which date -d @$expire tells."
+    usage=$(pvesh usage "/access/users/$user/token/$token" --command set --verbose </dev/null 2>/dev/null) || usage=''
+    case $usage in
+        *-regenerate*)
+            echo "pveum user token modify $user $token --regenerate 1 --output-format json"
+            return 0
+            ;;
+    esac
     echo "pveum user token remove $user $token"
     if [ -n "$is_separated" ]; then add_token; else add_token 0; fi
-    printf '%s\n' "$acls" | rows | grep -F "\"ugid\":\"$user!$token\"" | while IFS= read -r row; do
+    token_rows | while IFS= read -r row; do
         path=$(printf '%s\n' "$row" | member path) role=$(printf '%s\n' "$row" | member roleid) below=''
         refuse_odd "$path$role"
         case $row in *'"propagate":0'* | *'"propagate":"0"'*) below=' --propagate 0' ;; esac
@@ -260,27 +298,47 @@ bridge_paths() {
 # ASKING
 
 take_steps() {
+    removed='' left='' unseen=''
     while IFS= read -r step; do
         case $step in
-            'pveum user token add '*) print_secret ;;
-            *) eval "$step" </dev/null >/dev/null || die "this failed, and nothing behind it was done: $step" ;;
+            'pveum user token remove '*)
+                # From here on this script alone knows the token's roles: neither a lost connection nor Ctrl-C may end it,
+                # or a command of PVE that it runs.
+                trap '' HUP INT TERM PIPE
+                eval "$step" </dev/null >/dev/null || failed
+                removed=yes
+                ;;
+            'pveum user token add '* | *' --regenerate 1 '*) print_secret ;;
+            *) eval "$step" </dev/null >/dev/null || failed ;;
         esac
     done <<END
 $steps
 END
+    [ -z "$left" ] || die "these failed, and $user!$token lacks something until they have been run, in this order:$left"
+    [ -z "$unseen" ] || die 'the new secret could not be shown: run this with --new-secret'
 }
 
-# Makes the token and prints its secret at once: PVE never shows it again. Only words of the shell itself touch it, so
-# that no list of processes has it.
+# Once the old token is gone, a step that fails keeps none of the others from being tried.
+failed() {
+    [ -n "$removed" ] || die "this failed, and nothing behind it was done: $step"
+    left="$left
+$step"
+}
+
+# Makes the secret and prints it at once: PVE never shows it again. Only words of the shell itself touch it, so that no
+# list of processes has it.
 print_secret() {
-    made=$(eval "$step" </dev/null) || die "this failed, and nothing behind it was done: $step"
+    made=$(eval "$step" </dev/null) || { failed && return 0; }
     secret=${made#*'"value":"'}
     secret=${secret%%'"'*}
     case $secret in
-        '' | *[!0-9A-Za-z-]*) die 'PVE has made the token, and its answer has no secret: run this with --new-secret' ;;
+        '' | *[!0-9A-Za-z-]*) unseen=yes ;;
+        *)
+            # Nothing behind it is left undone where nobody reads this any more.
+            tell 'The setting for pve-edge, whose secret PVE shows only now:' || unseen=yes
+            printf '%s\n' "PVE_API_TOKEN=$user!$token=$secret" || unseen=yes
+            ;;
     esac
-    tell 'The setting for pve-edge, whose secret PVE shows only now:'
-    printf '%s\n' "PVE_API_TOKEN=$user!$token=$secret"
     made='' secret='' printed=yes
 }
 
