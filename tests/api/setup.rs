@@ -79,7 +79,18 @@ fn each_state_of_the_settings_is_told_with_its_commands() {
             &["aws secretsmanager put-secret-value", "\"EDGE_SECRET\": \"$(openssl", "sam deploy", on_pve],
             &["wrangler", "PVE_PUBLIC_DOMAIN"],
         ),
-        (&none, LOCAL, &["echo \"EDGE_SECRET=$(openssl", ">>.dev.vars", "cargo demo", on_pve], &["wrangler"]),
+        (
+            &none,
+            LOCAL,
+            &[
+                "(umask 077; touch .dev.vars); chmod 600 .dev.vars",
+                "echo \"EDGE_SECRET=$(openssl",
+                ">>.dev.vars",
+                "cargo demo",
+                on_pve,
+            ],
+            &["wrangler"],
+        ),
         (
             &[("EDGE_SECRET", "")],
             WORKERS,

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -142,7 +143,10 @@ fn the_way_to_the_first_sandbox_works_as_it_is_typed() {
     let output = Command::new("bash").args(["-euo", "pipefail", "-c", &script]).output().expect("bash runs");
     let told = String::from_utf8(output.stdout).expect("UTF-8");
     let key = told.trim().strip_prefix("your key: ").expect("a key");
-    let written = fs::read_to_string(home.path().join(".dev.vars")).expect("settings");
+    let file = home.path().join(".dev.vars");
+    let mode = fs::metadata(&file).expect("settings").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else may read the secrets");
+    let written = fs::read_to_string(file).expect("settings");
     let all: Vec<(&str, &str)> = written.lines().filter_map(|it| it.split_once('=')).collect();
     assert_eq!(all.len(), 6, "{written}");
     let (pve, ours): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| name.starts_with("PVE_API_"));

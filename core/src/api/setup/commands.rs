@@ -138,6 +138,10 @@ fn locally(secrets: &[Wanted], plain: &[Wanted]) -> Vec<String> {
         None => format!("echo '{}=…' >>.dev.vars    # {}", it.name, it.hint()),
     };
     let mut lines: Vec<String> = secrets.iter().chain(plain).map(line).collect();
+    if !lines.is_empty() {
+        // Every user of the machine may read a file that a shell makes, and this one gets secrets.
+        lines.insert(0, "(umask 077; touch .dev.vars); chmod 600 .dev.vars".to_owned());
+    }
     lines.push("(set -a; . ./.dev.vars; cargo demo)".to_owned());
     lines
 }
