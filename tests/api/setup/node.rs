@@ -133,6 +133,13 @@ impl Node {
         calls.lines().filter(|it| it.starts_with("pveum ")).map(str::to_owned).collect()
     }
 
+    /// What is granted to whom and where, in one order.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<_> = self.state("acl").lines().map(str::to_owned).collect();
+        rows.sort();
+        rows
+    }
+
     /// Everything that a list of processes has shown.
     pub(crate) fn processes(&self) -> String {
         self.state("processes") + &self.state("calls")
@@ -154,7 +161,7 @@ impl Node {
     /// Whether the token is one with privilege separation; `None` when there is none.
     pub(crate) fn separates(&self, token: &str) -> Option<bool> {
         let text = fs::read_to_string(self.folder.path().join("state/tokens").join(token)).ok()?;
-        Some(text.trim() == "1")
+        Some(text.lines().next() == Some("1"))
     }
 }
 

@@ -146,25 +146,101 @@ fn a_secret_is_printed_once_and_is_in_no_list_of_processes() {
     }
 }
 
-/// It has the roles that it had, those that somebody else gave it too, and no others.
+/// A node whose token has more than the script gives without a word: roles of other words, and one of somebody's own.
+fn node_with_more(shell: &[&str], script: &str) -> Node {
+    let node = Node::new(Version::V9);
+    let most = ["--yes", "--vms", "--storage", "local-lvm", "--bridge", "blue", "--archives", "local"];
+    assert!(node.run(shell, script, &most).succeeds);
+    let by_hand = "/pool/ci|0|EdgeNode|token|edge@pve!api\n/|1|EdgeNode|token|edge@pve!other\n";
+    node.put("acl", &(node.state("acl") + by_hand));
+    node
+}
+
+/// It has the roles that it had, those that somebody else gave it too, and no others; it ends when it did.
 #[test]
 fn a_new_secret_changes_nothing_else() {
+    let script = script(&[]);
     for (shell, separated) in shells().iter().flat_map(|it| ["1", "0"].map(|separated| (it, separated))) {
-        let (node, script) = (Node::new(Version::V9), script(&[]));
-        let least = ["--yes", "--vms", "--storage", "local-lvm", "--bridge", "blue", "--archives", "local"];
-        assert!(node.run(shell, &script, &least).succeeds);
-        node.put("tokens/edge@pve!api", separated);
-        let by_hand = "/pool/ci|0|EdgeNode|token|edge@pve!api\n/|1|EdgeNode|token|edge@pve!other\n";
-        node.put("acl", &(node.state("acl") + by_hand));
-        let rows = || {
-            let mut rows: Vec<_> = node.state("acl").lines().map(str::to_owned).collect();
-            rows.sort();
-            rows
-        };
-        let before = rows();
-        let run = node.run(shell, &script, &["--yes", "--new-secret"]);
+        for in_place in [false, true] {
+            let node = node_with_more(shell, &script);
+            let token = format!("{separated}\n1893456000\nJoe's agents; $HOME\n");
+            node.put("tokens/edge@pve!api", &token);
+            if in_place {
+                node.put("regenerates", "");
+            }
+            let before = node.rows();
+            node.changes();
+            let run = node.run(shell, &script, &["--yes", "--new-secret"]);
+            assert!(run.succeeds && run.stdout.starts_with("PVE_API_TOKEN=edge@pve!api="), "{run:?}");
+            assert!(run.stderr.contains("has the roles that it had"), "{run:?}");
+            assert_eq!((node.rows(), node.state("tokens/edge@pve!api")), (before, token), "{run:?}");
+            // Where PVE can do it in place, nothing is taken away.
+            let removes = node.changes().iter().any(|it| it.starts_with("pveum user token remove"));
+            assert_eq!(removes, !in_place, "{run:?}");
+        }
+    }
+}
+
+/// PVE took the roles away with the old token: whatever fails then, the lines that were told bring the token back.
+#[test]
+fn what_a_renewal_could_not_give_back_is_told() {
+    let script = script(&[]);
+    for shell in shells() {
+        for fails in ["pveum acl modify", "pveum acl modify /vms", "pveum user token add"] {
+            let node = node_with_more(&shell, &script);
+            let before = node.rows();
+            let run = node.run_where(&shell, &script, &["--yes", "--new-secret"], fails);
+            assert!(!run.succeeds && !run.stderr.contains("Done"), "{fails}: {run:?}");
+            assert_eq!(run.stdout.is_empty(), fails == "pveum user token add", "{run:?}");
+            let (_, told) = run.stderr.split_once("in this order:\n").expect("lines to run");
+            assert!(told.lines().all(|it| it.starts_with("pveum ")), "{run:?}");
+            // A step that failed has kept no other from being tried.
+            assert!(fails != "pveum acl modify /vms" || told.lines().count() == 1, "{run:?}");
+            let by_hand = node.run(&shell, told, &[]);
+            assert!(by_hand.succeeds, "{fails}: {by_hand:?}");
+            assert_eq!(node.rows(), before, "{fails}");
+        }
+        let node = node_with_more(&shell, &script);
+        let before = node.rows();
+        let remove = "pveum user token remove";
+        let run = node.run_where(&shell, &script, &["--yes", "--new-secret"], remove);
+        assert!(!run.succeeds && run.stderr.contains("nothing behind it was done"), "{run:?}");
+        assert_eq!(node.rows(), before);
+    }
+}
+
+#[test]
+fn a_lost_connection_ends_no_renewal() {
+    let script = script(&[]);
+    for shell in shells() {
+        let node = node_with_more(&shell, &script);
+        let before = node.rows();
+        node.put("drops", "");
+        let run = node.run(&shell, &script, &["--yes", "--new-secret"]);
         assert!(run.succeeds && run.stdout.starts_with("PVE_API_TOKEN=edge@pve!api="), "{run:?}");
-        assert_eq!((rows(), node.state("tokens/edge@pve!api").trim()), (before, separated), "{run:?}");
+        assert_eq!(node.rows(), before, "{run:?}");
+    }
+}
+
+/// Nobody knows what it had: it gets what a new one gets, with a new secret and without.
+#[test]
+fn a_token_without_a_role_is_not_told_as_done() {
+    let (whole, script) = (granted(Version::V9, &[], &[]), script(&[]));
+    let renews = ["--yes", "--new-secret"];
+    for (in_place, words) in [(false, &renews[..]), (true, &renews[..]), (false, &renews[..1])] {
+        let node = Node::new(Version::V9);
+        assert!(node.run(&["sh"], &script, &["--yes"]).succeeds);
+        let acl = node.state("acl");
+        let left: String =
+            acl.lines().filter(|it| !it.contains("|token|")).map(|it| format!("{it}\n")).collect();
+        node.put("acl", &left);
+        if in_place {
+            node.put("regenerates", "");
+        }
+        let run = node.run(&["sh"], &script, words);
+        assert!(run.succeeds && run.stderr.contains("has no role"), "{words:?}: {run:?}");
+        assert_eq!(node.grants("edge@pve!api"), whole, "{words:?}: {run:?}");
+        assert_eq!(run.stdout.is_empty(), words.len() == 1, "{run:?}");
     }
 }
 
