@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 use pve_edge_bed::guests::{Daemon, Guests};
-use pve_edge_core::api::Pairs;
+use pve_edge_core::{access::secret::Keyring, api::Pairs};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -136,6 +136,8 @@ impl Rig {
         let [anyone, unreachable, unauthorized] =
             apis.each_ref().map(|api| Client::new(&api.url, heard.clone()));
         let anyone = anyone?;
+        let secrets = Keyring::parse(&keys.secret)?;
+        let proxy_key = secrets.oldest().proxy_key(DEPLOYMENT);
         let world = World {
             target,
             behind: pve,
@@ -145,6 +147,7 @@ impl Rig {
             anyone,
             guests: guests.clone(),
             pve: cluster.reader.clone(),
+            proxy_key,
             unreachable: unreachable?.with_key(&keys.blue),
             unauthorized: unauthorized?.with_key(&keys.blue),
         };

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) guests: Guests,
     /// PVE itself, for what the API does not show.
     pub(super) pve: Reader,
+    /// Key of the proxy beside PVE.
+    pub(super) proxy_key: String,
     /// Where PVE does not know `PVE_API_TOKEN`.
     pub(super) unauthorized: Client,
 }

@@ -17,6 +17,7 @@ use tokio_tungstenite::{
 
 use crate::{
     client::contains,
+    target::Target,
     world::{Sandbox, World},
 };
 
@@ -46,6 +47,35 @@ pub(super) async fn a_link_opens_what_a_sandbox_serves(world: World) {
     let other = url.replace("port-5173", "port-5174");
     let closed = visit(&world, &other, &[("x-pve-edge-token", key), PAGE, DOCUMENT]).await;
     assert!(closed.status == 503 && contains(&closed.body, b"listens at its port 5174 yet"), "{closed:?}");
+    sandbox.drop().await;
+}
+
+/// The route of guests' names catches the proxy's name too, by which others call.
+pub(super) async fn what_has_the_proxys_key_is_sent_on(world: World) {
+    // From the guests' network nothing goes through a proxy.
+    if world.target != Target::Workerd {
+        return;
+    }
+    let sandbox = serving(&world).await;
+    let link = link(&sandbox).await;
+    let (url, _) = link.split_once('?').expect("a token");
+    let (_, domain) = url.split_once('.').expect("a domain");
+    let gate = format!("http://gate.{domain}page.gz");
+    let host = url.trim_start_matches("http://").trim_end_matches('/');
+    let to = format!("{}:{PORT}", sandbox.shown["vmid"]);
+    let ask = async |key: &str| {
+        let headers = [
+            ("x-edge-key", key),
+            ("x-edge-to", &*to),
+            ("x-edge-client", "192.0.2.1"),
+            ("x-edge-host", host),
+            ("x-edge-public-host", host),
+        ];
+        visit(&world, &gate, &headers).await
+    };
+    let page = ask(&world.proxy_key).await;
+    assert_eq!((page.status, &page.body[..2]), (200, &b"\x1f\x8b"[..]), "{page:?}");
+    assert_eq!(ask(&"0".repeat(64)).await.status, 404);
     sandbox.drop().await;
 }
 

@@ -61,7 +61,8 @@ pub(super) const ALL: &[Scenario] = scenarios! {
     faults: an_unaccepted_token_is_told an_unreachable_pve_is_told;
     remove: what_has_expired_is_gone deletion_takes_it_away a_deletion_need_not_wait;
     snapshots: a_snapshot_makes_sandboxes_of_its_team a_rollback_brings_back_the_disk_alone;
-    gateway: a_link_opens_what_a_sandbox_serves a_page_wakes_a_sandbox_that_was_stopped a_slow_client_gets_all_and_keeps_nobody_waiting;
+    gateway: a_link_opens_what_a_sandbox_serves what_has_the_proxys_key_is_sent_on
+        a_page_wakes_a_sandbox_that_was_stopped a_slow_client_gets_all_and_keeps_nobody_waiting;
     power: what_is_stopped_is_started_again a_pause_says_what_it_keeps a_virtual_machine_keeps_its_memory;
     use_cases: a_preset_from_the_list_makes_a_sandbox_of_its_sizes the_urls_of_services_lead_into_the_sandbox
         an_agent_works_in_a_repository;
