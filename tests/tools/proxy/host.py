@@ -25,7 +25,7 @@ SETTINGS = {
 }
 
 # Programs that the script may use. Each notes how it is called, as a list of processes shows it.
-TOOLS = "sed cat cmp stat install mktemp paste rm rmdir sort stty touch mkdir".split()
+TOOLS = "sed cat cmp stat install mv sync mktemp paste rm rmdir sort stty touch mkdir".split()
 
 SYSTEMCTL = r"""#!/bin/sh
 # Which units are enabled and active is kept as files.

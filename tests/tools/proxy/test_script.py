@@ -187,6 +187,47 @@ class Script(unittest.TestCase):
             self.assertIn("is not this deployment's", self.refused(*words, EDGE_DEPLOYMENT="other"))
         self.assertEqual(self.host.files(), sorted(FILES))
 
+    def test_what_a_full_disk_or_a_loss_of_power_has_left_is_replaced(self):
+        mark = "# pve-edge: the proxy of the deployment "
+        for shell in SHELLS:
+            for left in ("", "\n", mark, mark + "ho", mark + "home", "\0" * 4096):
+                with self.subTest(shell=shell, left=left[:50]):
+                    self.host = Host()
+                    self.addCleanup(self.host.close)
+                    self.done("--yes", shell=shell)
+                    whole = self.host.read(FILES[0])
+                    self.host.put(FILES[0], left)
+                    self.host.calls()
+                    self.done("--yes", shell=shell)
+                    self.assertEqual(self.host.read(FILES[0]), whole)
+                    self.assertEqual(self.host.calls()[1:], ["systemctl restart pve-edge-proxy.service"])
+                    self.host.put(FILES[0], left)
+                    self.done("--yes", "--remove", shell=shell)
+                    self.assertEqual(self.host.files(), [])
+
+    def test_an_empty_file_of_a_token_is_none(self):
+        self.done("--yes", "--tunnel", stdin=TOKEN)
+        self.host.put(TUNNEL[0], "")
+        self.assertIn("this is no token of a tunnel, and nothing was changed", self.refused("--yes"))
+        self.done("--yes", stdin=TOKEN)
+        self.assertEqual(self.host.read(TUNNEL[0]), TOKEN)
+
+    def test_a_file_that_cannot_be_written_whole_leaves_the_one_that_is_there(self):
+        self.done("--yes", "--tunnel", stdin=TOKEN)
+        before = {it: self.host.read(it) for it in self.host.files()}
+        install = self.host.read("bin/install")
+        full = '#!/bin/sh\nfor last; do :; done\nprintf half >"$last"\necho "No space left on device" >&2\nexit 1\n'
+        self.host.put("etc/resolv.conf", "nameserver 192.168.1.2\n")
+        for words, known in ((["--new-token"], {"stdin": "b" * 60}), ([], {"PVE_IP_RESERVED": "127.9.0.5"}), ([], {})):
+            self.host.program("bin/install", full)
+            self.assertIn("No space left on device", self.refused("--yes", *words, **known))
+            self.assertEqual({it: self.host.read(it) for it in before}, before)
+        # Whatever was left is taken away too.
+        self.host.program("bin/install", install)
+        self.done("--yes", "--remove")
+        self.assertEqual(self.host.files(), [SOURCE])
+        self.assertFalse((self.host.folder / "etc/pve-edge").exists())
+
     def test_nothing_is_written_where_guests_are_not_known(self):
         for changes in ({"PVE_IP_POOL_CIDR": None, "PVE_GATEWAY": None}, {"SANDBOX_PROVIDER": "morph", "MORPH_API_KEY": "k"}):
             with self.assertRaisesRegex(ValueError, "unsupported"):

@@ -57,12 +57,16 @@ read_words() {
 
 # ASKING
 
-# One machine has one port for it, so it has one proxy.
+# One machine has one port for it, so it has one proxy. A file that names no deployment is replaced: it may be what a full
+# disk or a loss of power has left of ours.
 ensure_ours() {
     [ -e "$etc/Caddyfile" ] || return 0
+    mark='# pve-edge: the proxy of the deployment '
     IFS= read -r first <"$etc/Caddyfile" || first=''
-    [ "$first" = "# pve-edge: the proxy of the deployment $deployment" ] ||
-        die "$etc/Caddyfile is not this deployment's: take it away with its own script, or use another node"
+    case $first in
+        "$mark$deployment") ;;
+        "$mark"*) die "$etc/Caddyfile is not this deployment's: take it away with its own script, or use another node" ;;
+    esac
 }
 
 # --- What shall be
@@ -72,7 +76,8 @@ look() {
     here=$(addresses)
     [ -n "$(one_line "$here")" ] || die 'this machine tells no IPv4 address'
     if [ -n "$tunnel" ]; then
-        if [ -n "$new_token" ] || [ ! -e "$etc/tunnel-token" ]; then
+        # An empty one is what a full disk has left.
+        if [ -n "$new_token" ] || [ ! -s "$etc/tunnel-token" ]; then
             read_token
         else
             cat "$etc/tunnel-token" >"$work/tunnel-token"
@@ -167,11 +172,11 @@ plan_cloudflared() {
     echo 'DEBIAN_FRONTEND=noninteractive apt-get -qy install cloudflared'
 }
 
-# Puts a file into a folder, unless it is there already.
+# Puts a file into a folder, unless it is there already: beside its place first, so that the place never has half of it.
 put() {
     is_there "$@" && return 0
     changed=yes
-    echo "install -D -m $3 $work/$1 $2/$1"
+    echo "install -D -m $3 $work/$1 $2/$1.new && sync $2/$1.new && mv $2/$1.new $2/$1"
     case $1 in *.service) echo 'systemctl daemon-reload' ;; esac
 }
 
@@ -196,8 +201,10 @@ plan_removal() {
         removed=yes
     done
     [ -z "$removed" ] || echo 'systemctl daemon-reload'
-    for it in tunnel-token Caddyfile; do
-        [ ! -e "$etc/$it" ] || echo "rm $etc/$it"
+    # What ends in .new was not put into its place any more.
+    for it in "$units/pve-edge-tunnel.service.new" "$units/pve-edge-proxy.service.new" \
+        "$etc/tunnel-token" "$etc/tunnel-token.new" "$etc/Caddyfile" "$etc/Caddyfile.new"; do
+        [ ! -e "$it" ] || echo "rm $it"
     done
     [ ! -d "$etc" ] || echo "rmdir $etc"
 }
