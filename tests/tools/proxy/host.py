@@ -28,8 +28,9 @@ SETTINGS = {
 TOOLS = "sed cat cmp stat install mv sync mktemp paste rm rmdir sort stty touch mkdir".split()
 
 SYSTEMCTL = r"""#!/bin/sh
-# Which units are enabled and active is kept as files.
+# Which units are enabled and active, and which units' files have been read, is kept as files.
 state=$HOST/state
+units=$HOST/etc/systemd/system
 for last; do :; done
 case $* in
     *is-enabled*caddy.service)
@@ -37,10 +38,19 @@ case $* in
         [ -e "$state/enabled-caddy.service" ] ;;
     *is-enabled*) [ -e "$state/enabled-$last" ] ;;
     *is-active*) [ -e "$state/active-$last" ] ;;
+    'show -p NeedDaemonReload '*)
+        [ ! -e "$state/read-$last" ] || [ "$(stat -c %y "$units/$last")" = "$(cat "$state/read-$last")" ] || needs=yes
+        echo "NeedDaemonReload=${needs-no}" ;;
     *)
         echo "systemctl $*" >>"$state/calls"
-        [ ! -e "$state/failing" ] || exit 1
+        if [ -e "$state/failing" ]; then
+            case $* in "$(cat "$state/failing")"*) exit 1 ;; esac
+        fi
         case $* in
+            daemon-reload)
+                for it in "$units"/*.service; do
+                    [ ! -e "$it" ] || stat -c %y "$it" >"$state/read-${it##*/}"
+                done ;;
             'mask --runtime '*) touch "$state/masked" ;;
             'unmask --runtime '*) rm "$state/masked" ;;
             'enable '*) touch "$state/enabled-$last" ;;

@@ -124,6 +124,28 @@ class Script(unittest.TestCase):
         self.done("--yes", **changed)
         self.assertEqual(self.host.calls(), ["systemctl disable caddy.service", "systemctl unmask --runtime caddy.service"])
 
+    def test_a_unit_is_in_force_wherever_a_run_was_cut(self):
+        reload, restart = "systemctl daemon-reload", "systemctl restart pve-edge-tunnel.service"
+        self.done("--yes", "--tunnel", stdin=TOKEN)
+        # A service that ends is started again by systemd, by the unit that systemd has read.
+        cases = (reload, False, [reload, restart]), (reload, True, [reload, restart]), (restart, False, [restart])
+        for number, (cut, ends, calls) in enumerate(cases):
+            with self.subTest(cut=cut, ends=ends):
+                # Nothing but the unit of cloudflared tells the resolvers.
+                self.host.put("etc/resolv.conf", f"nameserver 192.168.1.{number + 2}\n")
+                self.host.put("state/failing", cut.removeprefix("systemctl "))
+                time.sleep(0.02)
+                self.assertIn(f"nothing behind it was done: {cut}", self.refused("--yes"))
+                (self.host.folder / "state/failing").unlink()
+                if ends:
+                    folder = self.host.folder / "run/pve-edge-tunnel"
+                    folder.rmdir()
+                    folder.mkdir()
+                self.host.calls()
+                self.done("--yes")
+                self.assertEqual(self.host.calls(), calls)
+                self.assertEqual(self.done(), "Nothing is to be done.\n")
+
     def test_a_configuration_that_caddy_does_not_take_changes_nothing(self):
         self.done("--yes")
         before = self.host.read(FILES[0])

@@ -180,14 +180,17 @@ put() {
     case $1 in *.service) echo 'systemctl daemon-reload' ;; esac
 }
 
+# A unit that systemd has not read is not there yet: a run may have been cut before that.
 is_there() {
-    cmp -s "$work/$1" "$2/$1" && [ "$(stat -c %a "$2/$1")" = "$3" ]
+    cmp -s "$work/$1" "$2/$1" && [ "$(stat -c %a "$2/$1")" = "$3" ] || return 1
+    case $1 in *.service) [ "$(systemctl show -p NeedDaemonReload "$1")" != NeedDaemonReload=yes ] ;; esac
 }
 
 serve() {
     systemctl -q is-enabled "$1.service" 2>/dev/null || echo "systemctl enable $1.service"
     # A run that was cut may have left what runs behind its files: the folder is made when the service starts.
-    if [ -n "$changed" ] || ! systemctl -q is-active "$1.service" || [ "$2" -nt "$run/$1" ]; then
+    if [ -n "$changed" ] || ! systemctl -q is-active "$1.service" ||
+        [ "$2" -nt "$run/$1" ] || [ "$units/$1.service" -nt "$run/$1" ]; then
         echo "systemctl restart $1.service"
     fi
 }
