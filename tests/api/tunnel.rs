@@ -155,7 +155,7 @@ fn the_command_has_neither_key_nor_token_on_a_command_line() {
         .ask(make(json!({})).header("host", "edge.example.net").header("x-forwarded-proto", "https"));
     let command = answer.json()["command"].as_str().unwrap_or_default().to_owned();
     let expected = "(umask 077; printf 'Authorization: Bearer %s\\n' \"$KEY\" | curl -fsS -H @- -o proxy.sh \
-                    'https://edge.example.net/api/setup/proxy.sh' && sh proxy.sh --tunnel; rm -f proxy.sh)";
+                    'https://edge.example.net/api/setup/proxy.sh' && sh proxy.sh --new-token; rm -f proxy.sh)";
     assert_eq!(command, expected);
     assert!(!command.contains(answer.json()["token"].as_str().unwrap_or("?")), "{command}");
 }

@@ -48,7 +48,8 @@ pub struct Tunnel {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub service_id: Option<String>,
-    /// POST alone: the one command for the host of PVE, as root, with the key of an admin in `KEY`. It asks for the token.
+    /// POST alone: the one command for the host of PVE, as root, with the key of an admin in `KEY`. It asks for the token,
+    /// which replaces another one that the host has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "contract", schemars(with = "String"))]
     pub command: Option<String>,

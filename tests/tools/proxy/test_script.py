@@ -183,6 +183,22 @@ class Script(unittest.TestCase):
             self.assertIn("this is no token of a tunnel, and nothing was changed", self.refused("--yes", "--new-token", stdin=wrong))
         self.assertEqual(self.host.read(TUNNEL[0]), "b" * 60)
 
+    def test_the_word_of_the_apis_command_sets_up_and_replaces_a_token(self):
+        for shell in SHELLS:
+            with self.subTest(shell=shell):
+                self.host = Host()
+                self.addCleanup(self.host.close)
+                self.done("--yes", "--new-token", stdin=TOKEN, shell=shell)
+                self.assertEqual(self.host.files(), sorted([*FILES, *TUNNEL, SOURCE]))
+                self.host.calls()
+                self.assertEqual(self.done("--new-token", stdin=TOKEN + "\n", shell=shell), "Nothing is to be done.\n")
+                self.assertEqual(self.host.calls(), [])
+                # The tunnel was deleted and made again.
+                said = self.done("--yes", "--new-token", stdin="b" * 60, shell=shell)
+                self.assertEqual((self.host.read(TUNNEL[0]), self.host.mode(TUNNEL[0])), ("b" * 60, 0o600))
+                self.assertEqual(self.host.calls(), ["systemctl restart pve-edge-tunnel.service"])
+                self.assertNotIn("b" * 60, said + self.host.read("state/processes"))
+
     def test_a_token_is_not_shown_where_it_is_typed(self):
         said = self.typed(f"{TOKEN}\ny\n", "--tunnel")
         self.assertIn("The token of the tunnel, which is not shown: ", said)

@@ -64,9 +64,10 @@ fn vpc(asked: &ApiRequest<'_>) -> Result<Option<bool>, Error> {
 }
 
 /// The command for the host of PVE. Key and token are on no command line: `printf` is the shell's own, and the script asks
-/// for the token. The script holds keys of the proxy, and is removed.
+/// for the token. A host may have that of a tunnel that was deleted, so the script asks where it has one too; one that is
+/// equal changes nothing. The script holds keys of the proxy, and is removed.
 fn command(origin: Option<&str>) -> String {
     let url = quote(&located(origin, "/api/setup/proxy.sh"));
     let get = format!("printf 'Authorization: Bearer %s\\n' \"$KEY\" | curl -fsS -H @- -o proxy.sh {url}");
-    format!("(umask 077; {get} && sh proxy.sh --tunnel; rm -f proxy.sh)")
+    format!("(umask 077; {get} && sh proxy.sh --new-token; rm -f proxy.sh)")
 }

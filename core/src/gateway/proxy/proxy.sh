@@ -4,8 +4,8 @@
 #
 #   sh proxy.sh                 prints what it will do, asks, and does it
 #   sh proxy.sh --yes           does not ask
-#   sh proxy.sh --tunnel        cloudflared too; reads the tunnel's token from standard input, or asks for it
-#   sh proxy.sh --new-token     reads another token
+#   sh proxy.sh --tunnel        cloudflared too; without a token yet it reads the tunnel's from standard input, or asks for it
+#   sh proxy.sh --new-token     the same, but reads a token in any case, and replaces another one that is there
 #   sh proxy.sh --remove        takes away what it has made; the packages stay
 #
 # It does what is missing and restarts what has changed, so it may be run again, and has to be after EDGE_SECRET, the
