@@ -28,7 +28,7 @@ pub use self::{
 use self::{held::Held, terminal::open_websocket};
 use crate::{
     access::secret::Keyring,
-    io::{Answer, Failure, Io, NetError, RequestBody, Sent, collect, invocation::Invocation, proxy},
+    io::{Answer, Failure, Io, NetError, RequestBody, Sent, Way, collect, invocation::Invocation, proxy},
     sandbox::{defaults::Defaults, place::Place},
 };
 
@@ -281,12 +281,18 @@ impl<'i, I: Io> Daemon<'i, I> {
             return Err(CallFailure::Budget);
         }
         let start = self.invocation.now();
+        let way = request.extensions().get().copied().unwrap_or(Way::Public);
         let answer = self.invocation.io.open(request, deadline).await;
         let ms = (self.invocation.now() - start).whole_milliseconds() as i64;
         let status = answer.as_ref().map_or(0, |it| it.status);
         tracing::info!(api = "guest", path, status, ms, "call");
         let answer = answer.map_err(CallFailure::of)?;
-        proxy::fault(answer.status, &answer.headers).map_or(Ok(answer), |it| Err(CallFailure::of(it)))
+        // What names a call is the daemon's own, whoever has brought it.
+        let fault = proxy::fault(way, answer.status, &answer.headers);
+        match fault.filter(|_| !answer.headers.contains_key(CALL)) {
+            Some(fault) => Err(CallFailure::of(fault)),
+            None => Ok(answer),
+        }
     }
 }
 

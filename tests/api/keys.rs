@@ -77,6 +77,25 @@ fn a_strangers_clone_at_a_vmid_of_the_key_undoes_nothing() {
     assert_ne!(vmid_of(&again.id()), vmid);
 }
 
+/// Its key's other request gives way, or its owner deletes it.
+#[test]
+fn a_sandbox_that_goes_while_it_comes_up_is_not_waited_for() {
+    for key in [Some("k"), None] {
+        let stage = Stage::new();
+        let gone = Cell::new(false);
+        stage.world.hook(move |sim, moment, seen| {
+            if moment == Moment::Before && seen.path.ends_with("/status/start") && !gone.replace(true) {
+                let vmid = seen.path.rsplit('/').nth(2).and_then(|it| it.parse().ok()).expect("a VMID");
+                sim.admin_remove(vmid);
+            }
+        });
+        let before = stage.world.now();
+        let answer = stage.ask(key.map_or_else(Ask::create, Ask::create_keyed).wait(25));
+        assert_eq!(answer.refusal(), "404 not-found", "{answer:?}\n{}", stage.told());
+        assert!(stage.world.now() - before < time::Duration::seconds(10), "{}", stage.told());
+    }
+}
+
 /// Teams of the same key do not meet; neither do deployments.
 #[test]
 fn one_key_of_two_teams_makes_two() {

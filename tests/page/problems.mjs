@@ -45,7 +45,7 @@ export const whatIsBetweenIsNoAnswer = () => withSandbox({ name: "between" }, ({
     const answered = () => page.getByText("something before it has answered").first();
     await page.getByRole("button", { name: "between", exact: true }).click();
     const shown = page.getByRole("dialog", { name: "between" });
-    for (const status of [500, 404, 200]) {
+    for (const status of [500, 404, 401, 200]) {
         await page.route(`**/api/sandboxes/${id}`, (route) => (route.request().method() === "DELETE" ? route.fulfill(between(status)) : route.continue()));
         await shown.getByRole("button", { name: "Delete …" }).click();
         const told = page.waitForFunction(() => document.querySelector("#notices").textContent.match(/has answered|still deletes it/));

@@ -3,18 +3,21 @@
 //! At Cloudflare the route of the guests' names catches this name too. What a Worker sends into the zone whose route it
 //! answers passes the route by, and goes into the tunnel (cloudflare-docs#24). What others send comes to the Worker: the own
 //! calls of an AWS Lambda beside it, and those of a Worker whose API was asked under a name of another zone. The Worker sends
-//! them on, once.
+//! them on, once, and nothing else: whoever has got hold of the proxy's key reaches no port but the daemon's, which obeys
+//! signed calls alone.
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+
+use pve_edge_guest_protocol::PORT;
 
 use super::{
     Answer,
-    relay::{self, ANSWER, below},
+    relay::{self, UPLOAD, below},
 };
 use crate::{
     access::secret::{Key, constant_time_eq},
     error::{Code, Error},
-    io::{self, Io, NetError, Relay, RequestBody, ResponseBody, Way, proxy},
+    io::{self, Io, Relay, RequestBody, ResponseBody, Way, proxy},
     provider::Provider,
     sandbox::address::gate_url,
     settings::Settings,
@@ -25,17 +28,21 @@ const SENT_ON: HeaderName = HeaderName::from_static("x-edge-sent-on");
 /// Status by which Cloudflare's edge says that it has no connection to send a request on.
 const WAY_DOWN: u16 = 530;
 
-/// Sends a request that has the proxy's key on to the proxy, as it is, and its answer back. Without the key there is no
-/// such name.
+/// Sends an own call on to the proxy, as it is, and its answer back. Who has not the proxy's key is told what the proxy tells
+/// him; without any there is no such name.
 pub async fn send_on<I: Io, E>(
     provider: &Provider<'_, I>,
     request: Request<I::Upload>,
 ) -> Result<Answer<E, I::Body>, Error> {
     let settings = provider.settings();
-    let Some(domain) = settings.public_domain.as_ref().filter(|_| has_key(settings, &request)) else {
+    let Some(domain) = settings.public_domain.as_ref().filter(|_| request.headers().contains_key(proxy::KEY))
+    else {
         return Err(Error::new(Code::UnknownHost, "no sandbox has this name"));
     };
-    if request.headers().contains_key(&SENT_ON) {
+    if !has_key(settings, &request) {
+        return Ok(told(404, proxy::REFUSED));
+    }
+    if request.headers().contains_key(&SENT_ON) || !is_own_call(request.headers()) {
         return Err(looped());
     }
     if !provider.spend(1) {
@@ -46,8 +53,19 @@ pub async fn send_on<I: Io, E>(
     head.uri = below(&gate_url(domain), &head.uri);
     let mut relay = Relay::new(Request::from_parts(head, RequestBody::from(body)), &provider.platform)?;
     relay.request.extensions_mut().insert(Way::Proxy);
-    let sent = relay.send(&provider.io, provider.now() + ANSWER).await;
-    Ok(sent.unwrap_or_else(|failure| told(&failure)))
+    // Whoever has sent it has a time of its own.
+    let sent = relay.send(&provider.io, provider.now() + UPLOAD).await;
+    Ok(sent.unwrap_or_else(|failure| match failure.sent {
+        io::Sent::Never => told(WAY_DOWN, ""),
+        io::Sent::Maybe => told(502, proxy::LATE),
+    }))
+}
+
+/// Whether a request is for the daemon, or for the port by which health tests the way, and from a deployment itself.
+fn is_own_call(headers: &HeaderMap) -> bool {
+    let text = |name: &HeaderName| headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let port = text(&proxy::TO).rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    text(&proxy::CLIENT) == proxy::OURSELVES && port.is_some_and(|it| it == PORT || it == proxy::NOBODYS)
 }
 
 /// Refuses a request that the gateway itself has sent: it would be sent again for ever.
@@ -68,14 +86,11 @@ fn has_key<B>(settings: &Settings, request: &Request<B>) -> bool {
     key.is_some_and(|key| settings.secrets.all().any(|it| is_right(it, key)))
 }
 
-/// A failure, as whoever has asked reads it from the proxy or Cloudflare's edge.
-fn told<E, B>(failure: &NetError) -> Answer<E, B> {
+/// What became of a request, as whoever has sent it reads it from the proxy or from Cloudflare's edge.
+fn told<E, B>(status: u16, fault: &'static str) -> Answer<E, B> {
     let mut answer = Response::new(ResponseBody::Whole(Vec::new()));
-    let (status, fault) = match failure.sent {
-        io::Sent::Never => (WAY_DOWN, None),
-        io::Sent::Maybe => (502, Some(HeaderValue::from_static(proxy::LATE))),
-    };
     *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    answer.headers_mut().extend(fault.map(|it| (proxy::FAULT, it)));
+    let fault = (!fault.is_empty()).then(|| (proxy::FAULT, HeaderValue::from_static(fault)));
+    answer.headers_mut().extend(fault);
     answer
 }

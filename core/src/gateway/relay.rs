@@ -21,7 +21,11 @@ use crate::{
 };
 
 /// Time in which a sandbox has to begin its answer; Cloudflare gives up then too.
-pub(super) const ANSWER: Duration = Duration::from_secs(100);
+const ANSWER: Duration = Duration::from_secs(100);
+
+/// Time for a body that streams and the beginning of its answer: 100 MB take a slow client a while, and the proxy waits
+/// for an answer from its end on.
+pub(super) const UPLOAD: Duration = Duration::from_secs(3600);
 
 /// Bytes of a body up to which it is kept, so that it can be sent when a sandbox has come up.
 const KEPT: u64 = 64 << 10;
@@ -123,6 +127,7 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
         if !provider.spend(1) {
             return Err(Error::new(Code::BudgetExhausted, "ask again"));
         }
+        let longest = if self.is_repeatable() { ANSWER } else { UPLOAD };
         let body = match &mut self.body {
             Body::Kept(bytes) => RequestBody::Whole(bytes.clone()),
             Body::Spent => return Err(Error::new(Code::Internal, "a body was to be sent twice")),
@@ -136,9 +141,9 @@ impl<U: Stream<Item = Result<Vec<u8>, NetError>> + Unpin> Outgoing<U> {
         for (name, value) in &self.told {
             relay.request.headers_mut().insert(name, value.clone());
         }
-        let sent = relay.send(&provider.io, provider.now() + ANSWER).await;
+        let sent = relay.send(&provider.io, provider.now() + longest).await;
         let failure = match sent {
-            Ok(answer) => match proxy::fault(answer.status().as_u16(), answer.headers()) {
+            Ok(answer) => match proxy::fault(self.place.way, answer.status().as_u16(), answer.headers()) {
                 Some(fault) if self.place.way == Way::Proxy => {
                     (fault, answer.headers().get(proxy::FAULT).cloned())
                 }

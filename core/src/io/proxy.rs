@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::{Failure, NetError, Sent};
+use super::{Failure, NetError, Sent, Way};
 
 /// Proves that a request comes from the deployment.
 pub const KEY: HeaderName = HeaderName::from_static("x-edge-key");
@@ -29,12 +29,16 @@ pub const LATE: &str = "late";
 /// Value of [`FAULT`]: the proxy takes no such request.
 pub const REFUSED: &str = "refused";
 
+/// Port of a guest at which nobody listens (TCPMUX, RFC 1078), by which health tests the way: that the proxy got no
+/// connection is a good answer.
+pub const NOBODYS: u16 = 1;
+
 /// The client of calls that the deployment itself makes to the daemon in a guest.
 pub const OURSELVES: &str = "edge";
 
-/// The failure that an answer tells of in a guest's place: the proxy's, or Cloudflare's edge had no connection to send the
-/// request on (rule P3.2).
-pub fn fault(status: u16, headers: &HeaderMap) -> Option<NetError> {
+/// The failure that an answer tells of in a guest's place: the proxy's, or of what is before it (rule P3.2). Where a request
+/// went another `way` than through the proxy, nobody marks a guest's own answers.
+pub fn fault(way: Way, status: u16, headers: &HeaderMap) -> Option<NetError> {
     // The proxy says it with these alone; an old one lets a guest say it with a websocket.
     let told = headers.get(FAULT).filter(|_| matches!(status, 404 | 502 | 504));
     let (sent, failure, detail) = match told.and_then(|it| it.to_str().ok()) {
@@ -49,7 +53,7 @@ pub fn fault(status: u16, headers: &HeaderMap) -> Option<NetError> {
             (Sent::Never, Failure::Connect, format!("status {status}: the way to the sandbox is down"))
         }
         // As cloudflared says it that finds no proxy, or loses it while that has the request.
-        None if matches!(status, 502..=504 | 520 | 522 | 524) && !is_guests(headers) => {
+        None if way == Way::Proxy && matches!(status, 502..=504 | 520 | 522 | 524) && !is_guests(headers) => {
             let detail = format!(
                 "status {status} came from before the sandbox: are pve-edge-proxy and cloudflared running on the PVE host?"
             );
@@ -72,7 +76,7 @@ mod tests {
     fn only_what_was_never_sent_may_be_sent_again() {
         let of = |status, told: Option<&'static str>| {
             let headers = told.map(|it| (FAULT, it.parse().unwrap())).into_iter().collect();
-            fault(status, &headers).map(|it| it.sent)
+            fault(Way::Proxy, status, &headers).map(|it| it.sent)
         };
         assert_eq!(of(502, Some("dial")), Some(Sent::Never));
         assert_eq!(of(404, Some("refused")), Some(Sent::Never));
@@ -80,10 +84,13 @@ mod tests {
         assert_eq!(of(502, Some("")), Some(Sent::Maybe));
         assert_eq!(of(530, None), Some(Sent::Never));
         let from = |status, whose: &'static str| {
-            fault(status, &HeaderMap::from_iter([(FROM, whose.parse().unwrap())])).map(|it| it.sent)
+            let headers = HeaderMap::from_iter([(FROM, whose.parse().unwrap())]);
+            fault(Way::Proxy, status, &headers).map(|it| it.sent)
         };
         assert_eq!((from(530, GUEST), from(502, GUEST), from(530, "")), (None, None, Some(Sent::Never)));
         assert_eq!((of(502, None), of(504, None), of(522, None)), ([Some(Sent::Maybe); 3]).into());
+        let direct = |status| fault(Way::Guest, status, &HeaderMap::new()).map(|it| it.sent);
+        assert_eq!((direct(503), direct(530)), (None, Some(Sent::Never)));
         assert_eq!((of(500, None), of(200, None), of(101, Some("dial"))), (None, None, None));
     }
 }

@@ -118,7 +118,11 @@ pub async fn create<I: Io>(
     while made.as_ref().is_err_and(|it| it.code() == Code::KeyInUse) && wait.pause().await {
         let inventory = Inventory::read(cluster).await?;
         match find_replay(cluster, caller, &inventory, &key, deadline).await? {
-            Some(found) => made = replay(cluster, found, deadline).await,
+            Some(found) => match replay(cluster, found, deadline).await {
+                // It gives way at this moment.
+                Err(error) if matches!(error.code(), Code::NotFound | Code::CloneFailed) => {}
+                replayed => made = replayed,
+            },
             None => break,
         }
     }

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     error::{Code, Error},
-    io::{Io, NetError, RequestBody, Sent, proxy},
+    io::{Io, NetError, RequestBody, Sent, Way, proxy},
     sandbox::process::Event,
 };
 
@@ -72,8 +72,9 @@ pub(crate) async fn send_command<I: Io>(
         Sent::Never => ExecError::NotSent(error),
         Sent::Maybe => ExecError::Unanswered(error),
     };
+    let way = request.extensions().get().copied().unwrap_or(Way::Public);
     let answer = io.open(request.map(RequestBody::Whole), deadline).await.map_err(unanswered)?;
-    if let Some(fault) = proxy::fault(answer.status, &answer.headers) {
+    if let Some(fault) = proxy::fault(way, answer.status, &answer.headers) {
         return Err(unanswered(fault));
     }
     let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();

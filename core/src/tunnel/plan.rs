@@ -54,10 +54,18 @@ impl Plan {
     }
 
     /// Refuses to remove a tunnel that is not taken over, or that has rules of others, by force either.
-    pub(super) fn admit_removal(&self) -> Result<(), Error> {
-        let theirs =
-            |it: &&Row| matches!(it.part, Part::Tunnel | Part::Ingress) && it.state == State::Foreign;
-        match self.rows.iter().find(theirs) {
+    pub(super) fn admit_removal(&self, wanted: &Wanted, seen: &Seen) -> Result<(), Error> {
+        if rules(&seen.config).iter().any(|it| !is_ours(wanted, it)) {
+            let text = format!(
+                "the tunnel {} has rules for other names than {}, and is left: they are another deployment's of this name, or \
+                 of an earlier CF_DOMAIN; in that case replace them first (POST with force and the plan), or delete the tunnel \
+                 at Cloudflare",
+                wanted.name, wanted.host
+            );
+            return Err(self.problem(Code::TunnelConflict, text));
+        }
+        let is_local = |it: &&Row| it.part == Part::Tunnel && it.state == State::Foreign;
+        match self.rows.iter().find(is_local) {
             None => Ok(()),
             Some(row) => Err(self.problem(Code::TunnelConflict, row.why.clone().unwrap_or_default())),
         }
@@ -105,8 +113,7 @@ fn tunnel(wanted: &Wanted, seen: &Seen) -> Row {
 
 /// State of a tunnel's configuration.
 pub(super) fn ingress_state(wanted: &Wanted, config: &Value) -> State {
-    let empty = Vec::new();
-    let rules = config.get("ingress").and_then(Value::as_array).unwrap_or(&empty);
+    let rules = rules(config);
     let applies_to_all = config.get("originRequest").is_some_and(|it| !is_nothing(it));
     if rules.is_empty() && !applies_to_all {
         return State::Missing;
@@ -115,18 +122,25 @@ pub(super) fn ingress_state(wanted: &Wanted, config: &Value) -> State {
     let same = wanted_rules.as_array_mut().is_some_and(|all| {
         all.len() == rules.len() && all.iter().zip(rules).all(|(one, other)| *one == plain(other))
     });
-    // With another domain they are those of a deployment that has the same name, of another PVE.
-    let is_ours = |rule: &Value| {
-        let plain = plain(rule);
-        let is = |name: &str, value: &str| plain.get(name).and_then(Value::as_str) == Some(value);
-        let count = plain.as_object().map(Map::len);
-        count == Some(2) && is("hostname", &wanted.host) && plain.get("service").is_some()
-            || count == Some(1) && is("service", "http_status:404")
-    };
     match (same, applies_to_all) {
         (true, false) => State::Same,
-        (false, false) if rules.iter().all(is_ours) => State::Differs,
+        (false, false) if rules.iter().all(|it| is_ours(wanted, it)) => State::Differs,
         _ => State::Foreign,
+    }
+}
+
+fn rules(config: &Value) -> &[Value] {
+    config.get("ingress").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether a rule is of this deployment. With another domain it is one's that has the same name, of another PVE.
+fn is_ours(wanted: &Wanted, rule: &Value) -> bool {
+    let plain = plain(rule);
+    let is = |name: &str, value: &str| plain.get(name).and_then(Value::as_str) == Some(value);
+    match plain.as_object().map_or(0, Map::len) {
+        2 => is("hostname", &wanted.host) && plain.get("service").is_some(),
+        1 => is("service", "http_status:404"),
+        _ => false,
     }
 }
 
@@ -147,10 +161,11 @@ fn is_nothing(value: &Value) -> bool {
 
 fn ingress(wanted: &Wanted, seen: &Seen) -> Row {
     let row = Row::new(Part::Ingress, &wanted.host, wanted.origin());
-    let rules = seen.config.get("ingress").and_then(Value::as_array).into_iter().flatten();
     let text = |rule: &Value, name: &str| rule.get(name).and_then(Value::as_str).unwrap_or("*").to_owned();
-    let rules: Vec<_> =
-        rules.map(|it| format!("{} -> {}", text(it, "hostname"), text(it, "service"))).collect();
+    let rules: Vec<_> = rules(&seen.config)
+        .iter()
+        .map(|it| format!("{} -> {}", text(it, "hostname"), text(it, "service")))
+        .collect();
     let actual = rules.join(", ");
     match ingress_state(wanted, &seen.config) {
         State::Missing => row.missing(),
@@ -160,9 +175,9 @@ fn ingress(wanted: &Wanted, seen: &Seen) -> Row {
             true,
             &actual,
             format!(
-                "the tunnel {} has rules that are not this deployment's: another one of this name may have it; give this \
-                 one another name (EDGE_DEPLOYMENT), or force replaces them",
-                wanted.name
+                "the tunnel {} has rules for other names than {}: force replaces those of an earlier CF_DOMAIN; another \
+                 deployment of this name would lose its way in by that, and the two need different accounts or names",
+                wanted.name, wanted.host
             ),
         ),
     }

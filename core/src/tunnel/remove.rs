@@ -20,7 +20,7 @@ impl<I: Io> Site<I> {
     /// while there is one. A tunnel with rules of others is never removed.
     pub async fn remove(&self, force: bool, vpc: Option<bool>) -> Result<Removed, Error> {
         let seen = self.look(vpc).await?;
-        Plan::of(&self.wanted, &seen).admit_removal()?;
+        Plan::of(&self.wanted, &seen).admit_removal(&self.wanted, &seen)?;
         if let (Some(tunnel), false) = (seen.id(), force) {
             self.refuse_connected(tunnel).await?;
         }

@@ -105,23 +105,31 @@ fn what_has_the_proxys_key_is_sent_on_to_the_proxy_once() {
     let house = House::new();
     house.stage.ask(house.inside(&house.cookie()));
     let sent = house.taken().remove(0);
-    let of_proxy = ["x-edge-key", "x-edge-to", "x-edge-client", "x-edge-host", "x-edge-public-host"];
-    let ask = Ask::visit("https://gate.sandbox.test/a?b=%20");
-    let call = of_proxy.into_iter().fold(ask, |ask, name| ask.header(name, header(&sent, name)));
-    let before = house.stage.pve_requests();
+    let key = header(&sent, "x-edge-key");
+    let of = |client: &str, port: u16| {
+        let ask = Ask::visit("https://gate.sandbox.test/healthz?b=%20").header("x-edge-key", key);
+        ask.header("x-edge-client", client).header("x-edge-to", format!("{}:{port}", house.vmid))
+    };
+    let (call, before) = (of("edge", 39375), house.stage.pve_requests());
     let answer = house.stage.ask(call.clone());
-    assert_eq!((answer.status, &*answer.body), (200, "hello"), "{answer:?}");
-    let passed = house.taken().remove(0);
-    assert_eq!(passed.uri().path_and_query().map(|it| it.as_str()), Some("/a?b=%20"));
+    assert_eq!((answer.status, answer.header("x-edge-from")), (200, "guest"), "{answer:?}");
+    let passed = house.stage.world.requests().pop().expect("a request");
+    assert!(passed.path.ends_with("/healthz?b=%20") || passed.path == "/healthz", "{passed:?}");
+    assert_eq!(house.stage.ask(of("edge", 1)).header("x-edge-fault"), "dial");
     assert_eq!(house.stage.pve_requests(), before);
+    // Who has got hold of the key reaches no more than the daemon, which wants a signature.
+    for (client, port) in [("192.0.2.1", 3000), ("edge", 3000), ("192.0.2.1", 39375)] {
+        assert_eq!(house.stage.ask(of(client, port)).refusal(), "508 gateway-loop");
+    }
+    assert!(house.taken().is_empty());
     // What comes back is not sent on for ever.
     let again = call.clone().header("x-edge-sent-on", "1");
     assert_eq!(house.stage.ask(again).refusal(), "508 gateway-loop");
-    let forged = Ask::visit("https://gate.sandbox.test/").header("x-edge-key", "0".repeat(64));
-    assert_eq!(house.stage.ask(forged).refusal(), "404 unknown-host");
+    let forged = house.stage.ask(of("edge", 39375).header("x-edge-key", "0".repeat(64)));
+    assert_eq!((forged.status, forged.header("x-edge-fault")), (404, "refused"));
     // Whoever has asked reads from it what became of the request.
     for (fault, status, told) in [(Fault::NeverSent, 530, ""), (Fault::Unanswered, 502, "late")] {
-        house.stage.world.fault_once(|seen| seen.path.starts_with("/a"), fault);
+        house.stage.world.fault_once(|seen| seen.path.starts_with("/healthz"), fault);
         let failed = house.stage.ask(call.clone());
         assert_eq!((failed.status, failed.header("x-edge-fault")), (status, told), "{failed:?}");
     }

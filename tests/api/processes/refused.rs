@@ -1,5 +1,8 @@
 //! Requests about processes that are refused, each before anything is changed.
 
+use pve_edge_bed::sim::execd::Streamed;
+use pve_edge_guest_protocol::answer::{Code, Refusal};
+
 use super::sandbox::Sandbox;
 use crate::stage::prelude::*;
 
@@ -148,5 +151,30 @@ fn another_daemon_has_no_processes() {
         }
         let asked = sandbox.stage.world.requests().split_off(before);
         assert!(asked.iter().all(|it| it.method == "GET" && it.path.starts_with("/api2/")), "{asked:?}");
+    }
+}
+
+/// 503 is the daemon's word for it. Where no proxy stands before the daemon nobody marks that as the guest's.
+#[test]
+fn a_daemon_without_room_is_believed_whichever_way_it_is_reached() {
+    for is_direct in [false, true] {
+        let mut sandbox = Sandbox::new();
+        (sandbox.stage.platform.private_network, sandbox.stage.platform.in_guest_network) =
+            (is_direct, is_direct);
+        let refusal = Refusal::new(Code::TooManyProcesses, "as many run as may");
+        let answer =
+            Streamed::json(refusal.code.status(), &serde_json::to_value(&refusal).expect("it is JSON"));
+        sandbox
+            .stage
+            .world
+            .sim_mut()
+            .set_impostor(move |_, it| (it.name() == "start").then(|| answer.clone()));
+        let told = sandbox.start(json!({"command": "a"}));
+        assert_eq!(
+            told.refusal(),
+            "503 too-many-processes",
+            "{is_direct}: {told:?}\n{}",
+            sandbox.stage.told()
+        );
     }
 }

@@ -50,6 +50,16 @@ fn a_foreign_record_stays_and_is_told() {
     assert_eq!(bed.account().records.len(), 1);
 }
 
+/// What is set for all rules says nothing of whose they are.
+#[test]
+fn ours_with_a_setting_for_all_rules_goes() {
+    let bed = Bed::new();
+    bed.make(json!({}));
+    bed.account().tunnels[0].config["originRequest"] = json!({"connectTimeout": 10});
+    let answer = bed.stage.ask(undo(""));
+    assert_eq!(answer.json()["removed"], json!(["record", "tunnel"]), "{answer:?}");
+}
+
 #[test]
 fn a_connected_client_is_told_and_not_killed_without_force() {
     let bed = Bed::new();

@@ -60,22 +60,27 @@ pub(super) async fn what_has_the_proxys_key_is_sent_on(world: World) {
     let link = link(&sandbox).await;
     let (url, _) = link.split_once('?').expect("a token");
     let (_, domain) = url.split_once('.').expect("a domain");
-    let gate = format!("http://gate.{domain}page.gz");
-    let host = url.trim_start_matches("http://").trim_end_matches('/');
-    let to = format!("{}:{PORT}", sandbox.shown["vmid"]);
-    let ask = async |key: &str| {
+    let gate = format!("http://gate.{domain}healthz");
+    let host = gate.trim_start_matches("http://").trim_end_matches("/healthz");
+    let ask = async |key: &str, port: u16| {
+        let to = format!("{}:{port}", sandbox.shown["vmid"]);
         let headers = [
             ("x-edge-key", key),
             ("x-edge-to", &*to),
-            ("x-edge-client", "192.0.2.1"),
+            ("x-edge-client", "edge"),
             ("x-edge-host", host),
             ("x-edge-public-host", host),
         ];
         visit(&world, &gate, &headers).await
     };
-    let page = ask(&world.proxy_key).await;
-    assert_eq!((page.status, &page.body[..2]), (200, &b"\x1f\x8b"[..]), "{page:?}");
-    assert_eq!(ask(&"0".repeat(64)).await.status, 404);
+    let health = ask(&world.proxy_key, 39375).await;
+    assert_eq!((health.status, header(&health, "x-edge-from")), (200, "guest"), "{health:?}");
+    // What it is told of the proxy, it is told as it is.
+    let nobody = ask(&world.proxy_key, 1).await;
+    assert_eq!((nobody.status, header(&nobody, "x-edge-fault")), (502, "dial"), "{nobody:?}");
+    let refused = ask(&"0".repeat(64), 39375).await;
+    assert_eq!((refused.status, header(&refused, "x-edge-fault")), (404, "refused"), "{refused:?}");
+    assert_eq!(ask(&world.proxy_key, PORT).await.status, 508);
     sandbox.drop().await;
 }
 

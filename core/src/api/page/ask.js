@@ -31,6 +31,13 @@ class Problem extends Error {
     }
 }
 
+/// A key that was refused: the form that asks for another one is told of it.
+class Refused extends Problem {
+    constructor() {
+        super({ title: "The key was refused", detail: "It is none of this deployment's keys (any more), and is forgotten. Enter another one.", status: 401 });
+    }
+}
+
 /// Sends a request. Answers that are no problem come as they are, with their JSON as `body`. `reports` is the status of a
 /// failure of which the answer is a report.
 async function ask(method, path, { body, prefer, headers = {}, signal, reports } = {}) {
@@ -53,7 +60,7 @@ async function send(method, path, { body, prefer, headers = {}, signal, reports 
         response = await fetch(new URL(path, API), request);
     } catch (error) {
         if (error.name === "AbortError") throw error;
-        if (error instanceof TypeError && !/^[\x21-\x7e]*$/.test(used ?? "")) throw refused();
+        if (error instanceof TypeError && !/^[\x21-\x7e]*$/.test(used ?? "")) throw new Refused();
         throw new Problem({ title: "No answer", detail: "The API was not reached: the network, or the deployment itself. Nothing is known of what was asked." });
     }
     const kind = response.headers.get("content-type")?.split(";")[0];
@@ -62,7 +69,7 @@ async function send(method, path, { body, prefer, headers = {}, signal, reports 
     if (isAnswer || kind === "text/event-stream" || response.status === 204) return response;
     const said = kind === "application/problem+json" ? await response.json().catch(() => ({})) : {};
     if (response.status === 401 && said.code) {
-        const problem = refused();
+        const problem = new Refused();
         // A request that an earlier key was sent with tells nothing of this one.
         if (used === key) {
             forget();
@@ -76,10 +83,6 @@ async function send(method, path, { body, prefer, headers = {}, signal, reports 
         status: response.status,
         ...said,
     });
-}
-
-function refused() {
-    return new Problem({ title: "The key was refused", detail: "It is none of this deployment's keys (any more), and is forgotten. Enter another one.", status: 401 });
 }
 
 /// Events of a stream, as `{event, id, data}`.

@@ -77,7 +77,7 @@ async function create(event) {
         put(made.body);
         await follow(made.body);
     } catch (error) {
-        if (error.status !== 401) tell(at("create-wrong"), error);
+        if (!(error instanceof Refused)) tell(at("create-wrong"), error);
     } finally {
         submit.ariaDisabled = "false";
     }

@@ -74,7 +74,7 @@ async function attempt(what, action) {
     try {
         return await action();
     } catch (error) {
-        if (error.name !== "AbortError" && error.status !== 401) say(what, error);
+        if (error.name !== "AbortError" && !(error instanceof Refused)) say(what, error);
         return undefined;
     }
 }

@@ -20,6 +20,7 @@ use crate::{
             network,
             write::locked,
         },
+        inventory::Inventory,
         marks::{
             Phase, Want,
             state::{is_coming_up, is_unproved, never_came_up},
@@ -217,9 +218,15 @@ impl Coming {
         Ok(true)
     }
 
-    /// Reads its config and mark; whether they could be read.
+    /// Reads its config and mark; whether they could be read. One that is not there may be on another node.
     async fn read<I: Io>(&mut self, cluster: &Cluster<'_, I>) -> Result<bool, Error> {
         match self.found.read_again(cluster).await {
+            Err(error) if error.is_missing() => match Inventory::read(cluster).await {
+                Ok(inventory) if inventory.guest(self.found.mark.vmid).is_none() => {
+                    Err(not_found(self.found.mark.id()))
+                }
+                _ => Ok(false),
+            },
             Err(_) => Ok(false),
             Ok(None) => Err(not_found(self.found.mark.id())),
             Ok(Some(now)) => {

@@ -19,9 +19,6 @@ use crate::{
     },
 };
 
-/// Port of a guest at which nothing listens (TCPMUX, RFC 1078): that the proxy got no connection is a good answer.
-const NOBODYS: u16 = 1;
-
 /// Time for the answer: the proxy waits 3 s for a guest that is not there.
 const ANSWER: Duration = Duration::from_secs(6);
 
@@ -37,12 +34,12 @@ pub(super) async fn test<I: Io>(cluster: &Cluster<'_, I>, inventory: &Inventory,
         return;
     }
     let whose = (&settings.secrets, settings.deployment.as_str());
-    let place = Place::proxied(domain, (target, NOBODYS), &Visitor::Ourselves, whose);
+    let place = Place::proxied(domain, (target, proxy::NOBODYS), &Visitor::Ourselves, whose);
     let request = place.request("/", &Request::new(())).map(|()| RequestBody::Whole(Vec::new()));
     let gate = place.base.parse::<Uri>().ok().and_then(|it| it.host().map(str::to_owned)).unwrap_or_default();
     let answer = cluster.io.open(request, cluster.now() + ANSWER).await;
     let told = |it: &HeaderMap| it.get(proxy::FAULT).map(|it| it.as_bytes() == proxy::REFUSED.as_bytes());
-    match answer.map(|it| (it.status, told(&it.headers), proxy::fault(it.status, &it.headers))) {
+    match answer.map(|it| (it.status, told(&it.headers), proxy::fault(place.way, it.status, &it.headers))) {
         Ok((_, Some(true), fault)) => {
             findings.warn(Code::ProxyRefused, fault.map_or_else(String::new, |it| it.detail));
         }
