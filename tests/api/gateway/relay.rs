@@ -66,6 +66,18 @@ fn what_comes_from_before_the_sandbox_is_not_its_answer() {
     assert_ne!(expires(&house), before);
 }
 
+/// 100 MB at 3 Mbit/s.
+#[test]
+fn a_slow_upload_has_its_time() {
+    let house = House::new();
+    let piece = [Piece::Bytes(vec![b'x'; 1000]), Piece::Wait(std::time::Duration::from_secs(9))];
+    let pieces: Vec<_> = std::iter::repeat_n(piece, 30).flatten().collect();
+    let upload = Ask::visit(house.url()).method("POST").pieces(pieces).header("transfer-encoding", "chunked");
+    let answer = house.stage.ask(upload.header("x-pve-edge-token", "key-blue"));
+    assert_eq!((answer.status, &*answer.body), (200, "hello"), "{answer:?}\n{}", house.stage.told());
+    assert_eq!(house.taken()[0].body().len(), 30_000);
+}
+
 #[test]
 fn cookies_of_a_guest_stay_its_own() {
     let house = House::new();
