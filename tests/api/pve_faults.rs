@@ -1,7 +1,7 @@
 //! What can be wrong with PVE and the way to it: a code, a status, and a
 //! sentence that says what to do; and nothing is left behind.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use http::HeaderMap;
 use pve_edge_bed::sim::{MINIMAL, Reply, TOKEN};
@@ -110,7 +110,11 @@ fn granted(sim: &mut Sim, privileges: &[&str]) {
 fn missing_privileges_are_named_with_their_path() {
     for (privilege, says) in [
         ("VM.Clone", "lacks VM.Clone on /vms/9000"),
-        ("VM.Allocate", "lacks VM.Allocate on /vms/"),
+        // PVE does not name it, since the pool's would do as well.
+        (
+            "VM.Allocate",
+            "Permission check failed: the token lacks a privilege that PVE does not name, VM.Allocate on /vms",
+        ),
         ("VM.Config.Options", "lacks VM.Config.Options on /vms/"),
         ("VM.Config.CPU", "lacks VM.Config.CPU on /vms/"),
         ("VM.Config.Memory", "lacks VM.Config.Memory on /vms/"),
@@ -123,6 +127,26 @@ fn missing_privileges_are_named_with_their_path() {
         granted(&mut stage.world.sim_mut(), &rest);
         check(&stage, (502, "pve-forbidden"), says);
     }
+}
+
+/// As PVE answers a change of a container that starts (pve-container `LXC/Config.pm`): nothing is wrong with it.
+#[test]
+fn a_container_of_which_pve_cannot_tell_whether_it_runs() {
+    const SAID: &str = "command 'lxc-info -n 200000 -p' failed: exit code 1";
+    let stage = Stage::new();
+    let id = stage.ask(Ask::create()).id();
+    let stopped = Rc::new(Cell::new(false));
+    let (seen_stop, id_of) = (stopped.clone(), vmid_of(&id));
+    stage.world.fault_if(move |seen| {
+        seen_stop.set(seen_stop.get() || seen.path.ends_with("/status/stop"));
+        let is_change = seen.method == "PUT" && seen.path.ends_with(&format!("/{id_of}/config"));
+        (is_change && !seen_stop.get()).then(|| Fault::Refused(500, SAID.into()))
+    });
+    let changed = stage.ask(Ask::act(&id, "extend", json!({"ttlSeconds": 7200})));
+    assert_eq!(changed.refusal(), "409 guest-locked", "{changed:?}\n{}", stage.told());
+    assert!(changed.retry_after().is_some());
+    let gone = stage.ask(Ask::end(&id).wait(25));
+    assert_eq!((gone.status, stopped.get()), (204, true), "{gone:?}\n{}", stage.told());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::stage::prelude::*;
 
 #[test]
 fn a_snapshot_leaves_the_sandbox_as_it_is_and_makes_others() {
-    for kind in [StorageKind::LvmThin, StorageKind::ZfsPool] {
+    for kind in [StorageKind::LvmThin, StorageKind::ZfsPool, StorageKind::Rbd] {
         let stage = Stage::on_storage(Kind::Lxc, kind);
         let id = stage.created(json!({"metadata": {"a": "1"}}));
         let taken = stage.act(&id, "snapshots", json!({"name": "base", "metadata": {"b": "2"}}));

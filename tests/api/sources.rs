@@ -109,6 +109,32 @@ fn a_copy_that_fails_later_is_told() {
     assert!(problem.contains("no room") && !problem.contains(SAID), "{told:?}");
 }
 
+/// The storage's lock is nobody's: no other request was faster, and PVE removes what it had made.
+#[test]
+fn a_copy_that_does_not_get_the_storages_lock_has_failed() {
+    const SAID: &str = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout";
+    let stage = with_plain();
+    stage.world.sim_mut().fail_next("vzclone", SAID);
+    let told = stage.ask(Ask::create().wait(25));
+    assert_eq!(told.refusal(), "502 clone-failed", "{told:?}\n{}", stage.told());
+    assert!(told.body.contains("pve-storage-local-lvm"), "{told:?}");
+}
+
+/// Whoever has waited for it is told why, as whoever looks later is.
+#[test]
+fn a_snapshots_copy_that_fails_is_told_with_its_cause() {
+    let stage = Stage::on_storage(Kind::Lxc, StorageKind::ZfsPool);
+    let id = stage.created(json!({}));
+    // PVE takes its own snapshot first, and copies that.
+    stage.world.sim_mut().fail_next("vzclone", "no space left on device");
+    stage.world.advance(Duration::seconds(100));
+    let told = stage.ask(Ask::act(&id, "snapshots", json!({})).wait(25));
+    assert_eq!(told.refusal(), "507 storage-full", "{told:?}\n{}", stage.told());
+    stage.world.settle();
+    let left = stage.world.sim().guest(vmid_of(&id)).map(|it| it.config.snapshots.len());
+    assert_eq!(left, Some(0), "{}", stage.told());
+}
+
 /// Of two copies of that time, each may be its own.
 #[test]
 fn what_may_be_anothers_failure_is_not_told() {

@@ -138,7 +138,7 @@ fn rights_through_a_pool_begin_when_the_clone_ends() {
         sim.grant(who, "/storage", &["Datastore.AllocateSpace"]);
         sim.grant(who, "/sdn", &["SDN.Use"]);
     }
-    assert_eq!(fails(&mut sim, CLONE), "403 Permission check failed (/vms/200, VM.Allocate)");
+    assert_eq!(fails(&mut sim, CLONE), "403 Permission check failed");
     ok(&mut sim, &format!("{CLONE}&pool=p"));
     let read = "GET /nodes/pve1/lxc/200/config";
     assert_eq!(fails(&mut sim, read), "403 Permission check failed (/vms/200, VM.Audit)");

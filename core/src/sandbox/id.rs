@@ -93,9 +93,11 @@ impl From<SandboxId> for SpelledId {
     }
 }
 
-/// Name of a node as tags keep it: in lower case, and empty when it is too long for them.
+/// Name of a node as ids have it: empty where it is too long, or has capitals. Ids have none, and PVE knows a node by its
+/// exact name alone.
 pub(crate) fn node_hint(node: &str) -> String {
-    if node.len() > 24 { String::new() } else { node.to_ascii_lowercase() }
+    let is_fit = node.len() <= 24 && !node.bytes().any(|it| it.is_ascii_uppercase());
+    if is_fit { node.to_owned() } else { String::new() }
 }
 
 impl fmt::Display for SandboxId {

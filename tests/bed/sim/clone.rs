@@ -24,7 +24,11 @@ pub(crate) fn rights(sim: &Sim, call: &Call) -> Result<(), Fail> {
             return Ok(());
         }
     }
-    sim.require(&call.token, &format!("/vms/{}", get("newid")), &["VM.Allocate"])
+    // One of these is enough, and PVE names neither.
+    match sim.may(&call.token, &format!("/vms/{}", get("newid")), &["VM.Allocate"]) {
+        true => Ok(()),
+        false => Err(Fail::refused()),
+    }
 }
 
 /// Claims `newid`, answers with the UPID.
@@ -84,7 +88,8 @@ pub(crate) fn finish(sim: &mut Sim, upid: &str, source: u32, newid: u32) {
         let bytes = sim.volumes.get(&volid).map_or(0, |volume| volume.bytes);
         let own = volid.split(':').next().unwrap_or("").to_owned();
         let storage = plan.storage.clone().unwrap_or(own);
-        let base = (!plan.full).then_some(volid.as_str());
+        let from = plan.snapname.as_ref().map_or_else(|| volid.clone(), |it| format!("{volid}@{it}"));
+        let base = (!plan.full).then_some(from.as_str());
         let made = sim.new_volume(Kind::Lxc, &storage, newid, bytes, base);
         let rest = options[&key].split(',').skip(1).map(|part| format!(",{part}")).collect::<String>();
         if let Some(guest) = sim.guests.get_mut(&newid) {

@@ -120,6 +120,8 @@ pub enum StorageKind {
     ZfsPool,
     /// `lvmthin`: everything, and clones do not hold their base.
     LvmThin,
+    /// `rbd`: linked clones of templates and of snapshots, which cannot be removed while one is there.
+    Rbd,
     /// `btrfs` with raw images: linked clones of anything that is stopped, and no base is held by its clones.
     Btrfs,
     /// `dir` with raw images: no linked clone, no snapshot.
@@ -215,6 +217,7 @@ impl StorageKind {
         match self {
             Self::ZfsPool => "zfspool",
             Self::LvmThin => "lvmthin",
+            Self::Rbd => "rbd",
             Self::Btrfs => "btrfs",
             Self::Dir => "dir",
         }

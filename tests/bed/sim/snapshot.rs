@@ -188,6 +188,9 @@ fn step(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> 
 
 fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String> {
     let failure = matches!(work, Work::Snapshotted).then(|| sim.failure(&sim.tasks[upid].kind.clone()));
+    if let Work::RemovedSnapshot { name } = &work {
+        removable(sim, vmid, name)?;
+    }
     let guest = sim.guests.get_mut(&vmid).ok_or("CT is gone")?;
     guest.config.unset("lock");
     match work {
@@ -232,6 +235,21 @@ fn finish(sim: &mut Sim, upid: &str, vmid: u32, work: Work) -> Result<(), String
         _ => {}
     }
     sim.end(upid, "OK");
+    Ok(())
+}
+
+/// Ceph removes no snapshot that has a clone, and PVE leaves its lock then [pve-guest-common `snapshot_delete`].
+fn removable(sim: &Sim, vmid: u32, name: &str) -> Result<(), String> {
+    let Some(guest) = sim.guests.get(&vmid) else { return Ok(()) };
+    for volid in storage::volumes(&guest.config.options).into_values() {
+        let snapshot = format!("{volid}@{name}");
+        let has_clone = sim.volumes.values().any(|it| it.parent.as_deref() == Some(&*snapshot));
+        if has_clone && sim.storage_of(&volid) == Some(StorageKind::Rbd) {
+            return Err(format!(
+                "rbd unprotect '{snapshot}' error: rbd: unprotecting snap failed: (16) Device or resource busy"
+            ));
+        }
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ pub(crate) struct Volume {
     pub(crate) bytes: u64,
     /// Turned into a base image by a template conversion.
     pub(crate) base: bool,
-    /// The base that this one needs; not recorded on LVM-thin and btrfs.
+    /// The base that this one needs, or the snapshot, behind an `@`; not recorded on LVM-thin and btrfs.
     pub(crate) parent: Option<String>,
     /// Oldest first.
     pub(crate) snapshots: Vec<String>,
@@ -33,12 +33,13 @@ impl Sim {
         let Some(volume) = self.volumes.get(volid) else { return false };
         let Some(storage) = self.storage_of(volid) else { return false };
         match (storage, feature) {
-            (StorageKind::LvmThin, Feature::Clone) => volume.base || snapname.is_some(),
+            (StorageKind::LvmThin | StorageKind::Rbd, Feature::Clone) => volume.base || snapname.is_some(),
             (StorageKind::ZfsPool, Feature::Clone) => volume.base && snapname.is_none(),
             (StorageKind::Btrfs, Feature::Clone) => true,
-            (StorageKind::LvmThin | StorageKind::ZfsPool | StorageKind::Btrfs, Feature::Snapshot) => {
-                !volume.base
-            }
+            (
+                StorageKind::LvmThin | StorageKind::Rbd | StorageKind::ZfsPool | StorageKind::Btrfs,
+                Feature::Snapshot,
+            ) => !volume.base,
             (StorageKind::Dir, Feature::Clone) => volume.base && volid.ends_with(".qcow2"),
             (StorageKind::Dir, Feature::Snapshot) => !volume.base && volid.ends_with(".qcow2"),
             (_, Feature::Template) => !volume.base,
@@ -88,7 +89,8 @@ impl Sim {
         };
         let free = matches!(store, Some(StorageKind::LvmThin | StorageKind::Btrfs));
         let parent = base.filter(|_| !free).map(str::to_owned);
-        let front = parent.as_deref().and_then(|base| base.split(':').nth(1)).map(|b| format!("{b}/"));
+        let of_base = parent.as_deref().filter(|it| !it.contains('@'));
+        let front = of_base.and_then(|base| base.split(':').nth(1)).map(|b| format!("{b}/"));
         let name = |n: u32| format!("{storage}:{}{own}{n}{end}", front.as_deref().unwrap_or(""));
         let number = (0u32..).find(|n| !self.volumes.contains_key(&name(*n))).unwrap_or(0);
         let volid = name(number);

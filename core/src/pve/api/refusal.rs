@@ -125,9 +125,19 @@ impl PveError {
         self.text().contains("refusing to override existing file")
     }
 
-    /// Whether another clone has the VMID, or had its lock, or the template's.
+    /// Whether another clone has the VMID, or had its lock, or the template's. A storage's lock is nobody's: the copy has
+    /// failed.
     pub fn is_outdone(&self) -> bool {
-        self.is_taken() || self.is_lock_timeout() || self.text().contains("unexpected state change")
+        let is_of_storage = self.text().contains("storage-");
+        self.is_taken()
+            || self.is_lock_timeout() && !is_of_storage
+            || self.text().contains("unexpected state change")
+    }
+
+    /// `command 'lxc-info -n 100 -p' failed: exit code 1`, `unable to get PID for CT 100 (not running?)`: PVE cannot tell
+    /// whether a container runs, as while it starts or ends, and takes no change of it.
+    pub fn is_state_unknown(&self) -> bool {
+        self.text().contains("lxc-info -n") || self.text().contains("unable to get PID for CT")
     }
 
     /// Whether another task has done the same, or is at work on the guest: nothing is wrong with it.

@@ -69,7 +69,8 @@ impl<I: Io> Terminal<I> {
         while heard.len() < OK.len() {
             match self.read(until).await {
                 Ok(Some(bytes)) => heard.extend(bytes),
-                Ok(None) | Err(Ended) => return Err(no_token()),
+                Err(Ended) => return Err(no_token()),
+                Ok(None) => return Err(silent()),
             }
         }
         self.round_trip = Duration::try_from(self.io.now() - began).unwrap_or_default();
@@ -132,6 +133,12 @@ fn refused(answer: &Whole) -> Error {
             Error::new(Code::PveError, text)
         }
     }
+}
+
+/// The error of a console that PVE has opened and that says nothing yet: it may be asked for the ticket after others.
+fn silent() -> Error {
+    let text = "PVE opened the container's console, and did not say in time whether the token may use it: the node is busy";
+    Error::new(Code::PveTimeout, text).retry_after(3)
 }
 
 /// The error of a PVE that lets no API token into a console.

@@ -19,6 +19,7 @@ use crate::{
         Addresses, Service,
         address::{self, Domain, SERVICES, Viewers},
         channel::Channel,
+        id::Kind,
         place::{Place, Target, Visitor},
         service::Services,
         visit::Visited,
@@ -26,6 +27,9 @@ use crate::{
     },
     settings::Settings,
 };
+
+/// Seconds after which a start has ended: up to 50 after a rollback, since ext4 waits for other hosts.
+const START_SECONDS: i64 = 120;
 
 /// Port of the exec daemon.
 pub const EXEC_PORT: u16 = 39375;
@@ -87,8 +91,22 @@ async fn proven_ip<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<O
         return Ok(Some(ip));
     }
     let Some(card) = found.config.hardware_address() else { return Ok(None) };
+    if hangs(cluster, found).await? {
+        return Ok(None);
+    }
     let told = cluster.send(found.api(cluster).interfaces()).await?;
     Ok(address_of(&told, card))
+}
+
+/// Whether a container's start may keep the question for its interfaces waiting: each that is asked meanwhile takes one of
+/// the node's three workers until the start ends (rule S5.3). Who was not started lately does not start.
+async fn hangs<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, PveError> {
+    let Located { node, mark, .. } = found;
+    if mark.kind != Kind::Lxc || mark.settled_for(cluster.now()) > START_SECONDS {
+        return Ok(false);
+    }
+    let tasks = cluster.send(cluster.pve.active_on(node, mark.vmid)).await?;
+    Ok(tasks.iter().any(|it| it.kind == Kind::Lxc.starts()))
 }
 
 /// The first global address of the interfaces with this hardware address: of a container as its kernel

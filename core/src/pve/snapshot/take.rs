@@ -31,9 +31,10 @@ use crate::{
     },
 };
 
-/// Storages whose clones of a snapshot are independent of it (pve-storage `LvmThinPlugin.pm`, `RBDPlugin.pm`)
-/// (rule S8.1); elsewhere everything is copied.
-const INDEPENDENT: [&str; 2] = ["lvmthin", "rbd"];
+/// Storages whose clones of a snapshot are independent of it (pve-storage `LvmThinPlugin.pm`) (rule S8.1); elsewhere
+/// everything is copied. A clone on Ceph is the snapshot's child: PVE cannot remove that any more (`RBDPlugin.pm`
+/// `volume_snapshot_delete`), and keeps the guest locked that it was taken of.
+const INDEPENDENT: [&str; 1] = ["lvmthin"];
 /// A sandbox that is copied lives at least so long, since it is locked meanwhile.
 const OUTLAST_SECONDS: i64 = 3600;
 

@@ -11,7 +11,11 @@ use crate::{
         api::LATE_SECONDS,
         cluster::Cluster,
         guest::{
-            Located, commit, copied::is_torn, located::was_destroyed, repair, stale::left_by_a_crash,
+            Located, commit,
+            copied::{failed_copy, is_torn},
+            located::was_destroyed,
+            repair,
+            stale::left_by_a_crash,
             write::write,
         },
         inventory::Inventory,
@@ -151,7 +155,9 @@ impl Making {
                 Ok(config) => config,
                 Err(error) if error.is_missing() => {
                     discard(cluster, &self.known.node, &self.known.mark).await;
-                    return Err(Error::new(Code::CloneFailed, "PVE could not make it: see its task log"));
+                    let why = failed_copy(cluster, &self.known.mark.id(), false).await;
+                    let unknown = || Error::new(Code::CloneFailed, "PVE could not make it: see its task log");
+                    return Err(why.unwrap_or_else(unknown));
                 }
                 Err(error) if error.is_refusal() => return Err(error.into()),
                 Err(_) => return Ok(self.so_far()),

@@ -117,6 +117,11 @@ fn refused(error: &PveError, refusal: &Refusal) -> Error {
             Code::LinkedCloneUnsupported,
             format!("{message}; put the template on lvmthin, zfspool, rbd or btrfs"),
         ),
+        _ if error.is_state_unknown() => Error::new(
+            Code::GuestLocked,
+            format!("PVE cannot tell at this moment whether the container runs; ask again ({message})"),
+        )
+        .retry_after(5),
         _ if error.is_locked() => Error::new(Code::GuestLocked, message.clone()).retry_after(3),
         400 => not_accepted(refusal),
         _ if message.is_empty() => Error::new(
@@ -148,6 +153,10 @@ fn missing_privilege(error: &PveError, message: &str) -> String {
             "the token lacks {privilege} on {path}: give the role to the token and to its user (a token with \
              privilege separation has only what both have)"
         ),
-        None => format!("{message}: see the README for the role that the token needs"),
+        // Of rights of which one is enough PVE names none: a new guest's VM.Allocate, on it or on its pool, say.
+        None => format!(
+            "{message}: the token lacks a privilege that PVE does not name, VM.Allocate on /vms where a guest was to be \
+             made; GET /api/health/sandbox names each, and core/docs/prepare-pve.md the roles"
+        ),
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Faults {
     pub(super) lacks: bool,
     /// Whether the guest has no room.
     pub(super) is_full: bool,
+    /// Whether PVE opens the terminal and does not get to the ticket.
+    pub(super) is_silent: bool,
     /// Of the dice.
     pub(super) seed: u64,
 }
@@ -240,7 +242,7 @@ impl Link for Client {
     fn send(&mut self, message: Vec<u8>) -> Result<(), NetError> {
         let text = String::from_utf8(message).expect("text");
         let mut state = self.0.state();
-        if text.starts_with("who:") {
+        if text.starts_with("who:") && !state.faults.is_silent {
             state.inboxes[self.1].push_back(b"OK".to_vec());
         }
         let Some((_, line)) = text.strip_prefix("0:").and_then(|it| it.split_once(':')) else {

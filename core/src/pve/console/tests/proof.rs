@@ -59,6 +59,15 @@ fn a_shell_of_another_machine_or_user_is_given_nothing() {
     }
 }
 
+/// That no token is let in is told by the connection's end alone: a sandbox would be given up for it.
+#[test]
+fn a_console_that_says_nothing_yet_is_asked_again() {
+    let bus = Bus::new(Faults { is_shell: true, is_silent: true, ..Faults::default() });
+    let failure = bus.run(command(&bus, 1, 0, 100)).expect_err("nothing answers");
+    assert!(failure.is_never_executed() && failure.is_passing(), "{failure:?}");
+    assert_eq!(Error::from(failure).code(), Code::PveTimeout);
+}
+
 #[test]
 fn what_comes_behind_a_slow_body_has_time_of_its_own() {
     let bus = bus('a');
