@@ -118,6 +118,13 @@ fn a_copy_that_does_not_get_the_storages_lock_has_failed() {
     let told = stage.ask(Ask::create().wait(25));
     assert_eq!(told.refusal(), "502 clone-failed", "{told:?}\n{}", stage.told());
     assert!(told.body.contains("pve-storage-local-lvm"), "{told:?}");
+    // Who asks later is told too.
+    stage.world.advance(Duration::seconds(100));
+    stage.world.sim_mut().fail_next("vzclone", SAID);
+    let sandbox = stage.ask(Ask::create().wait(0));
+    stage.world.settle();
+    let told = stage.ask(Ask::one(&sandbox.id()));
+    assert!(told.json()["problem"].is_string(), "{told:?}");
 }
 
 /// Whoever has waited for it is told why, as whoever looks later is.

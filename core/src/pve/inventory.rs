@@ -103,6 +103,13 @@ impl Inventory {
             };
             let listed = marks::listed(vmid, row.tags.as_deref().unwrap_or_default())
                 .filter(|it| it.mark.deployment == deployment && it.mark.kind == kind);
+            // Older tags have its node in lower case.
+            let listed = listed.map(|mut it| {
+                if it.mark.node.eq_ignore_ascii_case(&row.node) {
+                    it.mark.node.clone_from(&row.node);
+                }
+                it
+            });
             let (ours, snapshot) = match listed {
                 Some(it) if it.mark.role == Role::Template => (None, Some(it)),
                 sandbox => (sandbox, None),

@@ -98,7 +98,7 @@ enum Next {
     Again,
     /// The destruction may have been executed: another attempt finds out.
     FindOut,
-    /// The VM runs, and PVE destroys none that does; or PVE does not know whether the container does: stop it.
+    /// The VM runs, and PVE destroys none that does: stop it.
     Stop,
     /// The node does not know the guest: ask the listing.
     Look,
@@ -109,8 +109,7 @@ enum Next {
 fn decide(error: &PveError, has_time: bool) -> Next {
     match error {
         _ if error.is_digest_mismatch() || error.is_protected() => Next::Again,
-        // What does not run takes the change.
-        _ if error.must_be_stopped() || error.is_state_unknown() => Next::Stop,
+        _ if error.must_be_stopped() => Next::Stop,
         _ if error.is_missing() => Next::Look,
         _ if error.lock().is_none() && error.may_be_executed() && has_time => Next::FindOut,
         _ => Next::Refuse,

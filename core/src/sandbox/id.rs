@@ -93,8 +93,8 @@ impl From<SandboxId> for SpelledId {
     }
 }
 
-/// Name of a node as ids have it: empty where it is too long, or has capitals. Ids have none, and PVE knows a node by its
-/// exact name alone.
+/// Name of a node as ids and tags have it: empty where it is too long to be worth its bytes, or has capitals. PVE keeps tags
+/// in lower case, and knows a node by its exact name alone.
 pub(crate) fn node_hint(node: &str) -> String {
     let is_fit = node.len() <= 24 && !node.bytes().any(|it| it.is_ascii_uppercase());
     if is_fit { node.to_owned() } else { String::new() }

@@ -125,13 +125,16 @@ impl PveError {
         self.text().contains("refusing to override existing file")
     }
 
-    /// Whether another clone has the VMID, or had its lock, or the template's. A storage's lock is nobody's: the copy has
-    /// failed.
+    /// Whether another clone has the VMID, or had its lock, or the template's.
     pub fn is_outdone(&self) -> bool {
-        let is_of_storage = self.text().contains("storage-");
-        self.is_taken()
-            || self.is_lock_timeout() && !is_of_storage
-            || self.text().contains("unexpected state change")
+        let is_lock = self.is_lock_timeout() && !self.is_storage_lock_timeout();
+        self.is_taken() || is_lock || self.text().contains("unexpected state change")
+    }
+
+    /// `can't lock file '/var/lock/pve-manager/pve-storage-S' - got timeout`, `cfs-lock 'storage-S' error: got lock request
+    /// timeout`: that lock is no guest's.
+    pub fn is_storage_lock_timeout(&self) -> bool {
+        self.is_lock_timeout() && self.text().contains("storage-")
     }
 
     /// `command 'lxc-info -n 100 -p' failed: exit code 1`, `unable to get PID for CT 100 (not running?)`: PVE cannot tell

@@ -87,7 +87,8 @@ async fn copies<I: Io>(
     tasks.retain(|it| {
         let is_then = it.began().is_some_and(|at| (since..=until).contains(&at));
         let end = PveError::Task(it.status.clone().unwrap_or_default());
-        let is_tried_again = !it.may_count() && (end.is_outdone() || end.is_beside_another());
+        let is_beside = end.is_outdone() || end.is_beside_another() && !end.is_storage_lock_timeout();
+        let is_tried_again = !it.may_count() && is_beside;
         it.kind == kind.clones() && is_then && cluster.pve.has_begun(it) && !is_tried_again
     });
     Ok(tasks)

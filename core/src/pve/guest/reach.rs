@@ -14,7 +14,11 @@ use crate::{
     daemon::Daemon,
     error::{Code, Error},
     io::{Io, Way},
-    pve::{api::PveError, cluster::Cluster, marks::Mark},
+    pve::{
+        api::PveError,
+        cluster::Cluster,
+        marks::{Mark, state::is_unproved},
+    },
     sandbox::{
         Addresses, Service,
         address::{self, Domain, SERVICES, Viewers},
@@ -102,7 +106,8 @@ async fn proven_ip<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<O
 /// the node's three workers until the start ends (rule S5.3). Who was not started lately does not start.
 async fn hangs<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<bool, PveError> {
     let Located { node, mark, .. } = found;
-    if mark.kind != Kind::Lxc || mark.settled_for(cluster.now()) > START_SECONDS {
+    let has_started = mark.settled_for(cluster.now()) > START_SECONDS && !is_unproved(mark, cluster.now());
+    if mark.kind != Kind::Lxc || has_started {
         return Ok(false);
     }
     let tasks = cluster.send(cluster.pve.active_on(node, mark.vmid)).await?;
@@ -148,8 +153,13 @@ pub fn tokens(settings: &Settings, mark: &Mark) -> Vec<String> {
 /// anybody's: it gets no token and no command. A deployment in the guests' network needs no proxy.
 pub async fn exec_place<I: Io>(cluster: &Cluster<'_, I>, found: &Located) -> Result<Option<Place>, PveError> {
     if let Some(domain) = &cluster.settings.public_domain {
-        let place = visited(cluster, found).await?.map(|at| exec_place_at(cluster, domain, at));
-        return Ok(Some(place.unwrap_or_else(|| Place::by_name(domain, EXEC_PORT, found.mark.vmid))));
+        let by_name = || Place::by_name(domain, EXEC_PORT, found.mark.vmid);
+        return Ok(match visited(cluster, found).await? {
+            Some(at) => Some(exec_place_at(cluster, domain, at)),
+            // Its address is not known yet, and the proxy takes no guest out of a name.
+            None if cluster.settings.ip_pool.is_none() && cluster.settings.guest_network.is_some() => None,
+            None => Some(by_name()),
+        });
     }
     Ok(proven_ip(cluster, found).await?.map(|ip| Place::direct(ip, EXEC_PORT)))
 }

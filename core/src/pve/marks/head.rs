@@ -6,11 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Mark;
-use crate::sandbox::{OnExpiry, channel::Channel, id::Kind, vmid::Vmid};
+use crate::sandbox::{
+    OnExpiry,
+    channel::Channel,
+    id::{Kind, node_hint},
+    vmid::Vmid,
+};
 
 const PREFIX: &str = "pe1";
-/// Longer node names are not worth their bytes in the index: the hint is left out.
-const LONGEST_NODE: usize = 24;
 
 /// The state that a sandbox is to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +104,7 @@ pub(super) fn write(mark: &Mark, expires: Option<i64>, what: Option<What>) -> St
     ];
     let expires = expires.map_or_else(|| "never".to_owned(), |it| it.to_string());
     let key = mark.key.map_or_else(|| "0".to_owned(), |it| it.to_string());
-    let node = match mark.node.len() {
-        1..=LONGEST_NODE => mark.node.to_ascii_lowercase(),
-        _ => "0".to_owned(),
-    };
+    let node = Some(node_hint(&mark.node)).filter(|it| !it.is_empty()).unwrap_or_else(|| "0".to_owned());
     let mut flags: String = flags.iter().collect();
     if mark.role == Role::Template {
         flags.push('t');

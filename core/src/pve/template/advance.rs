@@ -22,7 +22,10 @@ use crate::{
         marks::{self, Mark, Phase, Want, What},
         reserve,
     },
-    sandbox::{id::SourceId, template::Step},
+    sandbox::{
+        id::{SandboxId, SourceId},
+        template::Step,
+    },
 };
 
 /// How far a template has come.
@@ -155,7 +158,8 @@ impl Making {
                 Ok(config) => config,
                 Err(error) if error.is_missing() => {
                     discard(cluster, &self.known.node, &self.known.mark).await;
-                    let why = failed_copy(cluster, &self.known.mark.id(), false).await;
+                    let id = SandboxId { node: self.known.node.clone(), ..self.known.mark.id() };
+                    let why = failed_copy(cluster, &id, false).await;
                     let unknown = || Error::new(Code::CloneFailed, "PVE could not make it: see its task log");
                     return Err(why.unwrap_or_else(unknown));
                 }
