@@ -105,6 +105,8 @@ impl Settings {
         let settings = Self::read_groups(&mut reader, platform);
         // The origins are kept apart from the settings, for the answers that tell what is wrong with those.
         reader.parsed(origins::NAME, Origins::parse);
+        // The adapter acts on it, and can tell nobody that it is neither.
+        reader.flag("EDGE_LAMBDA_STREAM");
         report_unknown(&mut reader, pairs);
         let problems = reader.into_problems();
         settings.filter(|_| problems.is_empty()).ok_or(problems)

@@ -52,7 +52,7 @@ fn each_state_of_the_settings_is_told_with_its_commands() {
     let on_pve = "curl -fsSL https://edge.test/api/setup/pve.sh -o pve.sh";
     let secret = "openssl rand -hex 32 | npx wrangler secret put EDGE_SECRET";
     let corrected = "npx wrangler secret put EDGE_SECRET    # asks for it: the value that it has, corrected";
-    let rows: [Row<'_>; 14] = [
+    let rows: [Row<'_>; 15] = [
         (
             &none,
             WORKERS,
@@ -132,6 +132,12 @@ fn each_state_of_the_settings_is_told_with_its_commands() {
             &[("PVE_VERIFY_TLS", "false")],
             WORKERS,
             &["- PVE_VERIFY_TLS cannot be false on Workers"],
+            &["secret put"],
+        ),
+        (
+            &[("EDGE_LAMBDA_STREAM", "enabled")],
+            WORKERS,
+            &["- EDGE_LAMBDA_STREAM is wrong: true or false"],
             &["secret put"],
         ),
         (

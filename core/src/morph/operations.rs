@@ -17,7 +17,7 @@ use crate::{
     sandbox::{
         Created, Removed, Shown,
         channel::Channel,
-        command::{ExecRequest, Outcome},
+        command::{ExecRequest, Outcome, OutputRoom},
         creation::CreateRequest,
         health::Report,
         id::{MorphId, SourceId, not_found},
@@ -107,7 +107,7 @@ impl<I: Io> Cloud<'_, I> {
         key: Option<&str>,
     ) -> Result<Outcome, Error> {
         let opened = exec::open(self, caller, &sandbox(id)?, command, key).await?;
-        Outcome::collect(opened.events(), self.platform.answer_bytes).await
+        Outcome::collect(opened.events(), OutputRoom::of(&self.platform)).await
     }
 
     pub(crate) async fn exec_events(

@@ -21,7 +21,7 @@ use crate::{
     io::{Io, deadline::Deadline},
     sandbox::{
         Created, Removed, Shown,
-        command::{ExecRequest, Outcome},
+        command::{ExecRequest, Outcome, OutputRoom},
         creation::CreateRequest,
         health::Report,
         id::{SandboxId, SourceId, SpelledId, not_found},
@@ -113,7 +113,7 @@ impl<I: Io> Cluster<'_, I> {
         key: Option<&str>,
     ) -> Result<Outcome, Error> {
         let events = exec::events(self, caller, &self.sandbox(id)?, command, key).await?;
-        Outcome::collect(events, self.platform.answer_bytes).await
+        Outcome::collect(events, OutputRoom::of(&self.platform)).await
     }
 
     pub(crate) async fn exec_events(

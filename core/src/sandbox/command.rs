@@ -14,13 +14,13 @@ use futures_util::{Stream, StreamExt};
 use http::{Request, header};
 use time::OffsetDateTime;
 
-pub(crate) use self::limit::limit_output;
 pub use self::{
     events::events,
     lines::{Line, Lines},
     outcome::Outcome,
     request::{ExecBody, ExecRequest},
 };
+pub(crate) use self::{limit::limit_output, outcome::OutputRoom};
 use crate::{
     error::{Code, Error},
     io::{Io, NetError, RequestBody, Sent, Way, proxy},
@@ -109,5 +109,5 @@ pub async fn collect_output(
     opened: Opened<impl Stream<Item = Output> + Unpin>,
     cap: usize,
 ) -> Result<Outcome, ExecError> {
-    Outcome::collect(opened.events(), cap).await.map_err(|_| ExecError::Cut)
+    Outcome::collect(opened.events(), OutputRoom::new(cap)).await.map_err(|_| ExecError::Cut)
 }

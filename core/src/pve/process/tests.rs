@@ -28,7 +28,7 @@ use crate::{
         marks::Mark,
     },
     sandbox::{
-        command::Outcome,
+        command::{Outcome, OutputRoom},
         id::Kind,
         process::{After, Decoder, Encoding, Process, State},
     },
@@ -67,7 +67,7 @@ fn collected(guest: &Guest, encoding: Encoding, faults: &[Option<Fault>]) -> Res
     begin(guest, Names::own(PROCESS)).map_err(Error::from)?;
     guest.world().faults = faults.iter().copied().collect();
     let decoder = Decoder::new(PROCESS, encoding, &After::Start);
-    now(Outcome::collect(follow(runner(guest), PROCESS, decoder, true), 1 << 20))
+    now(Outcome::collect(follow(runner(guest), PROCESS, decoder, true), OutputRoom::new(1 << 20)))
 }
 
 fn code(error: &Error) -> &'static str {

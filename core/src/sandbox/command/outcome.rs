@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::cut;
 use crate::{
     error::Error,
+    io::Platform,
     sandbox::process::{
         Cursor, Event, Exit,
         event::{Data, Told, Written},
@@ -60,14 +61,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Collects the events of a command; of each stream at most `cap` bytes are kept. Events without an end are no
-    /// outcome.
+    /// Collects the events of a command; of each stream is kept what has room. Events without an end are no outcome.
     pub(crate) async fn collect(
         mut events: impl Stream<Item = Result<Vec<Event>, Error>> + Unpin,
-        cap: usize,
+        room: OutputRoom,
     ) -> Result<Self, Error> {
         let mut outcome = Self::default();
-        let (mut stdout, mut stderr) = (Kept::new(cap), Kept::new(cap));
+        let (mut stdout, mut stderr) = (Kept::new(room), Kept::new(room));
         while let Some(piece) = events.next().await {
             for Event { told, cursor, .. } in piece? {
                 outcome.cursor = cursor;
@@ -102,26 +102,59 @@ impl Outcome {
     }
 }
 
+/// OutputRoom for one stream of output in a JSON answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputRoom {
+    bytes: usize,
+    /// Whether the answer is a string in the platform's own JSON, as one of Lambda is that does not stream.
+    is_in_json: bool,
+}
+
+impl OutputRoom {
+    /// OutputRoom for so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { bytes, is_in_json: false }
+    }
+
+    /// The room on a platform.
+    pub(crate) fn of(platform: &Platform) -> Self {
+        Self { bytes: platform.answer_bytes, is_in_json: !platform.streams }
+    }
+
+    /// Bytes that a character takes.
+    fn taken_by(self, it: char) -> usize {
+        match it {
+            _ if !self.is_in_json => it.len_utf8(),
+            '"' | '\\' => 4,
+            '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 3,
+            '\0'..='\u{1f}' => 7,
+            _ => it.len_utf8(),
+        }
+    }
+}
+
 /// Output of one stream, as far as it is kept.
 struct Kept {
     bytes: Vec<u8>,
-    cap: usize,
+    room: OutputRoom,
+    /// Bytes that are left of the room for text.
+    left: usize,
     is_text: bool,
 }
 
 impl Kept {
-    fn new(cap: usize) -> Self {
-        Self { bytes: Vec::new(), cap, is_text: true }
+    fn new(room: OutputRoom) -> Self {
+        Self { bytes: Vec::new(), room, left: room.bytes, is_text: true }
     }
 
     /// Appends what fits; text at a character's boundary. Tells whether all did.
     fn push(&mut self, data: &Data) -> bool {
         let (bytes, end) = match data {
-            Data::Text(text) => (text.as_bytes(), text.floor_char_boundary(self.cap - self.bytes.len())),
+            Data::Text(text) => (text.as_bytes(), self.fitting(text)),
             Data::Bytes(bytes) => {
                 self.is_text = false;
                 // Base64 makes four characters of three bytes.
-                (bytes.as_slice(), (self.cap / 4 * 3).saturating_sub(self.bytes.len()))
+                (bytes.as_slice(), (self.room.bytes / 4 * 3).saturating_sub(self.bytes.len()))
             }
         };
         let kept = bytes.get(..end).unwrap_or(bytes);
@@ -129,10 +162,49 @@ impl Kept {
         kept.len() == bytes.len()
     }
 
+    /// Takes room for a text, and tells how many bytes of it have it.
+    fn fitting(&mut self, text: &str) -> usize {
+        for (at, it) in text.char_indices() {
+            let Some(left) = self.left.checked_sub(self.room.taken_by(it)) else {
+                // What comes behind it is left out too.
+                self.left = 0;
+                return at;
+            };
+            self.left = left;
+        }
+        text.len()
+    }
+
     fn text(self) -> String {
         match self.is_text {
             true => String::from_utf8(self.bytes).unwrap_or_default(),
             false => STANDARD.encode(self.bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(room: OutputRoom, text: &str, times: usize) -> (String, bool) {
+        let mut kept = Kept::new(room);
+        let pushed: Vec<_> = (0..times).map(|_| kept.push(&Data::Text(text.into()))).collect();
+        (kept.text(), !pushed.contains(&false))
+    }
+
+    /// A buffered answer of Lambda is a string in JSON, and its body is JSON already.
+    #[test]
+    fn what_is_kept_fits_into_an_answer_that_is_escaped_twice() {
+        let room = OutputRoom { bytes: 1000, is_in_json: true };
+        for text in ["\"a\",\n", "\u{1b}[0m", "\0", "plain\n", "\\\t\u{8}\r", "\u{e4}\u{7f}\u{2028}"] {
+            let (kept, all) = kept(room, text, 500);
+            let body = serde_json::to_string(&kept).unwrap();
+            let sent = serde_json::to_string(&body).unwrap().len();
+            // The quotes of both.
+            assert!((980..=1000 + 6).contains(&sent) && !all, "{text:?}: {sent}");
+        }
+        assert_eq!(kept(OutputRoom::new(10), "\n\"", 20), ("\n\"".repeat(5), false));
+        assert_eq!(kept(OutputRoom::new(40), "\n\"", 20), ("\n\"".repeat(20), true));
     }
 }
