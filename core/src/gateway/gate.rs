@@ -4,10 +4,9 @@
 //! answers passes the route by, and goes into the tunnel (cloudflare-docs#24). What others send comes to the Worker: the own
 //! calls of an AWS Lambda beside it, and those of a Worker whose API was asked under a name of another zone. The Worker sends
 //! them on, once, and nothing else: whoever has got hold of the proxy's key reaches no port but the daemon's, which obeys
-//! signed calls alone.
+//! nobody without a signature, or its token.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-
 use pve_edge_guest_protocol::PORT;
 
 use super::{
