@@ -11,14 +11,13 @@ use crate::{
 };
 use futures_util::TryFutureExt;
 use http_body_util::BodyExt;
-use lambda_http::http::{HeaderValue, header::SET_COOKIE};
 use lambda_http::{
     Error, Request, RequestExt, Response, request::RequestContext, run, run_with_streaming_response,
     service_fn,
 };
 use pve_edge_core::{
     api::{self, Pairs, Service},
-    io::{NetError, Platform},
+    io::{NetError, Platform, headers::joined},
 };
 
 pub use crate::path::plain;
@@ -80,7 +79,7 @@ where
 {
     let handler = Arc::new(handler);
     if !streams {
-        return run(service_fn(move |request| handler(request).map_ok(joined))).await;
+        return run(service_fn(move |request| handler(request).map_ok(single))).await;
     }
     run_with_streaming_response(service_fn(move |request| Box::pin(handler(request).map_ok(streamed)))).await
 }
@@ -89,7 +88,7 @@ where
 /// that as if it were whole (lambda_runtime `requests.rs`): so a cut answer ends the process, and the platform
 /// sees the connection break off. A header that is not ASCII it writes as a list of numbers: that is left out.
 fn streamed(response: Response<AnswerBody>) -> Response<AnswerBody> {
-    let (mut parts, body) = joined(response).into_parts();
+    let (mut parts, body) = single(response).into_parts();
     let all = std::mem::take(&mut parts.headers);
     for (name, value) in all.iter().filter(|(_, value)| value.to_str().is_ok()) {
         parts.headers.append(name, value.clone());
@@ -101,22 +100,9 @@ fn streamed(response: Response<AnswerBody>) -> Response<AnswerBody> {
     Response::from_parts(parts, body.boxed_unsync())
 }
 
-/// The answer with one value of each header but of cookies: of several a list comes to the client, or the first alone.
-fn joined(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
-    let all = std::mem::take(response.headers_mut());
-    for name in all.keys() {
-        let values: Vec<_> = all.get_all(name).iter().collect();
-        if name == SET_COOKIE || values.len() == 1 {
-            for value in values {
-                response.headers_mut().append(name, value.clone());
-            }
-            continue;
-        }
-        let bytes: Vec<_> = values.iter().map(|it| it.as_bytes()).collect();
-        if let Ok(value) = HeaderValue::from_bytes(&bytes.join(&b", "[..])) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+/// The answer with each header once: of several values a list comes to the client, or the first alone.
+fn single(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    *response.headers_mut() = joined(response.headers());
     response
 }
 
@@ -159,34 +145,5 @@ pub fn longest_wait(request: &Request) -> Duration {
     match deadline.and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()) {
         Some(left) => left.saturating_sub(MARGIN).min(MAX_WAIT),
         None => MAX_WAIT,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_values_of_a_header_are_one() {
-        let answer = Response::builder()
-            .header("vary", "Accept")
-            .header("vary", "Origin")
-            .header("set-cookie", "a=1")
-            .header("set-cookie", "b=2")
-            .header("etag", "\"x\"")
-            .body(whole(Vec::new()));
-        let joined = joined(answer.expect("an answer"));
-        let of = |name: &str| -> Vec<&[u8]> {
-            joined.headers().get_all(name).iter().map(HeaderValue::as_bytes).collect()
-        };
-        assert_eq!(of("vary"), [b"Accept, Origin"]);
-        assert_eq!((of("set-cookie"), of("etag")), (vec![&b"a=1"[..], b"b=2"], vec![&b"\"x\""[..]]));
-    }
-
-    #[test]
-    fn it_is_read_as_core_reads_it() {
-        let is = |value: &str| streams(&vec![("EDGE_LAMBDA_STREAM".to_owned(), value.to_owned())]);
-        assert!(["1", "true", "True", "YES", " on\n"].into_iter().all(is));
-        assert!(!["0", "false", "", "No"].into_iter().any(is));
     }
 }

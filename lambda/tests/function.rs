@@ -1,6 +1,6 @@
 //! The function, and what its infrastructure file says of it.
 
-use pve_edge_lambda::function::Function;
+use pve_edge_lambda::function::{Function, streams};
 use serde_json::json;
 
 #[tokio::test]
@@ -16,6 +16,13 @@ async fn only_a_schedule_is_taken_without_a_request() {
         let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
         assert_eq!(function.invoke(request).await.is_ok(), taken, "{event}");
     }
+}
+
+#[test]
+fn whether_answers_stream_is_read_as_core_reads_it() {
+    let is = |value: &str| streams(&vec![("EDGE_LAMBDA_STREAM".to_owned(), value.to_owned())]);
+    assert!(["1", "true", "True", "YES", " on\n"].into_iter().all(is));
+    assert!(!["0", "false", "", "No"].into_iter().any(is));
 }
 
 #[tokio::test]
