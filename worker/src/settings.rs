@@ -3,8 +3,8 @@
 use pve_edge_core::api::Pairs;
 use worker::{
     Env,
-    js_sys::{JSON, Reflect},
-    wasm_bindgen::JsValue,
+    js_sys::{Array, JSON, Object, Reflect},
+    wasm_bindgen::{JsCast, JsValue},
 };
 
 /// Stands before the text of a var that is a table or a list. No setting's value may hold a control
@@ -26,7 +26,14 @@ fn text(value: &JsValue) -> Option<String> {
     if value.as_f64().is_some() || value.as_bool().is_some() {
         return json(value);
     }
-    Some(format!("{NOT_TEXT}{}", json(value).unwrap_or_default()))
+    // A binding is not asked for its JSON: it would send `toJSON` to what it leads to, as a call.
+    let shown = if is_plain(value) { json(value) } else { None };
+    Some(format!("{NOT_TEXT}{}", shown.unwrap_or_default()))
+}
+
+fn is_plain(value: &JsValue) -> bool {
+    let is_table = |object: &Object| object.constructor().name() == "Object";
+    value.is_null() || Array::is_array(value) || value.dyn_ref::<Object>().is_some_and(is_table)
 }
 
 fn json(value: &JsValue) -> Option<String> {

@@ -102,7 +102,7 @@ impl Outcome {
     }
 }
 
-/// OutputRoom for one stream of output in a JSON answer.
+/// Room for one stream of output in a JSON answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutputRoom {
     bytes: usize,
@@ -111,7 +111,7 @@ pub(crate) struct OutputRoom {
 }
 
 impl OutputRoom {
-    /// OutputRoom for so many bytes.
+    /// Room for so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { bytes, is_in_json: false }
     }
